@@ -1,0 +1,37 @@
+"""Every error the product raises on purpose. Each message says what was expected, what was found, what to do.
+
+CxrError
+├── DataError      the images or tables given cannot be worked with
+├── StorageError   a place cannot be read or written (only this one may be worth another try)
+├── WeightsError   pretrained weights are not to be had
+├── TrainingError  a training ended without a model
+└── ModelError     an exported model and its card do not fit together
+"""
+
+
+class CxrError(Exception):
+    """Base of all expected failures: shown as one line, exit status 1."""
+
+
+class DataError(CxrError):
+    """The images or tables given cannot be worked with."""
+
+
+class StorageError(CxrError):
+    """A place cannot be read or written; `transient` says whether trying again can help."""
+
+    def __init__(self, message: str, transient: bool = False):
+        super().__init__(message)
+        self.transient = transient
+
+
+class WeightsError(CxrError):
+    """Pretrained weights are not to be had."""
+
+
+class TrainingError(CxrError):
+    """A training ended without a model."""
+
+
+class ModelError(CxrError):
+    """An exported model and its card do not fit together."""

@@ -1,0 +1,107 @@
+"""What a person can set, with defaults, bounds and named presets. One model serves flags, flows and the UI.
+
+Left out: credentials (boto3's own chain finds them) and anything that a saved model carries itself.
+"""
+
+import hashlib
+import os
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ArchitectureName = Literal["MobileNetV2", "VGG16", "DenseNet121"]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses keys it does not know, so that a misspelt one stops the run at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """Return 64 hex digits that change when any field does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class Augmentation(Strict):
+    """Ranges of the random changes made to training images. No flips: the heart is on one side."""
+
+    rotation: float = Field(10.0, ge=0, le=30, description="Rotation, up to so many degrees either way.")
+    zoom: float = Field(0.10, ge=0, le=0.3, description="Zoom in or out, up to this fraction.")
+    shift: float = Field(0.05, ge=0, le=0.2, description="Shift, up to this fraction of the side.")
+    contrast: float = Field(0.20, ge=0, le=0.6, description="Contrast change, up to this fraction.")
+    brightness: float = Field(0.10, ge=0, le=0.4, description="Brightness change, up to this fraction.")
+
+
+class SplitSettings(Strict):
+    """How validation (and test, where none is given) is carved, by patient."""
+
+    val_fraction: float = Field(0.12, gt=0, lt=0.5, description="Share of train + val that becomes val.")
+    test_fraction: float = Field(
+        0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none."
+    )
+    keep_published_val: bool = Field(
+        False, description="Keep the val folder as it is (16 images as published)."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+
+class TrainingSettings(Strict):
+    """How each architecture is trained. Both phases stop early on validation AUROC."""
+
+    arch: tuple[ArchitectureName, ...] = Field(
+        ("MobileNetV2", "VGG16", "DenseNet121"), min_length=1, description="Architectures to compare."
+    )
+    weights: str = Field(
+        "imagenet", description="imagenet (Keras' download or cache), none, or a folder of weight files."
+    )
+    image_size: int = Field(224, ge=32, le=1024, description="Side of the square images, in pixels.")
+    epochs: int = Field(12, ge=1, description="At most so many epochs with the backbone frozen.")
+    fine_tune_epochs: int = Field(5, ge=0, description="At most so many more with its top released.")
+    patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
+    batch_size: int = Field(32, ge=1, description="Images per training step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step in the frozen phase.")
+    fine_tune_learning_rate: float = Field(2e-5, gt=0, description="Adam's step in the fine-tuning phase.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout before the last layer.")
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="Train on this share of the train patients (for a quick look)."
+    )
+    min_sensitivity: float = Field(
+        0.95, gt=0, le=1, description="The operating point keeps at least this sensitivity on val."
+    )
+    concurrent: int = Field(0, ge=0, description="Trainings at a time; 0: one per core, at most three.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    augmentation: Augmentation = Augmentation()
+
+    def trainings_at_a_time(self) -> int:
+        """Return how many processes train together on this machine: at least 1."""
+        return min(self.concurrent or min(3, cores()), len(self.arch))
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "quick": {"image_size": 160, "epochs": 3, "fine_tune_epochs": 0},
+    "demo": {
+        "weights": "none",
+        "image_size": 64,
+        "epochs": 4,
+        "fine_tune_epochs": 4,
+        "fine_tune_learning_rate": 1e-3,
+        "batch_size": 16,
+    },
+}
+
+
+def training_settings(preset: str = "standard", **changes: Any) -> TrainingSettings:
+    """Return the preset with the given fields changed.
+
+    Raises ValueError (pydantic's, naming the field) for an unknown field or a value out of bounds,
+    KeyError for an unknown preset.
+    """
+    return TrainingSettings.model_validate(PRESETS[preset] | changes)
+
+
+def cores() -> int:
+    """Return the number of processor cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""The order of the calls, and the command line that starts them."""

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: each calls one library function and returns a record."""
