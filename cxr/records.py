@@ -1,0 +1,198 @@
+"""The small frozen records that travel between tasks, and how records and tables reach the disk whole.
+
+A record is written last, under a temporary name and renamed: its presence means that its stage is done.
+"""
+
+import contextlib
+import csv
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from cxr.settings import Strict
+
+SPLITS = ("test", "val", "train")
+LABEL_NAMES = ("NORMAL", "PNEUMONIA")
+REJECT_REASONS = (
+    "not_an_image", "unreadable", "truncated", "empty_file", "too_large", "unsupported_mode", "duplicate",
+    "near_duplicate", "label_conflict", "ignored", "outside_root", "unknown_class", "nested_copy", "vanished",
+)  # fmt: skip
+_NUMBERS = {
+    **dict.fromkeys(("label", "width", "height", "bytes", "size", "exif_orientation"), "int64"),
+    **dict.fromkeys(("mean", "std", "score"), "float64"),
+}
+
+
+class Record(Strict):
+    """A frozen model that lives in a JSON file."""
+
+    def write(self, path: Path) -> Self:
+        """Publish the record whole at `path`; return it."""
+        with publishing(path) as temporary:
+            temporary.write_text(self.model_dump_json(indent=2) + "\n")
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the record at `path`; raises FileNotFoundError, pydantic's ValidationError."""
+        return cls.model_validate_json(path.read_text())
+
+
+class Scan(Record):
+    """What a listing found. `root` is relative to DATA; `new` counts files not inspected before."""
+
+    data: str
+    root: str
+    found: int
+    images: int
+    new: int
+    shards: tuple[str, ...] = ()
+
+
+class Shard(Record):
+    """One inspected batch of images."""
+
+    name: str
+    images: int
+    rejected: int
+
+
+class Ingest(Record):
+    """The books of preprocessing: found = kept + the sum of `rejected`."""
+
+    data: str
+    root: str
+    found: int
+    kept: int
+    rejected: dict[str, int]
+    read: int
+    splits: dict[str, dict[str, int]]
+    patients: dict[str, int]
+    patient_wise: bool
+    split_policy: str
+    manifest_sha256: str
+
+
+class Training(Record):
+    """One trained architecture. Figures are of the validation set at its operating point."""
+
+    architecture: str
+    weights: str
+    weights_sha256: str
+    image_size: int
+    seed: int
+    epochs: int
+    best_epoch: int
+    seconds: float
+    images_per_second: float
+    threshold: float
+    val: dict[str, float]
+    model_sha256: str
+    optimizer_sha256: str
+    versions: dict[str, str]
+
+
+class Failure(Record):
+    """An architecture that ended without a model."""
+
+    architecture: str
+    error: str
+
+
+class Selection(Record):
+    """The chosen architecture, by validation figures alone."""
+
+    architecture: str
+    rule: str
+    reason: str
+    threshold: float
+    eligible: tuple[str, ...]
+    failed: dict[str, str]
+
+
+class Evaluation(Record):
+    """The chosen model on the test set, scored once, and its proof of a whole export."""
+
+    architecture: str
+    threshold: float
+    test: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    reload_max_difference: float
+    reload_images: int
+    optimizer_equal: bool
+    scores_sha256: str
+
+
+class Export(Record):
+    """Where the finished run's outputs are."""
+
+    run: str
+    model: str
+    card: str
+    report: str
+    sha256: str
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it there at the end, or remove it on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Publish a table as CSV. File names that are not UTF-8 keep their bytes (surrogateescape)."""
+    with publishing(path) as temporary:
+        table.to_csv(
+            temporary, index=False, encoding="utf-8", errors="surrogateescape", quoting=csv.QUOTE_MINIMAL,
+            lineterminator="\n",
+        )  # fmt: skip
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table written by `write_table`: text stays text ("NA", "007", ""), known numbers are numbers."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file)
+        columns = next(rows)
+        table = pd.DataFrame(list(rows), columns=columns, dtype=object)
+    return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def printable(text: str) -> str:
+    """Return `text` with undecodable bytes and control characters escaped, for pages and logs.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    safe = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def as_json(value: Any) -> Any:
+    """Return `value` with NumPy numbers made plain, for JSON."""
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
