@@ -70,7 +70,7 @@ class Ingest(Record):
     found: int
     kept: int
     rejected: dict[str, int]
-    read: int
+    newly_read: int
     splits: dict[str, dict[str, int]]
     patients: dict[str, int]
     patient_wise: bool

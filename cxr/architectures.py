@@ -1,0 +1,133 @@
+"""One entry per network: its Keras application, the pixels it expects, and where fine-tuning starts.
+
+Every model takes pixels 0..255, gray or RGB, any size, and carries its own gray conversion, resize and
+scaling. Keras applications disagree on scaling; scaled twice, nothing fails and the model is only worse.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cxr.errors import WeightsError
+from cxr.records import file_sha256
+from cxr.settings import Augmentation, TrainingSettings
+
+# VGG16 was trained on BGR with these ImageNet means subtracted (0..255); DenseNet121 on RGB in 0..1, standardised.
+_VGG_MEANS_RGB = (123.68, 116.779, 103.939)
+_IMAGENET_MEANS, _IMAGENET_STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Architecture(NamedTuple):
+    """A network: `scaling` maps gray 0..255 to the three channels it was trained on, as (scales, offsets).
+
+    `fine_tune_from` names the first layer that fine-tuning releases; `relative_cost` is forward work per image
+    in GFLOP at 224x224, to start the longest training first.
+    """
+
+    application: str
+    scales: tuple[float, float, float]
+    offsets: tuple[float, float, float]
+    fine_tune_from: str
+    relative_cost: float
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "MobileNetV2": Architecture("MobileNetV2", (1 / 127.5,) * 3, (-1.0,) * 3, "block_13_expand", 0.6),
+    "VGG16": Architecture(
+        "VGG16", (1.0,) * 3, tuple(-mean for mean in reversed(_VGG_MEANS_RGB)), "block5_conv1", 30.7
+    ),  # type: ignore[arg-type]
+    "DenseNet121": Architecture(
+        "DenseNet121",
+        tuple(1 / (255 * std) for std in _IMAGENET_STDS),  # type: ignore[arg-type]
+        tuple(-mean / std for mean, std in zip(_IMAGENET_MEANS, _IMAGENET_STDS, strict=True)),  # type: ignore[arg-type]
+        "conv5_block1_0_bn",
+        5.7,
+    ),
+}
+
+
+def build(name: str, settings: TrainingSettings, weights: str | None) -> Any:
+    """Return an uncompiled keras.Model: pixels (n, h, w, 1 or 3) 0..255 → score (n, 1) in 0..1, backbone frozen.
+
+    `weights` is "imagenet", a weight file, or None for random ones. Raises WeightsError.
+    """
+    import keras
+
+    entry, layers = ARCHITECTURES[name], keras.layers
+    keras.utils.set_random_seed(settings.seed)
+    pixels = keras.Input((None, None, None), name="pixels")
+    gray = keras.ops.mean(pixels, axis=-1, keepdims=True)
+    side = settings.image_size
+    gray = layers.Resizing(side, side, interpolation="bilinear", antialias=True, name="resize")(gray)
+    for layer in augmentation_layers(settings.augmentation, settings.seed):
+        gray = layer(gray)
+    channels = layers.Concatenate(name="three_channels")([gray, gray, gray])
+    channels = layers.Rescaling(entry.scales, entry.offsets, name="scaling")(channels)
+    backbone = _backbone(entry, channels, weights)
+    backbone.trainable = False
+    features = layers.GlobalAveragePooling2D(name="features")(backbone.output)
+    features = layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(features)
+    score = layers.Dense(1, activation="sigmoid", dtype="float32", name="score")(features)
+    return keras.Model(pixels, score, name=name)
+
+
+def _backbone(entry: Architecture, channels: Any, weights: str | None) -> Any:
+    import keras
+
+    application = getattr(keras.applications, entry.application)
+    try:
+        return application(include_top=False, weights=weights, input_tensor=channels)
+    except Exception as error:
+        if weights is None:
+            raise
+        raise WeightsError(
+            f"{entry.application}: weights {weights} could not be loaded ({type(error).__name__}: {error}). Expected a "
+            f"network for Keras' own download, or `--weights DIR` with {entry.application}'s notop .h5 file, or "
+            "`--weights none` to start from random ones"
+        ) from error
+
+
+def augmentation_layers(ranges: Augmentation, seed: int) -> list[Any]:
+    """Return Keras layers, active in training only, that rotate, zoom, shift and vary contrast and brightness."""
+    from keras import layers
+
+    black = {"fill_mode": "constant", "fill_value": 0.0, "interpolation": "bilinear"}
+    return [
+        layers.RandomRotation(ranges.rotation / 360, seed=seed, name="augment_rotation", **black),
+        layers.RandomZoom(ranges.zoom, seed=seed + 1, name="augment_zoom", **black),
+        layers.RandomTranslation(ranges.shift, ranges.shift, seed=seed + 2, name="augment_shift", **black),
+        layers.RandomContrast(ranges.contrast, value_range=(0, 255), seed=seed + 3, name="augment_contrast"),
+        layers.RandomBrightness(ranges.brightness, value_range=(0, 255), seed=seed + 4, name="augment_brightness"),
+    ]
+
+
+def release_top(model: Any, name: str) -> None:
+    """Make the layers from the architecture's cut to the end trainable; batch normalisation stays frozen.
+
+    A frozen BatchNormalization layer runs in inference mode, as transfer learning wants it.
+    """
+    import keras
+
+    released = False
+    for layer in model.layers:
+        released = released or layer.name == ARCHITECTURES[name].fine_tune_from
+        layer.trainable = released and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def find_weights(name: str, weights: str) -> tuple[str | None, str]:
+    """Return (what `build` takes, SHA-256 or "") for a --weights value; raises WeightsError, never falls back."""
+    if weights in {"none", "imagenet"}:
+        return (None if weights == "none" else "imagenet"), ""
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        raise WeightsError(f"--weights {weights}: expected imagenet, none, or a folder; found no such folder")
+    short = name.lower().replace("_", "")
+    found = [path for path in sorted(folder.glob("*.h5")) if path.name.lower().replace("_", "").startswith(short)]
+    fitting = [path for path in found if "notop" in path.name.lower()]
+    if len(fitting) != 1:
+        seen = ", ".join(path.name for path in sorted(folder.iterdir())[:8]) or "nothing"
+        raise WeightsError(
+            f"--weights {weights}: expected one *notop*.h5 file whose name starts with {name}, found {len(fitting)} "
+            f"(the folder holds {seen}). Add the file, leave {name} out with --arch, or use --weights none"
+        )
+    return str(fitting[0]), file_sha256(fitting[0])

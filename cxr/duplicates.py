@@ -1,0 +1,33 @@
+"""Exact copies: the same bytes (MD5) or the same decoded pixels (SHA-256), found across all splits.
+
+Left out: near copies (resized, brightened), which need a perceptual hash and a confirmation.
+"""
+
+import pandas as pd
+
+from cxr.manifest import REJECT_COLUMNS
+
+_KEPT_FIRST = {"test": 0, "val": 1, "train": 2, "": 3}
+
+
+def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (rows kept, rejects): one row for each picture, in the order of the image names.
+
+    Of several copies the one in test stays before val before train, then the smallest name. Copies under
+    both labels all go: which label is right cannot be known.
+    """
+    ordered = rows.assign(_rank=rows["source_split"].map(_KEPT_FIRST)).sort_values(["_rank", "image"])
+    groups = ordered.groupby("pixel_sha256", sort=False)
+    conflict = groups["label"].transform("nunique") > 1
+    first = groups[["image", "md5"]].transform("first")
+    copy = ordered.duplicated("pixel_sha256") & ~conflict
+    same = (ordered["md5"] == first["md5"]).map({True: "same bytes as ", False: "same pixels as "})
+    duplicates = _rejects(ordered[copy], "duplicate", (same + first["image"])[copy])
+    labels = groups["image"].transform(lambda images: " | ".join(images))
+    conflicts = _rejects(ordered[conflict], "label_conflict", "both labels: " + labels[conflict])
+    kept = ordered[~copy & ~conflict].drop(columns="_rank").sort_values("image").reset_index(drop=True)
+    return kept, pd.concat([duplicates, conflicts], ignore_index=True)
+
+
+def _rejects(rows: pd.DataFrame, reason: str, details: "pd.Series[str]") -> pd.DataFrame:
+    return pd.DataFrame({"image": rows["image"], "reason": reason, "detail": details}, columns=REJECT_COLUMNS)

@@ -1,0 +1,72 @@
+"""Who is in train, val and test: carved by patient, stratified by label, the published test untouched."""
+
+import pandas as pd
+
+from cxr.errors import DataError
+from cxr.settings import SplitSettings
+
+
+def assign(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, str]:
+    """Return the rows with a `split` column, and the policy in one sentence.
+
+    Published train and val are pooled and a patient-disjoint, stratified share becomes val, unless
+    `keep_published_val`. Where DATA names no test images, a share by patient becomes test.
+    Raises DataError where a split would lack a class.
+    """
+    rows = rows.assign(split=rows["source_split"].where(rows["source_split"] != "", "train"))
+    policy = []
+    if not (rows["split"] == "test").any():
+        rows = _carve(rows, ("train",), "test", settings.test_fraction, settings.seed)
+        policy.append(f"test carved from train ({settings.test_fraction:.0%} of the images, by patient)")
+    else:
+        policy.append("test as published")
+    if settings.keep_published_val and (rows["split"] == "val").any():
+        policy.append("val as published")
+    else:
+        rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.seed)
+        policy.append(f"val carved from train + val ({settings.val_fraction:.0%} of the images, by patient)")
+    _check(rows)
+    return rows, "; ".join(policy) + f"; seed {settings.seed}"
+
+
+def groups(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return the patient of each row; an image without a patient key stands alone."""
+    return rows["patient_id"].where(rows["patient_id"] != "", "image:" + rows["image"])
+
+
+def shared_patients(rows: pd.DataFrame) -> int:
+    """Return how many patients have images in more than one split."""
+    return int((rows.groupby(groups(rows))["split"].nunique() > 1).sum())
+
+
+def subset(rows: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Return about `fraction` of the rows: whole patients, both labels in proportion."""
+    if fraction >= 1:
+        return rows
+    chosen = _carve(rows.assign(split="out"), ("out",), "in", fraction, seed)
+    return rows[(chosen["split"] == "in").to_numpy()]
+
+
+def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float, seed: int) -> pd.DataFrame:
+    """Return the rows with about `fraction` of the pool's images, by whole patients, moved to split `into`."""
+    from sklearn.model_selection import train_test_split
+
+    pooled = rows["split"].isin(pool)
+    patients = groups(rows[pooled])
+    labels = rows[pooled].groupby(patients)["label"].max()  # a patient with any PNEUMONIA image counts there
+    fewest = int(labels.value_counts().reindex([0, 1], fill_value=0).min())
+    if fewest < 2 or fraction * len(labels) < 2:
+        raise DataError(
+            f"cannot carve {into} by patient: expected both classes with at least 2 patients each, found "
+            f"{len(labels)} patient(s), {fewest} in the smaller class"
+        )
+    _, moved = train_test_split(labels.index, test_size=fraction, stratify=labels, random_state=seed)
+    split = rows["split"].mask(pooled, "out" if into == "in" else "train")
+    return rows.assign(split=split.mask(groups(rows).isin(moved) & pooled, into))
+
+
+def _check(rows: pd.DataFrame) -> None:
+    counts = rows.groupby(["split", "label"]).size()
+    for split in ("train", "val", "test"):
+        if absent := [label for label in (0, 1) if (split, label) not in counts.index]:
+            raise DataError(f"{split} has no image with label {absent}: expected both classes in every split")
