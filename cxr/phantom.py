@@ -111,7 +111,9 @@ def _thorax(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
     height = 0.42 - 0.2 * (anatomy.lung_top - 0.13)
     rise = np.minimum(y - (anatomy.lung_top + height), 0) / height
     sideways = np.abs((np.abs(u) - centre) / half)
-    return 1 - (sideways**2.2 + np.abs(rise) ** 2.4) ** np.float32(1 / 2.3)
+    wall: Plane = (sideways**2.2 + np.abs(rise) ** 2.4) ** np.float32(1 / 2.3)
+    inside: Plane = 1 - wall
+    return inside
 
 
 def _dome(u: Plane, anatomy: Anatomy) -> Plane:
@@ -140,8 +142,8 @@ def _mediastinum(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
 def _body(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
     """Return the brightness of soft tissue: neck, shoulders, trunk, and the denser belly and heart."""
     across = np.abs(u)
-    shoulders = 0.13 * np.exp(-(((y - 0.20) / 0.11) ** 2))
-    outline = 0.11 + (anatomy.torso - 0.11 + shoulders) * _inside(y - 0.09 - 0.12 * across, 0.045)
+    arms = 0.24 * np.exp(-(((y - 0.25) / 0.12) ** 2))  # raised a little, out of the frame
+    outline = 0.11 + (anatomy.torso - 0.11 + arms) * _inside(y - 0.075 - 0.13 * across, 0.045)
     trunk = _inside(outline - across, 0.018)
     thickness = 0.72 + 0.28 * np.sqrt(np.clip(1 - (across / (anatomy.torso + 0.12)) ** 2, 0, 1))
     belly = 0.13 * _inside(y - _dome(u, anatomy), 0.03)
@@ -152,20 +154,21 @@ def _body(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
 
 def _bones(u: Plane, y: Plane, lungs: Plane, anatomy: Anatomy) -> Plane:
     across = np.abs(u)
-    spine = _inside(0.042 - across, 0.010) * (0.10 + 0.035 * np.cos(2 * np.pi * y / 0.058))
+    spine = _inside(0.042 - across, 0.010) * (0.085 + 0.022 * np.cos(2 * np.pi * y / 0.058))
     windpipe = 0.09 * _inside(0.017 - across, 0.007) * _inside(0.36 - y, 0.03)
     cage = _inside(_thorax(u, y, anatomy) + 0.10, 0.03) * _inside(anatomy.lung_base + 0.08 - y, 0.03)
     ribs = (0.45 + 0.55 * lungs) * cage * _ribs(across, y, anatomy)
-    slant = 0.175 + anatomy.clavicle - 0.22 * across + 0.03 * np.sin(across * 20)
-    clavicles = (
-        0.11 * _stripe(y - slant, 0.012) * _inside(across - 0.035, 0.01) * _inside(0.33 - across, 0.02)
-    )
-    joint = 0.09 * _inside(1 - np.hypot((across - 0.45) / 0.07, (y - 0.17) / 0.07), 0.15)
-    return spine - windpipe + ribs + clavicles + joint
+    slant = 0.205 + anatomy.clavicle - 0.17 * across + 0.016 * np.sin(across * 20)
+    ends = _inside(across - 0.035, 0.01) * _inside(0.36 - across, 0.02)
+    clavicles = 0.10 * _stripe(y - slant, 0.012) * ends
+    joint = _inside(1 - np.hypot((across - 0.43) / 0.055, (y - 0.20) / 0.055), 0.15)
+    arm = _stripe(y - 0.20 - 0.45 * (across - 0.43), 0.034) * _inside(across - 0.43, 0.01)
+    skeleton: Plane = spine - windpipe + ribs + clavicles + 0.09 * np.maximum(joint, arm)
+    return skeleton
 
 
 def _ribs(across: Plane, y: Plane, anatomy: Anatomy) -> Plane:
-    """Return nine pairs of ribs: the backs arch out from the spine, the fainter fronts slope to the middle."""
+    """Return nine pairs of ribs: the backs arch out of the spine, the fainter fronts slope inwards."""
     back = -0.34 * across + anatomy.rib_slope * across**2
     end = float(-0.34 * 0.31 + anatomy.rib_slope * 0.31**2)
     front = end + 0.55 * (0.31 - across)
@@ -189,15 +192,15 @@ def _vessels(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
     """Return the lung markings of this patient: two hila and tapering branches from them."""
     rng = np.random.default_rng(anatomy.markings)
     across, marks = np.abs(u), np.zeros_like(y + u)
-    marks += 0.13 * np.exp(-(((across - 0.085) / 0.035) ** 2) - ((y - 0.45) / 0.075) ** 2)
+    marks += 0.11 * np.exp(-(((across - 0.085) / 0.035) ** 2) - ((y - 0.45) / 0.075) ** 2)
     for side in (-1, 1):
-        for angle in np.linspace(-1.25, 1.35, 8) + rng.uniform(-0.12, 0.12, 8):
+        for angle in np.linspace(-1.25, 1.35, 7) + rng.uniform(-0.16, 0.16, 7):
             right, down = (u * side - 0.06), (y - 0.44)
             along = right * np.float32(np.cos(angle)) + down * np.float32(np.sin(angle))
             off = down * np.float32(np.cos(angle)) - right * np.float32(np.sin(angle))
-            bend = off - np.float32(rng.uniform(-1.5, 1.5)) * along**2
-            width = 0.003 + 0.006 * np.clip(1 - along / 0.25, 0, 1)
-            reach = _inside(along, 0.01) * np.clip(1 - along / 0.27, 0, 1)
+            bend = off - np.float32(rng.uniform(-2.0, 2.0)) * along**2
+            width = 0.0025 + 0.004 * np.clip(1 - along / 0.25, 0, 1)
+            reach = _inside(along - 0.02, 0.015) * np.clip(1 - along / 0.27, 0, 1)
             marks += 0.10 * reach * np.exp(-((bend / width) ** 2))
     return marks
 
@@ -214,7 +217,7 @@ def _opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plane, t
     candidates = np.flatnonzero((air > 0.9) & (y > 0.27))
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     filled, places = np.zeros_like(air), []
-    for strength in np.sort(rng.uniform(0.17, 0.31, int(rng.integers(1, 3))))[::-1]:
+    for strength in np.sort(rng.uniform(0.20, 0.36, int(rng.integers(1, 3))))[::-1]:
         row, column = divmod(int(rng.choice(candidates)), size)
         place = (float(axis[column]), float(axis[row]))
         across, down = rng.uniform(0.065, 0.12, 2)
@@ -301,24 +304,20 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _plan(rng: np.random.Generator, images: int) -> list[_Planned]:
-    """Return every good image, in a fixed order; patients are numbered through both classes and all splits."""
+    """Return every good image; patients are numbered through both classes and all splits."""
     test, val = round(images * _TEST_SHARE), min(_VAL_IMAGES, images // 5)
     planned: list[_Planned] = []
     for split, total, in_val in (("train", images - test, val), ("test", test, 0)):
         normal = in_val // 2 + round((total - in_val) * _NORMAL_SHARE)
         for label, count, shared in ((0, normal, in_val // 2), (1, total - normal, in_val - in_val // 2)):
-            for patient_images in _sizes(rng, count, shared):
+            for nth, size in enumerate(_sizes(rng, count, shared)):
                 patient = planned[-1].patient + 1 if planned else 1
-                names = _names(rng, label, patient, len(planned) + 1, patient_images)
-                splits = [split] * patient_images
-                if shared > 0:
-                    splits[-1], shared = "val", shared - 1
-                keys = [
-                    f"{place}/{LABEL_NAMES[label]}/{name}" for place, name in zip(splits, names, strict=True)
-                ]
-                planned += [
-                    _Planned(key, patient, label, len(planned) + at) for at, key in enumerate(keys, 1)
-                ]
+                splits = [split] * (size - 1) + ["val" if nth < shared else split]
+                for place, name in zip(
+                    splits, _names(rng, label, patient, len(planned) + 1, size), strict=True
+                ):
+                    key = f"{place}/{LABEL_NAMES[label]}/{name}"
+                    planned.append(_Planned(key, patient, label, len(planned) + 1))
     return planned
 
 

@@ -1,0 +1,63 @@
+"""The pixel cache: every kept image decoded once more, resized, and shared by all trainings and epochs.
+
+One .npy of uint8 (n, side, side) in the order of clean_metadata.csv, named by the digest of the pictures it
+holds; it is memory-mapped, so the processes that train share one copy in the page cache.
+"""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr import images
+from cxr.errors import DataError
+from cxr.records import printable, publishing
+from cxr.settings import cores
+from cxr.storage import Storage
+
+VERSION = 1  # raise it when `images.resized` changes what it returns
+
+
+def cache(
+    table: pd.DataFrame, storage: Storage, side: int, work: Path, on_image: Callable[[], None] = lambda: None
+) -> Path:
+    """Return the path of the cache for these rows and this side, building it where it is not there yet.
+
+    Raises DataError for an image that changed or went since it was inspected.
+    """
+    names = "\n".join(table["pixel_sha256"])
+    digest = hashlib.sha256(f"{VERSION} {side} {names}".encode()).hexdigest()[:16]
+    path = work / "cache" / f"pixels-{side}-{digest}.npy"
+    if path.is_file():
+        return path
+    images.allow_large_headers()
+    with publishing(path) as temporary:
+        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(table), side, side))  # type: ignore[no-untyped-call]
+
+        def fill(at: int) -> None:
+            out[at] = images.resized(_unchanged(storage, table.iloc[at]), side)
+            on_image()
+
+        with ThreadPoolExecutor(cores()) as pool:
+            list(pool.map(fill, range(len(table))))
+        out.flush()
+    return path
+
+
+def _unchanged(storage: Storage, row: "pd.Series[Any]") -> Any:
+    try:
+        data = storage.read(row["image"])
+    except OSError as error:
+        raise DataError(f"{printable(row['image'])}: cannot be read any more ({error}): preprocess again") from error
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != row["md5"]:
+        raise DataError(f"{printable(row['image'])}: changed since it was inspected: preprocess again")
+    return images.decode(data).image
+
+
+def load(path: Path) -> Any:
+    """Return the cache as a read-only memory map, uint8 (n, side, side)."""
+    return np.load(path, mmap_mode="r")

@@ -1,0 +1,29 @@
+"""The single path from a model and pixels to scores: validation, test and prediction all come through here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.metrics import Vector
+from cxr.records import write_table
+
+
+def score(
+    model: Any, pixels: Vector, positions: Vector, batch_size: int = 32, on_images: Callable[[int], None] = lambda n: None
+) -> Vector:
+    """Return the model's scores, float64 (n,), of `pixels` (uint8, m x side x side) at `positions`."""
+    parts = []
+    for start in range(0, len(positions), batch_size):
+        batch = pixels[positions[start : start + batch_size]][..., np.newaxis]
+        parts.append(np.asarray(model.predict_on_batch(batch), np.float64).reshape(-1))
+        on_images(len(batch))
+    return np.concatenate(parts)
+
+
+def write_scores(rows: pd.DataFrame, scores: Vector, path: Path) -> None:
+    """Publish image, patient_id, label and score of each row; scores keep all their digits."""
+    table = rows[["image", "patient_id", "etiology", "label"]].assign(score=scores)
+    write_table(table, path)
