@@ -101,6 +101,24 @@ def augmentation_layers(ranges: Augmentation, seed: int) -> list[Any]:
     ]
 
 
+def settle(model: Any, pixels: Any) -> None:
+    """Set the batch normalisation statistics of a random network from one batch of training pixels.
+
+    Frozen at their initial 0 and 1 they would let the activations of a deep random network die out: its
+    features would be constant. The idea is that of data-dependent initialisation (Mishkin and Matas,
+    "All you need is a good init", ICLR 2016). Pretrained networks keep their own statistics.
+    """
+    import keras
+
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.trainable, layer.momentum = True, 0.0
+    model(pixels, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.trainable, layer.momentum = False, momentum
+
+
 def release_top(model: Any, name: str) -> None:
     """Make the layers from the architecture's cut to the end trainable; batch normalisation stays frozen.
 

@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 
 from cxr.errors import DataError
+from cxr.records import Figures
 
 Vector = np.ndarray[Any, Any]
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision", "npv")
 
 
-def figures(labels: Vector, scores: Vector, threshold: float) -> dict[str, float]:
+def figures(labels: Vector, scores: Vector, threshold: float) -> Figures:
     """Return n, positives, tp, fp, tn, fn, accuracy, sensitivity (recall), specificity, precision, npv, auroc, auprc.
 
-    A prediction is PNEUMONIA where score >= threshold. precision and npv are NaN where nothing was predicted so.
+    A prediction is PNEUMONIA where score >= threshold. precision and npv are None where nothing was predicted so.
     Raises DataError for a missing class or a score that is not a number.
     """
     from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
@@ -26,7 +27,7 @@ def figures(labels: Vector, scores: Vector, threshold: float) -> dict[str, float
     tn, fp, fn, tp = (int(n) for n in confusion_matrix(labels, scores >= threshold, labels=[0, 1]).ravel())
     return {
         "n": len(labels), "positives": tp + fn, "tp": tp, "fp": fp, "tn": tn, "fn": fn,
-        **{name: k / of if of else float("nan") for name, (k, of) in _ratios(tp, fp, tn, fn).items()},
+        **{name: k / of if of else None for name, (k, of) in _ratios(tp, fp, tn, fn).items()},
         "auroc": float(roc_auc_score(labels, scores)),
         "auprc": float(average_precision_score(labels, scores)),
     }  # fmt: skip
@@ -39,14 +40,14 @@ def _ratios(tp: int, fp: int, tn: int, fn: int) -> dict[str, tuple[int, int]]:
     }  # fmt: skip
 
 
-def wilson(found: dict[str, float]) -> dict[str, tuple[float, float]]:
+def wilson(found: Figures) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each proportion in `found` (Wilson 1927, by scipy), 0..1.
 
     Images of one patient count as independent here, so the intervals are a little too narrow.
     """
     from scipy.stats import binomtest
 
-    counts = _ratios(*(int(found[name]) for name in ("tp", "fp", "tn", "fn")))
+    counts = _ratios(*(int(found[name] or 0) for name in ("tp", "fp", "tn", "fn")))
     return {
         name: tuple(float(end) for end in binomtest(k, of).proportion_ci(method="wilson"))  # type: ignore[misc]
         for name, (k, of) in counts.items()

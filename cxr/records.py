@@ -28,6 +28,9 @@ _NUMBERS = {
 }
 
 
+Figures = dict[str, int | float | None]  # None: not estimable
+
+
 class Record(Strict):
     """A frozen model that lives in a JSON file."""
 
@@ -91,7 +94,7 @@ class Training(Record):
     seconds: float
     images_per_second: float
     threshold: float
-    val: dict[str, float]
+    val: Figures
     model_sha256: str
     optimizer_sha256: str
     versions: dict[str, str]
@@ -120,7 +123,7 @@ class Evaluation(Record):
 
     architecture: str
     threshold: float
-    test: dict[str, float]
+    test: Figures
     intervals: dict[str, tuple[float, float]]
     reload_max_difference: float
     reload_images: int
@@ -160,7 +163,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     with publishing(path) as temporary:
         table.to_csv(
             temporary, index=False, encoding="utf-8", errors="surrogateescape", quoting=csv.QUOTE_MINIMAL,
-            lineterminator="\n",
+            lineterminator="\n", na_rep="nan",
         )  # fmt: skip
 
 

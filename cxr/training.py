@@ -98,6 +98,9 @@ def _enter(phase: str, history: Rows, model: Any, job: Job) -> Any:
         return model
     if phase == "frozen":
         model = architectures.build(job.name, job.settings, job.weights)
+        if job.weights is None:
+            _reseed(model, job.settings.seed, 0)
+            architectures.settle(model, job.pixels[job.train[:: max(1, len(job.train) // 64)][:64]][..., np.newaxis])
         step = job.settings.learning_rate
     else:
         model = keras.models.load_model(_best(job))
@@ -127,7 +130,7 @@ def _epoch(phase: str, history: Rows, model: Any, job: Job) -> Rows:
         _batches(job, epoch), initial_epoch=epoch, epochs=epoch + 1, class_weight=job.class_weights,
         callbacks=callbacks, verbose=0,
     )  # fmt: skip
-    row |= {name: float(values[-1]) for name, values in fitted.history.items()}
+    row |= {name: float("nan" if values[-1] is None else values[-1]) for name, values in fitted.history.items()}
     row["seconds"] = round(time.perf_counter() - started, 2)
     with publishing(_checkpoint(job, epoch + 1)) as temporary:
         model.save(temporary)

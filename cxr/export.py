@@ -1,0 +1,162 @@
+"""The export folder: the model whole, its card for people and programs, its checksums."""
+
+import os
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import cxr
+from cxr.errors import ModelError
+from cxr.records import (
+    Evaluation,
+    Ingest,
+    Record,
+    Selection,
+    Training,
+    as_json,
+    file_sha256,
+    publishing,
+)
+from cxr.settings import TrainingSettings
+
+LICENCES = (
+    "Whoever holds the images sets the terms. The published set (Kermany, Zhang, Goldbaum, Mendeley Data) is CC BY 4.0: "
+    "name its authors. ImageNet weights come under their own publishers' terms."
+)
+INTENDED_USE = (
+    "Research and engineering on pipelines like this one: ranking frontal chest X-rays by how much they look like the "
+    "PNEUMONIA folder of the training data."
+)
+LIMITS = (
+    "Not a medical device: never for diagnosis, triage or treatment.",
+    "The published images show children of one to five years from one hospital, AP view; other ages, devices, views and "
+    "places are outside what was tested.",
+    "Labels are image-level readings; other findings are not looked for, and a low score does not mean healthy.",
+    "PPV and NPV hold for the prevalence of the test set given here, which is far above that of a clinic.",
+    "Scores are not calibrated: compare them with the threshold, do not read them as a risk.",
+)
+
+
+class Card(Record):
+    """model_card.json: everything that using the model needs, and where its figures come from."""
+
+    architecture: str
+    run: str
+    version: str
+    commit: str
+    labels: tuple[str, str] = ("NORMAL", "PNEUMONIA")
+    image_size: int
+    pixels: str = "gray or RGB, 0..255; whole image resized to image_size squared, bilinear with antialiasing"
+    threshold: float
+    operating_point: str
+    calibration: str = "none"
+    model_sha256: str
+    data: Ingest
+    settings: TrainingSettings
+    training: Training
+    selection: Selection
+    evaluation: Evaluation
+    intended_use: str = INTENDED_USE
+    limits: tuple[str, ...] = LIMITS
+    licences: str = LICENCES
+
+
+def stage_model(run: Path, training: Training) -> Path:
+    """Copy the chosen architecture's model.keras to export/ and return its path; ModelError if it changed since."""
+    source, target = run / training.architecture / "model.keras", run / "export" / "model.keras"
+    with publishing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        if file_sha256(temporary) != training.model_sha256:
+            raise ModelError(f"{source} is not the file that was trained (SHA-256 differs): delete its folder, run again")
+    return target
+
+
+def write_card(
+    run: Path, ingest: Ingest, settings: TrainingSettings, training: Training, selection: Selection, evaluation: Evaluation
+) -> Card:
+    """Write model_card.json and MODEL_CARD.md into export/; return the card."""
+    card = Card(
+        architecture=training.architecture, run=run.name, version=cxr.__version__, commit=_commit(),
+        image_size=training.image_size, threshold=training.threshold,
+        operating_point=(
+            f"highest specificity with a sensitivity of at least {settings.min_sensitivity} on the validation set "
+            f"(n = {training.val['n']}); frozen before test was scored"
+        ),
+        model_sha256=training.model_sha256, data=ingest, settings=settings, training=training, selection=selection,
+        evaluation=evaluation,
+    )  # fmt: skip
+    card.write(run / "export" / "model_card.json")
+    with publishing(run / "export" / "MODEL_CARD.md") as temporary:
+        temporary.write_text(templates().get_template("MODEL_CARD.md.j2").render(card=card))
+    return card
+
+
+def write_checksums(folder: Path) -> str:
+    """Write SHA256SUMS of the folder's files (for `sha256sum -c`); return its own SHA-256."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS" and not path.name.startswith("."))
+    with publishing(folder / "SHA256SUMS") as temporary:
+        temporary.write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names))
+    return file_sha256(folder / "SHA256SUMS")
+
+
+def write_pickle(job: dict[str, Any], emit: Any) -> None:
+    """Write export/model.pkl beside the .keras file (in a child process). Nothing here ever loads one."""
+    import pickle
+
+    import keras
+
+    model = keras.models.load_model(Path(job["export"]) / "model.keras")
+    with publishing(Path(job["export"]) / "model.pkl") as temporary, temporary.open("wb") as file:
+        pickle.dump(model, file)
+    emit({"done": 1, "of": 1})
+
+
+def templates() -> jinja2.Environment:
+    """Return the templates of the card and the report; HTML is escaped, an undefined name is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cxr"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=lambda name: bool(name) and ".html" in str(name),
+    )  # fmt: skip
+    environment.filters["figure"] = figure
+    environment.filters["json"] = as_json
+    return environment
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """Return a figure for a table, or "not estimable".
+
+    >>> figure(0.98765)
+    '0.988'
+    """
+    return "not estimable" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def _commit() -> str:
+    """Return the commit of the code where it runs from a git checkout, else "unknown"."""
+    here = Path(__file__).parent
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, check=False, env=environment, timeout=10,
+        )  # fmt: skip
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def warn_pickle() -> str:
+    """Return, and issue as a UserWarning, why a pickle is not recommended."""
+    text = "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
+    warnings.warn(text, UserWarning, stacklevel=2)
+    return text
+
+
+if __name__ == "__main__":
+    from cxr import child
+
+    child.serve(write_pickle)
