@@ -1,0 +1,18 @@
+"""Flow `explore`: what the data looks like, in pictures and numbers, and the class weights."""
+
+from prefect import flow
+
+from cxr.exploration import Exploration
+from cxr.settings import TrainingSettings
+from cxr.storage import local_folder
+from flows.preprocess import _run_name
+from tasks import exploring
+
+
+@flow(name="explore", flow_run_name=_run_name, description=__doc__)
+def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
+    """Draw the exploration of the preprocessed data in OUT and show it in the UI."""
+    work = local_folder(out).absolute()
+    found = exploring.explore_data(work, training or TrainingSettings())
+    exploring.show_exploration(found, work)
+    return found

@@ -1,0 +1,20 @@
+"""Flow `export_model`: the chosen model tested once on the hold-out set, exported whole, reported."""
+
+from prefect import flow
+
+from cxr import runs
+from cxr.records import Export
+from cxr.storage import local_folder
+from flows.preprocess import _run_name
+from tasks import exporting, training
+
+
+@flow(name="export_model", flow_run_name=_run_name, description=__doc__)
+def export_model(out: str, pickle: bool = False) -> Export:
+    """Export the newest run in OUT that has a selection."""
+    work = local_folder(out).absolute()
+    run = exporting.find_run(work)
+    chosen = exporting.stage_model(run, work)
+    cache = training.cache_pixels(work, runs.ingest(work), run.settings.image_size)
+    evaluation = exporting.evaluate(chosen, run, work, cache)
+    return exporting.write_export(chosen, evaluation, run, work, pickle)

@@ -1,0 +1,29 @@
+"""Flow `preprocess`: a place with files becomes clean_metadata.csv, rejects.csv and ingest.json."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from cxr.records import Ingest
+from cxr.settings import SplitSettings, cores
+from cxr.storage import local_folder
+from tasks import preprocessing, progress
+
+
+def _run_name() -> str:
+    return f"{flow_run.flow_name.replace('_', ' ')} {Path(str(flow_run.parameters.get('data', flow_run.parameters['out']))).name}"
+
+
+@flow(
+    name="preprocess", flow_run_name=_run_name, description=__doc__, validate_parameters=True,
+    task_runner=ThreadPoolTaskRunner(max_workers=cores()),
+)  # fmt: skip
+def preprocess(data: str, out: str, splits: SplitSettings | None = None) -> Ingest:
+    """Scan DATA, inspect what is new shard by shard, publish the manifest."""
+    work = local_folder(out).absolute()
+    scan = preprocessing.scan_images(data, work)
+    with progress.tracking(preprocessing.INSPECT, scan.new, "images"):
+        shards = preprocessing.inspect_images.map(list(scan.shards), data=scan.data, work=work).result()
+    return preprocessing.publish_manifest(scan, shards, work, splits or SplitSettings())

@@ -1,0 +1,71 @@
+"""Test once, export, report: the tasks of the flow `export_model`."""
+
+import logging
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from cxr import child, curves, export, report, runs
+from cxr.records import Evaluation, Export, Selection, Training
+from cxr.runs import Run
+from cxr.settings import cores
+from tasks import pictures, progress
+
+TEST = "score test set"
+logger = logging.getLogger("cxr.export")
+
+
+@task(name="find run", cache_policy=NO_CACHE)
+def find_run(work: Path) -> Run:
+    """Return the run whose selection was written last."""
+    return runs.latest(work)
+
+
+@task(name="stage model", cache_policy=NO_CACHE)
+def stage_model(run: Run, work: Path) -> Training:
+    """Copy the chosen model, whole and verified, into export/."""
+    folder = run.folder(work)
+    training = Training.read(folder / Selection.read(folder / "selection.json").architecture / "training.json")
+    export.stage_model(folder, training)
+    return training
+
+
+@task(name="evaluate on test", task_run_name="evaluate {training.architecture} on test", cache_policy=NO_CACHE)
+def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluation:
+    """Score the test set once, in a fresh process that first proves the export equal to what was trained."""
+    folder = run.folder(work)
+    if not (folder / "evaluation.json").is_file():
+        table = runs.ingest(work).splits["test"]
+        job = {
+            "run": str(folder), "training": training.model_dump(mode="json"), "pixels": str(cache),
+            "manifest": str(work / "clean_metadata.csv"),
+        }  # fmt: skip
+        with progress.tracking(TEST, sum(table.values()), "images"):
+            child.run(
+                "cxr.evaluation", job, folder / "evaluation.log", cores(),
+                lambda event: progress.advance(TEST, to=event.get("done", 0)),
+            )  # fmt: skip
+    return Evaluation.read(folder / "evaluation.json")
+
+
+@task(name="write export", cache_policy=NO_CACHE)
+def write_export(training: Training, evaluation: Evaluation, run: Run, work: Path, pickle: bool) -> Export:
+    """Write the model card, the report and the checksums; a pickle only where it was asked for."""
+    folder = run.folder(work)
+    chosen = Selection.read(folder / "selection.json")
+    export.write_card(folder, runs.ingest(work), run.settings, training, chosen, evaluation)
+    figures = curves.draw_evaluation(folder)
+    if pickle:
+        logger.warning(export.PICKLE_WARNING)
+        child.run("cxr.export", {"export": str(folder / "export")}, folder / "pickle.log", 1, lambda event: None)
+    page = report.write(work, folder)
+    digest = export.write_checksums(folder / "export")
+    card = (folder / "export" / "MODEL_CARD.md").read_text()
+    create_markdown_artifact(card, key="model-card", description=f"{training.architecture}, run {run.id}")
+    create_markdown_artifact("\n\n".join(map(pictures.markdown, figures)), key="evaluation", description="Test set")
+    return Export(
+        run=run.id, model=str(folder / "export" / "model.keras"), card=str(folder / "export" / "MODEL_CARD.md"),
+        report=str(page), sha256=digest,
+    ).write(folder / "export.json")  # fmt: skip
