@@ -5,12 +5,13 @@ scaling. Keras applications disagree on scaling; scaled twice, nothing fails and
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from cxr import augmentation
 from cxr.errors import WeightsError
 from cxr.records import file_sha256
-from cxr.settings import Augmentation, TrainingSettings
+from cxr.settings import TrainingSettings
+from cxr.storage import local_folder
 
 # VGG16 was trained on BGR with these ImageNet means subtracted (0..255); DenseNet121 on RGB in 0..1, standardised.
 _VGG_MEANS_RGB = (123.68, 116.779, 103.939)
@@ -25,21 +26,19 @@ class Architecture(NamedTuple):
     """
 
     application: str
-    scales: tuple[float, float, float]
-    offsets: tuple[float, float, float]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
     fine_tune_from: str
     relative_cost: float
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "MobileNetV2": Architecture("MobileNetV2", (1 / 127.5,) * 3, (-1.0,) * 3, "block_13_expand", 0.6),
-    "VGG16": Architecture(
-        "VGG16", (1.0,) * 3, tuple(-mean for mean in reversed(_VGG_MEANS_RGB)), "block5_conv1", 30.7
-    ),  # type: ignore[arg-type]
+    "VGG16": Architecture("VGG16", (1.0,) * 3, tuple(-mean for mean in reversed(_VGG_MEANS_RGB)), "block5_conv1", 30.7),
     "DenseNet121": Architecture(
         "DenseNet121",
-        tuple(1 / (255 * std) for std in _IMAGENET_STDS),  # type: ignore[arg-type]
-        tuple(-mean / std for mean, std in zip(_IMAGENET_MEANS, _IMAGENET_STDS, strict=True)),  # type: ignore[arg-type]
+        tuple(1 / (255 * std) for std in _IMAGENET_STDS),
+        tuple(-mean / std for mean, std in zip(_IMAGENET_MEANS, _IMAGENET_STDS, strict=True)),
         "conv5_block1_0_bn",
         5.7,
     ),
@@ -59,7 +58,7 @@ def build(name: str, settings: TrainingSettings, weights: str | None) -> Any:
     gray = keras.ops.mean(pixels, axis=-1, keepdims=True)
     side = settings.image_size
     gray = layers.Resizing(side, side, interpolation="bilinear", antialias=True, name="resize")(gray)
-    for layer in augmentation_layers(settings.augmentation, settings.seed):
+    for layer in augmentation.layers(settings.augmentation, settings.seed):
         gray = layer(gray)
     channels = layers.Concatenate(name="three_channels")([gray, gray, gray])
     channels = layers.Rescaling(entry.scales, entry.offsets, name="scaling")(channels)
@@ -85,20 +84,6 @@ def _backbone(entry: Architecture, channels: Any, weights: str | None) -> Any:
             f"network for Keras' own download, or `--weights DIR` with {entry.application}'s notop .h5 file, or "
             "`--weights none` to start from random ones"
         ) from error
-
-
-def augmentation_layers(ranges: Augmentation, seed: int) -> list[Any]:
-    """Return Keras layers, active in training only, that rotate, zoom, shift and vary contrast and brightness."""
-    from keras import layers
-
-    black = {"fill_mode": "constant", "fill_value": 0.0, "interpolation": "bilinear"}
-    return [
-        layers.RandomRotation(ranges.rotation / 360, seed=seed, name="augment_rotation", **black),
-        layers.RandomZoom(ranges.zoom, seed=seed + 1, name="augment_zoom", **black),
-        layers.RandomTranslation(ranges.shift, ranges.shift, seed=seed + 2, name="augment_shift", **black),
-        layers.RandomContrast(ranges.contrast, value_range=(0, 255), seed=seed + 3, name="augment_contrast"),
-        layers.RandomBrightness(ranges.brightness, value_range=(0, 255), seed=seed + 4, name="augment_brightness"),
-    ]
 
 
 def settle(model: Any, pixels: Any) -> None:
@@ -133,19 +118,39 @@ def release_top(model: Any, name: str) -> None:
 
 
 def find_weights(name: str, weights: str) -> tuple[str | None, str]:
-    """Return (what `build` takes, SHA-256 or "") for a --weights value; raises WeightsError, never falls back."""
-    if weights in {"none", "imagenet"}:
-        return (None if weights == "none" else "imagenet"), ""
-    folder = Path(weights).expanduser()
+    """Return (what `build` takes, SHA-256 or "") for a --weights value; raises WeightsError, never falls back.
+
+    `weights` is imagenet, none, a folder, or one of these for each architecture:
+    "MobileNetV2=DIR,VGG16=none".
+    """
+    chosen = _for_architecture(name, weights)
+    if chosen in {"none", "imagenet"}:
+        return (None if chosen == "none" else "imagenet"), ""
+    folder = local_folder(chosen)
     if not folder.is_dir():
-        raise WeightsError(f"--weights {weights}: expected imagenet, none, or a folder; found no such folder")
-    short = name.lower().replace("_", "")
-    found = [path for path in sorted(folder.glob("*.h5")) if path.name.lower().replace("_", "").startswith(short)]
-    fitting = [path for path in found if "notop" in path.name.lower()]
+        raise WeightsError(f"--weights {chosen}: expected imagenet, none, or a folder; found no such folder")
+    fitting = [path for path in sorted(folder.glob("*.h5")) if _fits(path.name, name)]
     if len(fitting) != 1:
         seen = ", ".join(path.name for path in sorted(folder.iterdir())[:8]) or "nothing"
         raise WeightsError(
-            f"--weights {weights}: expected one *notop*.h5 file whose name starts with {name}, found {len(fitting)} "
-            f"(the folder holds {seen}). Add the file, leave {name} out with --arch, or use --weights none"
+            f"--weights {chosen}: expected one *notop*.h5 file whose name starts with {name}, found {len(fitting)} "
+            f"(the folder holds: {seen}). Add the file, leave {name} out with --arch, or say what to do for each: "
+            f"--weights MobileNetV2={chosen},{name}=none"
         )
-    return str(fitting[0]), file_sha256(fitting[0])
+    return str(fitting[0].absolute()), file_sha256(fitting[0])
+
+
+def _for_architecture(name: str, weights: str) -> str:
+    if "=" not in weights:
+        return weights
+    each = dict(part.strip().split("=", 1) for part in weights.split(",") if "=" in part)
+    if unknown := set(each) - set(ARCHITECTURES):
+        raise WeightsError(f"--weights {weights}: expected names out of {list(ARCHITECTURES)}, found {sorted(unknown)}")
+    if name not in each:
+        raise WeightsError(f"--weights {weights}: says nothing for {name}: add {name}=DIR or {name}=none")
+    return each[name]
+
+
+def _fits(file: str, name: str) -> bool:
+    plain = file.lower().replace("_", "")
+    return plain.startswith(name.lower()) and "notop" in plain

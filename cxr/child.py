@@ -30,7 +30,7 @@ def run(module: str, job: dict[str, Any], log: Path, threads: int, on_event: Cal
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             env=_environment(threads), text=True, encoding="utf-8",
         )  # fmt: skip
-        assert process.stdin and process.stdout  # noqa: S101 - both are pipes
+        assert process.stdin and process.stdout
         failure = None
         try:
             process.stdin.write(json.dumps(job) + "\n")

@@ -23,7 +23,7 @@ def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     copy = ordered.duplicated("pixel_sha256") & ~conflict
     same = (ordered["md5"] == first["md5"]).map({True: "same bytes as ", False: "same pixels as "})
     duplicates = _rejects(ordered[copy], "duplicate", (same + first["image"])[copy])
-    labels = groups["image"].transform(lambda images: " | ".join(images))
+    labels = groups["image"].transform(" | ".join)
     conflicts = _rejects(ordered[conflict], "label_conflict", "both labels: " + labels[conflict])
     kept = ordered[~copy & ~conflict].drop(columns="_rank").sort_values("image").reset_index(drop=True)
     return kept, pd.concat([duplicates, conflicts], ignore_index=True)

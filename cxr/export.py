@@ -1,9 +1,9 @@
 """The export folder: the model whole, its card for people and programs, its checksums."""
 
+import math
 import os
 import shutil
 import subprocess
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ LICENCES = (
 INTENDED_USE = (
     "Research and engineering on pipelines like this one: ranking frontal chest X-rays by how much they look like the "
     "PNEUMONIA folder of the training data."
+)
+PICKLE_WARNING = (
+    "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
 )
 LIMITS = (
     "Not a medical device: never for diagnosis, triage or treatment.",
@@ -71,12 +74,19 @@ def stage_model(run: Path, training: Training) -> Path:
     with publishing(target) as temporary:
         shutil.copyfile(source, temporary)
         if file_sha256(temporary) != training.model_sha256:
-            raise ModelError(f"{source} is not the file that was trained (SHA-256 differs): delete its folder, run again")
+            raise ModelError(
+                f"{source} is not the file that was trained (SHA-256 differs): delete its folder, run again"
+            )
     return target
 
 
 def write_card(
-    run: Path, ingest: Ingest, settings: TrainingSettings, training: Training, selection: Selection, evaluation: Evaluation
+    run: Path,
+    ingest: Ingest,
+    settings: TrainingSettings,
+    training: Training,
+    selection: Selection,
+    evaluation: Evaluation,
 ) -> Card:
     """Write model_card.json and MODEL_CARD.md into export/; return the card."""
     card = Card(
@@ -97,7 +107,9 @@ def write_card(
 
 def write_checksums(folder: Path) -> str:
     """Write SHA256SUMS of the folder's files (for `sha256sum -c`); return its own SHA-256."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS" and not path.name.startswith("."))
+    names = sorted(
+        path.name for path in folder.iterdir() if path.name != "SHA256SUMS" and not path.name.startswith(".")
+    )
     with publishing(folder / "SHA256SUMS") as temporary:
         temporary.write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names))
     return file_sha256(folder / "SHA256SUMS")
@@ -132,7 +144,7 @@ def figure(value: float | None, digits: int = 3) -> str:
     >>> figure(0.98765)
     '0.988'
     """
-    return "not estimable" if value is None or value != value else f"{value:.{digits}f}"
+    return "not estimable" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _commit() -> str:
@@ -147,13 +159,6 @@ def _commit() -> str:
     except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"
-
-
-def warn_pickle() -> str:
-    """Return, and issue as a UserWarning, why a pickle is not recommended."""
-    text = "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
-    warnings.warn(text, UserWarning, stacklevel=2)
-    return text
 
 
 if __name__ == "__main__":

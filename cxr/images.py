@@ -48,7 +48,7 @@ def decode(data: bytes) -> Decoded:
     if not data:
         raise Rejected("empty_file", "0 bytes")
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
         raise Rejected("not_an_image", f"starts with {data[:12]!r}") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
@@ -79,7 +79,9 @@ def _is_bomb(error: Exception) -> bool:
 
 
 def _is_truncation(error: Exception) -> bool:
-    return isinstance(error, EOFError) or any(word in str(error).lower() for word in ("truncated", "broken data", "incomplete"))
+    return isinstance(error, EOFError) or any(
+        word in str(error).lower() for word in ("truncated", "broken data", "incomplete")
+    )
 
 
 def _words(error: Exception) -> str:

@@ -21,7 +21,7 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     kept, copies = duplicates.remove_exact(good)
     rows, policy = splits.assign(kept, settings)
     rejects = pd.concat([rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
-    write_table(rows[manifest.ROW_COLUMNS + ["thumbnail"]], work / "clean_metadata.csv")
+    write_table(rows[[*manifest.ROW_COLUMNS, "thumbnail"]], work / "clean_metadata.csv")
     write_table(rejects, work / "rejects.csv")
     record = Ingest(
         data=scan.data,
@@ -30,7 +30,10 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
         kept=len(rows),
         rejected=_counts(rejects),
         newly_read=scan.new,
-        splits={s: rows[rows["split"] == s].groupby("label_name").size().to_dict() for s in ("train", "val", "test")},
+        splits={
+            s: rows[rows["split"] == s]["label_name"].value_counts().sort_index().to_dict()
+            for s in ("train", "val", "test")
+        },
         patients={str(s): int(n) for s, n in splits.groups(rows).groupby(rows["split"]).nunique().items()},
         patient_wise=bool((rows["patient_id"] != "").all()) and splits.shared_patients(rows) == 0,
         split_policy=policy,
@@ -40,8 +43,12 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
 
 
 def _counts(rejects: pd.DataFrame) -> dict[str, int]:
-    found = rejects["reason"].value_counts().to_dict()
-    return {reason: int(found.pop(reason)) for reason in REJECT_REASONS if reason in found} | found
+    found = _values(rejects["reason"])
+    return {reason: found.pop(reason) for reason in REJECT_REASONS if reason in found} | found
+
+
+def _values(column: "pd.Series[str]") -> dict[str, int]:
+    return {str(value): int(count) for value, count in column.value_counts().sort_index().items()}
 
 
 def _balanced(record: Ingest) -> Ingest:

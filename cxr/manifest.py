@@ -80,10 +80,10 @@ def scan(storage: Storage, work: Path, shard_size: int = 200, most_shards: int =
     """
     folder = inspection_folder(work, storage.uri)
     entries = sorted(storage.list(), key=lambda entry: entry.key)
-    by_name = [(entry, entry.problem or _by_name(entry.key)) for entry in entries]
-    candidates = [entry for entry, problem in by_name if problem is None]
+    judged = [(entry, entry.problem or by_name(entry.key)) for entry in entries]
+    candidates = [entry for entry, problem in judged if problem is None]
     root = _choose_root(candidates, storage.uri)
-    rejects = [(entry.key, *problem) for entry, problem in by_name if problem]
+    rejects = [(entry.key, *problem) for entry, problem in judged if problem]
     listed, elsewhere = _under_root(candidates, root)
     rejects += elsewhere
     write_table(pd.DataFrame(rejects, columns=REJECT_COLUMNS), folder / "scan_rejects.csv")
@@ -100,7 +100,8 @@ def inspection_folder(work: Path, data: str) -> Path:
     return work / "inspection" / hashlib.sha256(f"{INSPECTION_VERSION} {data}".encode()).hexdigest()[:12]
 
 
-def _by_name(key: str) -> tuple[str, str] | None:
+def by_name(key: str) -> tuple[str, str] | None:
+    """Return (reason, detail) for a key that its name alone rules out, else None."""
     path = PurePosixPath(key)
     if any(part.startswith(".") or part == "__MACOSX" for part in path.parts) or path.name.lower() in _SYSTEM_NAMES:
         return "ignored", "system file"
@@ -170,22 +171,22 @@ def _write_shard(rows: pd.DataFrame, folder: Path) -> str:
     return name
 
 
-def inspect_shard(
-    storage: Storage, folder: Path, name: str, on_image: Callable[[], None] = lambda: None
-) -> Shard:
+def inspect_shard(storage: Storage, folder: Path, name: str, on_image: Callable[[], None] = lambda: None) -> Shard:
     """Read, decode and measure each image of one shard once; publish its rows and thumbnails.
 
     Writes inspected/<name>.npy (uint8, n x 64 x 64) and then inspected/<name>.csv, whose presence means done.
     """
     images.allow_large_headers()
-    rows, thumbnails = [], []
+    rows: list[dict[str, Any]] = []
+    thumbnails: list[images.Pixels] = []
     for listed in read_table(folder / "shards" / f"{name}.csv").to_dict("records"):
+        row: dict[str, Any] = {str(name): value for name, value in listed.items()}
         try:
-            measured, thumbnail = images.measure(_read(storage, str(listed["image"])))
-            rows.append(listed | measured | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"})
+            measured, thumbnail = images.measure(read_bytes(storage, row["image"]))
+            rows.append(row | measured | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"})
             thumbnails.append(thumbnail)
         except images.Rejected as reject:
-            rows.append(listed | _NOTHING | {"reason": reject.reason, "detail": reject.detail, "thumbnail": ""})
+            rows.append(row | _NOTHING | {"reason": reject.reason, "detail": reject.detail, "thumbnail": ""})
         on_image()
     stack = np.stack(thumbnails) if thumbnails else np.empty((0, 64, 64), np.uint8)
     hashes = iter(images.perceptual_hashes(stack) if thumbnails else ())
@@ -200,7 +201,8 @@ def inspect_shard(
 _NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys(("width", "height", "bytes", "mean", "std"), 0)
 
 
-def _read(storage: Storage, key: str) -> bytes:
+def read_bytes(storage: Storage, key: str) -> bytes:
+    """Return a file's bytes; raises Rejected where it vanished or may not be read."""
     try:
         return storage.read(key)
     except FileNotFoundError:
@@ -220,7 +222,7 @@ def inspected(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if missing.any():
         raise DataError(f"{missing.sum()} listed images were not inspected: run the preprocessing again")
     good = both[both["reason"] == ""].drop(columns=["reason", "detail"])
-    good = good.astype({name: "int64" for name in ("width", "height", "bytes")})
+    good = good.astype(dict.fromkeys(("width", "height", "bytes"), "int64"))
     good["label_name"] = [LABEL_NAMES[label] for label in good["label"]]
     keys = [patient_of(key) for key in good["image"]]
     good["patient_id"], good["etiology"] = [patient for patient, _ in keys], [etiology for _, etiology in keys]

@@ -136,7 +136,8 @@ def _mediastinum(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
     arch = 1 - np.sqrt(((u - 0.035) / 0.055) ** 2 + ((y - 0.34) / 0.06) ** 2)
     vessels = 0.062 + 0.03 * np.clip((y - 0.3) / 0.3, 0, 1) - np.abs(u)
     shadow = np.maximum(_inside(heart, 0.10), _inside(arch, 0.18))
-    return np.maximum(shadow, _inside(vessels, 0.014) * _inside(y - 0.12, 0.05))
+    whole: Plane = np.maximum(shadow, _inside(vessels, 0.014) * _inside(y - 0.12, 0.05))
+    return whole
 
 
 def _body(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
@@ -217,10 +218,10 @@ def _opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plane, t
     candidates = np.flatnonzero((air > 0.9) & (y > 0.27))
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     filled, places = np.zeros_like(air), []
-    for strength in np.sort(rng.uniform(0.20, 0.36, int(rng.integers(1, 3))))[::-1]:
+    for strength in np.sort(rng.uniform(0.24, 0.42, int(rng.integers(1, 3))))[::-1]:
         row, column = divmod(int(rng.choice(candidates)), size)
         place = (float(axis[column]), float(axis[row]))
-        across, down = rng.uniform(0.065, 0.12, 2)
+        across, down = rng.uniform(0.07, 0.13, 2)
         spread = ((axis[None, :] - place[0]) / across) ** 2 + ((axis[:, None] - place[1]) / down) ** 2
         filled = np.maximum(filled, np.float32(strength) * np.exp(-0.5 * spread**1.4))
         places.append(place)
@@ -313,9 +314,7 @@ def _plan(rng: np.random.Generator, images: int) -> list[_Planned]:
             for nth, size in enumerate(_sizes(rng, count, shared)):
                 patient = planned[-1].patient + 1 if planned else 1
                 splits = [split] * (size - 1) + ["val" if nth < shared else split]
-                for place, name in zip(
-                    splits, _names(rng, label, patient, len(planned) + 1, size), strict=True
-                ):
+                for place, name in zip(splits, _names(rng, label, patient, len(planned) + 1, size), strict=True):
                     key = f"{place}/{LABEL_NAMES[label]}/{name}"
                     planned.append(_Planned(key, patient, label, len(planned) + 1))
     return planned

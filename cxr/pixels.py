@@ -36,7 +36,7 @@ def cache(
         return path
     images.allow_large_headers()
     with publishing(path) as temporary:
-        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(table), side, side))  # type: ignore[no-untyped-call]
+        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(table), side, side))
 
         def fill(at: int) -> None:
             out[at] = images.resized(_unchanged(storage, table.iloc[at]), side)

@@ -12,7 +12,11 @@ from cxr.records import write_table
 
 
 def score(
-    model: Any, pixels: Vector, positions: Vector, batch_size: int = 32, on_images: Callable[[int], None] = lambda n: None
+    model: Any,
+    pixels: Vector,
+    positions: Vector,
+    batch_size: int = 32,
+    on_images: Callable[[int], None] = lambda n: None,
 ) -> Vector:
     """Return the model's scores, float64 (n,), of `pixels` (uint8, m x side x side) at `positions`."""
     parts = []

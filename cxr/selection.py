@@ -46,7 +46,9 @@ def select(trained: list[Training], failed: list[Failure]) -> Selection:
     names = ("sensitivity", "specificity", "auroc") if eligible else ("specificity", "auroc")
     order = sorted(eligible or near, key=lambda t: (*(-_figure(t, name) for name in names), t.architecture))
     chosen = order[0]
-    warning = "" if eligible else f" No candidate reaches a specificity of {MIN_SPECIFICITY}: do not use it without review."
+    warning = (
+        "" if eligible else f" No candidate reaches a specificity of {MIN_SPECIFICITY}: do not use it without review."
+    )
     reason = (
         f"{chosen.architecture}: validation AUROC {_figure(chosen, 'auroc'):.4f} (best {best:.4f}), "
         f"{len(near)} of {len(trained)} within {AUROC_MARGIN}; at its operating point sensitivity "

@@ -36,13 +36,9 @@ class SplitSettings(Strict):
     """How validation (and test, where none is given) is carved, by patient."""
 
     val_fraction: float = Field(0.12, gt=0, lt=0.5, description="Share of train + val that becomes val.")
-    test_fraction: float = Field(
-        0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none."
-    )
-    keep_published_val: bool = Field(
-        False, description="Keep the val folder as it is (16 images as published)."
-    )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    test_fraction: float = Field(0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none.")
+    keep_published_val: bool = Field(False, description="Keep the val folder as it is (16 images as published).")
+    split_seed: int = Field(0, ge=0, description="Seed of the carving, apart from the training's.")
 
 
 class TrainingSettings(Strict):
@@ -52,7 +48,9 @@ class TrainingSettings(Strict):
         ("MobileNetV2", "VGG16", "DenseNet121"), min_length=1, description="Architectures to compare."
     )
     weights: str = Field(
-        "imagenet", description="imagenet (Keras' download or cache), none, or a folder of weight files."
+        "imagenet",
+        description="imagenet (Keras' download or cache), none, a folder of weight files, or one for each: "
+        "MobileNetV2=DIR,VGG16=none.",
     )
     image_size: int = Field(224, ge=32, le=1024, description="Side of the square images, in pixels.")
     epochs: int = Field(12, ge=1, description="At most so many epochs with the backbone frozen.")

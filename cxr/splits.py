@@ -16,17 +16,17 @@ def assign(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, s
     rows = rows.assign(split=rows["source_split"].where(rows["source_split"] != "", "train"))
     policy = []
     if not (rows["split"] == "test").any():
-        rows = _carve(rows, ("train",), "test", settings.test_fraction, settings.seed)
+        rows = _carve(rows, ("train",), "test", settings.test_fraction, settings.split_seed)
         policy.append(f"test carved from train ({settings.test_fraction:.0%} of the images, by patient)")
     else:
         policy.append("test as published")
     if settings.keep_published_val and (rows["split"] == "val").any():
         policy.append("val as published")
     else:
-        rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.seed)
+        rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.split_seed)
         policy.append(f"val carved from train + val ({settings.val_fraction:.0%} of the images, by patient)")
     _check(rows)
-    return rows, "; ".join(policy) + f"; seed {settings.seed}"
+    return rows, "; ".join(policy) + f"; seed {settings.split_seed}"
 
 
 def groups(rows: pd.DataFrame) -> "pd.Series[str]":

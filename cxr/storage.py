@@ -101,7 +101,7 @@ class S3Storage:
         self.uri = uri.rstrip("/")
         self.bucket, self.prefix = parts.netloc, unquote(parts.path).strip("/")
         self.prefix += "/" if self.prefix else ""
-        checks = {name: "when_required" for name in ("request_checksum_calculation", "response_checksum_validation")}
+        checks = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
         config: Any = Config(retries={"max_attempts": 5, "mode": "standard"}, max_pool_connections=32, **checks)
         self.client = boto3.client("s3", config=config)
 
@@ -138,7 +138,14 @@ class S3Storage:
             return FileNotFoundError(uri)
         if code in {"AccessDenied", "403"} and verb == "read":
             return PermissionError(uri)
-        final = {"NoSuchBucket", "AccessDenied", "403", "NoCredentialsError", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+        final = {
+            "NoSuchBucket",
+            "AccessDenied",
+            "403",
+            "NoCredentialsError",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+        }
         return StorageError(f"cannot {verb} {uri}: {code}: check bucket, endpoint and credentials", code not in final)
 
 

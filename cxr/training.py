@@ -5,6 +5,7 @@ on disk is the only state beside the checkpoint, so a killed training goes on to
 """
 
 import hashlib
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -150,7 +151,7 @@ def _batches(job: Job, epoch: int) -> Any:
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         def __len__(self) -> int:
-            return -(-len(order) // size)
+            return math.ceil(len(order) / size)
 
         def __getitem__(self, at: int) -> Any:
             rows = order[at * size : (at + 1) * size]
@@ -212,7 +213,7 @@ def _publish(history: Rows, job: Job) -> None:
     best = max(history, key=lambda row: row["val_auroc"])
     Training(
         architecture=job.name,
-        weights=job.settings.weights if job.settings.weights in {"none", "imagenet"} else Path(job.weights or "").name,
+        weights="none" if job.weights is None else Path(job.weights).name,
         weights_sha256=job.weights_sha256,
         image_size=job.settings.image_size,
         seed=job.settings.seed,

@@ -35,6 +35,7 @@ def embedded() -> Iterator[str | None]:
         _refresh_settings()
         yield address
     finally:
+        _flush()
         os.environ.pop("PREFECT_API_URL", None)
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -57,6 +58,15 @@ def _refresh_settings() -> None:
     refresh_global_settings_context()
 
 
+def _flush() -> None:
+    """Hand the last logs and events over while the server still listens."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=10)
+    EventsWorker.drain_all(timeout=10)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -67,7 +77,9 @@ def _wait(process: "subprocess.Popen[bytes]", url: str) -> None:
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise RuntimeError(f"the embedded Prefect server ended with status {process.returncode}: see its lines above")
+            raise RuntimeError(
+                f"the embedded Prefect server ended with status {process.returncode}: see its lines above"
+            )
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
             if answer.status == 200:
                 return
@@ -86,7 +98,12 @@ def main(port: int) -> None:
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on"
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="on",
     )
 
 

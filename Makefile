@@ -1,0 +1,40 @@
+# A bare `make` lists the targets. Everything runs from .venv, made on first use from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint bench ui lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"expected Python 3.11, 3.12 or 3.13, found {v.major}.{v.minor}: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: .venv/.installed ## Make phantom images and run the whole pipeline on them (about 4 minutes)
+	$(BIN)/cxr demo --out work/demo
+
+test: .venv/.installed ## Fast tests on phantom images (a few minutes)
+	$(BIN)/python -m pytest -q
+
+test-all: .venv/.installed ## All tests, slow ones too (real images where they are present)
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+lint: .venv/.installed ## ruff and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: .venv/.installed ## Measure: preprocessing, memory, orchestration overhead (writes bench/results/)
+	$(BIN)/python -m bench.preprocessing
+	$(BIN)/python -m bench.overhead
+
+ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback, port 4200
+	PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server start --host 127.0.0.1 --port 4200
+
+lock: ## Resolve pyproject.toml into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+
+clean: ## Remove .venv, caches and the demo's work folder
+	rm -rf .venv work .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,59 @@
+"""A run's folder, named by what goes into it: the same data, settings, weights and version give the same run.
+
+That is why a killed run, started again with the same command, goes on where it was.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import cxr
+from cxr import architectures
+from cxr.errors import DataError
+from cxr.records import Ingest, Record
+from cxr.settings import TrainingSettings
+
+
+class Run(Record):
+    """run.json: what the run was asked for. `weights` maps each architecture to (value for Keras, SHA-256)."""
+
+    id: str
+    manifest_sha256: str
+    settings: TrainingSettings
+    weights: dict[str, tuple[str | None, str]]
+    version: str
+
+    def folder(self, work: Path) -> Path:
+        """Return the run's folder below the work folder."""
+        return work / "runs" / self.id
+
+
+def start(work: Path, settings: TrainingSettings) -> Run:
+    """Write run.json and return it. Raises DataError without preprocessed data, WeightsError without weights."""
+    manifest = ingest(work).manifest_sha256
+    weights: dict[str, tuple[str | None, str]] = {
+        name: architectures.find_weights(name, settings.weights) for name in settings.arch
+    }
+    # How many train together changes the time, and where the weights lie changes nothing: neither names the run.
+    decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights"})
+    origin = {name: digest or value or "none" for name, (value, digest) in weights.items()}
+    named = json.dumps([manifest, decisive, origin, cxr.__version__], sort_keys=True)
+    identity = hashlib.sha256(named.encode()).hexdigest()[:12]
+    run = Run(id=identity, manifest_sha256=manifest, settings=settings, weights=weights, version=cxr.__version__)
+    return run.write(run.folder(work) / "run.json")
+
+
+def ingest(work: Path) -> Ingest:
+    """Return the books of preprocessing in this work folder; DataError where there are none."""
+    path = work / "ingest.json"
+    if not path.is_file():
+        raise DataError(f"{work}: expected ingest.json, found none: run `cxr preprocess DATA --out {work}` first")
+    return Ingest.read(path)
+
+
+def latest(work: Path) -> Run:
+    """Return the run whose selection was written last; DataError where none is ready for export."""
+    chosen = sorted(work.glob("runs/*/selection.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not chosen:
+        raise DataError(f"{work}: expected a run with selection.json, found none: run `cxr train --out {work}` first")
+    return Run.read(chosen[-1].parent / "run.json")

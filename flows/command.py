@@ -1,0 +1,222 @@
+"""The command line `cxr`: reads the flags, starts the embedded server where none is set, runs the flows.
+
+Prefect, Keras and the flows are imported when a command runs, so that --help answers at once.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from cxr import __version__
+from cxr.errors import CxrError
+from cxr.settings import SplitSettings, TrainingSettings, training_settings
+
+EXAMPLES = """
+Examples:
+
+- `cxr demo` runs everything on made-up images, in about 3 minutes
+- `cxr run chest_xray --out work` runs the whole pipeline with ImageNet weights
+- `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
+- `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+"""
+app = App(
+    name="cxr",
+    version=__version__,
+    help="Chest X-ray pneumonia classification, from a folder of images to a tested, exported model.",
+    help_epilogue=EXAMPLES,
+    help_format="markdown",
+    default_parameter=Parameter(negative="", consume_multiple=True),
+)
+Out = Annotated[Path, Parameter(name="--out", help="The work folder: everything is written below it.")]
+Data = Annotated[
+    str, Parameter(help="Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it.")
+]
+Preset = Annotated[
+    Literal["standard", "quick", "demo"],
+    Parameter(
+        help="Named settings; flags given beside it win. quick: 160 pixels, 3 epochs. demo: 64 pixels, random weights."
+    ),
+]
+Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
+Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
+Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
+_NO_SPLITS, _NO_TRAINING = SplitSettings(), TrainingSettings()
+
+
+@app.command
+def demo(*, out: Out = Path("work/demo"), images: int = 300) -> None:
+    """Make phantom images and run the whole pipeline on them: all three architectures, local, no downloads."""
+    from cxr import phantom
+
+    _log_to_terminal()
+    data = out / "phantom_images"
+    phantom.make_dataset(data, images=images)
+    logging.getLogger("cxr.demo").info(
+        "random weights: the demo downloads nothing, so its figures say nothing of the networks"
+    )
+    _pipeline(str(data), out, _NO_SPLITS, training_settings("demo"), False)
+
+
+@app.command
+def run(
+    data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
+    training: Training = _NO_TRAINING, pickle: Pickle = False,
+) -> None:  # fmt: skip
+    """Run the whole pipeline. Started again with the same flags, it goes on where it was.
+
+    Example: `cxr run chest_xray --out work --arch MobileNetV2 VGG16 --epochs 8`
+    """
+    _pipeline(data, out, splits, _merged(preset, training), pickle)
+
+
+@app.command
+def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS) -> None:
+    """Scan, check, hash and split the images: clean_metadata.csv, rejects.csv, ingest.json.
+
+    Example: `cxr preprocess chest_xray --out work`
+    """
+
+    def call() -> None:
+        from flows.preprocess import preprocess as flow
+
+        found = flow(data, str(out), splits)
+        print(f"{found.kept} images kept of {found.found} files found: {out / 'clean_metadata.csv'}")  # noqa: T201
+
+    _with_server(call)
+
+
+@app.command
+def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAINING) -> None:
+    """Draw the exploration of what `cxr preprocess` left in the work folder.
+
+    Example: `cxr eda --out work`
+    """
+
+    def call() -> None:
+        from flows.explore import explore
+
+        found = explore(str(out), _merged(preset, training))
+        print("\n".join(str(out / "eda" / name) for name in found.figures))  # noqa: T201
+
+    _with_server(call)
+
+
+@app.command
+def train(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAINING) -> None:
+    """Train and compare the architectures on what `cxr eda` left in the work folder.
+
+    Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
+    """
+
+    def call() -> None:
+        from flows.train_models import train_models
+
+        print(train_models(str(out), _merged(preset, training)).reason)  # noqa: T201
+
+    _with_server(call)
+
+
+@app.command
+def export(*, out: Out, pickle: Pickle = False) -> None:
+    """Test the chosen model once and export it, from what `cxr train` left in the work folder.
+
+    Example: `cxr export --out work`
+    """
+
+    def call() -> None:
+        from flows.export_model import export_model
+        from flows.summary import show
+
+        export_model(str(out), pickle)
+        show(out)
+
+    _with_server(call)
+
+
+@app.command
+def predict(model: str, images: str, /, *, out: Annotated[Path, Parameter(help="The CSV to write.")]) -> None:
+    """Score images with an exported model (its folder, or the model.keras in it) and its card.
+
+    Example: `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+    """
+    from cxr import prediction
+    from flows.summary import counting
+
+    _log_to_terminal()
+    with counting("score images") as advance:
+        table = prediction.predict(model, images, out, advance)
+    counts = table["status"].value_counts().to_dict()
+    positive = int((table["prediction"] == "PNEUMONIA").sum())
+    print(f"{counts.get('scored', 0)} scored ({positive} PNEUMONIA), {counts.get('rejected', 0)} rejected: {out}")  # noqa: T201
+
+
+def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:
+    """Return the preset with the flags that were given."""
+    return training_settings(preset, **given.model_dump(include=given.model_fields_set, exclude_unset=True))
+
+
+def _pipeline(data: str, out: Path, splits: SplitSettings, training: TrainingSettings, pickle: bool) -> None:
+    def call() -> None:
+        from flows.pipeline import pipeline
+        from flows.summary import show
+
+        pipeline(data, str(out), splits, training, pickle)
+        show(out)
+
+    _with_server(call, out)
+
+
+def _with_server(call: Callable[[], None], out: Path | None = None) -> None:
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    _log_to_terminal()
+    from flows.server import embedded
+
+    with embedded() as address:
+        if address:
+            logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
+        call()
+
+
+def _log_to_terminal() -> None:
+    logger = logging.getLogger("cxr")
+    if logger.handlers:
+        return
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
+        from tasks.progress import console
+
+        handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: exit status 0 done, 1 the work failed, 2 wrong usage."""
+    try:
+        app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        sys.exit(2)
+    except CxrError as error:
+        print(f"cxr: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("cxr: interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

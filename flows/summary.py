@@ -1,0 +1,66 @@
+"""What the terminal shows at the end: who was compared, who was chosen and why, what it did on test, where it is."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cxr import runs
+from cxr.export import figure
+from cxr.records import Evaluation, Export, Selection, read_table
+
+
+def show(work: Path) -> None:
+    """Print the newest run's comparison, choice, test figures and paths."""
+    folder = runs.latest(work).folder(work)
+    console = Console(width=None)
+    console.print(_comparison(folder))
+    chosen, tested = Selection.read(folder / "selection.json"), Evaluation.read(folder / "evaluation.json")
+    console.print(f"[bold]Chosen:[/] {chosen.reason}", highlight=False)
+    console.print(_test(tested))
+    export = Export.read(folder / "export.json")
+    for name in ("model", "card", "report"):
+        console.print(f"{name:<7}{getattr(export, name)}", highlight=False, soft_wrap=True)
+
+
+def _comparison(folder: Path) -> Table:
+    table = Table(title="Validation figures at each operating point")
+    names = ("auroc", "sensitivity", "specificity", "accuracy", "precision")
+    for title in ("architecture", "weights", "epochs", *names, "minutes"):
+        table.add_column(title, justify="left" if title in {"architecture", "weights"} else "right")
+    for row in read_table(folder / "comparison.csv").to_dict("records"):
+        if row["status"] == "failed":
+            table.add_row(str(row["architecture"]), f"[red]failed:[/] {str(row['error'])[:60]}")
+            continue
+        figures = [figure(float(row[f"val_{name}"])) for name in names]
+        minutes = f"{float(row['seconds']) / 60:.1f}"
+        table.add_row(
+            str(row["architecture"]), str(row["weights"])[:24], str(row["epochs"]).split(".")[0], *figures, minutes
+        )
+    return table
+
+
+def _test(found: Evaluation) -> Table:
+    counts = found.test
+    table = Table(
+        title=f"{found.architecture} on the hold-out test set, n = {counts['n']}, threshold {found.threshold:.4f}"
+    )
+    for title in ("figure", "test", "95 % interval"):
+        table.add_column(title)
+    for name in ("sensitivity", "specificity", "auroc", "accuracy", "precision"):
+        interval = found.intervals.get(name)
+        table.add_row(name, figure(counts[name]), f"{figure(interval[0])} to {figure(interval[1])}" if interval else "")
+    table.add_row("missed pneumonia", f"{counts['fn']} of {counts['positives']}", "")
+    return table
+
+
+@contextlib.contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function (done, of) that moves a progress bar on standard error; nothing is drawn in a file."""
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bars:
+        bar = bars.add_task(title)
+        yield lambda done, of: bars.update(bar, completed=done, total=of)
