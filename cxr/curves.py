@@ -26,6 +26,7 @@ STYLES: dict[str, tuple[str, Any]] = {  # Okabe-Ito colours; the dashes tell the
 }
 _CLASS_COLOURS = {"NORMAL": "#0072B2", "PNEUMONIA": "#D55E00"}
 _INK, _GRAY = "#1b1f24", "#767c85"
+_PANEL = (6.4, 5.4)  # inches; one size, so that two stand side by side in the report
 _WIDEST_ZOOM = 0.5  # a corner wider than this shows no more than the whole does
 _BINS = np.linspace(0, 1, 51)
 
@@ -55,14 +56,12 @@ class _Scored:
 
 
 def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
-    """Draw roc_val.png and histories.png of the trained architectures `names` into `run`; return their paths.
+    """Draw roc_val.png and histories.png of the architectures `names` into `run`; return their paths.
 
-    Reads training.json, scores_val.csv and history.csv of each; raises FileNotFoundError where one is missing.
+    Reads training.json, scores_val.csv and history.csv of each; raises FileNotFoundError.
     """
-    scored = [
-        _Scored.read(run / name / "scores_val.csv", name, Training.read(run / name / "training.json").threshold)
-        for name in names
-    ]
+    thresholds = {name: Training.read(run / name / "training.json").threshold for name in names}
+    scored = [_Scored.read(run / name / "scores_val.csv", name, at) for name, at in thresholds.items()]
     histories = {name: _history(run / name / "history.csv") for name in names}
     title = f"ROC on validation, n = {len(scored[0].labels)} images ({_classes(scored[0].labels)})"
     return [
@@ -74,8 +73,8 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
 def draw_evaluation(run: Path) -> list[Path]:
     """Draw the test set's four pictures into `run`; return their paths.
 
-    confusion_matrix.png, roc_test.png, precision_recall_test.png and scores_test.png, from evaluation.json and
-    scores_test.csv; raises FileNotFoundError where one of these is missing.
+    confusion_matrix.png, roc_test.png, precision_recall_test.png and scores_test.png, from evaluation.json
+    and scores_test.csv; raises FileNotFoundError where one of these is missing.
     """
     evaluation = Evaluation.read(run / "evaluation.json")
     scored = _Scored.read(run / "scores_test.csv", evaluation.architecture, evaluation.threshold)
@@ -121,10 +120,10 @@ def _bare(axes: "Axes") -> "Axes":
 
 
 def _roc(scored: Sequence[_Scored], title: str) -> "Figure":
-    """Return the ROC curves, and beside them the upper left corner when it holds the operating points."""
+    """Return the ROC curves; of several, also the upper left corner when it holds the operating points."""
     side = 1.6 * max(max(x, 1 - y) for x, y in (one.point() for one in scored))
-    zoomed = side <= _WIDEST_ZOOM
-    figure = _figure(10.5 if zoomed else 6.2, 5.6, title)
+    zoomed = len(scored) > 1 and side <= _WIDEST_ZOOM
+    figure = _figure(*((10.5, 5.6) if zoomed else _PANEL), title)
     panels = figure.subplots(1, 2 if zoomed else 1, squeeze=False)[0]
     for axes in panels:
         _roc_curves(_bare(axes), scored)
@@ -158,12 +157,12 @@ def _point_style(colour: str) -> dict[str, Any]:
 
 
 def _histories(histories: dict[str, pd.DataFrame]) -> "Figure":
-    """Return two rows (validation AUROC, training loss) with one column per architecture, on shared scales."""
+    """Return two rows (validation AUROC, training loss), a column per architecture, on shared scales."""
     figure = _figure(max(3.6 * len(histories), 5.2), 5.8, "Training histories, one column per architecture")
     panels = figure.subplots(2, len(histories), squeeze=False, sharey="row")
     for column, (name, history) in enumerate(histories.items()):
         upper, lower = _bare(panels[0, column]), _bare(panels[1, column])
-        best = history.loc[history["val_auroc"].idxmax()]
+        best = history.iloc[int(history["val_auroc"].argmax())]
         for axes, value in ((upper, "val_auroc"), (lower, "loss")):
             _line(axes, history, value, STYLES.get(name, (_INK, "-"))[0])
             axes.plot(best["epoch"], best[value], **_point_style("white"))
@@ -192,11 +191,11 @@ def _line(axes: "Axes", history: pd.DataFrame, value: str, colour: str) -> None:
 def _confusion_matrix(evaluation: Evaluation) -> "Figure":
     """Return the four counts with their share of the row (the folder's label)."""
     test = {name: int(evaluation.test[name] or 0) for name in ("n", "positives", "tp", "fp", "tn", "fn")}
-    figure = _figure(6.6, 5.0, f"Test, n = {test['n']}, at threshold {evaluation.threshold:.4g}")
+    figure = _figure(*_PANEL, f"Test, n = {test['n']}, at threshold {evaluation.threshold:.4g}")
     axes = figure.subplots()
     normals = test["n"] - test["positives"]
     cells = (
-        (0, 0, test["tn"], normals, "rightly quiet"),
+        (0, 0, test["tn"], normals, "normals left alone"),
         (1, 0, test["fp"], normals, "false alarms"),
         (0, 1, test["fn"], test["positives"], "missed pneumonia"),
         (1, 1, test["tp"], test["positives"], "pneumonia found"),
@@ -205,10 +204,8 @@ def _confusion_matrix(evaluation: Evaluation) -> "Figure":
         _cell(axes, x, y, words, count, of)
     axes.set(xlim=(-0.5, 1.5), ylim=(1.5, -0.5), xticks=[0, 1], yticks=[0, 1])
     axes.set_xticklabels([f"model says\n{name}" for name in LABEL_NAMES], fontsize=11)
-    axes.set_yticklabels(
-        [f"labelled\n{name}\n(n = {n})" for name, n in zip(LABEL_NAMES, (normals, test["positives"]), strict=True)],
-        fontsize=11,
-    )  # fmt: skip
+    rows = zip(LABEL_NAMES, (normals, test["positives"]), strict=True)
+    axes.set_yticklabels([f"labelled\n{name}\n(n = {n})" for name, n in rows], fontsize=11)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -235,7 +232,7 @@ def _precision_recall(scored: _Scored) -> "Figure":
     average = average_precision_score(scored.labels, scored.scores)
     prevalence = float(scored.labels.mean())
     title = f"Precision and recall on test, n = {len(scored.labels)} images"
-    figure = _figure(6.2, 5.2, title)
+    figure = _figure(*_PANEL, title)
     axes = _bare(figure.subplots())
     colour, _ = scored.colour_and_dashes
     words = f"{scored.name}: AUPRC {average:.3f}"
@@ -253,14 +250,14 @@ def _precision_recall(scored: _Scored) -> "Figure":
 
 def _score_histograms(scored: _Scored) -> "Figure":
     """Return the scores of each class in its own row; what the threshold gets wrong is drawn full."""
-    figure = _figure(8.2, 5.2, f"Scores on test by label, n = {len(scored.labels)} images")
+    figure = _figure(*_PANEL, f"Scores on test by label, n = {len(scored.labels)} images")
     panels = figure.subplots(2, 1, sharex=True)
     for label, (axes, words) in enumerate(zip(panels, ("false alarms", "missed pneumonia"), strict=True)):
         scores = scored.scores[scored.labels == label]
         wrong = (scores >= scored.threshold) != bool(label)
         _histogram(_bare(axes), scores, wrong, LABEL_NAMES[label])
         axes.axvline(scored.threshold, color=_INK, linestyle="--", linewidth=1.4)
-        title = f"{LABEL_NAMES[label]}: {wrong.sum()} of {len(scores)} on the wrong side ({words}, full colour)"
+        title = f"{LABEL_NAMES[label]}: {wrong.sum()} of {len(scores)} are {words} (full colour)"
         axes.set_title(title, fontsize=10, loc="left", color=_INK)
         axes.set(ylabel="Images", xlim=(-0.01, 1.01))
     left = scored.threshold > 0.5
@@ -275,8 +272,10 @@ def _score_histograms(scored: _Scored) -> "Figure":
 
 def _histogram(axes: "Axes", scores: Vector, wrong: Vector, name: str) -> None:
     from matplotlib.colors import to_rgba
+    from matplotlib.ticker import MaxNLocator
 
     colour = _CLASS_COLOURS[name]
-    fills = [colour, to_rgba(colour, 0.3)]
+    fills = [to_rgba(colour), to_rgba(colour, 0.3)]
     axes.hist([scores[wrong], scores[~wrong]], bins=list(_BINS), stacked=True, color=fills)
     axes.hist(scores, bins=list(_BINS), histtype="step", color=colour, linewidth=1)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 Pixels = np.ndarray[Any, Any]
 COLOURS = {"NORMAL": "#0072B2", "PNEUMONIA": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes
 _CAUSE_COLOURS = {"bacteria": "#E69F00", "virus": "#009E73", "not stated": "#999999"}
+_RAMPS = [(colour, 12) for colour in COLOURS.values()]
 _SPLITS = ("train", "val", "test")
 _DPI = 110
+_LARGEST_PNG = 300_000  # bytes: reports carry the figures inside them
 _SAMPLE_COLUMNS = 5
 _SAMPLE_SIDE = 256  # pixels kept of a sample: what is drawn is smaller
 
@@ -136,14 +138,36 @@ def draw_all(table: pd.DataFrame, folder: Path, samples: Callable[[str], Pixels]
 
 
 def _publish(figure: "Figure", path: Path) -> Path:
-    """Write a figure as a PNG of at most 256 colours, a third of the size of matplotlib's own."""
+    """Write a figure as a PNG, with as many levels of gray as fit into the size allowed."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=_DPI)
     with Image.open(drawn) as picture:
-        small = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        pixels = picture.convert("RGB")
+    for grays in (192, 96, 48, 24):
+        if drawn.tell() <= _LARGEST_PNG:
+            break
+        drawn = io.BytesIO()
+        _with_palette(pixels, grays).save(drawn, "PNG", optimize=True)
     with publishing(path) as temporary:
-        small.save(temporary, "PNG", optimize=True)
+        temporary.write_bytes(drawn.getvalue())
     return path
+
+
+def _with_palette(pixels: Image.Image, grays: int) -> Image.Image:
+    """Return the picture in evenly spaced grays and the two class colours fading to white."""
+    from matplotlib.colors import to_rgb
+
+    ramps = [np.linspace(to_rgb(end), (1, 1, 1), count) for end, count in [("k", grays), *_RAMPS]]
+    colours = (np.concatenate(ramps) * 255).round().astype(np.uint8).tobytes()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    indices = np.array(pixels.quantize(palette=palette, dither=Image.Dither.NONE))
+    values = np.asarray(pixels)
+    gray = values.min(axis=2) == values.max(axis=2)  # exactly: Pillow's search makes white a light gray
+    indices[gray] = (values[gray, 0] * ((grays - 1) / 255)).round()
+    small = Image.fromarray(indices)
+    small.putpalette(colours)
+    return small
 
 
 def _figure(title: str, width: float, height: float) -> "Figure":
@@ -168,7 +192,7 @@ def _class_distribution(table: pd.DataFrame) -> "Figure":
     panels = (
         ("Images", images, COLOURS),
         ("Patients (with a known id)", _patients(table), COLOURS),
-        ("PNEUMONIA images by stated cause", _causes(table), _CAUSE_COLOURS),
+        ("PNEUMONIA by stated cause", _causes(table), _CAUSE_COLOURS),
     )
     for axes, (name, counts, colours) in zip(figure.subplots(1, 3), panels, strict=True):
         _bars(axes, counts, colours)
@@ -202,7 +226,7 @@ def _image_sizes(table: pd.DataFrame, seed: int) -> "Figure":
     left.scatter(mixed["width"], mixed["height"], s=14, c=colours, alpha=0.45, linewidths=0)
     reach = max(table["width"].max(), table["height"].max()) * 1.06
     left.plot([0, reach], [0, reach], color="0.7", linewidth=1, zorder=0)
-    left.text(reach * 0.97, reach * 0.99, "square", ha="right", va="top", fontsize=8, color="0.45", rotation=45)
+    left.text(reach * 0.3, reach * 0.31, "square", ha="right", fontsize=8, color="0.45", rotation=45)
     left.set(xlim=(0, reach), ylim=(0, reach), xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
     left.set_title(f"Every image, n = {len(table):,}", fontsize=11)
     _plain(left)
@@ -239,26 +263,30 @@ def _modes(table: pd.DataFrame) -> "Figure":
     axes.set_yticks(np.arange(len(counts)), [str(kind) for kind in counts.index])
     axes.invert_yaxis()
     axes.set(xlabel="images", ylabel="mode and format", xlim=(0, counts.to_numpy().max() * 1.12))
-    axes.legend(fontsize=9, frameon=False, loc="lower right")
+    axes.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     _plain(axes)
     return figure
 
 
 def _intensity(table: pd.DataFrame) -> "Figure":
-    """Return boxes of brightness and contrast by split and class: where they differ, a model can cheat."""
-    figure = _figure("Brightness and contrast by split and class", 11, 4.6)
+    """Return violins of brightness and contrast by split and class: where they differ, a model can cheat."""
+    from matplotlib.patches import Patch
+
+    figure = _figure("Brightness and contrast by split and class", 11, 4.8)
+    keys = [Patch(color=COLOURS[name], label=name) for name in LABEL_NAMES]
+    figure.legend(handles=keys, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     panels = (
         ("mean", "Brightness: mean of the pixels"),
         ("std", "Contrast: standard deviation of the pixels"),
     )
     for axes, (column, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        _boxes(axes, table, column)
+        _violins(axes, table, column)
         axes.set_title(title, fontsize=11)
         axes.set_ylabel(f"{column} of gray values (0 black to 255 white)")
     return figure
 
 
-def _boxes(axes: "Axes", table: pd.DataFrame, column: str) -> None:
+def _violins(axes: "Axes", table: pd.DataFrame, column: str) -> None:
     import seaborn
 
     # boxplot would say more, but seaborn 0.13 calls matplotlib 3.11's with an argument that it deprecates.
@@ -270,9 +298,6 @@ def _boxes(axes: "Axes", table: pd.DataFrame, column: str) -> None:
     ticks = [f"{split}\nn = {counts.loc[split].sum():,}" for split in _SPLITS]
     axes.set_xticks(range(len(_SPLITS)), ticks)
     axes.set_xlabel("")
-    for name in LABEL_NAMES:
-        axes.bar(0, 0, color=COLOURS[name], label=name)
-    axes.legend(fontsize=8, frameon=False)
     _plain(axes)
 
 
@@ -281,7 +306,7 @@ def _samples(table: pd.DataFrame, samples: Callable[[str], Pixels], seed: int) -
     train = table[table["split"] == "train"]
     counts = _images(table).loc["train"]
     title = ", ".join(f"{counts[name]:,} {name}" for name in LABEL_NAMES)
-    figure = _figure(f"Random images of train ({title})", 11, 5.4)
+    figure = _figure(f"Random images of train ({title})", 10, 5.2)
     grid = figure.subplots(len(LABEL_NAMES), _SAMPLE_COLUMNS, squeeze=False)
     for row, name in zip(grid, LABEL_NAMES, strict=True):
         rows = train[train["label_name"] == name]
@@ -340,8 +365,9 @@ def draw_augmentation(
             "expected (n, h, w), (n, k, h, w) and n names, "
             f"got {original.shape}, {augmented.shape} and {len(names)}: pass images of one size"
         )
-    figure = _figure("", 1.55 * (variants + 1) + 0.3, 1.62 * count + 0.8)
-    figure.suptitle("\n".join(textwrap.wrap(_in_words(ranges), 12 * (variants + 1) + 24)), fontsize=11)
+    figure = _figure("", 1.3 * (variants + 1) + 0.3, 1.34 * count + 0.8)
+    title = _in_words(ranges).replace(" ±", "\N{NO-BREAK SPACE}±").replace(" %", "\N{NO-BREAK SPACE}%")
+    figure.suptitle("\n".join(textwrap.wrap(title, 11 * (variants + 1) + 20)), fontsize=11)
     for row, name, first, others in zip(
         figure.subplots(count, variants + 1, squeeze=False), names, original, augmented, strict=True
     ):
@@ -356,7 +382,6 @@ def draw_augmentation(
 
 def _in_words(ranges: Augmentation) -> str:
     """Return the ranges as a sentence, e.g. "rotation up to ±10°, zoom ±10 %, ...; no flips"."""
-    shares = ", ".join(
-        f"{name} ±{getattr(ranges, name) * 100:g} %" for name in ("zoom", "shift", "contrast", "brightness")
-    )
+    names = ("zoom", "shift", "contrast", "brightness")
+    shares = ", ".join(f"{name} ±{getattr(ranges, name) * 100:g} %" for name in names)
     return f"Augmentation of training images: rotation up to ±{ranges.rotation:g}°, {shares}; no flips"

@@ -160,9 +160,12 @@ def publishing(path: Path) -> Iterator[Path]:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Publish a table as CSV. File names that are not UTF-8 keep their bytes (surrogateescape)."""
+    # csv in Python 3.11 leaves a lone carriage return unquoted, and would then read it as a line's end.
+    texts = table.select_dtypes(exclude="number")
+    odd = any("\r" in text for name in texts for text in texts[name] if isinstance(text, str))
     with publishing(path) as temporary:
         table.to_csv(
-            temporary, index=False, encoding="utf-8", errors="surrogateescape", quoting=csv.QUOTE_MINIMAL,
+            temporary, index=False, encoding="utf-8", errors="surrogateescape", quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
             lineterminator="\n", na_rep="nan",
         )  # fmt: skip
 

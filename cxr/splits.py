@@ -55,12 +55,13 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
     patients = groups(rows[pooled])
     labels = rows[pooled].groupby(patients)["label"].max()  # a patient with any PNEUMONIA image counts there
     fewest = int(labels.value_counts().reindex([0, 1], fill_value=0).min())
-    if fewest < 2 or fraction * len(labels) < 2:
+    if fewest < 2:
         raise DataError(
             f"cannot carve {into} by patient: expected both classes with at least 2 patients each, found "
             f"{len(labels)} patient(s), {fewest} in the smaller class"
         )
-    _, moved = train_test_split(labels.index, test_size=fraction, stratify=labels, random_state=seed)
+    count = max(2, round(fraction * len(labels)))
+    _, moved = train_test_split(labels.index, test_size=count, stratify=labels, random_state=seed)
     split = rows["split"].mask(pooled, "out" if into == "in" else "train")
     return rows.assign(split=split.mask(groups(rows).isin(moved) & pooled, into))
 

@@ -1,0 +1,178 @@
+"""The report of a finished run: one self-contained HTML page for people, printable, readable on a phone.
+
+Left out: any figure of its own. What it shows was measured by the stages before and is read from their files.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr.export import Card, templates
+from cxr.records import LABEL_NAMES, printable, publishing, read_table
+from cxr.selection import MIN_SPECIFICITY
+
+REJECT_ROWS = 200
+MEASURES = {
+    "sensitivity": "Sensitivity (recall)", "specificity": "Specificity", "auroc": "AUROC", "auprc": "AUPRC",
+    "accuracy": "Accuracy", "precision": "PPV (precision)", "npv": "NPV",
+}  # fmt: skip
+_COUNTS = {  # k of n behind each proportion: what is counted, among what
+    "sensitivity": (("tp",), ("tp", "fn")), "specificity": (("tn",), ("tn", "fp")),
+    "accuracy": (("tp", "tn"), ("tp", "fp", "tn", "fn")), "precision": (("tp",), ("tp", "fp")),
+    "npv": (("tn",), ("tn", "fn")),
+}  # fmt: skip
+_REASONS = {
+    "not_an_image": "not an image file", "unreadable": "cannot be decoded", "truncated": "the file ends too early",
+    "empty_file": "no bytes", "too_large": "more pixels than allowed", "unsupported_mode": "pixel format not known",
+    "duplicate": "same picture as a kept image", "near_duplicate": "almost the same picture as a kept image",
+    "label_conflict": "same picture under both labels: all copies left out", "ignored": "system file",
+    "outside_root": "outside the data folder", "unknown_class": "not below a NORMAL or PNEUMONIA folder",
+    "nested_copy": "lies in a copy of the data set inside itself", "vanished": "gone between listing and reading",
+}  # fmt: skip
+_TEST = {
+    "confusion_matrix": "Every test image, by the label of its folder (rows) and what the model says (columns).",
+    "scores_test": "Scores of the test images; what lies on the wrong side of the threshold is in full colour.",
+    "roc_test": "Sensitivity against false alarms for every possible threshold, on test.",
+    "precision_recall_test": "PPV against sensitivity. PPV depends on how common pneumonia is in the set.",
+}
+_VALIDATION = {
+    "roc_val": "The architectures on the same validation images, each with its own operating point.",
+    "histories": "Epoch by epoch. First only the new last layer learns; in the shaded part the top of the network too.",
+}
+_DATA = {
+    "class_distribution": "How many images of each class are in each split.",
+    "image_sizes": "Width and height of the images as they were found, before resizing.",
+    "intensity": "Brightness and contrast. Where the classes differ, a model can learn that, not the disease.",
+    "samples": "Train images drawn at random, both classes, as the files have them.",
+    "augmentation": "Train images and random changes of them. Never mirrored: the heart is on one side.",
+    "modes": "How the files store their pixels (L: gray, RGB: colour).",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file inside the page: its name, its caption, its bytes as a data URI."""
+
+    name: str
+    caption: str
+    uri: str
+
+
+def write(work: Path, run: Path) -> Path:
+    """Publish `run`/report.html and return its path.
+
+    Reads ingest's rejects.csv and eda/ under `work`, export/model_card.json, comparison.csv, scores_test.csv and
+    the pictures under `run`. Pictures that are missing are left out; raises FileNotFoundError for the rest.
+    """
+    card = Card.read(run / "export" / "model_card.json")
+    environment = templates()
+    environment.filters.update(percent=percent, duration=duration, printable=printable)
+    page = environment.get_template("report.html.j2").render(
+        card=card,
+        comparison=_comparison(run / "comparison.csv"),
+        measures=MEASURES,
+        counts=_count_words(card),
+        missed=_missed_by_cause(run / "scores_test.csv", card.threshold),
+        low_specificity=(card.training.val["specificity"] or 0) < MIN_SPECIFICITY,
+        pictures={
+            "test": _pictures(run, _TEST),
+            "validation": _pictures(run, _VALIDATION),
+            "data": _pictures(work / "eda", _DATA),
+        },
+        class_weights=_class_weights(work / "eda" / "class_weights.json"),
+        settings=_settings(card),
+        reasons=_REASONS,
+        **_rejects(work / "rejects.csv"),
+    )
+    with publishing(run / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return run / "report.html"
+
+
+def percent(value: float | None) -> str:
+    """Return a proportion in percent with one decimal, or "not estimable".
+
+    >>> percent(0.98765)
+    '98.8 %'
+    """
+    return "not estimable" if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, to the second.
+
+    >>> duration(3725)
+    '1 h 2 min'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _comparison(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of comparison.csv; columns that hold numbers as numbers, NaN where there is none."""
+    rows = read_table(path).to_dict("records")
+    words = ("architecture", "status", "weights", "error")
+    return [{str(k): v if k in words else float(v) for k, v in row.items()} for row in rows]
+
+
+def _count_words(card: Card) -> dict[str, str]:
+    """Return "k of n" for each proportion of the test figures."""
+    test = card.evaluation.test
+
+    def total(names: Iterable[str]) -> int:
+        return int(sum(test[name] or 0 for name in names))
+
+    return {name: f"{total(counted)} of {total(among)}" for name, (counted, among) in _COUNTS.items()}
+
+
+def _missed_by_cause(path: Path, threshold: float) -> list[tuple[str, int, int]]:
+    """Return (cause, missed, of) for each cause of pneumonia that the file names of test give."""
+    table = read_table(path)
+    table = table[(table["label"] == LABEL_NAMES.index("PNEUMONIA")) & (table["etiology"] != "")]
+    below = table["score"] < threshold
+    return [(str(cause), int(missed.sum()), len(missed)) for cause, missed in below.groupby(table["etiology"])]
+
+
+def _pictures(folder: Path, captions: dict[str, str]) -> list[Picture]:
+    return [
+        Picture(name, caption, _data_uri(folder / f"{name}.png"))
+        for name, caption in captions.items()
+        if (folder / f"{name}.png").is_file()
+    ]
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _class_weights(path: Path) -> dict[str, float]:
+    """Return the loss weight of each class by its name, or nothing where the file is missing."""
+    if not path.is_file():
+        return {}
+    return {LABEL_NAMES[int(label)]: float(weight) for label, weight in json.loads(path.read_text()).items()}
+
+
+def _settings(card: Card) -> list[tuple[str, Any, str]]:
+    """Return (name, value, meaning) of every setting, the augmentation's after the others."""
+    both = (("", card.settings), ("augmentation.", card.settings.augmentation))
+    return [
+        (prefix + name, getattr(group, name), field.description or "")
+        for prefix, group in both
+        for name, field in type(group).model_fields.items()
+        if name != "augmentation"
+    ]
+
+
+def _rejects(path: Path) -> dict[str, Any]:
+    """Return the first rows of rejects.csv, made printable, and how many there are in all."""
+    table: pd.DataFrame = read_table(path)
+    rows = [{str(k): printable(str(v)) for k, v in row.items()} for row in table.head(REJECT_ROWS).to_dict("records")]
+    return {"rejects": rows, "rejects_total": len(table)}

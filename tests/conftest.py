@@ -1,0 +1,76 @@
+"""Fixtures: phantom images, a work folder already preprocessed, one Prefect server for all flow tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cxr import ingest, manifest, phantom
+from cxr.records import Ingest
+from cxr.settings import SplitSettings, TrainingSettings, training_settings
+from cxr.storage import open_storage
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom data set with duplicates, a label conflict and broken files. Read only."""
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    phantom.make_dataset(folder, images=90, size=96, seed=1)
+    return folder
+
+
+def preprocess(data: Path | str, work: Path, settings: SplitSettings | None = None) -> Ingest:
+    """Run the preprocessing without Prefect, in this process."""
+    storage = open_storage(str(data))
+    scan = manifest.scan(storage, work)
+    for shard in scan.shards:
+        manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
+    return ingest.publish(scan, work, settings or SplitSettings())
+
+
+@pytest.fixture
+def tiny() -> TrainingSettings:
+    """The smallest training that goes through both phases."""
+    return training_settings(
+        "demo", arch=("MobileNetV2",), image_size=32, epochs=1, fine_tune_epochs=1, min_sensitivity=0.9
+    )
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory):
+    """The address of a Prefect server that ends with the tests."""
+    home = tmp_path_factory.mktemp("prefect")
+    kept = {name: os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_API_URL")}
+    os.environ["PREFECT_HOME"] = str(home)
+    os.environ.pop("PREFECT_API_URL", None)
+    from flows import server
+
+    with server.embedded() as address:
+        yield f"{address}/api"
+    for name, value in kept.items():
+        os.environ.pop(name, None)
+        if value:
+            os.environ[name] = value
+
+
+@pytest.fixture
+def cxr(api: str, tmp_path: Path):
+    """A function that starts the installed command in a process of its own, against the shared server."""
+    environment = os.environ | {"PREFECT_API_URL": api, "PREFECT_HOME": os.environ["PREFECT_HOME"]}
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flows.command", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=200,
+        )
+
+    call.environment = environment
+    return call
