@@ -68,11 +68,16 @@ def serve(work: Callable[[dict[str, Any], Callable[[Event], None]], None]) -> No
         channel.write(json.dumps(event) + "\n")
         channel.flush()
 
+    status = 0
     try:
         work(job, emit)
     except CxrError as error:
         emit({"failure": str(error)})
-        sys.exit(1)
+        status = 1
+    # Everything is published; the interpreter's own way out takes TensorFlow seconds, during which the parent,
+    # which sees the channel closed, would close the pipe that this process is watching.
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _end_with_parent() -> None:

@@ -57,11 +57,18 @@ _DATA = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file inside the page: its name, its caption, its bytes as a data URI."""
+    """A PNG file inside the page: its name, its caption, its bytes as a data URI, its size in pixels."""
 
     name: str
     caption: str
     uri: str
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        """Return whether the picture takes the whole width of the page rather than half of it."""
+        return self.width > 1.25 * self.height
 
 
 def write(work: Path, run: Path) -> Path:
@@ -98,8 +105,8 @@ def write(work: Path, run: Path) -> Path:
 def percent(value: float | None) -> str:
     """Return a proportion in percent with one decimal, or "not estimable".
 
-    >>> percent(0.98765)
-    '98.8 %'
+    >>> percent(0.98765).split()
+    ['98.8', '%']
     """
     return "not estimable" if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
 
@@ -142,15 +149,17 @@ def _missed_by_cause(path: Path, threshold: float) -> list[tuple[str, int, int]]
 
 
 def _pictures(folder: Path, captions: dict[str, str]) -> list[Picture]:
-    return [
-        Picture(name, caption, _data_uri(folder / f"{name}.png"))
-        for name, caption in captions.items()
-        if (folder / f"{name}.png").is_file()
-    ]
+    found = [(folder / f"{name}.png", caption) for name, caption in captions.items()]
+    return [_picture(path, caption) for path, caption in found if path.is_file()]
 
 
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _picture(path: Path, caption: str) -> Picture:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        width, height = image.size
+    uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return Picture(path.stem, caption, uri, width, height)
 
 
 def _class_weights(path: Path) -> dict[str, float]:
