@@ -23,7 +23,7 @@ VERSION = 1  # raise it when `images.resized` changes what it returns
 
 
 def cache(
-    table: pd.DataFrame, storage: Storage, side: int, work: Path, on_image: Callable[[], None] = lambda: None
+    table: pd.DataFrame, storage: Storage, side: int, work: Path, on_images: Callable[[int], None] = lambda n: None
 ) -> Path:
     """Return the path of the cache for these rows and this side, building it where it is not there yet.
 
@@ -33,6 +33,7 @@ def cache(
     digest = hashlib.sha256(f"{VERSION} {side} {names}".encode()).hexdigest()[:16]
     path = work / "cache" / f"pixels-{side}-{digest}.npy"
     if path.is_file():
+        on_images(len(table))
         return path
     images.allow_large_headers()
     with publishing(path) as temporary:
@@ -40,7 +41,7 @@ def cache(
 
         def fill(at: int) -> None:
             out[at] = images.resized(_unchanged(storage, table.iloc[at]), side)
-            on_image()
+            on_images(1)
 
         with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(fill, range(len(table))))

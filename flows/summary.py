@@ -1,6 +1,7 @@
 """What the terminal shows at the end: who was compared, who was chosen and why, what it did on test, where it is."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cxr.records import Evaluation, Export, Selection, read_table
 def show(work: Path) -> None:
     """Print the newest run's comparison, choice, test figures and paths."""
     folder = runs.latest(work).folder(work)
-    console = Console(width=None)
+    console = Console() if sys.stdout.isatty() else Console(width=110)
     console.print(_comparison(folder))
     chosen, tested = Selection.read(folder / "selection.json"), Evaluation.read(folder / "evaluation.json")
     console.print(f"[bold]Chosen:[/] {chosen.reason}", highlight=False)

@@ -84,7 +84,7 @@ def tracking(name: str, total: float, unit: str) -> Iterator[None]:
             if not sys.stderr.isatty():
                 step.line()
             del _steps[name]
-            if not _steps:
+            if not _steps and sys.stderr.isatty():
                 _bars.stop()
                 for task in _bars.task_ids:
                     _bars.remove_task(task)

@@ -40,7 +40,7 @@ def cache_pixels(work: Path, ingest: Ingest, side: int) -> Path:
     """Decode every kept image once, for all trainings and the evaluation."""
     table = read_table(work / "clean_metadata.csv")
     with progress.tracking(DECODE, len(table), "images"):
-        return pixels.cache(table, open_storage(ingest.data), side, work, lambda: progress.advance(DECODE, 1))
+        return pixels.cache(table, open_storage(ingest.data), side, work, lambda n: progress.advance(DECODE, n))
 
 
 @task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)
