@@ -55,7 +55,7 @@ def test_validation_is_carved_by_patient_and_stratified():
     assert 0.09 < share < 0.15 and splits.shared_patients(out) == 0
     assert (out["split"] == "test").equals(table["source_split"] == "test")
     by_split = pool.groupby("split")["label"].mean()
-    assert abs(by_split["train"] - by_split["val"]) < 0.08
+    assert abs(by_split["train"] - by_split["val"]) < 0.12
     assert "12%" in policy and out.equals(splits.assign(table, SplitSettings())[0])
     assert not out.equals(splits.assign(table, SplitSettings(split_seed=1))[0])
 

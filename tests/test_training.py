@@ -1,0 +1,250 @@
+"""Real training processes on phantom images: repeatable, resumable, whole after a reload."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cxr import architectures, child, evaluation, export, pixels
+from cxr.errors import TrainingError, WeightsError
+from cxr.records import Selection, Training, read_table
+from cxr.settings import TrainingSettings, training_settings
+from cxr.storage import open_storage
+from tests.conftest import ROOT, preprocess
+
+
+@pytest.fixture(scope="module")
+def work(phantoms, tmp_path_factory):
+    """A work folder with the phantoms preprocessed."""
+    folder = tmp_path_factory.mktemp("work")
+    preprocess(phantoms, folder)
+    return folder
+
+
+def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", weights=None):
+    cache = pixels.cache(read_table(work / "clean_metadata.csv"), open_storage(str(phantoms)), settings.image_size, work)
+    return {
+        "architecture": name, "settings": settings.model_dump(mode="json"), "folder": str(folder), "weights": weights,
+        "weights_sha256": "", "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache),
+        "class_weights": {"0": 1.2, "1": 0.9},
+    }  # fmt: skip
+
+
+def train(work, phantoms, folder, settings, **options) -> Training:
+    child.run("cxr.training", job(work, phantoms, folder, settings, **options), folder / "log", 1, lambda event: None)
+    return Training.read(folder / "training.json")
+
+
+@pytest.fixture(scope="module")
+def whole(work, phantoms, tmp_path_factory):
+    """An undisturbed training of two epochs in each phase."""
+    folder = tmp_path_factory.mktemp("whole") / "MobileNetV2"
+    return folder, train(work, phantoms, folder, two_and_two())
+
+
+def two_and_two() -> TrainingSettings:
+    return training_settings("demo", image_size=32, epochs=2, fine_tune_epochs=2, min_sensitivity=0.9)
+
+
+def same(first: Training, second: Training) -> bool:
+    timeless = {"seconds", "images_per_second", "model_sha256"}
+    return first.model_dump(exclude=timeless) == second.model_dump(exclude=timeless)
+
+
+def test_training_leaves_what_the_design_promises(whole):
+    """model.keras, history.csv with both phases, scores_val.csv; no checkpoints; best epoch by validation AUROC."""
+    folder, record = whole
+    assert {p.name for p in folder.iterdir()} - {".lock", "log"} == {
+        "model.keras", "history.csv", "scores_val.csv", "training.json",
+    }  # fmt: skip
+    history = read_table(folder / "history.csv")
+    assert list(history["phase"]) == ["frozen", "frozen", "fine_tune", "fine_tune"]
+    assert record.best_epoch == int(history["val_auroc"].astype(float).to_numpy().argmax()) + 1
+    assert record.val["auroc"] == pytest.approx(history["val_auroc"].astype(float).max(), abs=1e-9)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
+    """kill -9 after an epoch, then the same job: same scores, same optimizer, same history of figures."""
+    folder, record = whole
+    resumed = tmp_path / "MobileNetV2"
+    resumed.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cxr.training"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, env=child._environment(1), cwd=ROOT,
+    )  # fmt: skip
+    with process:
+        process.stdin.write(json.dumps(job(work, phantoms, resumed, two_and_two())) + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            if json.loads(line).get("epoch") == after:
+                time.sleep(0.05)
+                os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and not (resumed / "training.json").exists()
+    assert same(train(work, phantoms, resumed, two_and_two()), record)
+    figures = [read_table(each / "history.csv").drop(columns="seconds") for each in (folder, resumed)]
+    assert figures[0].equals(figures[1])
+
+
+def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
+    """The parent killed by kill -9: the training process is gone within seconds, so it cannot write any more."""
+    code = (
+        "import json, sys; from cxr import child\n"
+        "child.run('cxr.training', json.load(sys.stdin), __import__('pathlib').Path(sys.argv[1]), 1, print)"
+    )
+    long = training_settings("demo", image_size=32, epochs=500, patience=500)
+    parent = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, str(tmp_path / "log")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, cwd=ROOT,
+    )  # fmt: skip
+    with parent:
+        parent.stdin.write(json.dumps(job(work, phantoms, tmp_path / "a", long)))
+        parent.stdin.close()
+        while "epoch" not in parent.stdout.readline():
+            assert parent.poll() is None
+        children = subprocess.run(["ps", "--ppid", str(parent.pid), "-o", "pid="], capture_output=True, text=True, check=True)
+        training = int(children.stdout.split()[0])
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _alive(training):
+        time.sleep(0.1)
+    assert not _alive(training)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_child_that_fails_says_why(work, phantoms, tmp_path):
+    """The error carries the child's own words, or the last lines of its log."""
+    with pytest.raises(TrainingError, match="see .*log; its last lines"):
+        train(work, phantoms, tmp_path, two_and_two(), name="AlexNet")
+
+
+def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, tmp_path):
+    """Loaded elsewhere, model.keras gives the same scores to 1e-5 and has the same optimizer; test is then scored."""
+    folder, record = whole
+    run = folder.parent
+    export.stage_model(run, record)
+    the_job = job(work, phantoms, folder, two_and_two())
+    child.run(
+        "cxr.evaluation",
+        {"run": str(run), "training": record.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
+        tmp_path / "log", 1, lambda event: None,
+    )  # fmt: skip
+    found = evaluation.Evaluation.read(run / "evaluation.json")
+    assert found.reload_max_difference <= 1e-5 and found.optimizer_equal and found.threshold == record.threshold
+    scores = read_table(run / "scores_test.csv")
+    assert found.test["n"] == len(scores) == (read_table(work / "clean_metadata.csv")["split"] == "test").sum()
+    changed = record.model_copy(update={"optimizer_sha256": "0" * 64})
+    with pytest.raises(TrainingError, match="optimizer state different"):
+        child.run(
+            "cxr.evaluation",
+            {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
+            tmp_path / "log", 1, lambda event: None,
+        )  # fmt: skip
+
+
+def test_early_stopping_ends_a_phase():
+    """Patience counts epochs since the best of the phase; the next phase starts afresh."""
+    from cxr.training import _phase
+
+    settings = TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2)
+    rows = [{"phase": "frozen", "val_auroc": value} for value in (0.7, 0.9, 0.8)]
+    assert _phase(rows, settings) == "frozen"
+    rows.append({"phase": "frozen", "val_auroc": 0.85})
+    assert _phase(rows, settings) == "fine_tune"
+    rows += [{"phase": "fine_tune", "val_auroc": value} for value in (0.8, 0.7, 0.7)]
+    assert _phase(rows, settings) is None
+    assert _phase(rows[:4], settings.model_copy(update={"fine_tune_epochs": 0})) is None
+
+
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
+    """Gray or RGB, any dtype; the scaled pixels are what Keras' own preprocess_input gives; weight files load."""
+    code = f"""
+import keras, numpy as np
+from cxr import architectures
+from cxr.settings import TrainingSettings
+settings = TrainingSettings(image_size=32)
+model = architectures.build({name!r}, settings, None)
+gray = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), dtype=np.uint8)
+first = model.predict_on_batch(gray)
+assert first.shape == (4, 1) and ((first >= 0) & (first <= 1)).all()
+rgb = model.predict_on_batch(np.repeat(gray, 3, axis=-1).astype("float64"))
+assert np.allclose(first, rgb, atol=1e-6)
+module = {{"MobileNetV2": "mobilenet_v2", "VGG16": "vgg16", "DenseNet121": "densenet"}}[{name!r}]
+scaled = keras.Model(model.inputs, model.get_layer("scaling").output).predict_on_batch(gray)
+expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 3, axis=-1).astype("float32"))
+assert np.abs(scaled - expected).max() < 1e-4
+assert not any(layer.trainable_variables for layer in model.layers if layer.name != "score")
+architectures.release_top(model, {name!r})
+cut = architectures.ARCHITECTURES[{name!r}].fine_tune_from
+assert model.get_layer(cut)
+released = [layer for layer in model.layers if layer.trainable_variables]
+assert len(released) > 1
+assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in released)
+model.save({str(tmp_path / "m.keras")!r})
+again = keras.models.load_model({str(tmp_path / "m.keras")!r})
+assert np.allclose(again.predict_on_batch(gray), first, atol=1e-6)
+source = getattr(keras.applications, {name!r})(include_top=False, weights=None, input_shape=(32, 32, 3))
+source.save_weights({str(tmp_path)!r} + "/{name.lower()}_test_notop.weights.h5")
+path, digest = architectures.find_weights({name!r}, {str(tmp_path)!r})
+loaded = architectures.build({name!r}, settings, path)
+kernel = [layer for layer in source.layers if layer.weights][0]
+assert np.array_equal(loaded.get_layer(kernel.name).get_weights()[0], kernel.get_weights()[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_weights_that_are_not_there_are_never_replaced(tmp_path):
+    """A missing folder, a folder without the file, an unnamed architecture: errors that say what to do."""
+    with pytest.raises(WeightsError, match="no such folder"):
+        architectures.find_weights("VGG16", str(tmp_path / "no"))
+    (tmp_path / "mobilenet_v2_notop.h5").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"mobilenet_v2_notop.h5\). Add the file"):
+        architectures.find_weights("VGG16", str(tmp_path))
+    mixed = f"MobileNetV2={tmp_path},VGG16=none"
+    assert architectures.find_weights("VGG16", mixed) == (None, "")
+    assert architectures.find_weights("MobileNetV2", mixed)[0].endswith("mobilenet_v2_notop.h5")
+    with pytest.raises(WeightsError, match="says nothing for DenseNet121"):
+        architectures.find_weights("DenseNet121", mixed)
+
+
+def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):
+    """A file that changed after inspection is an error, not other pixels under the old label."""
+    from cxr.errors import DataError
+
+    table = read_table(work / "clean_metadata.csv").head(2).assign(md5="0")
+    with pytest.raises(DataError, match="changed since"):
+        pixels.cache(table, open_storage(str(phantoms)), 33, tmp_path)
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_pixel_cache_holds_resized_gray_images(work, phantoms):
+    """uint8 (n, side, side) in the order of the table; the same rows give the same file."""
+    table = read_table(work / "clean_metadata.csv")
+    path = pixels.cache(table, open_storage(str(phantoms)), 32, work)
+    held = pixels.load(path)
+    assert held.shape == (len(table), 32, 32) and held.dtype == np.uint8
+    assert path == pixels.cache(table, open_storage(str(phantoms)), 32, work)
+    assert path != pixels.cache(table.iloc[::-1], open_storage(str(phantoms)), 32, work)
+
+
+def test_selection_record_round_trips(tmp_path):
+    """A record read back equals the one written; an unknown key is refused."""
+    record = Selection(architecture="VGG16", rule="r", reason="r", threshold=0.1, eligible=("VGG16",), failed={})
+    assert Selection.read((record.write(tmp_path / "s.json"), tmp_path / "s.json")[1]) == record
+    (tmp_path / "s.json").write_text(record.model_dump_json()[:-1] + ',"thresold":1}')
+    with pytest.raises(ValueError, match="thresold"):
+        Selection.read(tmp_path / "s.json")
