@@ -128,7 +128,7 @@ def _epoch(phase: str, history: Rows, model: Any, job: Job) -> Rows:
         ),
     ]
     fitted = model.fit(
-        _batches(job, epoch), initial_epoch=epoch, epochs=epoch + 1, class_weight=job.class_weights,
+        _batches(job, epoch), shuffle=False, initial_epoch=epoch, epochs=epoch + 1, class_weight=job.class_weights,
         callbacks=callbacks, verbose=0,
     )  # fmt: skip
     row |= {name: float("nan" if values[-1] is None else values[-1]) for name, values in fitted.history.items()}
