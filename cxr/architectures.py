@@ -104,16 +104,15 @@ def settle(model: Any, pixels: Any) -> None:
         layer.trainable, layer.momentum = False, momentum
 
 
-def release_top(model: Any, name: str, pretrained: bool = True) -> None:
+def release_top(model: Any, name: str) -> None:
     """Make the layers from the architecture's cut to the end trainable; batch normalisation stays frozen.
 
-    A network that started from random weights has nothing to preserve: all of it is released.
 
     A frozen BatchNormalization layer runs in inference mode, as transfer learning wants it.
     """
     import keras
 
-    released = not pretrained
+    released = False
     for layer in model.layers:
         released = released or layer.name == ARCHITECTURES[name].fine_tune_from
         layer.trainable = released and not isinstance(layer, keras.layers.BatchNormalization)

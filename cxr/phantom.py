@@ -218,10 +218,10 @@ def _opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plane, t
     candidates = np.flatnonzero((air > 0.9) & (y > 0.27))
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size
     filled, places = np.zeros_like(air), []
-    for strength in np.sort(rng.uniform(0.24, 0.42, int(rng.integers(1, 3))))[::-1]:
+    for strength in np.sort(rng.uniform(0.45, 0.65, int(rng.integers(1, 3))))[::-1]:
         row, column = divmod(int(rng.choice(candidates)), size)
         place = (float(axis[column]), float(axis[row]))
-        across, down = rng.uniform(0.07, 0.13, 2)
+        across, down = rng.uniform(0.10, 0.16, 2)
         spread = ((axis[None, :] - place[0]) / across) ** 2 + ((axis[:, None] - place[1]) / down) ** 2
         filled = np.maximum(filled, np.float32(strength) * np.exp(-0.5 * spread**1.4))
         places.append(place)

@@ -105,7 +105,7 @@ def _enter(phase: str, history: Rows, model: Any, job: Job) -> Any:
         step = job.settings.learning_rate
     else:
         model = keras.models.load_model(_best(job))
-        architectures.release_top(model, job.name, pretrained=job.weights is not None)
+        architectures.release_top(model, job.name)
         step = job.settings.fine_tune_learning_rate
     model.compile(keras.optimizers.Adam(step), "binary_crossentropy", jit_compile=False)
     return model
