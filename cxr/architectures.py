@@ -107,7 +107,6 @@ def settle(model: Any, pixels: Any) -> None:
 def release_top(model: Any, name: str) -> None:
     """Make the layers from the architecture's cut to the end trainable; batch normalisation stays frozen.
 
-
     A frozen BatchNormalization layer runs in inference mode, as transfer learning wants it.
     """
     import keras

@@ -1,0 +1,82 @@
+"""The walls: what may be imported where, and what the command line costs."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cxr import eda, records, settings
+from tests.conftest import ROOT
+
+
+def test_the_library_imports_no_prefect_and_only_storage_knows_boto3():
+    """cxr is usable without Prefect; one file talks to S3."""
+    for path in (ROOT / "cxr").glob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"^\s*(from|import) (prefect|tasks|flows)\b", text, re.M), path
+        if path.name != "storage.py":
+            assert not re.search(r"^\s*(from|import) (boto3|botocore)\b", text, re.M), path
+
+
+@pytest.mark.parametrize("module", ["flows.command", "flows.pipeline", "cxr.training", "cxr.evaluation"])
+def test_no_import_brings_keras(module):
+    """Listing, deploying or asking for help imports no TensorFlow; the command line no Prefect either."""
+    code = f"import sys, {module}; print([m for m in ('keras', 'tensorflow', 'prefect') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert out.strip() == ("['prefect']" if module == "flows.pipeline" else "[]")
+
+
+def test_help_and_wrong_usage():
+    """--help exits 0 and shows examples; a misspelt flag or an impossible value exits 2 and names it."""
+
+    def call(*arguments):
+        return subprocess.run([sys.executable, "-m", "flows.command", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+
+    shown = call("--help")
+    assert shown.returncode == 0 and "cxr demo" in shown.stdout and "Examples" in shown.stdout
+    for arguments, word in [
+        (("run", "x", "--out", "y", "--epoch", "3"), "--epoch"),
+        (("run", "x", "--out", "y", "--image-size", "7"), "32"),
+        (("run", "x", "--out", "y", "--arch", "ResNet"), "ResNet"),
+        (("run", "x"), "--out"),
+    ]:
+        done = call(*arguments)
+        assert done.returncode == 2 and word in done.stdout + done.stderr, arguments
+
+
+def test_presets_are_valid_and_flags_win():
+    """Every preset builds; a field given beside it wins; a misspelt one is refused."""
+    for name in settings.PRESETS:
+        assert settings.training_settings(name, seed=7).seed == 7
+    assert settings.training_settings("demo", image_size=96).image_size == 96
+    with pytest.raises(ValueError, match="epoch_count"):
+        settings.training_settings("demo", epoch_count=1)
+
+
+def test_readme_names_what_exists():
+    """Commands, targets, files and presets that the README names are there."""
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"make ([a-z][a-z-]+)", readme)) <= targets
+    commands = set(re.findall(r"^def ([a-z]+)\(", (ROOT / "flows" / "command.py").read_text(), re.M))
+    assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is"}
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
+        assert (ROOT / path).exists(), path
+    for reason in records.REJECT_REASONS:
+        assert reason in readme, reason
+    for field in settings.PRESETS:
+        assert f"`{field}`" in readme
+
+
+def test_no_address_or_machine_path_in_the_lock():
+    """Exact versions with hashes, and no index address."""
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock and "--index" not in lock
+    pinned = re.findall(r"^([a-z0-9][a-z0-9._-]*)==", lock, re.M)
+    assert len(pinned) > 100 and lock.count("--hash=sha256:") > len(pinned)
+
+
+def test_colours_name_both_classes():
+    """One colour each, the same everywhere."""
+    assert set(eda.COLOURS) == set(records.LABEL_NAMES)
