@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ArchitectureName = Literal["MobileNetV2", "VGG16", "DenseNet121"]
 
@@ -69,6 +69,11 @@ class TrainingSettings(Strict):
     concurrent: int = Field(0, ge=0, description="Trainings at a time; 0: one per core, at most three.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     augmentation: Augmentation = Augmentation()
+
+    @field_validator("arch")
+    @classmethod
+    def _each_once(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
+        return tuple(dict.fromkeys(names))
 
     def trainings_at_a_time(self) -> int:
         """Return how many processes train together on this machine: at least 1."""

@@ -45,7 +45,15 @@ def test_books_balance_on_phantoms(phantoms, tmp_path):
     kept, rejected = (list(read_table(tmp_path / f"{n}.csv")["image"]) for n in ("clean_metadata", "rejects"))
     assert books.found == len(on_disk) == books.kept + sum(books.rejected.values())
     assert sorted(kept + rejected) == sorted(on_disk)
-    for reason in ("duplicate", "label_conflict", "truncated", "empty_file", "not_an_image", "ignored", "unknown_class"):
+    for reason in (
+        "duplicate",
+        "label_conflict",
+        "truncated",
+        "empty_file",
+        "not_an_image",
+        "ignored",
+        "unknown_class",
+    ):
         assert books.rejected[reason] > 0, reason
     assert books.patient_wise
     assert Ingest.read(tmp_path / "ingest.json") == books
@@ -101,7 +109,15 @@ def test_split_and_label_are_read_from_the_folders(key, found):
 def test_names_with_spaces_commas_newlines_and_foreign_bytes_survive(tmp_path):
     """Odd names go through CSV and back and are read by the very same name."""
     root = dataset(tmp_path / "data", 6)
-    odd = ["a b,c.JPG", "line\nbreak.jpeg", 'quo"te.PNG', "Lunge-ü-肺.jpeg", "NA.jpeg", "\r.jpg", b"latin-\xe9.jpeg".decode("utf-8", "surrogateescape")]
+    odd = [
+        "a b,c.JPG",
+        "line\nbreak.jpeg",
+        'quo"te.PNG',
+        "Lunge-ü-肺.jpeg",
+        "NA.jpeg",
+        "\r.jpg",
+        b"latin-\xe9.jpeg".decode("utf-8", "surrogateescape"),
+    ]
     for i, name in enumerate(odd):
         put(root / "train" / "NORMAL" / name, 900 + i, "PNG" if name.endswith("PNG") else "JPEG")
     preprocess(root, tmp_path / "work")

@@ -31,7 +31,9 @@ def test_test_is_kept_before_val_before_train_then_the_smallest_name():
 
 def test_a_picture_under_both_labels_goes_altogether():
     """Which label is right cannot be known: all copies out, each named."""
-    table = rows(("a", "train", 0, "1", "p"), ("b", "test", 1, "1", "p"), ("c", "train", 0, "1", "p"), ("d", "", 1, "2", "q"))
+    table = rows(
+        ("a", "train", 0, "1", "p"), ("b", "test", 1, "1", "p"), ("c", "train", 0, "1", "p"), ("d", "", 1, "2", "q")
+    )
     kept, rejects = duplicates.remove_exact(table)
     assert list(kept["image"]) == ["d"]
     assert sorted(rejects["image"]) == ["a", "b", "c"] and set(rejects["reason"]) == {"label_conflict"}

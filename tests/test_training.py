@@ -27,7 +27,9 @@ def work(phantoms, tmp_path_factory):
 
 
 def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", weights=None):
-    cache = pixels.cache(read_table(work / "clean_metadata.csv"), open_storage(str(phantoms)), settings.image_size, work)
+    cache = pixels.cache(
+        read_table(work / "clean_metadata.csv"), open_storage(str(phantoms)), settings.image_size, work
+    )
     return {
         "architecture": name, "settings": settings.model_dump(mode="json"), "folder": str(folder), "weights": weights,
         "weights_sha256": "", "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache),
@@ -68,7 +70,7 @@ def test_training_leaves_what_the_design_promises(whole):
     assert record.val["auroc"] == pytest.approx(history["val_auroc"].astype(float).max(), abs=1e-9)
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
     """kill -9 after an epoch, then the same job: same scores, same optimizer, same history of figures."""
     folder, record = whole
@@ -107,7 +109,9 @@ def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
         parent.stdin.close()
         while "epoch" not in parent.stdout.readline():
             assert parent.poll() is None
-        children = subprocess.run(["ps", "--ppid", str(parent.pid), "-o", "pid="], capture_output=True, text=True, check=True)
+        children = subprocess.run(
+            ["ps", "--ppid", str(parent.pid), "-o", "pid="], capture_output=True, text=True, check=True
+        )
         training = int(children.stdout.split()[0])
         parent.kill()
     deadline = time.monotonic() + 10

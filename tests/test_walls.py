@@ -31,7 +31,9 @@ def test_help_and_wrong_usage():
     """--help exits 0 and shows examples; a misspelt flag or an impossible value exits 2 and names it."""
 
     def call(*arguments):
-        return subprocess.run([sys.executable, "-m", "flows.command", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+        return subprocess.run(
+            [sys.executable, "-m", "flows.command", *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+        )
 
     shown = call("--help")
     assert shown.returncode == 0 and "cxr demo" in shown.stdout and "Examples" in shown.stdout
