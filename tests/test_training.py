@@ -130,7 +130,7 @@ def _alive(pid: int) -> bool:
 
 def test_a_child_that_fails_says_why(work, phantoms, tmp_path):
     """The error carries the child's own words, or the last lines of its log."""
-    with pytest.raises(TrainingError, match="see .*log; its last lines"):
+    with pytest.raises(TrainingError, match=r"see .*log; its last lines"):
         train(work, phantoms, tmp_path, two_and_two(), name="AlexNet")
 
 
