@@ -87,7 +87,7 @@ def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS) -> None:
         found = flow(data, str(out), splits)
         print(f"{found.kept} images kept of {found.found} files found: {out / 'clean_metadata.csv'}")  # noqa: T201
 
-    _with_server(call)
+    _with_server(call, out)
 
 
 @app.command
@@ -103,7 +103,7 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
         found = explore(str(out), _merged(preset, training))
         print("\n".join(str(out / "eda" / name) for name in found.figures))  # noqa: T201
 
-    _with_server(call)
+    _with_server(call, out)
 
 
 @app.command
@@ -118,7 +118,7 @@ def train(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRA
 
         print(train_models(str(out), _merged(preset, training)).reason)  # noqa: T201
 
-    _with_server(call)
+    _with_server(call, out)
 
 
 @app.command
@@ -135,7 +135,7 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
         export_model(str(out), pickle)
         show(out)
 
-    _with_server(call)
+    _with_server(call, out)
 
 
 @app.command
@@ -171,7 +171,10 @@ def _pipeline(data: str, out: Path, splits: SplitSettings, training: TrainingSet
     _with_server(call, out)
 
 
-def _with_server(call: Callable[[], None], out: Path | None = None) -> None:
+def _with_server(call: Callable[[], None], out: Path) -> None:
+    """Do `call` with a server to talk to, alone in the work folder `out`."""
+    from filelock import FileLock, Timeout
+
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -179,7 +182,12 @@ def _with_server(call: Callable[[], None], out: Path | None = None) -> None:
     _log_to_terminal()
     from flows.server import embedded
 
-    with embedded() as address:
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(out / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise CxrError(f"{out}: another cxr is at work in this folder: wait for it, or give another --out") from None
+    with lock, embedded() as address:
         if address:
             logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
         call()

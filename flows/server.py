@@ -4,6 +4,7 @@ Prefect's own temporary server outlives a killed starter and holds its database;
 """
 
 import contextlib
+import importlib
 import os
 import socket
 import subprocess
@@ -30,6 +31,7 @@ def embedded() -> Iterator[str | None]:
     environment = os.environ | {"PREFECT_UI_API_URL": f"{address}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     process = subprocess.Popen([sys.executable, "-m", __name__, str(port)], stdin=subprocess.PIPE, env=environment)
     try:
+        importlib.import_module("flows.pipeline")  # takes as long as the server's start, so at the same time
         _wait(process, f"{address}/api/health")
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         _refresh_settings()

@@ -11,6 +11,7 @@ import time
 import urllib.request
 
 import pytest
+from filelock import FileLock
 
 from cxr.export import Card
 from cxr.records import Evaluation, Selection, read_table
@@ -202,6 +203,14 @@ def test_one_failing_architecture_does_not_take_the_others_along(phantoms, tmp_p
     assert "VGG16" in done.stdout and "failed" in done.stdout
     alone = command(api, "train", "--out", tmp_path / "work", *mixed, "--arch", "VGG16")
     assert alone.returncode == 1 and "no architecture was trained: VGG16" in alone.stderr
+
+
+def test_two_runs_in_one_work_folder_do_not_meet(phantoms, tmp_path, api):
+    """The second is refused with one line while the first is at work; a dead one's lock is free."""
+    with FileLock(tmp_path / ".lock"):
+        done = command(api, "preprocess", phantoms, "--out", tmp_path)
+        assert done.returncode == 1 and "another cxr is at work" in done.stderr
+    assert command(api, "preprocess", phantoms, "--out", tmp_path).returncode == 0
 
 
 def test_missing_weights_stop_the_run_before_any_work(phantoms, tmp_path, api):
