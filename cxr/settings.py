@@ -86,8 +86,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "weights": "none",
         "image_size": 64,
-        "epochs": 4,
-        "fine_tune_epochs": 4,
+        "epochs": 6,
+        "fine_tune_epochs": 14,
+        "patience": 8,
         "fine_tune_learning_rate": 1e-3,
         "batch_size": 16,
     },
