@@ -26,7 +26,7 @@ test-all: .venv/.installed ## All tests, slow ones too (real images where they a
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: .venv/.installed ## Measure: preprocessing, memory, orchestration overhead (writes bench/results/)
+bench: .venv/.installed ## Measure: preprocessing, memory, orchestration overhead
 	$(BIN)/python -m bench.preprocessing
 	$(BIN)/python -m bench.overhead
 

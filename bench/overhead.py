@@ -20,7 +20,7 @@ from cxr.records import Evaluation, Training, read_table
 from cxr.settings import SplitSettings, cores, training_settings
 from cxr.storage import open_storage
 
-REPEATS = 3
+REPEATS = 2
 FLAGS = ["--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0"]
 
 
