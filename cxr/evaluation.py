@@ -45,7 +45,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     scoring.write_scores(table.iloc[positions], scores, run / "scores_test.csv")
     figures = metrics.figures(table["label"].to_numpy()[positions], scores, training.threshold)
     Evaluation(
-        architecture=training.architecture, threshold=training.threshold, test=figures,
+        architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold, test=figures,
         intervals=metrics.wilson(figures), reload_max_difference=difference, reload_images=images,
         optimizer_equal=equal, scores_sha256=file_sha256(run / "scores_test.csv"),
     ).write(run / "evaluation.json")  # fmt: skip

@@ -122,6 +122,7 @@ class Evaluation(Record):
     """The chosen model on the test set, scored once, and its proof of a whole export."""
 
     architecture: str
+    model_sha256: str
     threshold: float
     test: Figures
     intervals: dict[str, tuple[float, float]]
@@ -129,6 +130,10 @@ class Evaluation(Record):
     reload_images: int
     optimizer_equal: bool
     scores_sha256: str
+
+    def is_of(self, training: Training) -> bool:
+        """Return whether this is the evaluation of that very model at its operating point."""
+        return (self.model_sha256, self.threshold) == (training.model_sha256, training.threshold)
 
 
 class Export(Record):

@@ -22,7 +22,6 @@ from cxr.settings import TrainingSettings
 
 Emit = Callable[[dict[str, Any]], None]
 Rows = list[dict[str, Any]]
-_INTEGERS = ("epoch",)
 
 
 class Job:
@@ -136,7 +135,7 @@ def _epoch(phase: str, history: Rows, model: Any, job: Job) -> Rows:
     with publishing(_checkpoint(job, epoch + 1)) as temporary:
         model.save(temporary)
     history = [*history, row]
-    write_table(pd.DataFrame(history).astype(dict.fromkeys(_INTEGERS, int)), job.folder / "history.csv")
+    write_table(pd.DataFrame(history).astype({"epoch": int}), job.folder / "history.csv")
     _checkpoint(job, epoch).unlink(missing_ok=True)
     job.emit({"epoch": epoch + 1, "phase": phase, "loss": row["loss"], "val_auroc": row["val_auroc"]})
     return history

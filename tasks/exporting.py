@@ -36,7 +36,9 @@ def stage_model(run: Run, work: Path) -> Training:
 def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluation:
     """Score the test set once, in a fresh process that first proves the export equal to what was trained."""
     folder = run.folder(work)
-    if not (folder / "evaluation.json").is_file():
+    done = folder / "evaluation.json"
+    # A rerun that trains what failed before may choose another architecture: its test figures are its own.
+    if not (done.is_file() and Evaluation.read(done).is_of(training)):
         table = runs.ingest(work).splits["test"]
         job = {
             "run": str(folder), "training": training.model_dump(mode="json"), "pixels": str(cache),
@@ -47,7 +49,7 @@ def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluatio
                 "cxr.evaluation", job, folder / "evaluation.log", cores(),
                 lambda event: progress.advance(TEST, to=event.get("done", 0)),
             )  # fmt: skip
-    return Evaluation.read(folder / "evaluation.json")
+    return Evaluation.read(done)
 
 
 @task(name="write export", cache_policy=NO_CACHE)

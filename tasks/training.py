@@ -11,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from cxr import architectures, child, curves, pixels, runs, selection
-from cxr.errors import TrainingError
 from cxr.records import Failure, Ingest, Selection, Training, file_sha256, read_table
 from cxr.runs import Run
 from cxr.settings import TrainingSettings, cores
@@ -86,11 +85,10 @@ def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selectio
     for each in failed:
         logger.error("%s failed: %s", each.architecture, each.error)
         each.write(folder / each.architecture / "failure.json")
-    if not trained:
-        raise TrainingError("no architecture was trained: " + "; ".join(f"{f.architecture}: {f.error}" for f in failed))
+    chosen = selection.select(trained, failed)
     table = selection.compare(trained, failed, folder)
     figures = curves.draw_comparison(folder, [t.architecture for t in trained])
-    chosen = selection.select(trained, failed).write(folder / "selection.json")
+    chosen.write(folder / "selection.json")
     shown = table.astype(object).where(table.notna(), None)
     create_table_artifact(shown.to_dict("records"), key="comparison", description="Validation figures")
     page = f"# {chosen.architecture} was chosen\n\n{chosen.reason}\n\n*Rule:* {chosen.rule}\n\n"

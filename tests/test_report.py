@@ -26,7 +26,7 @@ def work(tmp_path: Path) -> Path:
     scores = _scores(run / "scores_test.csv", seed=9)
     test = metrics.figures(scores["label"].to_numpy(), scores["score"].to_numpy(), training.threshold)
     evaluation = Evaluation(
-        architecture=training.architecture, threshold=training.threshold, test=test,
+        model_sha256="a" * 64, architecture=training.architecture, threshold=training.threshold, test=test,
         intervals=metrics.wilson(test), reload_max_difference=3e-8, reload_images=64, optimizer_equal=True,
         scores_sha256="12" * 32,
     ).write(run / "evaluation.json")  # fmt: skip

@@ -146,6 +146,8 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
         tmp_path / "log", 1, lambda event: None,
     )  # fmt: skip
     found = evaluation.Evaluation.read(run / "evaluation.json")
+    assert found.is_of(record)
+    assert not found.is_of(record.model_copy(update={"model_sha256": "another"}))
     assert found.reload_max_difference <= 1e-5 and found.optimizer_equal and found.threshold == record.threshold
     scores = read_table(run / "scores_test.csv")
     assert found.test["n"] == len(scores) == (read_table(work / "clean_metadata.csv")["split"] == "test").sum()
