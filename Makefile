@@ -18,10 +18,10 @@ run: .venv/.installed ## Make phantom images and run the whole pipeline on them 
 	$(BIN)/cxr demo --out work/demo
 
 test: .venv/.installed ## Fast tests on phantom images (a few minutes)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: .venv/.installed ## All tests, slow ones too (real images where they are present)
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow or not slow"
 
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -35,7 +35,7 @@ def plain(data: str, work: Path) -> None:
     exploration.explore(work, books, settings)
     run = runs.start(work, settings)
     folder, table = run.folder(work), work / "clean_metadata.csv"
-    cache = pixels.cache(read_table(table), storage, settings.image_size, work)
+    cache = pixels.cache(read_table(table), storage, settings.image_size, settings.harmonise, work)
     job = {
         "architecture": "MobileNetV2", "settings": settings.model_dump(mode="json"), "folder": str(folder / "MobileNetV2"),
         "weights": None, "weights_sha256": "", "manifest": str(table), "pixels": str(cache),

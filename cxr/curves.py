@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from cxr import calibration
 from cxr.metrics import Vector
-from cxr.records import LABEL_NAMES, Evaluation, Training, publishing, read_table
+from cxr.records import LABEL_NAMES, Evaluation, Selection, Training, publishing, read_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ class _Scored:
 
     @property
     def colour_and_dashes(self) -> tuple[str, Any]:
-        return STYLES.get(self.name, (_INK, "-"))
+        return STYLES.get(self.name.split("-")[0], (_INK, "-"))
 
     def point(self) -> tuple[float, float]:
         """Return (false-alarm rate, sensitivity) at the threshold."""
@@ -73,8 +74,8 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
 def draw_evaluation(run: Path) -> list[Path]:
     """Draw the test set's four pictures into `run`; return their paths.
 
-    confusion_matrix.png, roc_test.png, precision_recall_test.png and scores_test.png, from evaluation.json
-    and scores_test.csv; raises FileNotFoundError where one of these is missing.
+    confusion_matrix.png, roc_test.png, precision_recall_test.png, scores_test.png and reliability.png, from
+    evaluation.json, selection.json and the scores; raises FileNotFoundError where one of these is missing.
     """
     evaluation = Evaluation.read(run / "evaluation.json")
     scored = _Scored.read(run / "scores_test.csv", evaluation.architecture, evaluation.threshold)
@@ -84,6 +85,7 @@ def draw_evaluation(run: Path) -> list[Path]:
         _publish(_roc([scored], title), run / "roc_test.png"),
         _publish(_precision_recall(scored), run / "precision_recall_test.png"),
         _publish(_score_histograms(scored), run / "scores_test.png"),
+        _publish(_reliability(run), run / "reliability.png"),
     ]
 
 
@@ -164,7 +166,7 @@ def _histories(histories: dict[str, pd.DataFrame]) -> "Figure":
         upper, lower = _bare(panels[0, column]), _bare(panels[1, column])
         best = history.iloc[int(history["val_auroc"].argmax())]
         for axes, value in ((upper, "val_auroc"), (lower, "loss")):
-            _line(axes, history, value, STYLES.get(name, (_INK, "-"))[0])
+            _line(axes, history, value, STYLES.get(name.split("-")[0], (_INK, "-"))[0])
             axes.plot(best["epoch"], best[value], **_point_style("white"))
         upper.set_title(f"{name}\nbest {best['val_auroc']:.3f} at epoch {best['epoch']:.0f}", fontsize=10)
         lower.set_xlabel("Epoch (circle: the one kept)")
@@ -248,6 +250,34 @@ def _precision_recall(scored: _Scored) -> "Figure":
     return figure
 
 
+def _reliability(run: Path) -> "Figure":
+    """Return observed share against mean score in ten bins, raw and calibrated, on validation and on test."""
+    name = Selection.read(run / "selection.json").name
+    training = Training.read(run / name / "training.json")
+    figure = _figure(10.5, 5.4, f"Are scores probabilities? {training.architecture}, {training.calibration.method}")
+    tables = {"validation (fitted here)": run / name / "scores_val.csv", "test": run / "scores_test.csv"}
+    for axes, (words, path) in zip(figure.subplots(1, 2), tables.items(), strict=True):
+        table = read_table(path)
+        for column, colour, title in (("raw_score", _GRAY, "raw"), ("score", "#0072B2", "calibrated")):
+            _reliability_curve(_bare(axes), table, column, colour, title)
+        axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1.2, label="perfect")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="Mean score of the bin")
+        axes.set(ylabel="Share of PNEUMONIA in the bin")
+        axes.set_title(f"{words}, n = {len(table)}", fontsize=10, color=_INK)
+        axes.legend(loc="upper left", fontsize=9, framealpha=1)
+    return figure
+
+
+def _reliability_curve(axes: "Axes", table: pd.DataFrame, column: str, colour: str, title: str) -> None:
+    labels, scores = table["label"].to_numpy(), table[column].to_numpy()
+    bins = calibration.reliability(labels, scores)
+    x, y = [each.mean_score for each in bins], [each.observed for each in bins]
+    for each in bins:
+        axes.plot([each.mean_score] * 2, [each.interval.low, each.interval.high], color=colour, linewidth=1, alpha=0.6)
+    words = f"{title}: ECE {calibration.ece(labels, scores):.3f}, Brier {calibration.brier(labels, scores):.3f}"
+    axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=1.6, label=words)
+
+
 def _score_histograms(scored: _Scored) -> "Figure":
     """Return the scores of each class in its own row; what the threshold gets wrong is drawn full."""
     figure = _figure(*_PANEL, f"Scores on test by label, n = {len(scored.labels)} images")
@@ -266,7 +296,7 @@ def _score_histograms(scored: _Scored) -> "Figure":
         xytext=(-5 if left else 5, 0), textcoords="offset points", fontsize=9, color=_INK, va="top",
         ha="right" if left else "left", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
     )  # fmt: skip
-    panels[1].set_xlabel("Score (0: like NORMAL, 1: like PNEUMONIA; not a probability)")
+    panels[1].set_xlabel("Calibrated score (0: like NORMAL, 1: like PNEUMONIA)")
     return figure
 
 

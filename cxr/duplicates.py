@@ -1,13 +1,13 @@
 """Exact copies: the same bytes (MD5) or the same decoded pixels (SHA-256), found across all splits.
 
-Left out: near copies (resized, brightened), which need a perceptual hash and a confirmation.
+Left out: near copies (resized, brightened), which `near_duplicates` finds.
 """
 
 import pandas as pd
 
 from cxr.manifest import REJECT_COLUMNS
 
-_KEPT_FIRST = {"test": 0, "val": 1, "train": 2, "": 3}
+KEPT_FIRST = {"test": 0, "val": 1, "train": 2, "": 3}
 
 
 def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -16,7 +16,7 @@ def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Of several copies the one in test stays before val before train, then the smallest name. Copies under
     both labels all go: which label is right cannot be known.
     """
-    ordered = rows.assign(_rank=rows["source_split"].map(_KEPT_FIRST)).sort_values(["_rank", "image"])
+    ordered = rows.assign(_rank=rows["source_split"].map(KEPT_FIRST)).sort_values(["_rank", "image"])
     groups = ordered.groupby("pixel_sha256", sort=False)
     conflict = groups["label"].transform("nunique") > 1
     first = groups[["image", "md5"]].transform("first")

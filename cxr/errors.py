@@ -2,6 +2,7 @@
 
 CxrError
 ├── DataError      the images or tables given cannot be worked with
+│   └── LeakageError  the same patient or picture is in two splits
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
@@ -15,6 +16,10 @@ class CxrError(Exception):
 
 class DataError(CxrError):
     """The images or tables given cannot be worked with."""
+
+
+class LeakageError(DataError):
+    """The same patient, or nearly the same picture, is in two splits."""
 
 
 class StorageError(CxrError):

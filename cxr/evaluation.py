@@ -1,7 +1,7 @@
 """The chosen model on the hold-out test set, once, by a fresh process that also proves the export whole.
 
 Run as `python -m cxr.evaluation` by `child.run`: it loads the exported file, scores some validation images
-again (must equal the training's own scores), compares the optimizer's state, then scores test.
+again (must equal the training's own scores), compares the optimizer's state, scores test, and draws Grad-CAM.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from cxr import child, metrics, pixels, scoring
+from cxr import attention, calibration, child, intervals, metrics, pixels, scoring, subgroups
 from cxr.errors import ModelError
 from cxr.records import Evaluation, Training, file_sha256, read_table
 from cxr.training import optimizer_sha256
@@ -20,14 +21,43 @@ RELOAD_IMAGES = 64
 
 
 def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """Write scores_test.csv and then evaluation.json; raises ModelError where the export is not the trained model."""
-    import keras
+    """Write what is missing of evaluation.json (after scores_test.csv) and attention.json (after gradcam.png).
 
+    Raises ModelError where the export is not the trained model.
+    """
     child.limit_threads()
     run, training = Path(job["run"]), Training.model_validate(job["training"])
+    table = read_table(Path(job["manifest"]))
+    count = int((table["split"] == "test").sum())
+    if not evaluated(run, training):
+        _evaluate(run, training, table, pixels.load(Path(job["pixels"])), lambda done: emit({"done": done}))
+    if not attended(run, training):
+        seen = {name: job[name] for name in ("run", "manifest", "pixels", "most")}
+        seen |= {"model": str(run / "export" / "model.keras"), "scores": str(run / "scores_test.csv")}
+        attention.main(
+            seen | {"threshold": training.threshold, "split": "test"},
+            lambda event: emit({"done": count + event["done"]}),
+        )
+
+
+def evaluated(run: Path, training: Training) -> bool:
+    """Return whether evaluation.json is there, of that very model."""
+    return (run / "evaluation.json").is_file() and Evaluation.read(run / "evaluation.json").is_of(training)
+
+
+def attended(run: Path, training: Training) -> bool:
+    """Return whether attention.json is there, of that very model and threshold."""
+    if not (run / "attention.json").is_file():
+        return False
+    found = attention.Attention.read(run / "attention.json")
+    return (found.model_sha256, found.threshold) == (training.model_sha256, training.threshold)
+
+
+def _evaluate(run: Path, training: Training, table: pd.DataFrame, cache: Any, on_done: Callable[[int], None]) -> None:
+    import keras
+
     model = keras.models.load_model(run / "export" / "model.keras")
-    table, cache = read_table(Path(job["manifest"])), pixels.load(Path(job["pixels"]))
-    difference, images = _reload_difference(model, cache, table, run / training.architecture / "scores_val.csv")
+    difference, images = _reload_difference(model, cache, table, run / training.name / "scores_val.csv")
     equal = optimizer_sha256(model) == training.optimizer_sha256
     if difference > RELOAD_TOLERANCE or not equal:
         raise ModelError(
@@ -39,16 +69,29 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     def progress(count: int) -> None:
         done[0] += count
-        emit({"done": done[0], "of": len(positions)})
+        on_done(done[0])
 
-    scores = scoring.score(model, cache, positions, on_images=progress)
-    scoring.write_scores(table.iloc[positions], scores, run / "scores_test.csv")
-    figures = metrics.figures(table["label"].to_numpy()[positions], scores, training.threshold)
+    raw = scoring.score(model, cache, positions, on_images=progress)
+    scoring.write_scores(table.iloc[positions], raw, training.calibration.apply(raw), run / "scores_test.csv")
     Evaluation(
-        architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold, test=figures,
-        intervals=metrics.wilson(figures), reload_max_difference=difference, reload_images=images,
-        optimizer_equal=equal, scores_sha256=file_sha256(run / "scores_test.csv"),
+        architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold,
+        **measured(read_table(run / "scores_test.csv"), training.threshold), reload_max_difference=difference,
+        reload_images=images, optimizer_equal=equal, scores_sha256=file_sha256(run / "scores_test.csv"),
     ).write(run / "evaluation.json")  # fmt: skip
+
+
+def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
+    """Return test, intervals, calibration_quality and subgroups of an Evaluation, from scores_test.csv alone.
+
+    Raises DataError for a missing class or a score that is not a number.
+    """
+    labels, values = scores["label"].to_numpy(), scores["score"].to_numpy()
+    return {
+        "test": metrics.figures(labels, values, threshold),
+        "intervals": intervals.bootstrap(labels, values, scores["patient_id"].to_numpy(), threshold),
+        "calibration_quality": calibration.quality(labels, scores["raw_score"].to_numpy(), values),
+        "subgroups": subgroups.subgroups(scores, threshold),
+    }
 
 
 def _reload_difference(model: Any, cache: Any, table: Any, scores_val: Path) -> tuple[float, int]:
@@ -57,7 +100,7 @@ def _reload_difference(model: Any, cache: Any, table: Any, scores_val: Path) -> 
     some = before.iloc[:: max(1, len(before) // RELOAD_IMAGES)].head(RELOAD_IMAGES)
     rows = table.reset_index().set_index("image").loc[some["image"], "index"].to_numpy()
     again = scoring.score(model, cache, rows)
-    return float(np.abs(again - some["score"].to_numpy()).max()), len(some)
+    return float(np.abs(again - some["raw_score"].to_numpy()).max()), len(some)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The exploration stage: figures from the manifest, a few sample images read again, the augmentation shown."""
 
+import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,46 +11,69 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import augmentation, child, eda, images
+from cxr import audit, augmentation, child, eda, images, pixels, shift
 from cxr.records import Ingest, Record, as_json, publishing, read_table
-from cxr.settings import Augmentation, TrainingSettings, cores
+from cxr.settings import TrainingSettings, cores
 from cxr.storage import Storage, open_storage
 
 SAMPLES = 4
+STEPS = ("pictures", "augmentation", "shortcut audit", "shift")
 
 
 class Exploration(Record):
-    """eda/exploration.json: for which data and augmentation the figures were drawn, and their names."""
+    """eda/exploration.json: for which data and settings the figures were drawn, and their names."""
 
     manifest_sha256: str
-    augmentation: Augmentation
+    settings: str
     class_weights: dict[int, float]
     counts: dict[str, dict[str, int]]
     figures: tuple[str, ...]
 
 
-def explore(work: Path, ingest: Ingest, settings: TrainingSettings) -> Exploration:
-    """Write the figures, class_weights.json, eda.json and last exploration.json under work/eda; return the record.
+def explore(
+    work: Path, ingest: Ingest, settings: TrainingSettings, cache: Path, on_step: Callable[[str], None] = lambda words: None
+) -> Exploration:  # fmt: skip
+    """Write all of eda/ (figures, numbers, shortcut audit, shift) and last exploration.json; return that record.
 
-    Returns the record at once where it is there for this data and augmentation.
+    `cache` is the pixel cache of these rows. Returns the record at once where it is there for this data and the
+    settings that matter here.
     """
     folder, table = work / "eda", read_table(work / "clean_metadata.csv")
-    done = folder / "exploration.json"
+    done, wanted = folder / "exploration.json", _settings(settings)
     if done.is_file():
         before = Exploration.read(done)
-        if (before.manifest_sha256, before.augmentation) == (ingest.manifest_sha256, settings.augmentation):
+        if (before.manifest_sha256, before.settings) == (ingest.manifest_sha256, wanted):
             return before
-    storage = open_storage(ingest.data)
-    weights = eda.class_weights(table)
-    figures = eda.draw_all(table, folder, partial(_sample, storage), settings.seed)
-    _draw_augmentation(table, storage, folder, settings)
+    on_step(STEPS[0])
+    storage, used = open_storage(ingest.data), table[table["split"] != "excluded"]
+    weights = eda.class_weights(used)
+    figures = eda.draw_all(used, folder, partial(_sample, storage), settings.seed)
     _write_json(weights, folder / "class_weights.json")
-    _write_json(eda.summary(table), folder / "eda.json")
-    names = (*(path.name for path in figures), "augmentation.png")
+    _write_json(eda.summary(used), folder / "eda.json")
+    on_step(STEPS[1])
+    _draw_augmentation(used, storage, folder, settings)
+    held = pixels.load(cache)
+    on_step(STEPS[2])
+    audited = audit.audit(table, held, ingest.manifest_sha256, settings.harmonise, settings.seed).write(
+        folder / "audit.json"
+    )
+    on_step(STEPS[3])
+    shifted = shift.shift(table, held, ingest.manifest_sha256, settings.seed).write(folder / "shift.json")
+    drawn = (audit.draw(audited, folder / "shortcuts.png"), shift.draw(shifted, folder / "shift.png"))
+    names = (*(path.name for path in figures), "augmentation.png", *(path.name for path in drawn))
     return Exploration(
-        manifest_sha256=ingest.manifest_sha256, augmentation=settings.augmentation, class_weights=weights,
-        counts=ingest.splits, figures=names,
-    ).write(done)  # fmt: skip
+        manifest_sha256=ingest.manifest_sha256,
+        settings=wanted,
+        class_weights=weights,
+        counts=ingest.splits,
+        figures=names,
+    ).write(done)
+
+
+def _settings(settings: TrainingSettings) -> str:
+    """Return the digest of the settings that the exploration depends on."""
+    chosen = settings.model_dump(mode="json", include={"augmentation", "image_size", "harmonise", "seed"})
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
 def _sample(storage: Storage, key: str) -> Any:

@@ -10,7 +10,12 @@ from typing import Any
 import jinja2
 
 import cxr
+from cxr.attention import Attention
+from cxr.audit import Audit
+from cxr.calibration import Calibration
 from cxr.errors import ModelError
+from cxr.images import UNIFORM_QUALITY
+from cxr.operating import OperatingPoint
 from cxr.records import (
     Evaluation,
     Ingest,
@@ -19,6 +24,7 @@ from cxr.records import (
     Training,
     as_json,
     file_sha256,
+    printable,
     publishing,
 )
 from cxr.settings import TrainingSettings
@@ -40,7 +46,7 @@ LIMITS = (
     "places are outside what was tested.",
     "Labels are image-level readings; other findings are not looked for, and a low score does not mean healthy.",
     "PPV and NPV hold for the prevalence of the test set given here, which is far above that of a clinic.",
-    "Scores are not calibrated: compare them with the threshold, do not read them as a risk.",
+    "A score is a probability only where pneumonia is as common as in the validation images: compare it with the threshold.",
 )
 
 
@@ -53,16 +59,18 @@ class Card(Record):
     commit: str
     labels: tuple[str, str] = ("NORMAL", "PNEUMONIA")
     image_size: int
-    pixels: str = "gray or RGB, 0..255; whole image resized to image_size squared, bilinear with antialiasing"
+    pixels: str
     threshold: float
-    operating_point: str
-    calibration: str = "none"
+    operating_point: OperatingPoint
+    calibration: Calibration
     model_sha256: str
     data: Ingest
     settings: TrainingSettings
     training: Training
     selection: Selection
     evaluation: Evaluation
+    audit: Audit
+    attention: Attention
     intended_use: str = INTENDED_USE
     limits: tuple[str, ...] = LIMITS
     licences: str = LICENCES
@@ -70,7 +78,7 @@ class Card(Record):
 
 def stage_model(run: Path, training: Training) -> Path:
     """Copy the chosen architecture's model.keras to export/ and return its path; ModelError if it changed since."""
-    source, target = run / training.architecture / "model.keras", run / "export" / "model.keras"
+    source, target = run / training.name / "model.keras", run / "export" / "model.keras"
     with publishing(target) as temporary:
         shutil.copyfile(source, temporary)
         if file_sha256(temporary) != training.model_sha256:
@@ -81,28 +89,31 @@ def stage_model(run: Path, training: Training) -> Path:
 
 
 def write_card(
-    run: Path,
-    ingest: Ingest,
-    settings: TrainingSettings,
-    training: Training,
-    selection: Selection,
-    evaluation: Evaluation,
-) -> Card:
-    """Write model_card.json and MODEL_CARD.md into export/; return the card."""
+    run: Path, ingest: Ingest, settings: TrainingSettings, training: Training, selection: Selection, audit: Audit,
+) -> Card:  # fmt: skip
+    """Write model_card.json and MODEL_CARD.md into export/ and return the card; reads evaluation.json, attention.json."""
+    evaluation = Evaluation.read(run / "evaluation.json")
     card = Card(
         architecture=training.architecture, run=run.name, version=cxr.__version__, commit=_commit(),
-        image_size=training.image_size, threshold=training.threshold,
-        operating_point=(
-            f"highest specificity with a sensitivity of at least {settings.min_sensitivity} on the validation set "
-            f"(n = {training.val['n']}); frozen before test was scored"
-        ),
+        image_size=training.image_size, pixels=_pixels(settings), threshold=training.threshold,
+        operating_point=training.operating_point, calibration=training.calibration,
         model_sha256=training.model_sha256, data=ingest, settings=settings, training=training, selection=selection,
-        evaluation=evaluation,
+        evaluation=evaluation, audit=audit, attention=Attention.read(run / "attention.json"),
     )  # fmt: skip
     card.write(run / "export" / "model_card.json")
     with publishing(run / "export" / "MODEL_CARD.md") as temporary:
-        temporary.write_text(templates().get_template("MODEL_CARD.md.j2").render(card=card))
+        temporary.write_text(words(card))
     return card
+
+
+def words(card: Card) -> str:
+    """Return the card for people, in Markdown."""
+    return templates().get_template("MODEL_CARD.md.j2").render(card=card)
+
+
+def _pixels(settings: TrainingSettings) -> str:
+    encoded = f", encoded as JPEG of quality {UNIFORM_QUALITY} and decoded" if settings.harmonise else ""
+    return f"gray or RGB, 0..255; whole image resized to image_size squared, bilinear with antialiasing{encoded}"
 
 
 def write_checksums(folder: Path) -> str:
@@ -135,6 +146,7 @@ def templates() -> jinja2.Environment:
     )  # fmt: skip
     environment.filters["figure"] = figure
     environment.filters["json"] = as_json
+    environment.filters["printable"] = printable
     return environment
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 plate; more is a decompression bomb
 THUMBNAIL_SIDE = 64
+UNIFORM_QUALITY = 90
 SUFFIXES = (".jpeg", ".jpg", ".png")
 Pixels = np.ndarray[Any, Any]
 _SLICE = 16_384
@@ -34,11 +35,15 @@ class Rejected(Exception):
 
 
 class Decoded(NamedTuple):
-    """The pixels (mode L or RGB, upright) and what the file said: true format and stored mode."""
+    """The pixels (mode L or RGB, upright) and what the file said: true format, stored mode, and the container.
+
+    `container`: icc and exif (1 where the file carries one), quantisation (8 hex digits of the JPEG tables, or "").
+    """
 
     image: Image.Image
     format: str
     mode: str
+    container: dict[str, int | str]
 
 
 def decode(data: bytes) -> Decoded:
@@ -55,13 +60,22 @@ def decode(data: bytes) -> Decoded:
     except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
         raise Rejected(_reason(error), _words(error)) from None
     _check_header(image)
-    stored, kind = image.mode, image.format or ""
+    stored, kind, container = image.mode, image.format or "", _container(image)
     try:
         image.load()
         image = _upright(image)
     except Exception as error:  # noqa: BLE001
         raise Rejected(_reason(error), _words(error)) from None
-    return Decoded(_without_loss(image), kind, stored)
+    return Decoded(_without_loss(image), kind, stored, container)
+
+
+def _container(image: Image.Image) -> dict[str, int | str]:
+    """Return what the file carries beside its pixels: a network that could see it would not need the lungs."""
+    tables = repr(sorted(getattr(image, "quantization", {}).items()))
+    digest = hashlib.sha256(tables.encode()).hexdigest()[:8] if image.format == "JPEG" else ""
+    return {
+        "icc": int("icc_profile" in image.info), "exif": int("exif" in image.info), "quantisation": digest,
+    }  # fmt: skip
 
 
 def _check_header(image: Image.Image) -> None:
@@ -123,6 +137,23 @@ def resized(image: Image.Image, side: int) -> Pixels:
     return np.asarray(gray(image).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 
+def for_model(image: Image.Image, side: int, harmonise: bool) -> Pixels:
+    """Return what a model sees of an image, uint8 (side, side): resized and, if `harmonise`, encoded like all others.
+
+    The last step every pixel went through is then the same JPEG encoding, so that traces of a file's own
+    compression do not tell where it came from.
+    """
+    pixels = resized(image, side)
+    return np.asarray(Image.open(io.BytesIO(uniform_jpeg(pixels)))) if harmonise else pixels
+
+
+def uniform_jpeg(pixels: Pixels) -> bytes:
+    """Return gray pixels (uint8, h x w) as a JPEG of quality UNIFORM_QUALITY."""
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "JPEG", quality=UNIFORM_QUALITY)
+    return encoded.getvalue()
+
+
 def pixel_sha256(image: Image.Image, pixels: bytes) -> str:
     """Return the SHA-256 of mode, size and pixels (`image.tobytes()`): equal where a re-encoding kept them."""
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
@@ -165,7 +196,7 @@ def measure(data: bytes) -> tuple[dict[str, Any], Pixels]:
     """Return everything inspection wants of one file's bytes, from one decoding, and its thumbnail.
 
     The row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, mean and std of the gray pixels
-    (0..255). The thumbnail: uint8 (64, 64). Raises Rejected.
+    (0..255), icc, exif and quantisation. The thumbnail: uint8 (64, 64). Raises Rejected.
     """
     decoded = decode(data)
     image = gray(decoded.image)
@@ -181,6 +212,7 @@ def measure(data: bytes) -> tuple[dict[str, Any], Pixels]:
         "bytes": len(data),
         "mean": mean,
         "std": std,
+        **decoded.container,
     }
     return row, resized(image, THUMBNAIL_SIDE)
 

@@ -6,7 +6,6 @@ Left out: which copies go (`duplicates`) and who is in which split (`splits`).
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -20,13 +19,15 @@ from cxr.errors import DataError
 from cxr.records import LABEL_NAMES, Scan, Shard, publishing, read_table, write_table
 from cxr.storage import Entry, Storage
 
-INSPECTION_VERSION = 1  # raise it when a measured column changes meaning: everything is then read anew
+INSPECTION_VERSION = 2  # raise it when a measured column changes meaning: everything is then read anew
 ROW_COLUMNS = [
     "image", "label", "label_name", "split", "source_split", "patient_id", "etiology", "md5", "pixel_sha256",
-    "phash", "width", "height", "mode", "bytes", "mean", "std", "format",
+    "phash", "width", "height", "mode", "bytes", "mean", "std", "format", "icc", "exif",
+    "quantisation", "patient_group",
 ]  # fmt: skip
 REJECT_COLUMNS = ["image", "reason", "detail"]
-_MEASURED = ["md5", "pixel_sha256", "phash", "width", "height", "mode", "bytes", "mean", "std", "format"]
+_CONTAINER = ["format", "icc", "exif", "quantisation"]
+_MEASURED = ["md5", "pixel_sha256", "phash", "width", "height", "mode", "bytes", "mean", "std", *_CONTAINER]
 _LISTED = ["image", "label", "source_split", "size", "version"]
 _INSPECTED = [*_LISTED, *_MEASURED, "reason", "detail", "thumbnail"]
 _SPLIT_WORDS = {
@@ -35,7 +36,6 @@ _SPLIT_WORDS = {
 }  # fmt: skip
 _CLASS_WORDS = {name.lower(): label for label, name in enumerate(LABEL_NAMES)}
 _SYSTEM_NAMES = {"thumbs.db", "desktop.ini"}
-_PATIENT = re.compile(r"(?P<key>person\d+_(?P<etiology>bacteria|virus)|(?:NORMAL2-)?IM-\d+)[-_]", re.IGNORECASE)
 
 
 def locate(key: str) -> tuple[str, str, int] | None:
@@ -58,18 +58,6 @@ def locate(key: str) -> tuple[str, str, int] | None:
 
 def _split_above_class(folders: list[str], i: int) -> bool:
     return folders[i] in _SPLIT_WORDS and any(part in _CLASS_WORDS for part in folders[i + 1 :])
-
-
-def patient_of(key: str) -> tuple[str, str]:
-    """Return (patient, etiology) read from the file name, or two empty strings where the name has no key.
-
-    The person's number and the etiology together: the numberings of bacteria and virus are separate.
-
-    >>> patient_of("train/PNEUMONIA/person12_virus_3.jpeg")
-    ('person12_virus', 'virus')
-    """
-    found = _PATIENT.match(PurePosixPath(key).name)
-    return (found["key"].replace("PERSON", "person"), (found["etiology"] or "").lower()) if found else ("", "")
 
 
 def scan(storage: Storage, work: Path, shard_size: int = 200, most_shards: int = 400) -> Scan:
@@ -198,7 +186,8 @@ def inspect_shard(storage: Storage, folder: Path, name: str, on_image: Callable[
     return Shard(name=name, images=len(thumbnails), rejected=len(rows) - len(thumbnails))
 
 
-_NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys(("width", "height", "bytes", "mean", "std"), 0)
+_COUNTS = ("width", "height", "bytes", "icc", "exif")
+_NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys((*_COUNTS, "mean", "std"), 0)
 
 
 def read_bytes(storage: Storage, key: str) -> bytes:
@@ -209,6 +198,32 @@ def read_bytes(storage: Storage, key: str) -> bytes:
         raise images.Rejected("vanished", "gone between listing and reading") from None
     except OSError as error:
         raise images.Rejected("unreadable", error.strerror or str(error)) from None
+
+
+class Thumbnails:
+    """The thumbnails of some inspected images, uint8 (k, 64, 64) by their positions; few are in memory at a time.
+
+    `places` are values of the column `thumbnail`, "shard:index".
+    """
+
+    def __init__(self, folder: Path, places: Iterable[str]):
+        self._folder = folder / "inspected"
+        parts = [place.rsplit(":", 1) for place in places]
+        self._shards = np.array([shard for shard, _ in parts], dtype=object)
+        self._at = np.array([int(at) for _, at in parts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, positions: Any) -> images.Pixels:
+        """Return the thumbnails at the int positions (k,), in their order."""
+        positions = np.asarray(positions, np.int64)
+        out = np.empty((len(positions), images.THUMBNAIL_SIDE, images.THUMBNAIL_SIDE), np.uint8)
+        shards = self._shards[positions]
+        for shard in np.unique(shards):
+            own = np.flatnonzero(shards == shard)
+            out[own] = np.load(self._folder / f"{shard}.npy", mmap_mode="r")[self._at[positions[own]]]
+        return out
 
 
 def inspected(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -222,9 +237,7 @@ def inspected(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if missing.any():
         raise DataError(f"{missing.sum()} listed images were not inspected: run the preprocessing again")
     good = both[both["reason"] == ""].drop(columns=["reason", "detail"])
-    good = good.astype(dict.fromkeys(("width", "height", "bytes"), "int64"))
+    good = good.astype(dict.fromkeys(_COUNTS, "int64"))
     good["label_name"] = [LABEL_NAMES[label] for label in good["label"]]
-    keys = [patient_of(key) for key in good["image"]]
-    good["patient_id"], good["etiology"] = [patient for patient, _ in keys], [etiology for _, etiology in keys]
     rejects = pd.concat([read_table(folder / "scan_rejects.csv"), both.loc[both["reason"] != "", REJECT_COLUMNS]])
     return good.reset_index(drop=True), rejects.reset_index(drop=True)

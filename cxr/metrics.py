@@ -1,12 +1,12 @@
-"""Figures of a binary classifier from labels and scores. Every count-based one comes with n and an interval."""
+"""Figures of a binary classifier from labels and scores; their intervals are in `intervals`."""
 
 from typing import Any
 
 import numpy as np
 
 from cxr.errors import DataError
-from cxr.records import Figures
 
+Figures = dict[str, int | float | None]  # None: not estimable
 Vector = np.ndarray[Any, Any]
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision", "npv")
 
@@ -27,45 +27,19 @@ def figures(labels: Vector, scores: Vector, threshold: float) -> Figures:
     tn, fp, fn, tp = (int(n) for n in confusion_matrix(labels, scores >= threshold, labels=[0, 1]).ravel())
     return {
         "n": len(labels), "positives": tp + fn, "tp": tp, "fp": fp, "tn": tn, "fn": fn,
-        **{name: k / of if of else None for name, (k, of) in _ratios(tp, fp, tn, fn).items()},
+        **{name: k / of if of else None for name, (k, of) in ratios(tp, fp, tn, fn).items()},
         "auroc": float(roc_auc_score(labels, scores)),
         "auprc": float(average_precision_score(labels, scores)),
     }  # fmt: skip
 
 
-def _ratios(tp: int, fp: int, tn: int, fn: int) -> dict[str, tuple[int, int]]:
+def ratios(tp: int, fp: int, tn: int, fn: int) -> dict[str, tuple[int, int]]:
+    """Return (k, of) behind each proportion.
+
+    >>> ratios(3, 1, 4, 2)["sensitivity"]
+    (3, 5)
+    """
     return {
         "accuracy": (tp + tn, tp + fp + tn + fn), "sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp),
         "precision": (tp, tp + fp), "npv": (tn, tn + fn),
     }  # fmt: skip
-
-
-def wilson(found: Figures) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each proportion in `found` (Wilson 1927, by scipy), 0..1.
-
-    Images of one patient count as independent here, so the intervals are a little too narrow.
-    """
-    from scipy.stats import binomtest
-
-    counts = _ratios(*(int(found[name] or 0) for name in ("tp", "fp", "tn", "fn")))
-    return {
-        name: tuple(float(end) for end in binomtest(k, of).proportion_ci(method="wilson"))  # type: ignore[misc]
-        for name, (k, of) in counts.items()
-        if of
-    }
-
-
-def operating_point(labels: Vector, scores: Vector, min_sensitivity: float) -> float:
-    """Return the threshold with the highest specificity among those with at least `min_sensitivity`.
-
-    Half-way between the two neighbouring scores, so that a score's last bit decides nothing. To be called on
-    validation data only.
-
-    >>> operating_point(np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.5, 0.9]), 0.95)
-    0.4
-    """
-    positive = np.sort(scores[labels == 1])
-    allowed = int(np.floor(len(positive) * (1 - min_sensitivity) + 1e-9))
-    lowest = float(positive[allowed])
-    below = scores[scores < lowest]
-    return (lowest + float(below.max())) / 2 if len(below) else lowest

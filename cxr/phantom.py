@@ -85,7 +85,7 @@ def chest(
     lungs = _lungs(u, y, anatomy)
     air = lungs * (1 - 0.93 * _mediastinum(u, y, anatomy))
     plate = _body(u, y, anatomy) - 0.37 * air + _bones(u, y, lungs, anatomy) + _vessels(u, y, anatomy) * air
-    plate += 0.035 * (_clouds(rng, size, 10) - 0.5)
+    plate += 0.13 * (_clouds(rng, size, 10) - 0.5)
     opacity, place = _opacities(rng, air, y) if pneumonia else (0.0, None)
     # Exposure is automatic: an opacity brightens its place, not the whole film, so the mean gives nothing away.
     return _developed(rng, np.maximum(plate, 0.02) + opacity - np.mean(opacity)), place

@@ -19,18 +19,24 @@ from cxr.records import printable, publishing
 from cxr.settings import cores
 from cxr.storage import Storage
 
-VERSION = 1  # raise it when `images.resized` changes what it returns
+VERSION = 1  # raise it when `images.for_model` changes what it returns
 
 
 def cache(
-    table: pd.DataFrame, storage: Storage, side: int, work: Path, on_images: Callable[[int], None] = lambda n: None
+    table: pd.DataFrame,
+    storage: Storage,
+    side: int,
+    harmonise: bool,
+    work: Path,
+    on_images: Callable[[int], None] = lambda n: None,
 ) -> Path:
-    """Return the path of the cache for these rows and this side, building it where it is not there yet.
+    """Return the path of the cache for these rows, side and encoding, building it where it is not there yet.
 
     Raises DataError for an image that changed or went since it was inspected.
     """
     names = "\n".join(table["pixel_sha256"])
-    digest = hashlib.sha256(f"{VERSION} {side} {names}".encode()).hexdigest()[:16]
+    how = f"{VERSION} {side} {images.UNIFORM_QUALITY if harmonise else ''}"
+    digest = hashlib.sha256(f"{how} {names}".encode()).hexdigest()[:16]
     path = work / "cache" / f"pixels-{side}-{digest}.npy"
     if path.is_file():
         on_images(len(table))
@@ -40,7 +46,7 @@ def cache(
         out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(table), side, side))
 
         def fill(at: int) -> None:
-            out[at] = images.resized(_unchanged(storage, table.iloc[at]), side)
+            out[at] = images.for_model(_unchanged(storage, table.iloc[at]), side, harmonise)
             on_images(1)
 
         with ThreadPoolExecutor(cores()) as pool:

@@ -88,12 +88,13 @@ def _score_batch(model: Any, storage: Storage, keys: list[str], card: Card) -> l
     rows: list[dict[str, Any]] = []
     for key in keys:
         try:
-            pixels.append(images.resized(images.decode(manifest.read_bytes(storage, key)).image, card.image_size))
+            image = images.decode(manifest.read_bytes(storage, key)).image
+            pixels.append(images.for_model(image, card.image_size, card.settings.harmonise))
             scored.append(key)
         except images.Rejected as reject:
             rows.append(_rejected(key, reject.reason, reject.detail, card))
     if scored:
-        scores = scoring.score(model, np.stack(pixels), np.arange(len(scored)))
+        scores = card.calibration.apply(scoring.score(model, np.stack(pixels), np.arange(len(scored))))
         rows += [_scored(key, float(score), card) for key, score in zip(scored, scores, strict=True)]
     return rows
 

@@ -14,7 +14,13 @@ from typing import Any, Self
 
 import pandas as pd
 
+from cxr.calibration import Calibration, Quality
+from cxr.intervals import Interval
+from cxr.metrics import Figures
+from cxr.operating import OperatingPoint
+from cxr.paired import Difference, Disagreement
 from cxr.settings import Strict
+from cxr.subgroups import Subgroup
 
 SPLITS = ("test", "val", "train")
 LABEL_NAMES = ("NORMAL", "PNEUMONIA")
@@ -23,12 +29,9 @@ REJECT_REASONS = (
     "near_duplicate", "label_conflict", "ignored", "outside_root", "unknown_class", "nested_copy", "vanished",
 )  # fmt: skip
 _NUMBERS = {
-    **dict.fromkeys(("label", "width", "height", "bytes", "size", "exif_orientation"), "int64"),
-    **dict.fromkeys(("mean", "std", "score"), "float64"),
+    **dict.fromkeys(("label", "width", "height", "bytes", "size", "icc", "exif"), "int64"),
+    **dict.fromkeys(("mean", "std", "score", "raw_score", "distance", "correlation"), "float64"),
 }
-
-
-Figures = dict[str, int | float | None]  # None: not estimable
 
 
 class Record(Strict):
@@ -65,8 +68,37 @@ class Shard(Record):
     rejected: int
 
 
+class Leakage(Record):
+    """What the gate saw. `readings`: patients that two splits share, by each reading of the patient key.
+
+    near_pairs were found before the repair, source_pairs of them between the splits as given and still at hand;
+    removed images went as near copies, excluded ones because their patient is in another split; pairs_left and
+    patients_left are across the final splits, within_split pairs are both in one (of test nothing is removed).
+    """
+
+    patient_key: str
+    readings: dict[str, dict[str, int]]
+    near_pairs: int
+    source_pairs: int
+    removed: int
+    excluded: int
+    within_split: int
+    pairs_left: int
+    patients_left: int
+    without_patient: int
+    allowed: bool
+
+    @property
+    def clean(self) -> bool:
+        """Return whether no near copy and no patient is in two splits."""
+        return self.pairs_left == 0 and self.patients_left == 0
+
+
 class Ingest(Record):
-    """The books of preprocessing: found = kept + the sum of `rejected`."""
+    """The books of preprocessing: found = kept + the sum of `rejected`.
+
+    `kept` counts the rows of clean_metadata.csv, those with split `excluded` among them.
+    """
 
     data: str
     root: str
@@ -78,43 +110,87 @@ class Ingest(Record):
     patients: dict[str, int]
     patient_wise: bool
     split_policy: str
+    leakage: Leakage
+    differences: tuple[str, ...] = ()
     manifest_sha256: str
 
 
 class Training(Record):
-    """One trained architecture. Figures are of the validation set at its operating point."""
+    """One trained model, named as its folder is. Figures are of the validation set at its operating point.
 
+    `milliseconds` is the measured time to score one image, on this machine beside the other trainings.
+    """
+
+    name: str
     architecture: str
+    seed: int
     weights: str
     weights_sha256: str
     image_size: int
-    seed: int
     epochs: int
     best_epoch: int
     seconds: float
     images_per_second: float
-    threshold: float
+    milliseconds: float
+    calibration: Calibration
+    calibration_quality: Quality
+    operating_point: OperatingPoint
     val: Figures
+    val_intervals: dict[str, Interval | None]
     model_sha256: str
     optimizer_sha256: str
     versions: dict[str, str]
 
+    @property
+    def threshold(self) -> float:
+        """Return the calibrated score from which on an image is called PNEUMONIA."""
+        return self.operating_point.threshold
+
 
 class Failure(Record):
-    """An architecture that ended without a model."""
+    """A training that ended without a model."""
 
+    name: str
     architecture: str
     error: str
 
 
-class Selection(Record):
-    """The chosen architecture, by validation figures alone."""
+class Versus(Strict):
+    """A candidate against the model with the best validation AUROC, tested on the same images.
+
+    auroc_p and decisions_p are corrected for the number of candidates (Holm); None where not estimable.
+    """
+
+    name: str
+    auroc: Difference | None
+    decisions: Disagreement
+    auroc_p: float | None
+    decisions_p: float | None
+    verdict: str
+
+
+class Stability(Strict):
+    """One architecture over several seeds: validation AUROC (mean, standard deviation, ends) and its rank by seed."""
 
     architecture: str
+    auroc: tuple[float, ...]
+    mean: float
+    std: float | None
+    ranks: tuple[int, ...]
+
+
+class Selection(Record):
+    """The chosen model, by validation figures alone; `best` is the one with the highest validation AUROC."""
+
+    name: str
+    architecture: str
+    best: str
     rule: str
     reason: str
     threshold: float
     eligible: tuple[str, ...]
+    versus: tuple[Versus, ...]
+    stability: tuple[Stability, ...]
     failed: dict[str, str]
 
 
@@ -125,7 +201,9 @@ class Evaluation(Record):
     model_sha256: str
     threshold: float
     test: Figures
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, Interval | None]
+    calibration_quality: Quality
+    subgroups: tuple[Subgroup, ...]
     reload_max_difference: float
     reload_images: int
     optimizer_equal: bool

@@ -16,6 +16,7 @@ import pandas as pd
 from cxr.export import Card, templates
 from cxr.records import LABEL_NAMES, printable, publishing, read_table
 from cxr.selection import MIN_SPECIFICITY
+from cxr.shift import Shift
 
 REJECT_ROWS = 200
 MEASURES = {
@@ -37,6 +38,7 @@ _REASONS = {
 }  # fmt: skip
 _TEST = {
     "confusion_matrix": "Every test image, by the label of its folder (rows) and what the model says (columns).",
+    "reliability": "Of the images with such a score, how many are labelled PNEUMONIA: on the dotted line a score is a probability.",
     "scores_test": "Scores of the test images; what lies on the wrong side of the threshold is in full colour.",
     "roc_test": "Sensitivity against false alarms for every possible threshold, on test.",
     "precision_recall_test": "PPV against sensitivity. PPV depends on how common pneumonia is in the set.",
@@ -44,6 +46,16 @@ _TEST = {
 _VALIDATION = {
     "roc_val": "The architectures on the same validation images, each with its own operating point.",
     "histories": "Epoch by epoch. First only the new last layer learns; in the shaded part the top of the network too.",
+}
+_TRUST = {
+    "leakage": {"pairs": "Pairs of nearly the same picture, as they were compared; where each is now."},
+    "shortcuts": {
+        "shortcuts": "How well signals that are no disease separate the classes. Every network has to beat these."
+    },
+    "shift": {
+        "shift": "Where the other splits differ from train within one class. Filled marks: significant and not trivial."
+    },
+    "attention": {"gradcam": "Grad-CAM on test images, chosen by rule and not by hand."},
 }
 _DATA = {
     "class_distribution": "How many images of each class are in each split.",
@@ -72,18 +84,28 @@ class Picture:
 
 
 def write(work: Path, run: Path) -> Path:
-    """Publish `run`/report.html and return its path.
+    """Publish `run`/report.html and return its path; see `page`."""
+    with publishing(run / "report.html") as temporary:
+        temporary.write_text(page(work, run), encoding="utf-8")
+    return run / "report.html"
+
+
+def page(work: Path, run: Path) -> str:
+    """Return the report of a finished run as HTML.
 
     Reads ingest's rejects.csv and eda/ under `work`, export/model_card.json, comparison.csv, scores_test.csv and
     the pictures under `run`. Pictures that are missing are left out; raises FileNotFoundError for the rest.
     """
     card = Card.read(run / "export" / "model_card.json")
     environment = templates()
-    environment.filters.update(percent=percent, duration=duration, printable=printable)
-    page = environment.get_template("report.html.j2").render(
+    environment.filters.update(percent=percent, duration=duration, chance=chance)
+    return environment.get_template("report.html.j2").render(
         card=card,
         comparison=_comparison(run / "comparison.csv"),
         measures=MEASURES,
+        methods=_methods(card),
+        against_floor=_against_floor(card),
+        floors=(card.audit.floors[0], card.audit.container_after, *card.audit.floors[1:]),
         counts=_count_words(card),
         missed=_missed_by_cause(run / "scores_test.csv", card.threshold),
         low_specificity=(card.training.val["specificity"] or 0) < MIN_SPECIFICITY,
@@ -91,15 +113,17 @@ def write(work: Path, run: Path) -> Path:
             "test": _pictures(run, _TEST),
             "validation": _pictures(run, _VALIDATION),
             "data": _pictures(work / "eda", _DATA),
+            "leakage": _pictures(work / "leakage", _TRUST["leakage"]),
+            "shortcuts": _pictures(work / "eda", _TRUST["shortcuts"]),
+            "shift": _pictures(work / "eda", _TRUST["shift"]),
+            "attention": _pictures(run, _TRUST["attention"]),
         },
+        shifted=Shift.read(work / "eda" / "shift.json"),
         class_weights=_class_weights(work / "eda" / "class_weights.json"),
         settings=_settings(card),
         reasons=_REASONS,
         **_rejects(work / "rejects.csv"),
     )
-    with publishing(run / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return run / "report.html"
 
 
 def percent(value: float | None) -> str:
@@ -109,6 +133,15 @@ def percent(value: float | None) -> str:
     ['98.8', '%']
     """
     return "not estimable" if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
+
+
+def chance(p: float | None) -> str:
+    """Return a p value for a table.
+
+    >>> chance(0.00012)
+    '< 0.001'
+    """
+    return "not estimable" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:
@@ -123,10 +156,41 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _methods(card: Card) -> str:
+    """Return in words how the intervals of the test figures were made."""
+    known = [each for each in card.evaluation.intervals.values() if each]
+    patients = card.evaluation.intervals["accuracy"]
+    words = (
+        f"patients drawn with replacement, 2,000 times ({patients.patients} patients)" if patients else "none estimable"
+    )
+    if any(each.method == "Wilson" for each in known):
+        words += "; Wilson's for proportions of exactly 0 or 1, which takes images as independent"
+    return words
+
+
+def _against_floor(card: Card) -> str:
+    """Return in a sentence how the network's test AUROC stands to the highest floor."""
+    known = [floor for floor in card.audit.floors if floor.test.auroc is not None]
+    if not known:
+        return "No floor could be estimated on test."
+    best = max(known, key=lambda floor: floor.test.auroc or 0.0)
+    found, ends, floor = (
+        card.evaluation.test["auroc"] or 0.0,
+        card.evaluation.intervals["auroc"],
+        best.test.auroc or 0.0,
+    )
+    words = f"The {best.signal} alone reaches AUROC {floor:.3f} on test; {card.architecture} reaches {found:.3f}: "
+    if found <= floor:
+        return words + "the network is not above that floor."
+    if ends is None or ends.low <= floor:
+        return words + "above that floor, but its interval includes it."
+    return words + "clearly above that floor."
+
+
 def _comparison(path: Path) -> list[dict[str, Any]]:
     """Return the rows of comparison.csv; columns that hold numbers as numbers, NaN where there is none."""
     rows = read_table(path).to_dict("records")
-    words = ("architecture", "status", "weights", "error")
+    words = ("name", "architecture", "status", "weights", "calibration", "error")
     return [{str(k): v if k in words else float(v) for k, v in row.items()} for row in rows]
 
 

@@ -7,11 +7,21 @@ import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
+
 import cxr
-from cxr import architectures
+from cxr import architectures, contract
 from cxr.errors import DataError
-from cxr.records import Ingest, Record
+from cxr.records import Ingest, Record, read_table
 from cxr.settings import TrainingSettings
+
+
+class Member(Record):
+    """One training of a run, and the name of its folder."""
+
+    name: str
+    architecture: str
+    seed: int
 
 
 class Run(Record):
@@ -22,6 +32,15 @@ class Run(Record):
     settings: TrainingSettings
     weights: dict[str, tuple[str | None, str]]
     version: str
+
+    def members(self) -> list[Member]:
+        """Return every training of the run: each architecture with each seed, the first seed's without a suffix."""
+        first = self.settings.seed
+        return [
+            Member(name=name if seed == first else f"{name}-seed{seed}", architecture=name, seed=seed)
+            for seed in range(first, first + self.settings.seeds)
+            for name in self.settings.arch
+        ]
 
     def folder(self, work: Path) -> Path:
         """Return the run's folder below the work folder."""
@@ -49,6 +68,12 @@ def ingest(work: Path) -> Ingest:
     if not path.is_file():
         raise DataError(f"{work}: expected ingest.json, found none: run `cxr preprocess DATA --out {work}` first")
     return Ingest.read(path)
+
+
+def manifest(work: Path) -> pd.DataFrame:
+    """Return clean_metadata.csv, its contract checked against the books; DataError where it is broken or missing."""
+    books = ingest(work)
+    return contract.check(read_table(work / "clean_metadata.csv"), books)
 
 
 def latest(work: Path) -> Run:

@@ -10,6 +10,8 @@ import pandas as pd
 from cxr.metrics import Vector
 from cxr.records import write_table
 
+SCORE_COLUMNS = ["image", "patient_id", "etiology", "width", "height", "label"]
+
 
 def score(
     model: Any,
@@ -27,7 +29,6 @@ def score(
     return np.concatenate(parts)
 
 
-def write_scores(rows: pd.DataFrame, scores: Vector, path: Path) -> None:
-    """Publish image, patient_id, label and score of each row; scores keep all their digits."""
-    table = rows[["image", "patient_id", "etiology", "label"]].assign(score=scores)
-    write_table(table, path)
+def write_scores(rows: pd.DataFrame, raw: Vector, scores: Vector, path: Path) -> None:
+    """Publish who each image is, its label, raw score and calibrated score; scores keep all their digits."""
+    write_table(rows[SCORE_COLUMNS].assign(raw_score=raw, score=scores), path)

@@ -1,63 +1,157 @@
-"""Which architecture is chosen, by a written rule and validation figures alone."""
+"""Which model is chosen, by a written rule, paired tests and validation figures alone."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from cxr.errors import TrainingError
-from cxr.records import Failure, Selection, Training, write_table
+from cxr import paired
+from cxr.errors import DataError, TrainingError
+from cxr.metrics import PROPORTIONS
+from cxr.records import Failure, Selection, Stability, Training, Versus, read_table, write_table
 
-AUROC_MARGIN = 0.01
+AUROC_MARGIN = 0.02
 MIN_SPECIFICITY = 0.5
+SIGNIFICANT = 0.05
 RULE = (
-    f"Among the architectures whose validation AUROC is within {AUROC_MARGIN} of the best and whose specificity at the "
-    f"operating point is at least {MIN_SPECIFICITY}: the highest sensitivity, then specificity, then AUROC, then name."
+    "Compared with the model of the highest validation AUROC, on the same images: of those whose AUROC is not "
+    f"significantly lower (DeLong by patient, Holm-corrected p >= {SIGNIFICANT}) nor more than {AUROC_MARGIN} lower, whose "
+    "decisions at the operating point are not significantly worse (McNemar, Holm-corrected), and whose specificity "
+    f"there is at least {MIN_SPECIFICITY}: the one that takes least time to score an image. Of several seeds the "
+    "first one's model stands for its architecture."
 )
 
 
 def compare(trained: list[Training], failed: list[Failure], run: Path) -> pd.DataFrame:
-    """Write comparison.csv, one row per architecture, best validation AUROC first; return it."""
+    """Write comparison.csv, one row per model, best validation AUROC first; return it."""
     rows = [
         {
-            "architecture": t.architecture, "status": "trained", "weights": t.weights, "seed": t.seed,
+            "name": t.name, "architecture": t.architecture, "status": "trained", "weights": t.weights, "seed": t.seed,
             "epochs": t.epochs, "best_epoch": t.best_epoch, "threshold": t.threshold,
             **{f"val_{name}": value for name, value in t.val.items()},
-            "seconds": t.seconds, "images_per_second": t.images_per_second, "error": "",
+            **{f"val_{name}": value for name, value in _ends(t).items()},
+            "calibration": t.calibration.method, "val_brier": t.calibration_quality.brier_after,
+            "val_ece": t.calibration_quality.ece_after, "milliseconds": t.milliseconds, "seconds": t.seconds,
+            "images_per_second": t.images_per_second, "error": "",
         }
         for t in sorted(trained, key=lambda t: -_figure(t, "auroc"))
     ]  # fmt: skip
-    rows += [{"architecture": f.architecture, "status": "failed", "error": f.error} for f in failed]
+    rows += [{"name": f.name, "architecture": f.architecture, "status": "failed", "error": f.error} for f in failed]
     table = pd.DataFrame(rows)
     write_table(table, run / "comparison.csv")
     return table
 
 
-def select(trained: list[Training], failed: list[Failure]) -> Selection:
-    """Return the chosen architecture with its reason; raises TrainingError where none was trained.
+def _ends(training: Training) -> dict[str, float | None]:
+    ends = {name: training.val_intervals.get(name) for name in (*PROPORTIONS, "auroc", "auprc")}
+    return {
+        f"{name}_{end}": getattr(each, end) if each else None for name, each in ends.items() for end in ("low", "high")
+    }
 
-    Where no candidate reaches the floor of specificity, the one with the highest specificity is chosen and the
-    reason says so.
+
+def select(trained: list[Training], failed: list[Failure], run: Path) -> Selection:
+    """Return the chosen model with its reason; reads scores_val.csv of each below `run`.
+
+    Raises TrainingError where none was trained. Where no candidate reaches the floor of specificity, the one with
+    the highest specificity is chosen and the reason says so.
     """
     if not trained:
-        raise TrainingError("no architecture was trained: " + "; ".join(f"{f.architecture}: {f.error}" for f in failed))
-    best = max(_figure(t, "auroc") for t in trained)
-    near = [t for t in trained if _figure(t, "auroc") >= best - AUROC_MARGIN]
+        raise TrainingError("no architecture was trained: " + "; ".join(f"{f.name}: {f.error}" for f in failed))
+    first = [
+        min((t for t in trained if t.architecture == name), key=lambda t: t.seed) for name in _architectures(trained)
+    ]
+    best = max(first, key=lambda t: (_figure(t, "auroc"), t.name))
+    versus = _versus(best, [t for t in first if t is not best], run)
+    near = [best, *(t for t in first if any(v.name == t.name and not v.verdict for v in versus))]
     eligible = [t for t in near if _figure(t, "specificity") >= MIN_SPECIFICITY]
-    names = ("sensitivity", "specificity", "auroc") if eligible else ("specificity", "auroc")
-    order = sorted(eligible or near, key=lambda t: (*(-_figure(t, name) for name in names), t.architecture))
+    if eligible:
+        order = sorted(eligible, key=lambda t: (t.milliseconds, t.name))
+    else:
+        order = sorted(near, key=lambda t: (-_figure(t, "specificity"), -_figure(t, "auroc"), t.name))
     chosen = order[0]
-    warning = (
-        "" if eligible else f" No candidate reaches a specificity of {MIN_SPECIFICITY}: do not use it without review."
-    )
-    reason = (
-        f"{chosen.architecture}: validation AUROC {_figure(chosen, 'auroc'):.4f} (best {best:.4f}), "
-        f"{len(near)} of {len(trained)} within {AUROC_MARGIN}; at its operating point sensitivity "
-        f"{_figure(chosen, 'sensitivity'):.3f}, specificity {_figure(chosen, 'specificity'):.3f}.{warning}"
-    )
     return Selection(
-        architecture=chosen.architecture, rule=RULE, reason=reason, threshold=chosen.threshold,
-        eligible=tuple(t.architecture for t in order), failed={f.architecture: f.error for f in failed},
+        name=chosen.name, architecture=chosen.architecture, best=best.name, rule=RULE, threshold=chosen.threshold,
+        reason=_reason(chosen, best, len(near), len(first), bool(eligible)), eligible=tuple(t.name for t in order),
+        versus=tuple(versus), stability=_stability(trained), failed={f.name: f.error for f in failed},
     )  # fmt: skip
+
+
+def _architectures(trained: list[Training]) -> list[str]:
+    return list(dict.fromkeys(t.architecture for t in trained))
+
+
+def _reason(chosen: Training, best: Training, near: int, of: int, eligible: bool) -> str:
+    words = f"{chosen.name}: validation AUROC {_figure(chosen, 'auroc'):.4f}"
+    if chosen is not best:
+        words += f" against {_figure(best, 'auroc'):.4f} of {best.name}, no significant difference"
+    words += (
+        f"; {near} of {of} candidates are as good by the rule, and it takes the least time to score an image; at its "
+        f"operating point sensitivity {_figure(chosen, 'sensitivity'):.3f}, specificity "
+        f"{_figure(chosen, 'specificity'):.3f}, n = {chosen.val['n']}."
+    )
+    if eligible:
+        return words
+    return words + f" No candidate reaches a specificity of {MIN_SPECIFICITY}: do not use it without review."
+
+
+def _versus(best: Training, others: list[Training], run: Path) -> list[Versus]:
+    """Return each other model against the best one: both tests, corrected, and why it is out (or an empty verdict)."""
+    tables = {t.name: read_table(run / t.name / "scores_val.csv") for t in (best, *others)}
+    found = [(_delong(tables[best.name], tables[t.name]), _mcnemar(best, t, tables)) for t in others]
+    auroc_ps = paired.holm([auroc.p if auroc else None for auroc, _ in found])
+    decision_ps = paired.holm([decisions.p for _, decisions in found])
+    return [
+        Versus(
+            name=t.name, auroc=auroc, decisions=decisions, auroc_p=auroc_p, decisions_p=decisions_p,
+            verdict=_verdict(_figure(best, "auroc") - _figure(t, "auroc"), decisions, auroc_p, decisions_p),
+        )
+        for t, (auroc, decisions), auroc_p, decisions_p in zip(others, found, auroc_ps, decision_ps, strict=True)
+    ]  # fmt: skip
+
+
+def _delong(best: pd.DataFrame, other: pd.DataFrame) -> paired.Difference | None:
+    """Return the difference of the AUROCs, or None where it is not estimable (fewer than two patients of a class)."""
+    labels, patients = best["label"].to_numpy(), best["patient_id"].to_numpy()
+    try:
+        return paired.delong(labels, best["score"].to_numpy(), other["score"].to_numpy(), patients)
+    except DataError:
+        return None
+
+
+def _mcnemar(best: Training, other: Training, tables: dict[str, pd.DataFrame]) -> paired.Disagreement:
+    a, b = ((tables[t.name]["score"] >= t.threshold).to_numpy().astype(int) for t in (best, other))
+    return paired.mcnemar(tables[best.name]["label"].to_numpy(), a, b)
+
+
+def _verdict(lower: float, decisions: paired.Disagreement, auroc_p: float | None, decisions_p: float | None) -> str:
+    """Return why a candidate is out, or an empty text; a small validation set proves little, hence the margin too."""
+    if auroc_p is not None and auroc_p < SIGNIFICANT and lower > 0:
+        return f"AUROC significantly lower (p = {auroc_p:.3g})"
+    if lower > AUROC_MARGIN:
+        return f"AUROC lower by {lower:.3f}, more than {AUROC_MARGIN}"
+    if decisions_p is not None and decisions_p < SIGNIFICANT and decisions.only_a > decisions.only_b:
+        return f"decisions significantly worse (p = {decisions_p:.3g})"
+    return ""
+
+
+def _stability(trained: list[Training]) -> tuple[Stability, ...]:
+    """Return each architecture over its seeds, best mean first; ranks are among the architectures of one seed."""
+    table = pd.DataFrame(
+        [(t.architecture, t.seed, _figure(t, "auroc")) for t in trained], columns=["a", "seed", "auroc"]
+    )
+    wide = table.pivot(index="a", columns="seed", values="auroc")
+    ranks = wide.rank(ascending=False, method="min")
+    found = []
+    for name in wide.mean(axis=1).sort_values(ascending=False, kind="stable").index:
+        values = wide.loc[name].dropna().to_numpy()
+        found.append(
+            Stability(
+                architecture=str(name), auroc=tuple(map(float, values)), mean=float(values.mean()),
+                std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                ranks=tuple(int(rank) for rank in ranks.loc[name].dropna()),
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
 def _figure(training: Training, name: str) -> float:

@@ -5,11 +5,13 @@ Left out: credentials (boto3's own chain finds them) and anything that a saved m
 
 import hashlib
 import os
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 ArchitectureName = Literal["MobileNetV2", "VGG16", "DenseNet121"]
+READINGS = ("person+etiology", "person", "person+etiology/one-normal", "merged")
 
 
 class Strict(BaseModel):
@@ -33,12 +35,39 @@ class Augmentation(Strict):
 
 
 class SplitSettings(Strict):
-    """How validation (and test, where none is given) is carved, by patient."""
+    """Who a patient is, how validation (and test, where none is given) is carved, and what becomes of leakage."""
 
     val_fraction: float = Field(0.12, gt=0, lt=0.5, description="Share of train + val that becomes val.")
     test_fraction: float = Field(0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none.")
     keep_published_val: bool = Field(False, description="Keep the val folder as it is (16 images as published).")
     split_seed: int = Field(0, ge=0, description="Seed of the carving, apart from the training's.")
+    patient_key: str = Field(
+        "person+etiology",
+        description=f"How the patient is read: {', '.join(READINGS)} (from the file name), regex:PATTERN with a group "
+        "(?P<patient>...) searched in the image's path, or csv:FILE with the columns image and patient_id.",
+    )
+    repair_leakage: bool = Field(
+        True, description="Take near copies and shared patients out of train (never out of test) before the gate."
+    )
+    allow_leakage: bool = Field(False, description="Run on where the gate finds leakage; the model card says so.")
+    contract: Literal["none", "kermany"] = Field(
+        "none", description="Warn where the counts differ from this known data set's (kermany: the published 5,856)."
+    )
+
+    @field_validator("patient_key")
+    @classmethod
+    def _known_rule(cls, key: str) -> str:
+        if key in READINGS or key.startswith("csv:"):
+            return key
+        if not key.startswith("regex:"):
+            raise ValueError(f"expected one of {', '.join(READINGS)}, regex:PATTERN or csv:FILE, found {key!r}")
+        try:
+            groups = re.compile(key.removeprefix("regex:")).groupindex
+        except re.error as error:
+            raise ValueError(f"{key}: not a regular expression: {error}") from None
+        if "patient" not in groups:
+            raise ValueError(f"{key}: expected a group named patient, as in regex:(?P<patient>P[0-9]+)_")
+        return key
 
 
 class TrainingSettings(Strict):
@@ -53,6 +82,9 @@ class TrainingSettings(Strict):
         "MobileNetV2=DIR,VGG16=none.",
     )
     image_size: int = Field(224, ge=32, le=1024, description="Side of the square images, in pixels.")
+    harmonise: bool = Field(
+        True, description="Give every image the same last JPEG encoding, so that its file cannot give the label away."
+    )
     epochs: int = Field(12, ge=1, description="At most so many epochs with the backbone frozen.")
     fine_tune_epochs: int = Field(5, ge=0, description="At most so many more with its top released.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
@@ -63,11 +95,18 @@ class TrainingSettings(Strict):
     train_fraction: float = Field(
         1.0, gt=0, le=1, description="Train on this share of the train patients (for a quick look)."
     )
-    min_sensitivity: float = Field(
-        0.95, gt=0, le=1, description="The operating point keeps at least this sensitivity on val."
+    calibrate: bool = Field(True, description="Make scores probabilities, by a map chosen and fitted on val.")
+    operating_point: Literal["sensitivity", "youden", "fixed", "cost"] = Field(
+        "sensitivity", description="How the threshold is chosen on val: see the next three."
     )
+    min_sensitivity: float = Field(
+        0.95, gt=0, le=1, description="sensitivity: the highest specificity that keeps at least this sensitivity."
+    )
+    fixed_threshold: float = Field(0.5, ge=0, le=1, description="fixed: the threshold itself.")
+    cost_ratio: float = Field(10.0, gt=0, description="cost: a missed pneumonia counts as so many false alarms.")
     concurrent: int = Field(0, ge=0, description="Trainings at a time; 0: one per core, at most three.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seeds: int = Field(1, ge=1, le=20, description="Train each architecture with so many seeds, from --seed on.")
     augmentation: Augmentation = Augmentation()
 
     @field_validator("arch")
@@ -77,7 +116,7 @@ class TrainingSettings(Strict):
 
     def trainings_at_a_time(self) -> int:
         """Return how many processes train together on this machine: at least 1."""
-        return min(self.concurrent or min(3, cores()), len(self.arch))
+        return min(self.concurrent or min(3, cores()), len(self.arch) * self.seeds)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

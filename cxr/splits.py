@@ -25,18 +25,13 @@ def assign(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, s
     else:
         rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.split_seed)
         policy.append(f"val carved from train + val ({settings.val_fraction:.0%} of the images, by patient)")
-    _check(rows)
+    require_both_classes(rows)
     return rows, "; ".join(policy) + f"; seed {settings.split_seed}"
 
 
-def groups(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Return the patient of each row; an image without a patient key stands alone."""
-    return rows["patient_id"].where(rows["patient_id"] != "", "image:" + rows["image"])
-
-
-def shared_patients(rows: pd.DataFrame) -> int:
-    """Return how many patients have images in more than one split."""
-    return int((rows.groupby(groups(rows))["split"].nunique() > 1).sum())
+def groups(rows: pd.DataFrame, reading: str = "patient_id") -> "pd.Series[str]":
+    """Return the patient of each row by that column; an image without a patient key stands alone."""
+    return rows[reading].where(rows[reading] != "", "image:" + rows["image"])
 
 
 def subset(rows: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
@@ -52,8 +47,8 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
     from sklearn.model_selection import train_test_split
 
     pooled = rows["split"].isin(pool)
-    patients = groups(rows[pooled])
-    labels = rows[pooled].groupby(patients)["label"].max()  # a patient with any PNEUMONIA image counts there
+    patients = groups(rows, "patient_group")  # the strictest reading: no reading finds a patient on both sides
+    labels = rows[pooled].groupby(patients[pooled])["label"].max()  # a patient with any PNEUMONIA image counts there
     fewest = int(labels.value_counts().reindex([0, 1], fill_value=0).min())
     if fewest < 2:
         raise DataError(
@@ -63,10 +58,11 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
     count = max(2, round(fraction * len(labels)))
     _, moved = train_test_split(labels.index, test_size=count, stratify=labels, random_state=seed)
     split = rows["split"].mask(pooled, "out" if into == "in" else "train")
-    return rows.assign(split=split.mask(groups(rows).isin(moved) & pooled, into))
+    return rows.assign(split=split.mask(patients.isin(moved) & pooled, into))
 
 
-def _check(rows: pd.DataFrame) -> None:
+def require_both_classes(rows: pd.DataFrame) -> None:
+    """Raise DataError where train, val or test lacks a class."""
     counts = rows.groupby(["split", "label"]).size()
     for split in ("train", "val", "test"):
         if absent := [label for label in (0, 1) if (split, label) not in counts.index]:

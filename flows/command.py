@@ -23,6 +23,7 @@ Examples:
 - `cxr run chest_xray --out work` runs the whole pipeline with ImageNet weights
 - `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+- `cxr verify work/runs/RUN` computes every figure of a run again from its scores
 """
 app = App(
     name="cxr",
@@ -30,7 +31,7 @@ app = App(
     help="Chest X-ray pneumonia classification, from a folder of images to a tested, exported model.",
     help_epilogue=EXAMPLES,
     help_format="markdown",
-    default_parameter=Parameter(negative="", consume_multiple=True),
+    default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=True),
 )
 Out = Annotated[Path, Parameter(name="--out", help="The work folder: everything is written below it.")]
 Data = Annotated[
@@ -153,6 +154,23 @@ def predict(model: str, images: str, /, *, out: Annotated[Path, Parameter(help="
     counts = table["status"].value_counts().to_dict()
     positive = int((table["prediction"] == "PNEUMONIA").sum())
     print(f"{counts.get('scored', 0)} scored ({positive} PNEUMONIA), {counts.get('rejected', 0)} rejected: {out}")  # noqa: T201
+
+
+@app.command
+def verify(
+    run: Path, /, *, table: Annotated[Path | None, Parameter(help="A Markdown file whose table quotes the run.")] = None
+) -> None:  # fmt: skip
+    """Compute every figure of a finished run again from its scores, and compare every file with its digest.
+
+    Example: `cxr verify work/runs/RUN --table README.md`
+    """
+    from cxr import verification
+
+    checks = verification.verify(run, table)
+    for check in checks:
+        print(f"{'FAILED' if check.problem else 'ok':<7}{check.what}{': ' if check.problem else ''}{check.problem}")  # noqa: T201
+    if failed := sum(bool(check.problem) for check in checks):
+        raise CxrError(f"{run}: {failed} of {len(checks)} checks failed: do not use its figures")
 
 
 def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:

@@ -1,4 +1,4 @@
-"""Flow `explore`: what the data looks like, in pictures and numbers, and the class weights."""
+"""Flow `explore`: what the data looks like, what in it is no disease, what shifts; and the class weights."""
 
 from prefect import flow
 
@@ -7,12 +7,15 @@ from cxr.settings import TrainingSettings
 from cxr.storage import local_folder
 from flows.preprocess import _run_name
 from tasks import exploring
+from tasks.training import cache_pixels
 
 
 @flow(name="explore", flow_run_name=_run_name, description=__doc__)
 def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
     """Draw the exploration of the preprocessed data in OUT and show it in the UI."""
     work = local_folder(out).absolute()
-    found = exploring.explore_data(work, training or TrainingSettings())
+    settings = training or TrainingSettings()
+    cache = cache_pixels(work, settings)
+    found = exploring.explore_data(work, settings, cache)
     exploring.show_exploration(found, work)
     return found

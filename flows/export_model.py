@@ -2,7 +2,6 @@
 
 from prefect import flow
 
-from cxr import runs
 from cxr.records import Export
 from cxr.storage import local_folder
 from flows.preprocess import _run_name
@@ -15,6 +14,6 @@ def export_model(out: str, pickle: bool = False) -> Export:
     work = local_folder(out).absolute()
     run = exporting.find_run(work)
     chosen = exporting.stage_model(run, work)
-    cache = training.cache_pixels(work, runs.ingest(work), run.settings.image_size)
-    evaluation = exporting.evaluate(chosen, run, work, cache)
-    return exporting.write_export(chosen, evaluation, run, work, pickle)
+    cache = training.cache_pixels(work, run.settings)
+    evaluated = exporting.evaluate(chosen, run, work, cache)
+    return exporting.write_export(chosen, evaluated, run, work, pickle)

@@ -26,4 +26,6 @@ def preprocess(data: str, out: str, splits: SplitSettings | None = None) -> Inge
     scan = preprocessing.scan_images(data, work)
     with progress.tracking(preprocessing.INSPECT, scan.new, "images"):
         shards = preprocessing.inspect_images.map(list(scan.shards), data=scan.data, work=work).result()
-    return preprocessing.publish_manifest(scan, shards, work, splits or SplitSettings())
+    settings = splits or SplitSettings()
+    pairs = preprocessing.find_near_copies(scan, shards, work, settings)
+    return preprocessing.publish_manifest(scan, pairs, work, settings)

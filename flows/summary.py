@@ -29,17 +29,15 @@ def show(work: Path) -> None:
 def _comparison(folder: Path) -> Table:
     table = Table(title="Validation figures at each operating point")
     names = ("auroc", "sensitivity", "specificity", "accuracy", "precision")
-    for title in ("architecture", "weights", "epochs", *names, "minutes"):
-        table.add_column(title, justify="left" if title in {"architecture", "weights"} else "right")
+    for title in ("model", "weights", "epochs", *names, "minutes"):
+        table.add_column(title, justify="left" if title in {"model", "weights"} else "right")
     for row in read_table(folder / "comparison.csv").to_dict("records"):
         if row["status"] == "failed":
-            table.add_row(str(row["architecture"]), f"[red]failed:[/] {str(row['error'])[:60]}")
+            table.add_row(str(row["name"]), f"[red]failed:[/] {str(row['error'])[:60]}")
             continue
         figures = [figure(float(row[f"val_{name}"])) for name in names]
         minutes = f"{float(row['seconds']) / 60:.1f}"
-        table.add_row(
-            str(row["architecture"]), str(row["weights"])[:24], str(row["epochs"]).split(".")[0], *figures, minutes
-        )
+        table.add_row(str(row["name"]), str(row["weights"])[:24], str(row["epochs"]).split(".")[0], *figures, minutes)
     return table
 
 
@@ -52,7 +50,9 @@ def _test(found: Evaluation) -> Table:
         table.add_column(title)
     for name in ("sensitivity", "specificity", "auroc", "accuracy", "precision"):
         interval = found.intervals.get(name)
-        table.add_row(name, figure(counts[name]), f"{figure(interval[0])} to {figure(interval[1])}" if interval else "")
+        table.add_row(
+            name, figure(counts[name]), f"{figure(interval.low)} to {figure(interval.high)}" if interval else ""
+        )
     table.add_row("missed pneumonia", f"{counts['fn']} of {counts['positives']}", "")
     return table
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from cxr import runs
 from cxr.architectures import ARCHITECTURES
 from cxr.records import Failure, Selection, Training
 from cxr.runs import Run
@@ -17,10 +16,10 @@ from tasks import training as steps
 
 @flow(name="train_each", flow_run_name="train each architecture")
 def train_each(run: Run, work: Path, cache: Path) -> list[Training | Failure]:
-    """Train the architectures, the longest first; a failed one does not take the others along."""
-    longest_first = sorted(run.settings.arch, key=lambda name: -ARCHITECTURES[name].relative_cost)
-    futures = steps.train_architecture.map(longest_first, run=unmapped(run), work=unmapped(work), cache=unmapped(cache))
-    return [steps.outcome(name, future) for name, future in zip(longest_first, futures, strict=True)]
+    """Train every architecture with every seed, the longest first; a failed one does not take the others along."""
+    members = sorted(run.members(), key=lambda member: -ARCHITECTURES[member.architecture].relative_cost)
+    futures = steps.train_architecture.map(members, run=unmapped(run), work=unmapped(work), cache=unmapped(cache))
+    return [steps.outcome(member, future) for member, future in zip(members, futures, strict=True)]
 
 
 @flow(name="train_models", flow_run_name=_run_name, description=__doc__)
@@ -28,7 +27,7 @@ def train_models(out: str, training: TrainingSettings | None = None) -> Selectio
     """Train on what `preprocess` and `explore` left in OUT, compare, choose."""
     work, settings = local_folder(out).absolute(), training or TrainingSettings()
     run = steps.start_run(work, settings)
-    cache = steps.cache_pixels(work, runs.ingest(work), settings.image_size)
+    cache = steps.cache_pixels(work, settings)
     at_a_time = ThreadPoolTaskRunner(max_workers=settings.trainings_at_a_time())
     outcomes = train_each.with_options(task_runner=at_a_time)(run, work, cache)
     return steps.compare_models(outcomes, run.folder(work))

@@ -1,5 +1,6 @@
 """The pictures and numbers of the flow `explore`."""
 
+import logging
 from pathlib import Path
 
 from prefect import task
@@ -7,14 +8,23 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from cxr import exploration, runs
+from cxr.audit import Audit
+from cxr.export import figure
 from cxr.settings import TrainingSettings
-from tasks import pictures, retries
+from cxr.shift import Shift
+from tasks import pictures, progress, retries
+
+LOOK = "look at the data"
+logger = logging.getLogger("cxr.exploration")
 
 
 @task(name="explore data", cache_policy=NO_CACHE, **retries.POLICY)
-def explore_data(work: Path, settings: TrainingSettings) -> exploration.Exploration:
-    """Write eda/*.png, class_weights.json and eda.json, unless they are there for this very data."""
-    return exploration.explore(work, runs.ingest(work), settings)
+def explore_data(work: Path, settings: TrainingSettings, cache: Path) -> exploration.Exploration:
+    """Write eda/: pictures, numbers, shortcut audit, shift; unless they are there for this very data."""
+    with progress.tracking(LOOK, len(exploration.STEPS), "steps"):
+        return exploration.explore(
+            work, runs.ingest(work), settings, cache, lambda words: progress.advance(LOOK, 1, note=words)
+        )
 
 
 @task(name="show exploration", cache_policy=NO_CACHE)
@@ -26,3 +36,20 @@ def show_exploration(found: exploration.Exploration, work: Path) -> None:
     weights = ", ".join(f"{label}: {weight:.3f}" for label, weight in found.class_weights.items())
     page = f"# Exploratory data analysis\n\nClass weights (balanced, train): {weights}\n\n" + "\n\n".join(shown)
     create_markdown_artifact(page, key="eda", description="What the data looks like")
+    show_trust(Audit.read(work / "eda" / "audit.json"), Shift.read(work / "eda" / "shift.json"))
+
+
+def show_trust(audited: Audit, shifted: Shift) -> None:
+    """Put the floors where the UI shows them, and warn of a container or a shift that separates."""
+    floors = [(each.signal, each) for each in (*audited.floors, audited.container_after)]
+    rows = [{"signal": name, "AUROC train": figure(f.train.auroc), "AUROC test": figure(f.test.auroc), "n test": f.test.n}
+            for name, f in floors]  # fmt: skip
+    create_table_artifact(
+        rows, key="shortcut-audit", description="How well signals that are no disease separate the classes"
+    )
+    warnings = [*([audited.warning] if audited.warning else []), *shifted.sentences()]
+    for words in warnings:
+        logger.warning(words)
+    if warnings:
+        page = "# Before you believe a figure\n\n" + "\n".join(f"- {words}" for words in warnings)
+        create_markdown_artifact(page, key="data-warnings", description="Shortcuts and shift in the data")

@@ -7,13 +7,16 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import child, curves, export, report, runs
+from cxr import child, curves, evaluation, export, report, runs
+from cxr.attention import Attention
+from cxr.audit import Audit
 from cxr.records import Evaluation, Export, Selection, Training
 from cxr.runs import Run
 from cxr.settings import cores
 from tasks import pictures, progress
 
-TEST = "score test set"
+TEST = "test and Grad-CAM"
+MOST_MAPS = 400
 logger = logging.getLogger("cxr.export")
 
 
@@ -27,38 +30,37 @@ def find_run(work: Path) -> Run:
 def stage_model(run: Run, work: Path) -> Training:
     """Copy the chosen model, whole and verified, into export/."""
     folder = run.folder(work)
-    training = Training.read(folder / Selection.read(folder / "selection.json").architecture / "training.json")
+    training = Training.read(folder / Selection.read(folder / "selection.json").name / "training.json")
     export.stage_model(folder, training)
     return training
 
 
 @task(name="evaluate on test", task_run_name="evaluate {training.architecture} on test", cache_policy=NO_CACHE)
 def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluation:
-    """Score the test set once, in a fresh process that first proves the export equal to what was trained."""
+    """Score the test set once, in a fresh process that first proves the export equal to what was trained; Grad-CAM."""
     folder = run.folder(work)
-    done = folder / "evaluation.json"
     # A rerun that trains what failed before may choose another architecture: its test figures are its own.
-    if not (done.is_file() and Evaluation.read(done).is_of(training)):
-        table = runs.ingest(work).splits["test"]
+    if not (evaluation.evaluated(folder, training) and evaluation.attended(folder, training)):
+        images = sum(runs.ingest(work).splits["test"].values())
         job = {
             "run": str(folder), "training": training.model_dump(mode="json"), "pixels": str(cache),
-            "manifest": str(work / "clean_metadata.csv"),
+            "manifest": str(work / "clean_metadata.csv"), "most": MOST_MAPS,
         }  # fmt: skip
-        with progress.tracking(TEST, sum(table.values()), "images"):
+        with progress.tracking(TEST, images + min(MOST_MAPS, images), "images"):
             child.run(
                 "cxr.evaluation", job, folder / "evaluation.log", cores(),
                 lambda event: progress.advance(TEST, to=event.get("done", 0)),
             )  # fmt: skip
-    return Evaluation.read(done)
+    return Evaluation.read(folder / "evaluation.json")
 
 
 @task(name="write export", cache_policy=NO_CACHE)
-def write_export(training: Training, evaluation: Evaluation, run: Run, work: Path, pickle: bool) -> Export:
+def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path, pickle: bool) -> Export:
     """Write the model card, the report and the checksums; a pickle only where it was asked for."""
     folder = run.folder(work)
-    chosen = Selection.read(folder / "selection.json")
-    export.write_card(folder, runs.ingest(work), run.settings, training, chosen, evaluation)
-    figures = curves.draw_evaluation(folder)
+    chosen, audited = Selection.read(folder / "selection.json"), Audit.read(work / "eda" / "audit.json")
+    export.write_card(folder, runs.ingest(work), run.settings, training, chosen, audited)
+    figures = [*curves.draw_evaluation(folder), folder / Attention.read(folder / "attention.json").figure]
     if pickle:
         logger.warning(export.PICKLE_WARNING)
         child.run("cxr.export", {"export": str(folder / "export")}, folder / "pickle.log", 1, lambda event: None)
@@ -66,7 +68,8 @@ def write_export(training: Training, evaluation: Evaluation, run: Run, work: Pat
     digest = export.write_checksums(folder / "export")
     card = (folder / "export" / "MODEL_CARD.md").read_text()
     create_markdown_artifact(card, key="model-card", description=f"{training.architecture}, run {run.id}")
-    create_markdown_artifact("\n\n".join(map(pictures.markdown, figures)), key="evaluation", description="Test set")
+    words = f"Test set: AUROC {evaluated.test['auroc']:.3f}, n = {evaluated.test['n']}"
+    create_markdown_artifact("\n\n".join(map(pictures.markdown, figures)), key="evaluation", description=words)
     return Export(
         run=run.id, model=str(folder / "export" / "model.keras"), card=str(folder / "export" / "MODEL_CARD.md"),
         report=str(page), sha256=digest,

@@ -1,18 +1,20 @@
 """Scan, inspect, publish: the tasks of the flow `preprocess`."""
 
+import logging
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from cxr import ingest, manifest
 from cxr.records import Ingest, Scan, Shard
 from cxr.settings import SplitSettings
 from cxr.storage import open_storage
-from tasks import progress, retries
+from tasks import pictures, progress, retries
 
-INSPECT = "inspect images"
+INSPECT, COMPARE = "inspect images", "find near-duplicates"
+logger = logging.getLogger("cxr.preprocessing")
 
 
 @task(name="scan images", task_run_name="scan {data}", cache_policy=NO_CACHE, **retries.POLICY)
@@ -28,11 +30,48 @@ def inspect_images(shard: str, data: str, work: Path) -> Shard:
     return manifest.inspect_shard(open_storage(data), folder, shard, lambda: progress.advance(INSPECT, 1))
 
 
+@task(name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)
+def find_near_copies(scan: Scan, shards: list[Shard], work: Path, settings: SplitSettings) -> int:
+    """Find near copies among all images, by perceptual hash and correlation; return the number of pairs."""
+    with progress.tracking(COMPARE, scan.images, "images"):
+        return ingest.find_near_copies(scan, work, settings, lambda n: progress.advance(COMPARE, n))
+
+
 @task(name="publish manifest", cache_policy=NO_CACHE, **retries.POLICY)
-def publish_manifest(scan: Scan, shards: list[Shard], work: Path, settings: SplitSettings) -> Ingest:
-    """Remove duplicates, split by patient, write clean_metadata.csv, rejects.csv and ingest.json."""
-    record = ingest.publish(scan, work, settings)
+def publish_manifest(scan: Scan, near_copies: int, work: Path, settings: SplitSettings) -> Ingest:
+    """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
+    try:
+        record = ingest.publish(scan, work, settings)
+    finally:
+        _show_pairs(work / "leakage" / "pairs.png")
     books = [{"what": "found", "files": record.found}, {"what": "kept", "files": record.kept}]
     books += [{"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()]
+    _show_leakage(record)
     create_table_artifact(books, key="ingest", description=f"Files in {record.data}: found = kept + rejected")
     return record
+
+
+def _show_leakage(record: Ingest) -> None:
+    found = record.leakage
+    rows = [{"reading of the patient key": name, **shared} for name, shared in found.readings.items()]
+    words = (
+        f"Patients in two splits, by reading; the key is {found.patient_key}. Near copies: {found.near_pairs} pairs found, "
+        f"{found.removed} images removed, {found.pairs_left} pairs left across splits"
+    )
+    create_table_artifact(rows, key="leakage", description=words)
+    if not found.clean:
+        logger.warning(
+            "leakage was allowed: %s pairs, %s patients in two splits", found.pairs_left, found.patients_left
+        )
+    if not record.patient_wise:
+        logger.warning("the split is not patient-wise: %s images have no patient by this key", found.without_patient)
+    for words in record.differences:
+        logger.warning(words)
+    if record.differences:
+        page = "# Not the counts that were expected\n\n" + "\n".join(f"- {words}" for words in record.differences)
+        create_markdown_artifact(page, key="contract", description="Differences from the known data set")
+
+
+def _show_pairs(sheet: Path) -> None:
+    if sheet.is_file():
+        create_markdown_artifact(pictures.markdown(sheet), key="near-copies", description="Near copies found")

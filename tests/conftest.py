@@ -1,17 +1,23 @@
 """Fixtures: phantom images, a work folder already preprocessed, one Prefect server for all flow tests."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from cxr import ingest, manifest, phantom
 from cxr.records import Ingest
 from cxr.settings import SplitSettings, TrainingSettings, training_settings
 from cxr.storage import open_storage
+from tests import finished
 
+# A slow machine is no failure: nothing here is timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).parent.parent
 
 
@@ -30,6 +36,20 @@ def preprocess(data: Path | str, work: Path, settings: SplitSettings | None = No
     for shard in scan.shards:
         manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
     return ingest.publish(scan, work, settings or SplitSettings())
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder with a complete made-up run: read only, see `finished_work`."""
+    work = tmp_path_factory.mktemp("finished")
+    finished.complete(work)
+    return work
+
+
+@pytest.fixture
+def finished_work(finished_once: Path, tmp_path: Path) -> Path:
+    """A copy of a work folder with a complete made-up run, to be spoilt at will."""
+    return Path(shutil.copytree(finished_once, tmp_path / "finished"))
 
 
 @pytest.fixture

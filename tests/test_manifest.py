@@ -217,18 +217,3 @@ def test_metadata_has_the_columns_users_rely_on(phantoms, tmp_path):
     table = read_table(tmp_path / "clean_metadata.csv")
     assert set(zip(table["label"], table["label_name"], strict=True)) == {(0, "NORMAL"), (1, "PNEUMONIA")}
     assert table["image"].is_unique and table["phash"].str.len().eq(64).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "patient"),
-    [
-        ("person447_virus_921_1.jpeg", ("person447_virus", "virus")),
-        ("person1_bacteria_2.jpeg", ("person1_bacteria", "bacteria")),
-        ("NORMAL2-IM-0587-0001-0002.jpeg", ("NORMAL2-IM-0587", "")),
-        ("IM-0115-0001.jpeg", ("IM-0115", "")),
-        ("scan7.png", ("", "")),
-    ],
-)
-def test_patient_is_read_from_published_names(name, patient):
-    """Person and etiology together; IM and NORMAL2-IM apart; no key is no patient."""
-    assert manifest.patient_of(f"train/X/{name}") == patient

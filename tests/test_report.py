@@ -3,73 +3,18 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from cxr import curves, export, metrics, report, selection, settings
-from cxr.records import Evaluation, Failure, Ingest, Training, write_table
-
-NAMES = ("MobileNetV2", "DenseNet121")
-ODD = "train/NORMAL/<script>alert(1)</script>\n\udcff.jpeg"
+from cxr import curves, export, report
+from cxr.records import Evaluation, write_table
+from tests.finished import NAMES
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Path:
-    """Return a work folder with one run that is finished but for its pictures and its report."""
-    run = tmp_path / "runs" / "abc"
-    trained = [_train(run, name, seed) for seed, name in enumerate(NAMES)]
-    failed = [Failure(architecture="VGG16", error="killed <by signal 9>")]
-    selection.compare(trained, failed, run)
-    chosen = selection.select(trained, failed)
-    training = next(one for one in trained if one.architecture == chosen.architecture)
-    scores = _scores(run / "scores_test.csv", seed=9)
-    test = metrics.figures(scores["label"].to_numpy(), scores["score"].to_numpy(), training.threshold)
-    evaluation = Evaluation(
-        model_sha256="a" * 64, architecture=training.architecture, threshold=training.threshold, test=test,
-        intervals=metrics.wilson(test), reload_max_difference=3e-8, reload_images=64, optimizer_equal=True,
-        scores_sha256="12" * 32,
-    ).write(run / "evaluation.json")  # fmt: skip
-    demo = settings.training_settings("demo")
-    export.write_card(run, _ingest(tmp_path), demo, training, chosen, evaluation)
-    return tmp_path
-
-
-def _train(run: Path, name: str, seed: int) -> Training:
-    scores = _scores(run / name / "scores_val.csv", seed)
-    labels, values = scores["label"].to_numpy(), scores["score"].to_numpy()
-    threshold = metrics.operating_point(labels, values, 0.95)
-    history = pd.DataFrame(
-        {"epoch": [1, 2], "phase": ["frozen", "fine_tune"], "loss": [0.6, 0.4], "val_auroc": [0.7, 0.8]}
-    )
-    write_table(history, run / name / "history.csv")
-    return Training(
-        architecture=name, weights="none", weights_sha256="", image_size=64, seed=0, epochs=2, best_epoch=2,
-        seconds=61.0, images_per_second=10.0, threshold=threshold, val=metrics.figures(labels, values, threshold),
-        model_sha256="cd" * 32, optimizer_sha256="ef" * 32, versions={"keras": "3.15"},
-    ).write(run / name / "training.json")  # fmt: skip
-
-
-def _scores(path: Path, seed: int) -> pd.DataFrame:
-    """Write 40 NORMAL and 60 PNEUMONIA with scores that overlap; return them."""
-    label = np.repeat([0, 1], [40, 60])
-    score = np.clip(np.random.default_rng(seed).normal(0.3 + 0.4 * label, 0.15), 0, 1)
-    images, causes = [f"{i}.jpeg" for i in range(100)], np.where(label, "virus", "")
-    table = pd.DataFrame({"image": images, "patient_id": images, "etiology": causes})
-    table = table.assign(label=label, score=score)
-    write_table(table, path)
-    return table
-
-
-def _ingest(work: Path) -> Ingest:
-    rejects = pd.DataFrame({"image": [ODD], "reason": ["truncated"], "detail": ["<b>ends</b> too early"]})
-    write_table(rejects, work / "rejects.csv")
-    counts = {"NORMAL": 40, "PNEUMONIA": 60}
-    return Ingest(
-        data="/data", root="", found=301, kept=300, rejected={"truncated": 1}, newly_read=301,
-        splits=dict.fromkeys(("train", "val", "test"), counts), patients={"train": 9, "val": 9, "test": 9},
-        patient_wise=False, split_policy="by patient", manifest_sha256="34" * 32,
-    )  # fmt: skip
+def work(finished_work: Path) -> Path:
+    """Return a work folder with one run that is finished but for its pictures."""
+    return finished_work
 
 
 def _page(work: Path) -> str:
@@ -86,7 +31,7 @@ def test_page_needs_no_network_and_no_script(work: Path):
     pictures = curves.draw_comparison(run, NAMES) + curves.draw_evaluation(run)
     page = _page(work)
     sources = re.findall(r'\bsrc\s*=\s*"([^"]*)"', page)
-    assert _pixels(sources) == len(sources) == len(pictures) == 6
+    assert _pixels(sources) == len(sources) == len(pictures) == 7
     assert all(target.startswith("#") for target in re.findall(r'\bhref\s*=\s*"([^"]*)"', page))
     assert not re.search(r"https?://|<script|<link|<iframe|@import|url\(", page)
 
@@ -99,15 +44,14 @@ def test_page_links_lead_somewhere(work: Path):
 
 
 def test_page_has_all_figures_of_the_evaluation(work: Path):
-    """Each proportion with its counts and interval; AUROC and AUPRC without an interval that nobody computed."""
+    """Each figure with its interval, each proportion with its counts, and the missed by cause."""
     page, evaluation = _page(work), Evaluation.read(work / "runs" / "abc" / "evaluation.json")
     test = evaluation.test
     for name, words in report.MEASURES.items():
         row = re.search(rf'<th scope="row">{re.escape(words)}</th>.*', page)
         assert row and f"<strong>{export.figure(test[name])}</strong>" in row[0]
-        ends = evaluation.intervals.get(name)
-        shown = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "interval not computed"
-        assert shown in row[0]
+        ends = evaluation.intervals[name]
+        assert f"{ends.low:.3f} to {ends.high:.3f}" in row[0]
     assert f"{test['tp']} of 60 pneumonias found" in page
     assert f"{test['tn']} of 40 normals left alone" in page
     assert f"{test['fn']} <small>of 60</small>" in page
@@ -136,9 +80,8 @@ def test_missing_pictures_are_left_out(work: Path):
     """Without any picture, then with one, the page is written; it has exactly what is there."""
     assert "<img" not in _page(work)
     run = work / "runs" / "abc"
-    (work / "eda").mkdir()
     (curves.draw_evaluation(run)[0]).rename(work / "eda" / "modes.png")
-    assert _page(work).count("<img") == 4
+    assert _page(work).count("<img") == 5
 
 
 def test_first_rejects_are_shown_and_all_are_counted(work: Path):
@@ -170,8 +113,29 @@ def test_comparison_is_drawn_for_one_or_more_architectures(work: Path, names: tu
 
 
 def test_evaluation_is_drawn_when_nothing_is_called_pneumonia(work: Path):
-    """A threshold above every score leaves PPV without a value: four pictures are drawn all the same."""
+    """A threshold above every score leaves PPV without a value: five pictures are drawn all the same."""
     run = work / "runs" / "abc"
     evaluation = Evaluation.read(run / "evaluation.json")
     evaluation.model_copy(update={"threshold": 1.5}).write(run / "evaluation.json")
-    assert len(curves.draw_evaluation(run)) == 4
+    assert len(curves.draw_evaluation(run)) == 5
+
+
+def test_the_trust_section_holds_every_check(work: Path):
+    """Leakage by reading, floors beside the network, shift, subgroups, calibration and the paired tests are there."""
+    page = _page(work)
+    for words in (
+        "person+etiology/one-normal", "border ring", "32x32 thumbnail", "container after uniform encoding",
+        "differences within the classes were tested", "cause: virus", "of the attention lies in the border ring",
+        "ECE by chance", "DeLong p (Holm)", "patients drawn with replacement, 2,000 times (50 patients)",
+    ):  # fmt: skip
+        assert words in page, words
+    assert re.search(r"The .* alone reaches AUROC 0\.\d+ on test; \w+ reaches", page)
+
+
+def test_allowed_leakage_is_a_warning(work: Path):
+    """A run that went on in spite of leakage says so at the top, and in the card for people."""
+    path = work / "runs" / "abc" / "export" / "model_card.json"
+    card = export.Card.read(path)
+    leaking = card.data.leakage.model_copy(update={"pairs_left": 3, "allowed": True})
+    card = card.model_copy(update={"data": card.data.model_copy(update={"leakage": leaking})}).write(path)
+    assert "Leakage was allowed." in _page(work) and "Leakage was allowed: 3 pairs" in export.words(card)

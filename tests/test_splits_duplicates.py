@@ -45,16 +45,22 @@ def many(patients: int = 200, source: str = "train") -> pd.DataFrame:
     for patient in range(patients):
         for i in range(rng.integers(1, 5)):
             cells.append((f"{source}/{patient}_{i}", source, int(patient % 3 > 0), f"p{patient}"))
-    return pd.DataFrame(cells, columns=["image", "source_split", "label", "patient_id"])
+    table = pd.DataFrame(cells, columns=["image", "source_split", "label", "patient_id"])
+    return table.assign(patient_group=table["patient_id"])
+
+
+def shared(table: pd.DataFrame) -> int:
+    return int((table.groupby("patient_id")["split"].nunique() > 1).sum())
 
 
 def test_validation_is_carved_by_patient_and_stratified():
     """About 12 % of the images, no patient in two splits, the classes in proportion; the same seed, the same split."""
     table = pd.concat([many(), many(60, "test").assign(patient_id=lambda t: "t" + t["patient_id"])], ignore_index=True)
+    table["patient_group"] = table["patient_id"]
     out, policy = splits.assign(table, SplitSettings())
     pool = out[out["split"] != "test"]
     share = (pool["split"] == "val").mean()
-    assert 0.09 < share < 0.15 and splits.shared_patients(out) == 0
+    assert 0.09 < share < 0.15 and shared(out) == 0
     assert (out["split"] == "test").equals(table["source_split"] == "test")
     by_split = pool.groupby("split")["label"].mean()
     assert abs(by_split["train"] - by_split["val"]) < 0.12
@@ -72,7 +78,7 @@ def test_published_validation_is_kept_where_asked():
 def test_test_is_carved_where_there_is_none():
     """Images without split folders: test and val are carved by patient, and the policy says so."""
     out, policy = splits.assign(many(source=""), SplitSettings())
-    assert set(out["split"]) == {"train", "val", "test"} and splits.shared_patients(out) == 0
+    assert set(out["split"]) == {"train", "val", "test"} and shared(out) == 0
     assert policy.startswith("test carved")
 
 
@@ -92,6 +98,15 @@ def test_images_without_a_patient_stand_alone():
     """No key in the name: each image is its own group, so nothing is merged by accident."""
     table = many().assign(patient_id="")
     assert splits.groups(table).is_unique
+
+
+def test_validation_is_carved_by_the_strictest_reading():
+    """Two patients that a stricter reading makes one are never divided, whatever the patient key says."""
+    table, number = many(), many()["patient_id"].str[1:].astype(int)
+    table["patient_group"] = (number % 3).astype(str) + "_" + (number // 12).astype(str)  # four patients of one label
+    out, _ = splits.assign(pd.concat([table, many(9, "test")], ignore_index=True), SplitSettings())
+    carved = out[out["split"] != "test"]
+    assert (carved.groupby("patient_group")["split"].nunique() == 1).all() and (carved["split"] == "val").any()
 
 
 def test_subset_takes_whole_patients():

@@ -28,10 +28,14 @@ def work(phantoms, tmp_path_factory):
 
 def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", weights=None):
     cache = pixels.cache(
-        read_table(work / "clean_metadata.csv"), open_storage(str(phantoms)), settings.image_size, work
+        read_table(work / "clean_metadata.csv"),
+        open_storage(str(phantoms)),
+        settings.image_size,
+        settings.harmonise,
+        work,
     )
     return {
-        "architecture": name, "settings": settings.model_dump(mode="json"), "folder": str(folder), "weights": weights,
+        "name": name, "architecture": name, "settings": settings.model_dump(mode="json"), "folder": str(folder), "weights": weights,
         "weights_sha256": "", "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache),
         "class_weights": {"0": 1.2, "1": 0.9},
     }  # fmt: skip
@@ -54,7 +58,7 @@ def two_and_two() -> TrainingSettings:
 
 
 def same(first: Training, second: Training) -> bool:
-    timeless = {"seconds", "images_per_second", "model_sha256"}
+    timeless = {"seconds", "images_per_second", "milliseconds", "model_sha256"}
     return first.model_dump(exclude=timeless) == second.model_dump(exclude=timeless)
 
 
@@ -142,7 +146,7 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     the_job = job(work, phantoms, folder, two_and_two())
     child.run(
         "cxr.evaluation",
-        {"run": str(run), "training": record.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
+        {"run": str(run), "training": record.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}, "most": 9},
         tmp_path / "log", 1, lambda event: None,
     )  # fmt: skip
     found = evaluation.Evaluation.read(run / "evaluation.json")
@@ -151,11 +155,12 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     assert found.reload_max_difference <= 1e-5 and found.optimizer_equal and found.threshold == record.threshold
     scores = read_table(run / "scores_test.csv")
     assert found.test["n"] == len(scores) == (read_table(work / "clean_metadata.csv")["split"] == "test").sum()
+    (run / "evaluation.json").unlink()
     changed = record.model_copy(update={"optimizer_sha256": "0" * 64})
     with pytest.raises(TrainingError, match="optimizer state different"):
         child.run(
             "cxr.evaluation",
-            {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
+            {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}, "most": 9},
             tmp_path / "log", 1, lambda event: None,
         )  # fmt: skip
 
@@ -233,23 +238,26 @@ def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):
 
     table = read_table(work / "clean_metadata.csv").head(2).assign(md5="0")
     with pytest.raises(DataError, match="changed since"):
-        pixels.cache(table, open_storage(str(phantoms)), 33, tmp_path)
+        pixels.cache(table, open_storage(str(phantoms)), 33, True, tmp_path)
     assert not list((tmp_path / "cache").glob("*"))
 
 
 def test_pixel_cache_holds_resized_gray_images(work, phantoms):
     """uint8 (n, side, side) in the order of the table; the same rows give the same file."""
     table = read_table(work / "clean_metadata.csv")
-    path = pixels.cache(table, open_storage(str(phantoms)), 32, work)
+    path = pixels.cache(table, open_storage(str(phantoms)), 32, True, work)
     held = pixels.load(path)
     assert held.shape == (len(table), 32, 32) and held.dtype == np.uint8
-    assert path == pixels.cache(table, open_storage(str(phantoms)), 32, work)
-    assert path != pixels.cache(table.iloc[::-1], open_storage(str(phantoms)), 32, work)
+    assert path == pixels.cache(table, open_storage(str(phantoms)), 32, True, work)
+    assert path != pixels.cache(table.iloc[::-1], open_storage(str(phantoms)), 32, True, work)
 
 
 def test_selection_record_round_trips(tmp_path):
     """A record read back equals the one written; an unknown key is refused."""
-    record = Selection(architecture="VGG16", rule="r", reason="r", threshold=0.1, eligible=("VGG16",), failed={})
+    record = Selection(
+        name="VGG16", architecture="VGG16", best="VGG16", rule="r", reason="r", threshold=0.1, eligible=("VGG16",),
+        versus=(), stability=(), failed={},
+    )  # fmt: skip
     assert Selection.read((record.write(tmp_path / "s.json"), tmp_path / "s.json")[1]) == record
     (tmp_path / "s.json").write_text(record.model_dump_json()[:-1] + ',"thresold":1}')
     with pytest.raises(ValueError, match="thresold"):

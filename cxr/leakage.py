@@ -1,0 +1,180 @@
+"""Near copies and patients in two splits: found, taken out of train, and a gate that fails where any is left.
+
+The hold-out is never made smaller: of a picture that test and train share, train loses its copy.
+Left out: how near copies are found (`near_duplicates`) and exact copies (`duplicates`).
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr import near_duplicates, patients
+from cxr.duplicates import KEPT_FIRST
+from cxr.errors import LeakageError
+from cxr.manifest import REJECT_COLUMNS, Thumbnails
+from cxr.records import Leakage, printable, publishing, read_table, write_table
+
+EXCLUDED = "excluded"
+SHOWN = 24  # pairs on a contact sheet
+SEARCH_VERSION = 1  # raise it when `near_duplicates` changes what it finds: pairs are then sought anew
+Pairs = pd.DataFrame  # image_a, image_b, variant, distance, correlation
+
+
+def near_copies(rows: pd.DataFrame, folder: Path, on_images: Callable[[int], None] = lambda n: None) -> Pairs:
+    """Return the near copies among `rows` by name, one row a pair, remembered below `folder` for these very pictures.
+
+    Columns: image_a, image_b (text), variant (text), distance (bits of 256), correlation (-1..1).
+    """
+    pictures = "\n".join(
+        f"{image}\t{digest}" for image, digest in zip(rows["image"], rows["pixel_sha256"], strict=True)
+    )
+    named = f"{SEARCH_VERSION}\n{pictures}".encode("utf-8", "surrogateescape")
+    path = folder / f"near-{hashlib.sha256(named).hexdigest()[:16]}.csv"
+    if not path.is_file():
+        found = near_duplicates.find(Thumbnails(folder, rows["thumbnail"]), on_images)
+        images = rows["image"].to_numpy()
+        named_pairs = found.assign(image_a=images[found["a"]], image_b=images[found["b"]])
+        write_table(named_pairs[["image_a", "image_b", "variant", "distance", "correlation"]], path)
+        for old in folder.glob("near-*.csv"):
+            if old != path:
+                old.unlink()
+    return read_table(path)
+
+
+def remove_copies(rows: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return (rows kept, rejects): of each group of near copies all that are in test, else one, stay.
+
+    Without a test image the one kept is in val before train, then has the smallest name. Near copies under both
+    labels all go, except out of test: which label is right cannot be known.
+    """
+    if pairs.empty:
+        return rows, pd.DataFrame(columns=REJECT_COLUMNS)
+    group = _components(rows, pairs)
+    ordered = rows.assign(_group=group, _rank=rows["source_split"].map(KEPT_FIRST)).sort_values(["_rank", "image"])
+    ordered = ordered[ordered["_group"] >= 0]
+    grouped = ordered.groupby("_group")
+    conflict = (grouped["label"].transform("nunique") > 1) & (ordered["source_split"] != "test")
+    behind = (grouped.cumcount() > 0) & (ordered["source_split"] != "test") & ~conflict
+    first = grouped["image"].transform("first")
+    words = _words(pairs)
+    details = [
+        words.get((image, kept), f"near copy of {kept}") for image, kept in zip(ordered["image"], first, strict=True)
+    ]
+    rejects = ordered.assign(reason=np.where(conflict, "label_conflict", "near_duplicate"), detail=details)
+    rejects.loc[conflict, "detail"] = (
+        "near copies under both labels: " + grouped["image"].transform(" | ".join)[conflict]
+    )
+    rejects = rejects.loc[conflict | behind, REJECT_COLUMNS]
+    return rows[~rows["image"].isin(rejects["image"])].reset_index(drop=True), rejects
+
+
+def _components(rows: pd.DataFrame, pairs: Pairs) -> "np.ndarray[Any, Any]":
+    """Return the group of near copies that each row belongs to, int (n,), -1 for none."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    position = pd.Series(np.arange(len(rows)), index=rows["image"])
+    a, b = position.loc[pairs["image_a"]].to_numpy(), position.loc[pairs["image_b"]].to_numpy()
+    _, group = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(rows), len(rows))), directed=False)
+    alone = np.bincount(group)[group] == 1
+    return np.where(alone, -1, group)
+
+
+def _words(pairs: Pairs) -> dict[tuple[str, str], str]:
+    found = {}
+    for one in pairs.to_dict("records"):
+        a, b = str(one["image_a"]), str(one["image_b"])
+        for image, other in ((a, b), (b, a)):
+            found[image, other] = f"near copy of {other} ({one['variant']}, correlation {one['correlation']:.3f})"
+    return found
+
+
+def exclude_shared(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with split `excluded` where their patient is in test, or in val and the row in train."""
+    split = rows["split"]
+    for stays, goes in (("test", ("train", "val")), ("val", ("train",))):
+        members = set(rows.loc[(split == stays) & (rows["patient_id"] != ""), "patient_id"])
+        split = split.mask(split.isin(goes) & rows["patient_id"].isin(members), EXCLUDED)
+    return rows.assign(split=split)
+
+
+def judge(rows: pd.DataFrame, found: Pairs, removed: int, key: str, allowed: bool) -> Leakage:
+    """Return what was found and what is left across the splits; `rows` are those that go on, their split assigned."""
+    source, split = (pd.Series(rows[name].to_numpy(), index=rows["image"]) for name in ("source_split", "split"))
+    left = across(found, split)
+    readings = patients.shared_by_reading(rows, key)
+    return Leakage(
+        patient_key=key, readings=readings, near_pairs=len(found), removed=removed,
+        excluded=int((rows["split"] == EXCLUDED).sum()), pairs_left=len(left), within_split=len(_within(found, split)),
+        patients_left=sum(readings[key].values()), without_patient=int((rows["patient_id"] == "").sum()), allowed=allowed,
+        source_pairs=len(across(found, source)),
+    )  # fmt: skip
+
+
+def across(pairs: Pairs, split: "pd.Series[str]") -> Pairs:
+    """Return the pairs whose two images are in two of the splits; `split` is indexed by image."""
+    a, b = pairs["image_a"].map(split), pairs["image_b"].map(split)
+    return pairs[a.notna() & b.notna() & (a != b) & (a != EXCLUDED) & (b != EXCLUDED)]
+
+
+def _within(pairs: Pairs, split: "pd.Series[str]") -> Pairs:
+    a, b = pairs["image_a"].map(split), pairs["image_b"].map(split)
+    return pairs[a.notna() & (a == b) & (a != EXCLUDED)]
+
+
+def gate(leakage: Leakage, rows: pd.DataFrame, found: Pairs, folder: Path, inspection: Path) -> None:
+    """Publish pairs.csv, pairs.png (where there are pairs) and leakage.json; raise LeakageError where any is left.
+
+    With `allowed` the run goes on: the record, and so the model card, says it.
+    """
+    split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
+    table = found.assign(
+        split_a=found["image_a"].map(split).fillna("removed"), split_b=found["image_b"].map(split).fillna("removed")
+    )
+    write_table(table, folder / "pairs.csv")
+    (folder / "pairs.png").unlink(missing_ok=True)
+    if len(found):
+        # What is left across splits comes first: it is what a person has to look at.
+        first = across(found, split).index
+        draw_pairs(pd.concat([table.loc[first], table.drop(index=first)]), inspection, folder / "pairs.png")
+    leakage.write(folder / "leakage.json")
+    if leakage.clean or leakage.allowed:
+        return
+    raise LeakageError(
+        f"leakage: {leakage.pairs_left} pairs of near copies and {leakage.patients_left} patients are in two splits. Look at "
+        f"{folder / 'pairs.png'} and {folder / 'pairs.csv'}; leave --repair-leakage on, correct the split folders or the "
+        "--patient-key, or run on with --allow-leakage (the model card will say so)"
+    )
+
+
+def draw_pairs(pairs: Pairs, inspection: Path, path: Path) -> Path:
+    """Publish a contact sheet of the first SHOWN pairs, side by side with names, splits and correlation."""
+    from matplotlib.figure import Figure
+
+    from cxr.manifest import known
+
+    shown = pairs.head(SHOWN)
+    inspected = known(inspection)
+    places = inspected.set_index("image")["thumbnail"]
+    rows = -(-len(shown) // 4)
+    figure = Figure(figsize=(13, 0.7 + 2.15 * rows), layout="constrained")
+    figure.suptitle(f"Near copies: {len(shown)} of {len(pairs)} pairs (64x64 thumbnails as compared)", fontsize=13)
+    grid = figure.subplots(rows, 4, squeeze=False)
+    for axes, one in zip(grid.flat, shown.to_dict("records"), strict=False):
+        _draw_pair(axes, one, Thumbnails(inspection, [places[one["image_a"]], places[one["image_b"]]])[[0, 1]])
+    for axes in grid.flat:
+        axes.set_axis_off()
+    with publishing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path
+
+
+def _draw_pair(axes: Any, one: dict[Any, Any], both: "np.ndarray[Any, Any]") -> None:
+    axes.imshow(np.hstack([both[0], np.full((64, 2), 255, np.uint8), both[1]]), cmap="gray", vmin=0, vmax=255)
+    names = [f"{one[f'split_{x}']}: {Path(printable(one[f'image_{x}'])).name[:34]}" for x in ("a", "b")]
+    words = "\n".join([*names, f"{one['variant']}, correlation {one['correlation']:.3f}"])
+    axes.set_title(words, fontsize=7.5, loc="left", parse_math=False)

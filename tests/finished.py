@@ -1,0 +1,122 @@
+"""A finished run made of made-up scores, for the tests of selection, report and verification: no Keras needed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr import audit, calibration, evaluation, export, intervals, leakage, metrics, operating, report, selection, shift
+from cxr import settings as chosen
+from cxr.attention import Attention, Group
+from cxr.records import Evaluation, Failure, Ingest, Training, file_sha256, read_table, write_table
+from cxr.scoring import write_scores
+
+NAMES = ("MobileNetV2", "DenseNet121")
+ODD = "train/NORMAL/<script>alert(1)</script>\n\udcff.jpeg"
+COUNTS = {"NORMAL": 40, "PNEUMONIA": 60}
+
+
+def scores(path: Path, seed: int, apart: float = 0.4, fitted: calibration.Calibration | None = None) -> pd.DataFrame:
+    """Write 40 NORMAL and 60 PNEUMONIA whose scores overlap by `apart`; two images a patient. Return them."""
+    label = np.repeat([0, 1], [40, 60])
+    raw = np.clip(np.random.default_rng(seed).normal(0.3 + apart * label, 0.15), 0.001, 0.999)
+    names = [f"person{i // 2}_virus_{i}.jpeg" if label[i] else f"IM-{i // 2:04d}-{i}.jpeg" for i in range(100)]
+    rows = pd.DataFrame({
+        "image": names, "patient_id": [f"p{i // 2}" for i in range(100)], "etiology": np.where(label, "virus", ""),
+        "width": 64, "height": 64, "label": label,
+    })  # fmt: skip
+    write_scores(rows, raw, fitted.apply(raw) if fitted else raw, path)
+    return read_table(path)
+
+
+def trained(
+    run: Path, name: str, seed: int = 0, apart: float = 0.4, milliseconds: float = 5.0, specific: float | None = None
+) -> Training:
+    """Write the folder of a training with made-up scores below `run`; `specific` overrides its specificity."""
+    table = scores(run / name / "scores_val.csv", seed, apart)
+    labels, raw, patients = (table[column].to_numpy() for column in ("label", "raw_score", "patient_id"))
+    fitted = calibration.fit(labels, raw, patients)
+    table = scores(run / name / "scores_val.csv", seed, apart, fitted)
+    values = table["score"].to_numpy()
+    point = operating.choose(labels, values, operating.rule(chosen.training_settings("demo")))
+    history = {"epoch": [1, 2], "phase": ["frozen", "fine_tune"], "loss": [0.6, 0.4], "val_auroc": [0.7, 0.8]}
+    write_table(pd.DataFrame(history), run / name / "history.csv")
+    val = metrics.figures(labels, values, point.threshold)
+    return Training(
+        name=name, architecture=name.split("-", maxsplit=1)[0], weights="none", weights_sha256="", image_size=64,
+        seed=int(name.partition("-seed")[2] or 0), epochs=2, best_epoch=2, seconds=61.0, images_per_second=10.0,
+        milliseconds=milliseconds, calibration=fitted, calibration_quality=calibration.quality(labels, raw, values),
+        operating_point=point, val=val | ({"specificity": specific} if specific is not None else {}),
+        val_intervals=intervals.bootstrap(labels, values, patients, point.threshold), model_sha256="cd" * 32,
+        optimizer_sha256="ef" * 32, versions={"keras": "3.15"},
+    ).write(run / name / "training.json")  # fmt: skip
+
+
+def finish(work: Path) -> Path:
+    """Make a work folder with one run, finished but for its pictures and its report; return the run's folder."""
+    run = work / "runs" / "abc"
+    models = [trained(run, name, seed) for seed, name in enumerate(NAMES)]
+    failed = [Failure(name="VGG16", architecture="VGG16", error="killed <by signal 9>")]
+    failed[0].write(run / "VGG16" / "failure.json")
+    selection.compare(models, failed, run)
+    choice = selection.select(models, failed, run).write(run / "selection.json")
+    training = next(one for one in models if one.name == choice.name)
+    table = scores(run / "scores_test.csv", seed=9, fitted=training.calibration)
+    Evaluation(
+        architecture=training.architecture, model_sha256="cd" * 32, threshold=training.threshold,
+        **evaluation.measured(table, training.threshold), reload_max_difference=3e-8, reload_images=64,
+        optimizer_equal=True, scores_sha256=file_sha256(run / "scores_test.csv"),
+    ).write(run / "evaluation.json")  # fmt: skip
+    attention(training).write(run / "attention.json")
+    demo, (audited, shifted) = chosen.training_settings("demo"), looked(work)
+    export.write_card(run, ingest(work), demo, training, choice, audited)
+    shifted.write(work / "eda" / "shift.json")
+    return run
+
+
+def attention(training: Training) -> Attention:
+    """Return a made-up record of where a model looks."""
+    group = Group(images=1, examined=1, with_map=1, border_share=0.2)
+    return Attention(
+        architecture=training.architecture, model_sha256="cd" * 32, threshold=training.threshold, split="test", images=100,
+        examined=100, with_map=90, grid=(7, 7), side_fraction=0.1, border_share=0.21, interval=(0.19, 0.23),
+        uniform_share=0.36, groups=dict.fromkeys(("tp", "fn", "fp", "tn"), group), figure="gradcam.png",
+    )  # fmt: skip
+
+
+def looked(work: Path) -> tuple[audit.Audit, shift.Shift]:
+    """Return the audit and the shift of a made-up table and noise."""
+    n = 120
+    label, split = np.arange(n) % 2, np.array(["train", "test", "val"])[np.arange(n) % 3]
+    table = pd.DataFrame({
+        "image": [f"{i}.png" for i in range(n)], "patient_id": "", "label": label, "split": split,
+        "label_name": np.array(["NORMAL", "PNEUMONIA"])[label], "width": 64, "height": 64, "bytes": 900 + np.arange(n) % 7,
+        "mode": "L", "format": "PNG", "icc": 0, "exif": 0, "quantisation": "", "mean": 90.0 + np.arange(n) % 5, "std": 40.0,
+    })  # fmt: skip
+    noise = np.random.default_rng(0).integers(0, 256, (n, 64, 64)).astype(np.uint8)
+    return audit.audit(table, noise, "34" * 32, True), shift.shift(table, noise, "34" * 32)
+
+
+def ingest(work: Path) -> Ingest:
+    """Write a rejects.csv with an odd name and return the books that go with it."""
+    rejects = pd.DataFrame({"image": [ODD], "reason": ["truncated"], "detail": ["<b>ends</b> too early"]})
+    write_table(rejects, work / "rejects.csv")
+    rows = pd.DataFrame(
+        {"image": ["a", "b"], "split": ["train", "test"], "source_split": ["train", "test"], "patient_id": ""}
+    )
+    empty = pd.DataFrame(columns=["image_a", "image_b"])
+    return Ingest(
+        data="/data", root="", found=301, kept=300, rejected={"truncated": 1}, newly_read=301,
+        splits=dict.fromkeys(("train", "val", "test"), COUNTS), patients={"train": 9, "val": 9, "test": 9},
+        patient_wise=False, split_policy="by patient", leakage=leakage.judge(rows, empty, 0, "person+etiology", False),
+        manifest_sha256="34" * 32,
+    )  # fmt: skip
+
+
+def complete(work: Path) -> Path:
+    """Write the report and the checksums too; return the run's folder."""
+    run = finish(work)
+    (run / "export" / "model.keras").write_bytes(b"not a model")
+    export.write_checksums(run / "export")
+    report.write(work, run)
+    return run

@@ -1,0 +1,141 @@
+"""The gate: planted copies are found, taken out of train and never of test; what is left fails the run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cxr import leakage, phantom
+from cxr.errors import LeakageError
+from cxr.records import Ingest, Leakage, read_table
+from cxr.settings import SplitSettings
+from tests.conftest import preprocess
+
+
+def rows(*cells: tuple[str, str, int, str]) -> pd.DataFrame:
+    table = pd.DataFrame(cells, columns=["image", "source_split", "label", "patient_id"])
+    return table.assign(split=table["source_split"])
+
+
+def pairs(*named: tuple[str, str]) -> pd.DataFrame:
+    table = pd.DataFrame(named, columns=["image_a", "image_b"])
+    return table.assign(variant="same", distance=4.0, correlation=0.995)
+
+
+def test_train_loses_its_copy_and_test_loses_nothing():
+    """A chain of copies: both in test stay, those in val and train go, each with the image it copies."""
+    table = rows(
+        ("test/a", "test", 1, "1"), ("test/b", "test", 1, "2"), ("train/c", "train", 1, "3"), ("val/d", "val", 1, "4"),
+        ("train/e", "train", 0, "5"),
+    )  # fmt: skip
+    found = pairs(("test/a", "train/c"), ("test/b", "train/c"), ("val/d", "test/a"))
+    kept, rejects = leakage.remove_copies(table, found)
+    assert list(kept["image"]) == ["test/a", "test/b", "train/e"]
+    assert dict(zip(rejects["image"], rejects["detail"], strict=True)) == {
+        "val/d": "near copy of test/a (same, correlation 0.995)",
+        "train/c": "near copy of test/a (same, correlation 0.995)",
+    }
+    assert set(rejects["reason"]) == {"near_duplicate"}
+
+
+def test_without_test_one_copy_stays_and_two_labels_all_go():
+    """val before train, then the smallest name; under both labels nobody knows which is right."""
+    table = rows(
+        ("train/a", "train", 1, "1"), ("val/b", "val", 1, "2"), ("train/c", "train", 0, "3"), ("train/d", "train", 1, "4"),
+        ("train/e", "train", 1, "5"), ("test/f", "test", 0, "6"),
+    )  # fmt: skip
+    found = pairs(("train/a", "val/b"), ("train/c", "train/d"), ("train/e", "test/f"))
+    kept, rejects = leakage.remove_copies(table, found)
+    assert list(kept["image"]) == ["val/b", "test/f"]
+    assert dict(zip(rejects["image"], rejects["reason"], strict=True)) == {
+        "train/a": "near_duplicate", "train/c": "label_conflict", "train/d": "label_conflict",
+        "train/e": "label_conflict",
+    }  # fmt: skip
+
+
+def test_a_patient_of_test_leaves_train_and_val():
+    """The split of such rows becomes `excluded`; an image without a patient is never excluded for it."""
+    table = rows(
+        ("a", "test", 1, "p"), ("b", "val", 1, "p"), ("c", "train", 1, "p"), ("d", "val", 0, "q"), ("e", "train", 0, "q"),
+        ("f", "train", 0, ""), ("g", "test", 0, ""),
+    )  # fmt: skip
+    out = leakage.exclude_shared(table)
+    assert list(out["split"]) == ["test", "excluded", "excluded", "val", "excluded", "train", "test"]
+
+
+KINDS = ("mirrored", "brighter", "smaller")
+
+
+def plant(folder, kind: str, count: int = 2):
+    """Copy test images into train as `kind` says; the names are new patients. Returns the planted keys."""
+    planted = []
+    for i, path in enumerate(sorted((folder / "test" / "PNEUMONIA").glob("person*.jpeg"))[:count]):
+        image = Image.open(path).convert("L")
+        if kind == "mirrored":
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        elif kind == "brighter":
+            image = Image.fromarray(np.clip(np.asarray(image) * 1.12, 0, 255).astype(np.uint8))
+        elif kind == "smaller":
+            image = image.resize((image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS)
+        target = folder / "train" / "PNEUMONIA" / f"person80{i}{KINDS.index(kind)}_virus_{i}.jpeg"
+        image.save(target, quality=80)
+        planted.append(target.relative_to(folder).as_posix())
+    return planted
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Phantoms with mirrored, brighter and smaller copies of test images in train."""
+    folder = tmp_path_factory.mktemp("planted") / "data"
+    phantom.make_dataset(folder, images=80, size=96, seed=4)
+    return folder, [key for kind in KINDS for key in plant(folder, kind)]
+
+
+def test_planted_copies_are_taken_out_and_the_gate_passes(planted, tmp_path):
+    """Repaired: every planted copy is a listed near_duplicate, nothing else is, the record is clean."""
+    folder, keys = planted
+    record = preprocess(folder, tmp_path)
+    rejects = read_table(tmp_path / "rejects.csv")
+    near = rejects[rejects["reason"] == "near_duplicate"]
+    assert sorted(near["image"]) == sorted(keys)
+    assert record.leakage.clean and record.leakage.removed == len(keys) and record.patient_wise
+    assert (tmp_path / "leakage" / "pairs.png").is_file()
+    assert Leakage.read(tmp_path / "leakage" / "leakage.json") == record.leakage
+
+
+def test_without_repair_the_gate_fails_with_the_pairs(planted, tmp_path):
+    """The error counts the pairs and names the contact sheet; nothing looks finished afterwards."""
+    folder, keys = planted
+    with pytest.raises(LeakageError, match=r"pairs of near copies.*pairs.png.*--allow-leakage"):
+        preprocess(folder, tmp_path, SplitSettings(repair_leakage=False))
+    table = read_table(tmp_path / "leakage" / "pairs.csv")
+    left = table[(table["split_a"] != table["split_b"])]
+    assert set(keys) <= set(left["image_a"]) | set(left["image_b"])
+    assert not (tmp_path / "ingest.json").exists() and not (tmp_path / "clean_metadata.csv").exists()
+
+
+def test_allowed_leakage_runs_on_and_is_recorded(planted, tmp_path):
+    """--allow-leakage without repair: the copies stay, and the record that the card carries says so."""
+    folder, keys = planted
+    record = preprocess(folder, tmp_path, SplitSettings(repair_leakage=False, allow_leakage=True))
+    assert record.leakage.allowed and not record.leakage.clean and record.leakage.pairs_left >= len(keys)
+    assert set(keys) <= set(read_table(tmp_path / "clean_metadata.csv")["image"])
+
+
+def test_found_pairs_are_remembered(planted, tmp_path, monkeypatch):
+    """The second, unchanged run compares nothing again."""
+    folder, _ = planted
+    first = preprocess(folder, tmp_path)
+    monkeypatch.setattr(leakage.near_duplicates, "find", lambda *a: pytest.fail("searched again"))
+    assert preprocess(folder, tmp_path) == first.model_copy(update={"newly_read": 0})
+
+
+def test_names_without_a_patient_are_said(tmp_path):
+    """No key that fits: the split is not called patient-wise, and the count of such images stands in the record."""
+    phantom.make_dataset(tmp_path / "data", images=60, size=64, seed=2)
+    for path in (tmp_path / "data").rglob("*.jpeg"):
+        if path.is_file() and path.parent.name in {"NORMAL", "PNEUMONIA"}:
+            path.rename(path.with_name(path.name.replace("person", "x").replace("IM-", "y")))
+    record = preprocess(tmp_path / "data", tmp_path / "work", SplitSettings(repair_leakage=True))
+    assert not record.patient_wise and record.leakage.without_patient == record.kept
+    assert Ingest.read(tmp_path / "work" / "ingest.json") == record
