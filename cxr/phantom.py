@@ -273,7 +273,8 @@ def make_dataset(
         counts = {"good": images}
         if broken:
             _reencode(root, planned)
-            counts |= _write_duplicates(root, planned, places) | _write_broken(root, seed, size)
+            counts |= _write_duplicates(root, planned, places) | _write_near_copies(root, planned, places)
+            counts |= _write_broken(root, seed, size)
         _write_places(root / _OPACITIES, places)
         (root / _STATE).write_text(json.dumps(asked | {"counts": counts}, indent=2) + "\n")
     return counts
@@ -389,6 +390,20 @@ def _write_duplicates(root: Path, planned: list[_Planned], places: _Places) -> d
         _put(root / copy, (root / one.key).read_bytes())
         places[copy] = places[one.key]
     return {"duplicate": len(within + across)}
+
+
+def _write_near_copies(root: Path, planned: list[_Planned], places: _Places) -> dict[str, int]:
+    """Return the number of near copies of test images written to train: one mirrored, one made smaller."""
+    normal, pneumonia = (next(one for one in planned if one.key.startswith(f"test/{name}/")) for name in LABEL_NAMES)
+    for one, key in (
+        (normal, "train/NORMAL/IM-9201-0001.jpeg"),
+        (pneumonia, "train/PNEUMONIA/person9202_virus_9202.jpeg"),
+    ):
+        with Image.open(root / one.key) as film:
+            smaller = film.resize((film.width * 4 // 5, film.height * 4 // 5), Image.Resampling.LANCZOS)
+            _put(root / key, _encoded(smaller if one is pneumonia else film.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+        places[key] = places[one.key]  # NORMAL has none, and a smaller film has its opacity at the same fractions
+    return {"near_duplicate": 2}
 
 
 def _reencode(root: Path, planned: list[_Planned]) -> None:

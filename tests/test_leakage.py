@@ -1,5 +1,8 @@
 """The gate: planted copies are found, taken out of train and never of test; what is left fails the run."""
 
+import os
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,7 @@ from cxr import leakage, phantom
 from cxr.errors import LeakageError
 from cxr.records import Ingest, Leakage, read_table
 from cxr.settings import SplitSettings
-from tests.conftest import preprocess
+from tests.conftest import ROOT, preprocess
 
 
 def rows(*cells: tuple[str, str, int, str]) -> pd.DataFrame:
@@ -97,8 +100,9 @@ def test_planted_copies_are_taken_out_and_the_gate_passes(planted, tmp_path):
     record = preprocess(folder, tmp_path)
     rejects = read_table(tmp_path / "rejects.csv")
     near = rejects[rejects["reason"] == "near_duplicate"]
-    assert sorted(near["image"]) == sorted(keys)
-    assert record.leakage.clean and record.leakage.removed == len(keys) and record.patient_wise
+    own = ["train/NORMAL/IM-9201-0001.jpeg", "train/PNEUMONIA/person9202_virus_9202.jpeg"]  # the phantoms' own copies
+    assert sorted(near["image"]) == sorted(keys + own)
+    assert record.leakage.clean and record.leakage.removed == len(keys + own) and record.patient_wise
     assert (tmp_path / "leakage" / "pairs.png").is_file()
     assert Leakage.read(tmp_path / "leakage" / "leakage.json") == record.leakage
 
@@ -139,3 +143,39 @@ def test_names_without_a_patient_are_said(tmp_path):
     record = preprocess(tmp_path / "data", tmp_path / "work", SplitSettings(repair_leakage=True))
     assert not record.patient_wise and record.leakage.without_patient == record.kept
     assert Ingest.read(tmp_path / "work" / "ingest.json") == record
+
+
+REAL = ROOT.parent / "shared" / "data" / "chest_xray_dev"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not on this machine: ../shared/data/chest_xray_dev")
+def test_twenty_planted_copies_of_real_images_are_all_found_and_no_other_pair(tmp_path):
+    """Resized, re-encoded, mirrored or brightened copies of test images in train: the gate fails; repaired, it passes."""
+    data = tmp_path / "data"
+    shutil.copytree(REAL, data, copy_function=os.link)
+    chosen = sorted((data / "test").rglob("*.jpeg"))[::31][:20]
+    planted = []
+    for i, path in enumerate(chosen):
+        target = (
+            data / "train" / path.parent.name / (f"person88{i:02d}_virus_1.jpeg" if i % 2 else f"IM-88{i:02d}-1.jpeg")
+        )
+        spoil(Image.open(path).convert("L"), i).save(target, quality=(60, 82, 91)[i % 3])
+        planted.append(target.relative_to(data).as_posix())
+    with pytest.raises(LeakageError, match="pairs of near copies"):
+        preprocess(data, tmp_path / "work", SplitSettings(repair_leakage=False))
+    table = read_table(tmp_path / "work" / "leakage" / "pairs.csv")
+    assert set(planted) == (set(table["image_a"]) | set(table["image_b"])) & set(planted)
+    # A copy of an image that has exact copies of its own pairs with the one kept: 20 pairs, none without a planted file.
+    assert len(table) == 20 and (table["image_a"].isin(planted) | table["image_b"].isin(planted)).all()
+    record = preprocess(data, tmp_path / "work")
+    assert record.leakage.clean and record.leakage.removed == record.rejected["near_duplicate"] == 20
+
+
+def spoil(image: Image.Image, i: int) -> Image.Image:
+    """Return the image smaller, mirrored, brighter, as it is (to be encoded again), or mirrored and brighter."""
+    if i % 5 == 0:
+        return image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.LANCZOS)
+    if i % 5 in {1, 4}:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.point(lambda value: min(255, round(value * 1.12))) if i % 5 in {2, 4} else image

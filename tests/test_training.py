@@ -12,7 +12,7 @@ import pytest
 
 from cxr import architectures, child, evaluation, export, pixels
 from cxr.errors import TrainingError, WeightsError
-from cxr.records import Selection, Training, read_table
+from cxr.records import Selection, Training, read_table, write_table
 from cxr.settings import TrainingSettings, training_settings
 from cxr.storage import open_storage
 from tests.conftest import ROOT, preprocess
@@ -95,6 +95,17 @@ def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work
     assert same(train(work, phantoms, resumed, two_and_two()), record)
     figures = [read_table(each / "history.csv").drop(columns="seconds") for each in (folder, resumed)]
     assert figures[0].equals(figures[1])
+
+
+@pytest.mark.slow
+def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(whole, work, phantoms, tmp_path):
+    """The labels of test swapped in the manifest: same epochs, calibration, threshold and validation figures."""
+    table = read_table(work / "clean_metadata.csv")
+    table["label"] = table["label"].where(table["split"] != "test", 1 - table["label"])
+    write_table(table, tmp_path / "swapped.csv")
+    the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_and_two()) | {"manifest": str(tmp_path / "swapped.csv")}
+    child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
+    assert same(Training.read(tmp_path / "MobileNetV2" / "training.json"), whole[1])
 
 
 def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
