@@ -84,10 +84,10 @@ def _reason(chosen: Training, best: Training, near: int, of: int, eligible: bool
     words = f"{chosen.name}: validation AUROC {_figure(chosen, 'auroc'):.4f}"
     if chosen is not best:
         words += f" against {_figure(best, 'auroc'):.4f} of {best.name}, no significant difference"
+    taken = "it takes the least time to score an image" if eligible else "its specificity is the highest"
     words += (
-        f"; {near} of {of} candidates are as good by the rule, and it takes the least time to score an image; at its "
-        f"operating point sensitivity {_figure(chosen, 'sensitivity'):.3f}, specificity "
-        f"{_figure(chosen, 'specificity'):.3f}, n = {chosen.val['n']}."
+        f"; {near} of {of} candidates are as good by the rule, and {taken}; at its operating point sensitivity "
+        f"{_figure(chosen, 'sensitivity'):.3f}, specificity {_figure(chosen, 'specificity'):.3f}, n = {chosen.val['n']}."
     )
     if eligible:
         return words

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from cxr import architectures, child, curves, pixels, runs, selection
+from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
 from cxr.settings import TrainingSettings, cores
@@ -95,8 +96,22 @@ def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selectio
     table = selection.compare(trained, failed, folder)
     figures = curves.draw_comparison(folder, [t.name for t in trained])
     chosen.write(folder / "selection.json")
-    shown = table.astype(object).where(table.notna(), None)
-    create_table_artifact(shown.to_dict("records"), key="comparison", description="Validation figures")
+    shown = [_shown(t) for t in sorted(trained, key=lambda t: list(table["name"]).index(t.name))]
+    shown += [{"model": f.name, "weights": "failed, not compared: " + f.error} for f in failed]
+    words = f"Validation figures, each at its own operating point, n = {trained[0].val['n']}; AUROC with 95 % interval"
+    create_table_artifact(shown, key="comparison", description=words)
     page = f"# {chosen.name} was chosen\n\n{chosen.reason}\n\n*Rule:* {chosen.rule}\n\n"
     create_markdown_artifact(page + "\n\n".join(map(pictures.markdown, figures)), key="selection")
     return chosen
+
+
+def _shown(training: Training) -> dict[str, Any]:
+    """Return a model's row as a person wants to read it."""
+    ends = training.val_intervals["auroc"]
+    interval = f" ({figure(ends.low)} to {figure(ends.high)})" if ends else ""
+    return {
+        "model": training.name, "weights": training.weights, "AUROC": figure(training.val["auroc"]) + interval,
+        **{name: figure(training.val[name]) for name in ("sensitivity", "specificity", "accuracy", "precision")},
+        "threshold": figure(training.threshold, 4), "minutes": figure(training.seconds / 60, 1),
+        "ms an image": figure(training.milliseconds, 1),
+    }  # fmt: skip
