@@ -157,18 +157,25 @@ def _pages(run: Path) -> Iterator[str]:
 
 
 def _quoted(run: Path, table: Path) -> Iterator[str]:
-    """Yield what a Markdown table row "| Sensitivity (recall) | 0.969 | 0.947 to 0.982 |" says otherwise."""
     found = evaluation.measured(read_table(run / "scores_test.csv"), Evaluation.read(run / "evaluation.json").threshold)
-    text, seen = table.read_text(encoding="utf-8"), 0
+    yield from misquoted(table.read_text(encoding="utf-8"), found["test"], found["intervals"])
+
+
+def misquoted(text: str, test: Figures, ends: dict[str, intervals.Interval | None]) -> Iterator[str]:
+    """Yield what Markdown rows such as "| Sensitivity (recall) | 0.969 | 0.947 to 0.982 |" say otherwise, if anything.
+
+    Figures that `text` does not quote are left alone; none at all is a problem too.
+    """
+    seen = 0
     for name, words in MEASURES.items():
         row = re.search(rf"^\|\s*{re.escape(words)}\s*\|([^|]*)\|([^|]*)\|", text, re.MULTILINE)
         if row is None:
             continue
         seen += 1
-        ends = found["intervals"][name]
+        interval = ends[name]
         wanted = (
-            figure(found["test"][name]),
-            f"{figure(ends.low)} to {figure(ends.high)}" if ends else "not estimable",
+            figure(test[name]),
+            f"{figure(interval.low)} to {figure(interval.high)}" if interval else "not estimable",
         )
         if (row[1].strip(), row[2].strip()) != wanted:
             yield f"{words}: {row[1].strip()} ({row[2].strip()}), the scores give {wanted[0]} ({wanted[1]})"
