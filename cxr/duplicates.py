@@ -7,6 +7,7 @@ import pandas as pd
 
 from cxr.manifest import REJECT_COLUMNS
 
+NAMED = 4  # images of a group in a detail
 KEPT_FIRST = {"test": 0, "val": 1, "train": 2, "": 3}
 
 
@@ -23,10 +24,16 @@ def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     copy = ordered.duplicated("pixel_sha256") & ~conflict
     same = (ordered["md5"] == first["md5"]).map({True: "same bytes as ", False: "same pixels as "})
     duplicates = _rejects(ordered[copy], "duplicate", (same + first["image"])[copy])
-    labels = groups["image"].transform(" | ".join)
+    labels = groups["image"].transform(named)
     conflicts = _rejects(ordered[conflict], "label_conflict", "both labels: " + labels[conflict])
     kept = ordered[~copy & ~conflict].drop(columns="_rank").sort_values("image").reset_index(drop=True)
     return kept, pd.concat([duplicates, conflicts], ignore_index=True)
+
+
+def named(images: "pd.Series[str]") -> str:
+    """Return the first names of a group in words: a thousand copies must not write a million names."""
+    more = f" and {len(images) - NAMED} more" if len(images) > NAMED else ""
+    return " | ".join(images.head(NAMED)) + more
 
 
 def _rejects(rows: pd.DataFrame, reason: str, details: "pd.Series[str]") -> pd.DataFrame:

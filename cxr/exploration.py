@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import audit, augmentation, child, eda, images, pixels, shift
+from cxr.errors import DataError
 from cxr.records import Ingest, Record, as_json, publishing, read_table
 from cxr.settings import TrainingSettings, cores
 from cxr.storage import Storage, open_storage
@@ -68,6 +69,15 @@ def explore(
         counts=ingest.splits,
         figures=names,
     ).write(done)
+
+
+def require(work: Path, ingest: Ingest, settings: TrainingSettings) -> None:
+    """Raise DataError where eda/ (class weights, audit, shift) is missing or of other data or settings."""
+    path = work / "eda" / "exploration.json"
+    found = Exploration.read(path) if path.is_file() else None
+    if not found or (found.manifest_sha256, found.settings) != (ingest.manifest_sha256, _settings(settings)):
+        what = "is of other data or settings (image size, harmonise, augmentation, seed)" if found else "is missing"
+        raise DataError(f"{path} {what}: run `cxr eda --out {work}` with the flags of the training first")
 
 
 def _settings(settings: TrainingSettings) -> str:

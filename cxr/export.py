@@ -88,11 +88,29 @@ def stage_model(run: Path, training: Training) -> Path:
     return target
 
 
-def write_card(
-    run: Path, ingest: Ingest, settings: TrainingSettings, training: Training, selection: Selection, audit: Audit,
-) -> Card:  # fmt: skip
-    """Write model_card.json and MODEL_CARD.md into export/ and return the card; reads evaluation.json, attention.json."""
-    evaluation = Evaluation.read(run / "evaluation.json")
+DATA_FILES = ("ingest.json", "rejects.csv", "leakage/*", "eda/*.json", "eda/*.png")
+
+
+def keep_data(work: Path, run: Path) -> Path:
+    """Copy what the card and the report tell of the data into run/data/ and return it.
+
+    The work folder goes on to other data; a run stays whole and can be moved.
+    """
+    folder = run / "data"
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in sorted(path for pattern in DATA_FILES for path in work.glob(pattern)):
+        with publishing(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    return folder
+
+
+def write_card(run: Path, settings: TrainingSettings, training: Training, selection: Selection) -> Card:
+    """Write model_card.json and MODEL_CARD.md into export/ and return the card.
+
+    Reads evaluation.json, attention.json and data/ of the run.
+    """
+    evaluation, ingest = Evaluation.read(run / "evaluation.json"), Ingest.read(run / "data" / "ingest.json")
+    audit = Audit.read(run / "data" / "audit.json")
     card = Card(
         architecture=training.architecture, run=run.name, version=cxr.__version__, commit=_commit(),
         image_size=training.image_size, pixels=_pixels(settings), threshold=training.threshold,

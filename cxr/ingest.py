@@ -42,6 +42,7 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     """
     inspection = manifest.inspection_folder(work, scan.data)
     (work / "ingest.json").unlink(missing_ok=True)  # what a failed gate leaves must not look finished
+    leakage.clear(work / "leakage")
     kept, rejects = distinct(scan, work, settings)
     found = leakage.near_copies(kept, inspection)
     rows, copies = leakage.remove_copies(kept, found) if settings.repair_leakage else (kept, rejects.iloc[:0])
@@ -49,10 +50,10 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     if settings.repair_leakage:
         rows = leakage.exclude_shared(rows)
         splits.require_both_classes(rows)
-    seen = leakage.judge(rows, found, len(copies), settings.patient_key, settings.allow_leakage)
-    leakage.gate(seen, rows, found, work / "leakage", inspection)
+    seen = leakage.judge(kept, rows, found, settings.patient_key, settings.allow_leakage)
+    leakage.gate(seen, kept, rows, found, work / "leakage", inspection)
     rejects = pd.concat([rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
-    write_table(rows[[*manifest.ROW_COLUMNS, "thumbnail"]], work / "clean_metadata.csv")
+    write_table(rows[manifest.ROW_COLUMNS], work / "clean_metadata.csv")
     write_table(rejects, work / "rejects.csv")
     differences = _differences(scan, work, settings)
     record = _balanced(_record(scan, work, rows, rejects, policy, seen, differences))

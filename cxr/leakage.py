@@ -1,6 +1,6 @@
 """Near copies and patients in two splits: found, taken out of train, and a gate that fails where any is left.
 
-The hold-out is never made smaller: of a picture that test and train share, train loses its copy.
+The hold-out is never made smaller here: of a picture that test and train share, train loses its copy.
 Left out: how near copies are found (`near_duplicates`) and exact copies (`duplicates`).
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import near_duplicates, patients
+from cxr import duplicates, near_duplicates, patients
 from cxr.duplicates import KEPT_FIRST
 from cxr.errors import LeakageError
 from cxr.manifest import REJECT_COLUMNS, Thumbnails
@@ -62,11 +62,12 @@ def remove_copies(rows: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, pd.Da
     first = grouped["image"].transform("first")
     words = _words(pairs)
     details = [
-        words.get((image, kept), f"near copy of {kept}") for image, kept in zip(ordered["image"], first, strict=True)
+        words.get((image, kept), f"in one group of near copies with {kept}")
+        for image, kept in zip(ordered["image"], first, strict=True)
     ]
     rejects = ordered.assign(reason=np.where(conflict, "label_conflict", "near_duplicate"), detail=details)
     rejects.loc[conflict, "detail"] = (
-        "near copies under both labels: " + grouped["image"].transform(" | ".join)[conflict]
+        "near copies under both labels: " + grouped["image"].transform(duplicates.named)[conflict]
     )
     rejects = rejects.loc[conflict | behind, REJECT_COLUMNS]
     return rows[~rows["image"].isin(rejects["image"])].reset_index(drop=True), rejects
@@ -102,16 +103,18 @@ def exclude_shared(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(split=split)
 
 
-def judge(rows: pd.DataFrame, found: Pairs, removed: int, key: str, allowed: bool) -> Leakage:
-    """Return what was found and what is left across the splits; `rows` are those that go on, their split assigned."""
-    source, split = (pd.Series(rows[name].to_numpy(), index=rows["image"]) for name in ("source_split", "split"))
-    left = across(found, split)
+def judge(given: pd.DataFrame, rows: pd.DataFrame, found: Pairs, key: str, allowed: bool) -> Leakage:
+    """Return what was found among the rows as given, and what is left across the splits of the `rows` that go on."""
+    source = pd.Series(given["source_split"].to_numpy(), index=given["image"])
+    split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
     readings = patients.shared_by_reading(rows, key)
     return Leakage(
-        patient_key=key, readings=readings, near_pairs=len(found), removed=removed,
-        excluded=int((rows["split"] == EXCLUDED).sum()), pairs_left=len(left), within_split=len(_within(found, split)),
-        patients_left=sum(readings[key].values()), without_patient=int((rows["patient_id"] == "").sum()), allowed=allowed,
-        source_pairs=len(across(found, source)),
+        patient_key=key, readings=readings,
+        given=patients.shared_by_reading(given.assign(split=given["source_split"]), key), near_pairs=len(found),
+        source_pairs=len(across(found, source)), removed=len(given) - len(rows),
+        excluded=int((rows["split"] == EXCLUDED).sum()), within_split=len(_within(found, split)),
+        pairs_left=len(across(found, split)), patients_left=sum(readings[key].values()),
+        without_patient=int((rows["patient_id"] == "").sum()), allowed=allowed,
     )  # fmt: skip
 
 
@@ -126,21 +129,32 @@ def _within(pairs: Pairs, split: "pd.Series[str]") -> Pairs:
     return pairs[a.notna() & (a == b) & (a != EXCLUDED)]
 
 
-def gate(leakage: Leakage, rows: pd.DataFrame, found: Pairs, folder: Path, inspection: Path) -> None:
+def clear(folder: Path) -> None:
+    """Remove what an earlier gate left: a run that fails before its gate must not show another's pairs."""
+    for name in ("pairs.csv", "pairs.png", "leakage.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def gate(
+    leakage: Leakage, given: pd.DataFrame, rows: pd.DataFrame, found: Pairs, folder: Path, inspection: Path
+) -> None:  # fmt: skip
     """Publish pairs.csv, pairs.png (where there are pairs) and leakage.json; raise LeakageError where any is left.
 
-    With `allowed` the run goes on: the record, and so the model card, says it.
+    `given` are the rows before the repair, `rows` those after it. With `allowed` the run goes on: the record, and so
+    the model card, says it.
     """
+    source = pd.Series(given["source_split"].to_numpy(), index=given["image"])
     split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
-    table = found.assign(
-        split_a=found["image_a"].map(split).fillna("removed"), split_b=found["image_b"].map(split).fillna("removed")
-    )
+    table = found.copy()
+    for x in ("a", "b"):
+        table[f"source_split_{x}"] = found[f"image_{x}"].map(source)
+        table[f"split_{x}"] = found[f"image_{x}"].map(split).fillna("removed")
     write_table(table, folder / "pairs.csv")
-    (folder / "pairs.png").unlink(missing_ok=True)
     if len(found):
         # What is left across splits comes first: it is what a person has to look at.
         first = across(found, split).index
-        draw_pairs(pd.concat([table.loc[first], table.drop(index=first)]), inspection, folder / "pairs.png")
+        places = dict(zip(given["image"], given["thumbnail"], strict=True))
+        draw_pairs(pd.concat([table.loc[first], table.drop(index=first)]), places, inspection, folder / "pairs.png")
     leakage.write(folder / "leakage.json")
     if leakage.clean or leakage.allowed:
         return
@@ -151,15 +165,11 @@ def gate(leakage: Leakage, rows: pd.DataFrame, found: Pairs, folder: Path, inspe
     )
 
 
-def draw_pairs(pairs: Pairs, inspection: Path, path: Path) -> Path:
-    """Publish a contact sheet of the first SHOWN pairs, side by side with names, splits and correlation."""
+def draw_pairs(pairs: Pairs, places: dict[str, str], inspection: Path, path: Path) -> Path:
+    """Publish a contact sheet of the first SHOWN pairs, side by side; `places` has each image's `thumbnail`."""
     from matplotlib.figure import Figure
 
-    from cxr.manifest import known
-
     shown = pairs.head(SHOWN)
-    inspected = known(inspection)
-    places = inspected.set_index("image")["thumbnail"]
     rows = -(-len(shown) // 4)
     figure = Figure(figsize=(13, 0.7 + 2.15 * rows), layout="constrained")
     figure.suptitle(f"Near copies: {len(shown)} of {len(pairs)} pairs (64x64 thumbnails as compared)", fontsize=13)

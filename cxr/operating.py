@@ -130,5 +130,5 @@ def rule(settings: TrainingSettings) -> Rule:
     """Return the rule that the settings name, with its number."""
     return Rule(
         name=settings.operating_point, min_sensitivity=settings.min_sensitivity, threshold=settings.fixed_threshold,
-        cost_ratio=settings.cost_ratio,
+        cost_ratio=settings.cost_ratio, prevalence=settings.prevalence,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from cxr.errors import DataError
-from cxr.records import read_table
+from cxr.records import printable, read_table
 from cxr.settings import READINGS
 
 STRICTEST = "merged"
@@ -86,7 +86,12 @@ def _listed(path: Path) -> dict[str, str]:
     if not {"image", "patient_id"} <= set(table.columns):
         found = ", ".join(table.columns)
         raise DataError(f"{path}: expected the columns image and patient_id, found {found}")
-    return dict(zip(table["image"], table["patient_id"], strict=True))
+    both = table.drop_duplicates(["image", "patient_id"])
+    if (twice := both["image"].duplicated()).any():
+        raise DataError(
+            f"{path}: expected one patient for each image, found two for {printable(both['image'][twice].iloc[0])}"
+        )
+    return dict(zip(both["image"], both["patient_id"], strict=True))
 
 
 def shared_by_reading(rows: pd.DataFrame, key: str) -> dict[str, dict[str, int]]:

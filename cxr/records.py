@@ -15,6 +15,7 @@ from typing import Any, Self
 import pandas as pd
 
 from cxr.calibration import Calibration, Quality
+from cxr.errors import DataError
 from cxr.intervals import Interval
 from cxr.metrics import Figures
 from cxr.operating import OperatingPoint
@@ -71,13 +72,14 @@ class Shard(Record):
 class Leakage(Record):
     """What the gate saw. `readings`: patients that two splits share, by each reading of the patient key.
 
-    near_pairs were found before the repair, source_pairs of them between the splits as given and still at hand;
-    removed images went as near copies, excluded ones because their patient is in another split; pairs_left and
+    `given` is the same by the splits as they came. near_pairs were found before the repair, source_pairs of them
+    between two of the given splits; removed images went as near copies, excluded ones because their patient is in another split; pairs_left and
     patients_left are across the final splits, within_split pairs are both in one (of test nothing is removed).
     """
 
     patient_key: str
     readings: dict[str, dict[str, int]]
+    given: dict[str, dict[str, int]]
     near_pairs: int
     source_pairs: int
     removed: int
@@ -254,12 +256,20 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table written by `write_table`: text stays text ("NA", "007", ""), known numbers are numbers."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    """Return a table written by `write_table`: text stays text ("NA", "007", ""), known numbers are numbers.
+
+    Raises FileNotFoundError, and DataError for an empty file or a cell that is no number where one is expected.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.reader(file)
-        columns = next(rows)
-        table = pd.DataFrame(list(rows), columns=columns, dtype=object)
-    return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
+        columns = next(rows, None)
+        if not columns:
+            raise DataError(f"{path}: expected a table with a line of column names, found an empty file")
+        try:
+            table = pd.DataFrame(list(rows), columns=columns, dtype=object)
+            return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
+        except ValueError as error:
+            raise DataError(f"{path}: expected numbers and as many cells as columns in every row: {error}") from error
 
 
 def file_sha256(path: Path) -> str:

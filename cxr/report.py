@@ -83,18 +83,17 @@ class Picture:
         return self.width > 1.25 * self.height
 
 
-def write(work: Path, run: Path) -> Path:
+def write(run: Path) -> Path:
     """Publish `run`/report.html and return its path; see `page`."""
     with publishing(run / "report.html") as temporary:
-        temporary.write_text(page(work, run), encoding="utf-8")
+        temporary.write_text(page(run), encoding="utf-8")
     return run / "report.html"
 
 
-def page(work: Path, run: Path) -> str:
+def page(run: Path) -> str:
     """Return the report of a finished run as HTML.
 
-    Reads ingest's rejects.csv and eda/ under `work`, export/model_card.json, comparison.csv, scores_test.csv and
-    the pictures under `run`. Pictures that are missing are left out; raises FileNotFoundError for the rest.
+    Reads data/, export/model_card.json, comparison.csv, scores_test.csv and the pictures under `run`. Pictures that are missing are left out; raises FileNotFoundError for the rest.
     """
     card = Card.read(run / "export" / "model_card.json")
     environment = templates()
@@ -112,17 +111,17 @@ def page(work: Path, run: Path) -> str:
         pictures={
             "test": _pictures(run, _TEST),
             "validation": _pictures(run, _VALIDATION),
-            "data": _pictures(work / "eda", _DATA),
-            "leakage": _pictures(work / "leakage", _TRUST["leakage"]),
-            "shortcuts": _pictures(work / "eda", _TRUST["shortcuts"]),
-            "shift": _pictures(work / "eda", _TRUST["shift"]),
+            "data": _pictures(run / "data", _DATA),
+            "leakage": _pictures(run / "data", _TRUST["leakage"]),
+            "shortcuts": _pictures(run / "data", _TRUST["shortcuts"]),
+            "shift": _pictures(run / "data", _TRUST["shift"]),
             "attention": _pictures(run, _TRUST["attention"]),
         },
-        shifted=Shift.read(work / "eda" / "shift.json"),
-        class_weights=_class_weights(work / "eda" / "class_weights.json"),
+        shifted=Shift.read(run / "data" / "shift.json"),
+        class_weights=_class_weights(run / "data" / "class_weights.json"),
         settings=_settings(card),
         reasons=_REASONS,
-        **_rejects(work / "rejects.csv"),
+        **_rejects(run / "data" / "rejects.csv"),
     )
 
 
@@ -182,9 +181,9 @@ def _against_floor(card: Card) -> str:
     words = f"The {best.signal} alone reaches AUROC {floor:.3f} on test; {card.architecture} reaches {found:.3f}: "
     if found <= floor:
         return words + "the network is not above that floor."
-    if ends is None or ends.low <= floor:
-        return words + "above that floor, but its interval includes it."
-    return words + "clearly above that floor."
+    if ends is None or best.test.interval is None or ends.low <= best.test.interval.high:
+        return words + "above that floor, but their intervals overlap."
+    return words + "clearly above that floor, their intervals apart."
 
 
 def _comparison(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pandas as pd
 import cxr
 from cxr import architectures, contract
 from cxr.errors import DataError
-from cxr.records import Ingest, Record, read_table
+from cxr.records import Ingest, Record, file_sha256, read_table
 from cxr.settings import TrainingSettings
 
 
@@ -72,8 +72,21 @@ def ingest(work: Path) -> Ingest:
 
 def manifest(work: Path) -> pd.DataFrame:
     """Return clean_metadata.csv, its contract checked against the books; DataError where it is broken or missing."""
-    books = ingest(work)
-    return contract.check(read_table(work / "clean_metadata.csv"), books)
+    books, path = ingest(work), work / "clean_metadata.csv"
+    if file_sha256(path) != books.manifest_sha256:
+        raise DataError(
+            f"{path} was changed since it was written (SHA-256 differs): take the edit back, or preprocess again"
+        )
+    return contract.check(read_table(path), books)
+
+
+def of_these_data(work: Path, run: Run) -> Run:
+    """Return the run where it is of the data now in the work folder; DataError where they were preprocessed anew since."""
+    if run.manifest_sha256 != ingest(work).manifest_sha256:
+        raise DataError(
+            f"{work}: run {run.id} is of other data than ingest.json now tells: run `cxr train --out {work}` again"
+        )
+    return run
 
 
 def latest(work: Path) -> Run:

@@ -16,14 +16,21 @@ SIGNIFICANT = 0.05
 RULE = (
     "Compared with the model of the highest validation AUROC, on the same images: of those whose AUROC is not "
     f"significantly lower (DeLong by patient, Holm-corrected p >= {SIGNIFICANT}) nor more than {AUROC_MARGIN} lower, whose "
-    "decisions at the operating point are not significantly worse (McNemar, Holm-corrected), and whose specificity "
+    "decisions at the operating point are not significantly worse (McNemar, images as units, Holm-corrected), and whose specificity "
     f"there is at least {MIN_SPECIFICITY}: the one that takes least time to score an image. Of several seeds the "
-    "first one's model stands for its architecture."
+    "first that could be trained stands for its architecture."
 )
 
 
 def compare(trained: list[Training], failed: list[Failure], run: Path) -> pd.DataFrame:
-    """Write comparison.csv, one row per model, best validation AUROC first; return it."""
+    """Write comparison.csv and return it; see `compared`."""
+    table = compared(trained, failed)
+    write_table(table, run / "comparison.csv")
+    return table
+
+
+def compared(trained: list[Training], failed: list[Failure]) -> pd.DataFrame:
+    """Return one row per model, best validation AUROC first, failed ones last."""
     rows = [
         {
             "name": t.name, "architecture": t.architecture, "status": "trained", "weights": t.weights, "seed": t.seed,
@@ -37,9 +44,7 @@ def compare(trained: list[Training], failed: list[Failure], run: Path) -> pd.Dat
         for t in sorted(trained, key=lambda t: -_figure(t, "auroc"))
     ]  # fmt: skip
     rows += [{"name": f.name, "architecture": f.architecture, "status": "failed", "error": f.error} for f in failed]
-    table = pd.DataFrame(rows)
-    write_table(table, run / "comparison.csv")
-    return table
+    return pd.DataFrame(rows)
 
 
 def _ends(training: Training) -> dict[str, float | None]:
@@ -113,7 +118,7 @@ def _delong(best: pd.DataFrame, other: pd.DataFrame) -> paired.Difference | None
     """Return the difference of the AUROCs, or None where it is not estimable (fewer than two patients of a class)."""
     labels, patients = best["label"].to_numpy(), best["patient_id"].to_numpy()
     try:
-        return paired.delong(labels, best["score"].to_numpy(), other["score"].to_numpy(), patients)
+        return paired.delong(labels, best["raw_score"].to_numpy(), other["raw_score"].to_numpy(), patients)
     except DataError:
         return None
 

@@ -104,6 +104,9 @@ class TrainingSettings(Strict):
     )
     fixed_threshold: float = Field(0.5, ge=0, le=1, description="fixed: the threshold itself.")
     cost_ratio: float = Field(10.0, gt=0, description="cost: a missed pneumonia counts as so many false alarms.")
+    prevalence: float | None = Field(
+        None, gt=0, lt=1, description="cost: the share of PNEUMONIA where it will be used; that of val where not given."
+    )
     concurrent: int = Field(0, ge=0, description="Trainings at a time; 0: one per core, at most three.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     seeds: int = Field(1, ge=1, le=20, description="Train each architecture with so many seeds, from --seed on.")

@@ -66,7 +66,8 @@ def _sizes(scores: pd.DataFrame) -> "pd.Series[str]":
     edges = np.unique(np.quantile(area, [1 / 3, 2 / 3]))
     if area.nunique() == 1:
         return pd.Series(f"all {scores['width'].iloc[0]}x{scores['height'].iloc[0]}", index=scores.index)
-    inner = [edge for edge in edges if edge < area.max()]
+    # Two thirds of one size leave no tercile below the largest: the largest is then parted from the rest.
+    inner = [edge for edge in edges if edge < area.max()] or [np.unique(area)[-2]]
     names = ["small", "medium", "large"] if len(inner) == 2 else ["small", "large"]
     bounds = [f"up to {inner[0] / 1e6:.2f} MP", *[f"over {edge / 1e6:.2f} MP" for edge in inner]]
     order = np.searchsorted(inner, area, side="left")

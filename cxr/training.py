@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from cxr import architectures, calibration, child, intervals, metrics, operating, pixels, scoring, splits
+from cxr import architectures, child, metrics, pixels, scoring, splits, validation
 from cxr.records import Training, file_sha256, publishing, read_table, write_table
 from cxr.settings import TrainingSettings
 
@@ -205,16 +205,9 @@ def _publish(history: Rows, job: Job) -> None:
         _best(job).replace(model_path)
     model = keras.models.load_model(model_path)
     raw = scoring.score(model, job.pixels, job.val, job.settings.batch_size)
-    rows, labels = job.table.iloc[job.val], job.labels(job.val)
-    patients = rows["patient_id"].to_numpy()
-    fitted = (
-        calibration.fit(labels, raw, patients, job.settings.seed)
-        if job.settings.calibrate
-        else calibration.off(patients)
-    )
-    scores = fitted.apply(raw)
-    scoring.write_scores(rows, raw, scores, job.folder / "scores_val.csv")
-    point = operating.choose(labels, scores, operating.rule(job.settings))
+    rows = job.table.iloc[job.val]
+    found = validation.chosen(rows.assign(raw_score=raw), job.settings)
+    scoring.write_scores(rows, raw, found["calibration"].apply(raw), job.folder / "scores_val.csv")
     seconds = sum(row["seconds"] for row in history)
     best = max(history, key=lambda row: row["val_auroc"])
     Training(
@@ -229,11 +222,7 @@ def _publish(history: Rows, job: Job) -> None:
         seconds=round(seconds, 2),
         images_per_second=round(len(job.train) * len(history) / seconds, 2),
         milliseconds=_milliseconds(model, job),
-        calibration=fitted,
-        calibration_quality=calibration.quality(labels, raw, scores),
-        operating_point=point,
-        val=metrics.figures(labels, scores, point.threshold),
-        val_intervals=intervals.bootstrap(labels, scores, patients, point.threshold),
+        **found,
         model_sha256=file_sha256(model_path),
         optimizer_sha256=optimizer_sha256(model),
         versions=_versions(),

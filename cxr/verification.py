@@ -5,15 +5,23 @@ Left out: scoring again (the scores are the measurement), and the pictures, whic
 
 import math
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cxr import evaluation, export, intervals, metrics, operating, report, selection
+import pandas as pd
+import pydantic
+
+from cxr import evaluation, export, metrics, report, selection, validation
+from cxr.attention import Attention
+from cxr.audit import Audit
+from cxr.calibration import Calibration
 from cxr.errors import CxrError, DataError
 from cxr.export import Card, figure
+from cxr.intervals import Interval
 from cxr.metrics import Figures
-from cxr.records import Evaluation, Failure, Selection, Training, file_sha256, read_table
+from cxr.records import LABEL_NAMES, Evaluation, Failure, Ingest, Selection, Training, file_sha256, read_table
 
 TOLERANCE = 1e-9
 MEASURES = report.MEASURES
@@ -57,14 +65,26 @@ def _problem(look: Callable[[], Iterator[str]]) -> str:
 
 
 def _checksums(folder: Path) -> Iterator[str]:
-    for line in (folder / "SHA256SUMS").read_text().splitlines():
-        digest, name = line.split("  ", 1)
-        if file_sha256(folder / name) != digest:
+    listed = dict(line.split("  ", 1)[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
+    found = {path.name for path in folder.iterdir() if path.name != "SHA256SUMS" and not path.name.startswith(".")}
+    for name in sorted(found ^ set(listed)):
+        yield f"{name} is {'not listed' if name in found else 'listed and not there'}"
+    for name in sorted(found & set(listed)):
+        if file_sha256(folder / name) != listed[name]:
             yield f"{name} changed since it was exported"
+    if (folder / "model.keras").is_file() and file_sha256(folder / "model.keras") != _read_card(
+        folder.parent
+    ).model_sha256:
+        yield "model.keras is not the model of the card"
+
+
+def _read_card(run: Path) -> Card:
+    return Card.read(run / "export" / "model_card.json")
 
 
 def _trainings(run: Path) -> list[Training]:
-    return [Training.read(path) for path in sorted(run.glob("*/training.json"))]
+    paths = sorted(run.glob("*/training.json"))
+    return [Training.read(path) for path in paths if not (path.parent / "failure.json").is_file()]
 
 
 def _books(run: Path) -> Iterator[str]:
@@ -94,66 +114,65 @@ def misfits(figures: Figures) -> list[str]:
 
 
 def _validation(run: Path) -> Iterator[str]:
-    settings = Card.read(run / "export" / "model_card.json").settings
+    settings = _read_card(run).settings
     for training in _trainings(run):
         table = read_table(run / training.name / "scores_val.csv")
-        labels, scores = table["label"].to_numpy(), table["score"].to_numpy()
-        again = training.calibration.apply(table["raw_score"].to_numpy())
-        if float(abs(again - scores).max()) > TOLERANCE:
-            yield f"{training.name}: score is not the calibrated raw_score"
-        point = operating.choose(labels, scores, operating.rule(settings))
-        if _differ(point.threshold, training.threshold):
-            yield f"{training.name}: threshold {training.threshold}, the rule gives {point.threshold}"
-        found = metrics.figures(labels, scores, training.threshold)
-        yield from (f"{training.name}: {words}" for words in _unequal(training.val, found))
-        drawn = intervals.bootstrap(labels, scores, table["patient_id"].to_numpy(), training.threshold)
-        yield from (
-            f"{training.name}: interval of {words}" for words in _unequal(_ends(training.val_intervals), _ends(drawn))
-        )
+        yield from (f"{training.name}: {words}" for words in _not_calibrated(table, training.calibration))
+        again = validation.chosen(table, settings.model_copy(update={"seed": training.seed}))
+        kept = {name: getattr(training, name) for name in again}
+        yield from (f"{training.name}: {words}" for words in unequal(kept, again))
+
+
+def _not_calibrated(table: pd.DataFrame, fitted: Calibration) -> Iterator[str]:
+    if float(abs(fitted.apply(table["raw_score"].to_numpy()) - table["score"].to_numpy()).max()) > TOLERANCE:
+        yield "score is not the calibrated raw_score"
 
 
 def _selection(run: Path) -> Iterator[str]:
-    kept = Selection.read(run / "selection.json")
-    names = {path.parent.name for path in run.glob("*/failure.json")}
-    failed = [Failure.read(run / name / "failure.json") for name in sorted(names)]
-    again = selection.select(_trainings(run), failed, run)
-    if (again.name, again.reason) != (kept.name, kept.reason):
-        yield f"{kept.name} was chosen, the rule gives {again.name}"
+    failed = [Failure.read(path) for path in sorted(run.glob("*/failure.json"))]
+    yield from unequal(Selection.read(run / "selection.json"), selection.select(_trainings(run), failed, run))
+    with tempfile.TemporaryDirectory() as scratch:
+        selection.compare(_trainings(run), failed, Path(scratch))
+        if (Path(scratch) / "comparison.csv").read_bytes() != (run / "comparison.csv").read_bytes():
+            yield "comparison.csv is not what the trainings give"
 
 
 def _test(run: Path) -> Iterator[str]:
-    kept, path = Evaluation.read(run / "evaluation.json"), run / "scores_test.csv"
+    kept, path, card = Evaluation.read(run / "evaluation.json"), run / "scores_test.csv", _read_card(run)
     if file_sha256(path) != kept.scores_sha256:
         yield "scores_test.csv is not the file that was evaluated (SHA-256 differs)"
-    table, card = read_table(path), Card.read(run / "export" / "model_card.json")
-    if float(abs(card.calibration.apply(table["raw_score"].to_numpy()) - table["score"].to_numpy()).max()) > TOLERANCE:
-        yield "score is not the calibrated raw_score"
-    found = evaluation.measured(table, kept.threshold)
-    yield from _unequal(kept.test, found["test"])
-    yield from (f"interval of {words}" for words in _unequal(_ends(kept.intervals), _ends(found["intervals"])))
-    if kept.subgroups != found["subgroups"]:
-        yield "subgroups are not those of the scores"
-    if kept.calibration_quality != found["calibration_quality"]:
-        yield "calibration figures are not those of the scores"
+    table = read_table(path)
+    wanted = card.data.splits["test"]
+    if table["label"].map(dict(enumerate(LABEL_NAMES))).value_counts().to_dict() != {
+        k: n for k, n in wanted.items() if n
+    }:
+        yield f"scores_test.csv has not the images of test: expected {wanted}"
+    yield from _not_calibrated(table, card.calibration)
+    again = evaluation.measured(table, kept.threshold)
+    yield from unequal({name: getattr(kept, name) for name in again}, again)
 
 
 def _card(run: Path) -> Iterator[str]:
-    card = Card.read(run / "export" / "model_card.json")
-    if card.evaluation != Evaluation.read(run / "evaluation.json"):
-        yield "its evaluation is not evaluation.json"
-    chosen = Selection.read(run / "selection.json")
-    if card.selection != chosen or card.training != Training.read(run / chosen.name / "training.json"):
-        yield "its choice is not selection.json, or its training not training.json"
-    if not card.threshold == card.training.threshold == card.evaluation.threshold:
-        yield f"thresholds differ: {card.threshold}, {card.training.threshold}, {card.evaluation.threshold}"
+    card, chosen = _read_card(run), Selection.read(run / "selection.json")
+    training = Training.read(run / chosen.name / "training.json")
+    records = {
+        "evaluation": Evaluation.read(run / "evaluation.json"), "selection": chosen, "training": training,
+        "attention": Attention.read(run / "attention.json"), "audit": Audit.read(run / "data" / "audit.json"),
+        "data": Ingest.read(run / "data" / "ingest.json"), "calibration": training.calibration,
+        "operating_point": training.operating_point, "threshold": training.threshold,
+    }  # fmt: skip
+    for name, record in records.items():
+        if getattr(card, name) != record:
+            yield f"its {name} is not that of the run"
+    if card.evaluation.threshold != card.threshold or card.attention.threshold != card.threshold:
+        yield f"thresholds differ: {card.threshold}, {card.evaluation.threshold}, {card.attention.threshold}"
 
 
 def _pages(run: Path) -> Iterator[str]:
-    card = Card.read(run / "export" / "model_card.json")
-    if (run / "export" / "MODEL_CARD.md").read_text() != export.words(card):
+    if (run / "export" / "MODEL_CARD.md").read_text() != export.words(_read_card(run)):
         yield "MODEL_CARD.md is not what the card gives (edited, or written by another version)"
-    if (run / "report.html").read_text(encoding="utf-8") != report.page(run.parent.parent, run):
-        yield "report.html is not what the records give (edited, other files in the work folder, or another version)"
+    if (run / "report.html").read_text(encoding="utf-8") != report.page(run):
+        yield "report.html is not what the records give (edited, or written by another version)"
 
 
 def _quoted(run: Path, table: Path) -> Iterator[str]:
@@ -161,43 +180,44 @@ def _quoted(run: Path, table: Path) -> Iterator[str]:
     yield from misquoted(table.read_text(encoding="utf-8"), found["test"], found["intervals"])
 
 
-def misquoted(text: str, test: Figures, ends: dict[str, intervals.Interval | None]) -> Iterator[str]:
+def misquoted(text: str, test: Figures, ends: dict[str, Interval | None]) -> Iterator[str]:
     """Yield what Markdown rows such as "| Sensitivity (recall) | 0.969 | 0.947 to 0.982 |" say otherwise, if anything.
 
     Figures that `text` does not quote are left alone; none at all is a problem too.
     """
     seen = 0
     for name, words in MEASURES.items():
-        row = re.search(rf"^\|\s*{re.escape(words)}\s*\|([^|]*)\|([^|]*)\|", text, re.MULTILINE)
-        if row is None:
-            continue
-        seen += 1
         interval = ends[name]
         wanted = (
             figure(test[name]),
             f"{figure(interval.low)} to {figure(interval.high)}" if interval else "not estimable",
         )
-        if (row[1].strip(), row[2].strip()) != wanted:
-            yield f"{words}: {row[1].strip()} ({row[2].strip()}), the scores give {wanted[0]} ({wanted[1]})"
+        for row in re.finditer(rf"^\|\s*{re.escape(words)}\s*\|([^|]*)\|([^|]*)\|", text, re.MULTILINE):
+            seen += 1
+            if (row[1].strip(), row[2].strip()) != wanted:
+                yield f"{words}: {row[1].strip()} ({row[2].strip()}), the scores give {wanted[0]} ({wanted[1]})"
     if not seen:
         yield f"expected rows such as '| {MEASURES['sensitivity']} | 0.969 | 0.947 to 0.982 |', found none"
 
 
-def _ends(found: dict[str, intervals.Interval | None]) -> Figures:
-    return {
-        f"{name}, {end}": getattr(each, end) if each else None
-        for name, each in found.items()
-        for end in ("low", "high")
-    }
+def unequal(kept: Any, found: Any, where: str = "") -> Iterator[str]:
+    """Yield each place where two records, or dictionaries and tuples of them, differ by more than TOLERANCE.
 
-
-def _unequal(kept: Figures, found: Figures) -> Iterator[str]:
-    for name in found:
-        if name not in kept or _differ(kept[name], found[name]):
-            yield f"{name} is {kept.get(name)}, the scores give {found[name]}"
+    >>> list(unequal({"test": {"auroc": 0.9}}, {"test": {"auroc": 0.8}}))
+    ['test auroc is 0.9, the scores give 0.8']
+    """
+    kept, found = (each.model_dump() if isinstance(each, pydantic.BaseModel) else each for each in (kept, found))
+    if isinstance(found, dict) and isinstance(kept, dict) and kept.keys() == found.keys():
+        for name in found:
+            yield from unequal(kept[name], found[name], f"{where} {name}".strip())
+    elif isinstance(found, tuple | list) and isinstance(kept, tuple | list) and len(kept) == len(found):
+        for at, (one, other) in enumerate(zip(kept, found, strict=True)):
+            yield from unequal(one, other, f"{where} {at + 1}".strip())
+    elif _differ(kept, found):
+        yield f"{where} is {kept}, the scores give {found}"
 
 
 def _differ(kept: Any, found: Any) -> bool:
-    if kept is None or found is None:
-        return kept is not found
-    return not math.isclose(kept, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(kept, float | int) and isinstance(found, float | int):
+        return not math.isclose(kept, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(kept != found)

@@ -9,7 +9,6 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr import child, curves, evaluation, export, report, runs
 from cxr.attention import Attention
-from cxr.audit import Audit
 from cxr.records import Evaluation, Export, Selection, Training
 from cxr.runs import Run
 from cxr.settings import cores
@@ -23,7 +22,7 @@ logger = logging.getLogger("cxr.export")
 @task(name="find run", cache_policy=NO_CACHE)
 def find_run(work: Path) -> Run:
     """Return the run whose selection was written last."""
-    return runs.latest(work)
+    return runs.of_these_data(work, runs.latest(work))
 
 
 @task(name="stage model", cache_policy=NO_CACHE)
@@ -58,13 +57,13 @@ def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluatio
 def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path, pickle: bool) -> Export:
     """Write the model card, the report and the checksums; a pickle only where it was asked for."""
     folder = run.folder(work)
-    chosen, audited = Selection.read(folder / "selection.json"), Audit.read(work / "eda" / "audit.json")
-    export.write_card(folder, runs.ingest(work), run.settings, training, chosen, audited)
+    export.keep_data(work, folder)
+    export.write_card(folder, run.settings, training, Selection.read(folder / "selection.json"))
     figures = [*curves.draw_evaluation(folder), folder / Attention.read(folder / "attention.json").figure]
     if pickle:
         logger.warning(export.PICKLE_WARNING)
         child.run("cxr.export", {"export": str(folder / "export")}, folder / "pickle.log", 1, lambda event: None)
-    page = report.write(work, folder)
+    page = report.write(folder)
     digest = export.write_checksums(folder / "export")
     card = (folder / "export" / "MODEL_CARD.md").read_text()
     create_markdown_artifact(card, key="model-card", description=f"{training.architecture}, run {run.id}")

@@ -42,7 +42,7 @@ def publish_manifest(scan: Scan, near_copies: int, work: Path, settings: SplitSe
     """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
     try:
         record = ingest.publish(scan, work, settings)
-    finally:
+    finally:  # the contact sheet is what a failed gate is about; publishing removes an older one first
         _show_pairs(work / "leakage" / "pairs.png")
     books = [{"what": "found", "files": record.found}, {"what": "kept", "files": record.kept}]
     books += [{"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()]

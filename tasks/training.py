@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from cxr import architectures, child, curves, pixels, runs, selection
+from cxr import architectures, child, curves, exploration, pixels, runs, selection
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
@@ -32,6 +32,7 @@ def check_weights(settings: TrainingSettings) -> None:
 @task(name="start run", cache_policy=NO_CACHE)
 def start_run(work: Path, settings: TrainingSettings) -> Run:
     """Name the run by its data, settings and weights, and write run.json."""
+    exploration.require(work, runs.ingest(work), settings)
     return runs.start(work, settings)
 
 
@@ -52,8 +53,10 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
     folder = run.folder(work) / member.name
     done = folder / "training.json"
     if done.is_file() and Training.read(done).model_sha256 == file_sha256(folder / "model.keras"):
+        (folder / "failure.json").unlink(missing_ok=True)
         return Training.read(done)
-    (folder / "failure.json").unlink(missing_ok=True)
+    for name in ("failure.json", "training.json"):  # of an earlier attempt that was not whole
+        (folder / name).unlink(missing_ok=True)
     weights, digest = run.weights[member.architecture]
     settings = run.settings.model_copy(update={"seed": member.seed})
     job = {

@@ -1,16 +1,18 @@
 """A finished run made of made-up scores, for the tests of selection, report and verification: no Keras needed."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cxr import audit, calibration, evaluation, export, intervals, leakage, metrics, operating, report, selection, shift
+from cxr import audit, calibration, evaluation, export, leakage, report, selection, shift, validation
 from cxr import settings as chosen
 from cxr.attention import Attention, Group
 from cxr.records import Evaluation, Failure, Ingest, Training, file_sha256, read_table, write_table
 from cxr.scoring import write_scores
 
+MODEL_SHA256 = hashlib.sha256(b"not a model").hexdigest()
 NAMES = ("MobileNetV2", "DenseNet121")
 ODD = "train/NORMAL/<script>alert(1)</script>\n\udcff.jpeg"
 COUNTS = {"NORMAL": 40, "PNEUMONIA": 60}
@@ -34,20 +36,17 @@ def trained(
 ) -> Training:
     """Write the folder of a training with made-up scores below `run`; `specific` overrides its specificity."""
     table = scores(run / name / "scores_val.csv", seed, apart)
-    labels, raw, patients = (table[column].to_numpy() for column in ("label", "raw_score", "patient_id"))
-    fitted = calibration.fit(labels, raw, patients)
-    table = scores(run / name / "scores_val.csv", seed, apart, fitted)
-    values = table["score"].to_numpy()
-    point = operating.choose(labels, values, operating.rule(chosen.training_settings("demo")))
+    seed_of = int(name.partition("-seed")[2] or 0)
+    found = validation.chosen(table, chosen.training_settings("demo", seed=seed_of))
+    scores(run / name / "scores_val.csv", seed, apart, found["calibration"])
+    if specific is not None:
+        found["val"] |= {"specificity": specific}
     history = {"epoch": [1, 2], "phase": ["frozen", "fine_tune"], "loss": [0.6, 0.4], "val_auroc": [0.7, 0.8]}
     write_table(pd.DataFrame(history), run / name / "history.csv")
-    val = metrics.figures(labels, values, point.threshold)
     return Training(
         name=name, architecture=name.split("-", maxsplit=1)[0], weights="none", weights_sha256="", image_size=64,
-        seed=int(name.partition("-seed")[2] or 0), epochs=2, best_epoch=2, seconds=61.0, images_per_second=10.0,
-        milliseconds=milliseconds, calibration=fitted, calibration_quality=calibration.quality(labels, raw, values),
-        operating_point=point, val=val | ({"specificity": specific} if specific is not None else {}),
-        val_intervals=intervals.bootstrap(labels, values, patients, point.threshold), model_sha256="cd" * 32,
+        seed=seed_of, epochs=2, best_epoch=2, seconds=61.0, images_per_second=10.0,
+        milliseconds=milliseconds, **found, model_sha256=MODEL_SHA256,
         optimizer_sha256="ef" * 32, versions={"keras": "3.15"},
     ).write(run / name / "training.json")  # fmt: skip
 
@@ -63,14 +62,19 @@ def finish(work: Path) -> Path:
     training = next(one for one in models if one.name == choice.name)
     table = scores(run / "scores_test.csv", seed=9, fitted=training.calibration)
     Evaluation(
-        architecture=training.architecture, model_sha256="cd" * 32, threshold=training.threshold,
+        architecture=training.architecture, model_sha256=MODEL_SHA256, threshold=training.threshold,
         **evaluation.measured(table, training.threshold), reload_max_difference=3e-8, reload_images=64,
         optimizer_equal=True, scores_sha256=file_sha256(run / "scores_test.csv"),
     ).write(run / "evaluation.json")  # fmt: skip
     attention(training).write(run / "attention.json")
     demo, (audited, shifted) = chosen.training_settings("demo"), looked(work)
-    export.write_card(run, ingest(work), demo, training, choice, audited)
+    audited.write(work / "eda" / "audit.json")
     shifted.write(work / "eda" / "shift.json")
+    ingest(work).write(work / "ingest.json")
+    export.keep_data(work, run)
+    (run / "export").mkdir()
+    (run / "export" / "model.keras").write_bytes(b"not a model")
+    export.write_card(run, demo, training, choice)
     return run
 
 
@@ -78,7 +82,7 @@ def attention(training: Training) -> Attention:
     """Return a made-up record of where a model looks."""
     group = Group(images=1, examined=1, with_map=1, border_share=0.2)
     return Attention(
-        architecture=training.architecture, model_sha256="cd" * 32, threshold=training.threshold, split="test", images=100,
+        architecture=training.architecture, model_sha256=MODEL_SHA256, threshold=training.threshold, split="test", images=100,
         examined=100, with_map=90, grid=(7, 7), side_fraction=0.1, border_share=0.21, interval=(0.19, 0.23),
         uniform_share=0.36, groups=dict.fromkeys(("tp", "fn", "fp", "tn"), group), figure="gradcam.png",
     )  # fmt: skip
@@ -108,7 +112,7 @@ def ingest(work: Path) -> Ingest:
     return Ingest(
         data="/data", root="", found=301, kept=300, rejected={"truncated": 1}, newly_read=301,
         splits=dict.fromkeys(("train", "val", "test"), COUNTS), patients={"train": 9, "val": 9, "test": 9},
-        patient_wise=False, split_policy="by patient", leakage=leakage.judge(rows, empty, 0, "person+etiology", False),
+        patient_wise=False, split_policy="by patient", leakage=leakage.judge(rows, rows, empty, "person+etiology", False),
         manifest_sha256="34" * 32,
     )  # fmt: skip
 
@@ -116,7 +120,6 @@ def ingest(work: Path) -> Ingest:
 def complete(work: Path) -> Path:
     """Write the report and the checksums too; return the run's folder."""
     run = finish(work)
-    (run / "export" / "model.keras").write_bytes(b"not a model")
     export.write_checksums(run / "export")
-    report.write(work, run)
+    report.write(run)
     return run

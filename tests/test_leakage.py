@@ -145,6 +145,23 @@ def test_names_without_a_patient_are_said(tmp_path):
     assert Ingest.read(tmp_path / "work" / "ingest.json") == record
 
 
+def test_a_touched_file_does_not_confuse_the_contact_sheet(planted, tmp_path):
+    """A paired image with a new time is inspected again; the sheet is drawn from the rows in use."""
+    folder, keys = planted
+    data = shutil.copytree(folder, tmp_path / "data")
+    preprocess(data, tmp_path / "work")
+    os.utime(data / keys[0], (1, 1))
+    assert preprocess(data, tmp_path / "work").leakage.clean and (tmp_path / "work" / "leakage" / "pairs.png").is_file()
+
+
+def test_the_report_says_how_much_leakage_the_data_had(planted, tmp_path):
+    """Counted in the splits as given, before the repair: all planted pairs, and the patients that train and val share."""
+    folder, keys = planted
+    found = preprocess(folder, tmp_path).leakage
+    assert found.source_pairs >= len(keys) and found.pairs_left == 0
+    assert found.given["person+etiology"]["train/val"] > 0 == found.readings["person+etiology"]["train/val"]
+
+
 REAL = ROOT.parent / "shared" / "data" / "chest_xray_dev"
 
 

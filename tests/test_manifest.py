@@ -217,3 +217,16 @@ def test_metadata_has_the_columns_users_rely_on(phantoms, tmp_path):
     table = read_table(tmp_path / "clean_metadata.csv")
     assert set(zip(table["label"], table["label_name"], strict=True)) == {(0, "NORMAL"), (1, "PNEUMONIA")}
     assert table["image"].is_unique and table["phash"].str.len().eq(64).all()
+
+
+def test_an_edited_manifest_is_refused_at_the_hand_over(phantoms, tmp_path):
+    """Two rows that change places between splits keep every rule: the digest in the books tells."""
+    from cxr import runs
+    from cxr.errors import DataError
+
+    preprocess(phantoms, tmp_path)
+    assert len(runs.manifest(tmp_path)) == runs.ingest(tmp_path).kept
+    path = tmp_path / "clean_metadata.csv"
+    path.write_text(path.read_text().replace(",train,train,", ",test,train,", 1))
+    with pytest.raises(DataError, match="was changed since it was written"):
+        runs.manifest(tmp_path)

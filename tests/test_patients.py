@@ -46,6 +46,10 @@ def test_a_table_names_the_patient(tmp_path):
     write_table(pd.DataFrame({"image": ["a.png"], "person": ["007"]}), tmp_path / "other.csv")
     with pytest.raises(DataError, match="expected the columns image and patient_id, found image, person"):
         patients.read(["a.png"], f"csv:{tmp_path / 'other.csv'}")
+    twice = pd.DataFrame({"image": ["a.png", "a.png"], "patient_id": ["1", "2"]})
+    write_table(twice, tmp_path / "twice.csv")
+    with pytest.raises(DataError, match="one patient for each image, found two for a"):
+        patients.read(["a.png"], f"csv:{tmp_path / 'twice.csv'}")
     with pytest.raises(DataError, match="found none"):
         patients.read(["a.png"], "csv:nowhere.csv")
 

@@ -145,7 +145,7 @@ def test_predict_refuses_a_model_that_is_not_its_card_s(finished, api, phantoms,
 @pytest.mark.slow
 def test_stages_run_alone_on_what_the_one_before_left(phantoms, tmp_path, api, finished):
     """preprocess, eda, train, export one by one end in the same figures as the pipeline; a pickle only on request."""
-    for arguments in (("preprocess", phantoms), ("eda", *TINY[:2]), ("train", *TINY), ("export", "--pickle")):
+    for arguments in (("preprocess", phantoms), ("eda", *TINY), ("train", *TINY), ("export", "--pickle")):
         done = command(api, arguments[0], *arguments[1:], "--out", tmp_path)
         assert done.returncode == 0, (arguments, done.stderr[-2000:])
     (run,) = (tmp_path / "runs").iterdir()

@@ -18,7 +18,7 @@ def work(finished_work: Path) -> Path:
 
 
 def _page(work: Path) -> str:
-    return report.write(work, work / "runs" / "abc").read_text(encoding="utf-8")
+    return report.write(work / "runs" / "abc").read_text(encoding="utf-8")
 
 
 def _pixels(uris: list[str]) -> int:
@@ -80,14 +80,14 @@ def test_missing_pictures_are_left_out(work: Path):
     """Without any picture, then with one, the page is written; it has exactly what is there."""
     assert "<img" not in _page(work)
     run = work / "runs" / "abc"
-    (curves.draw_evaluation(run)[0]).rename(work / "eda" / "modes.png")
+    (curves.draw_evaluation(run)[0]).rename(run / "data" / "modes.png")
     assert _page(work).count("<img") == 5
 
 
 def test_first_rejects_are_shown_and_all_are_counted(work: Path):
     """Of 250 rejects the page shows 200 and says where all of them are."""
     rows = pd.DataFrame({"image": [f"reject-{i}.jpeg" for i in range(250)], "reason": "truncated", "detail": ""})
-    write_table(rows, work / "rejects.csv")
+    write_table(rows, work / "runs" / "abc" / "data" / "rejects.csv")
     page = _page(work)
     assert len(re.findall(r"reject-\d+\.jpeg", page)) == 200
     assert "holds all 250" in page

@@ -47,3 +47,10 @@ def test_two_images_give_no_made_up_interval():
     """One patient behind a figure: no interval, and `few`."""
     found = subgroups(scores(60).head(2), 0.5)
     assert found and all(s.few and s.interval is None for s in found)
+
+
+def test_two_thirds_of_one_size_are_parted_from_the_rest():
+    """No tercile lies below the largest size: small and large, nobody lost."""
+    table = scores().assign(width=np.where(np.arange(60) < 10, 50, 100))
+    found = [s for s in subgroups(table, 0.5) if s.by == "image size"]
+    assert sum(s.n for s in found) == 60 and {s.group[:8] for s in found} == {"1: small", "2: large"}
