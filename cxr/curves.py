@@ -254,28 +254,32 @@ def _reliability(run: Path) -> "Figure":
     """Return observed share against mean score in ten bins, raw and calibrated, on validation and on test."""
     name = Selection.read(run / "selection.json").name
     training = Training.read(run / name / "training.json")
-    figure = _figure(10.5, 5.4, f"Are scores probabilities? {training.architecture}, {training.calibration.method}")
-    tables = {"validation (fitted here)": run / name / "scores_val.csv", "test": run / "scores_test.csv"}
+    method = training.calibration.method
+    figure = _figure(10.5, 6.7, f"Are the scores of {training.architecture} probabilities? Calibration: {method}")
+    tables = {"validation, where it was fitted": run / name / "scores_val.csv", "test": run / "scores_test.csv"}
     for axes, (words, path) in zip(figure.subplots(1, 2), tables.items(), strict=True):
         table = read_table(path)
-        for column, colour, title in (("raw_score", _GRAY, "raw"), ("score", "#0072B2", "calibrated")):
-            _reliability_curve(_bare(axes), table, column, colour, title)
+        if method != "none":
+            _reliability_curve(_bare(axes), table, "raw_score", _GRAY, "raw")
+        _reliability_curve(_bare(axes), table, "score", "#0072B2", "raw" if method == "none" else "calibrated")
         axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1.2, label="perfect")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="Mean score of the bin")
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xlabel="Mean score of the bin")
         axes.set(ylabel="Share of PNEUMONIA in the bin")
-        axes.set_title(f"{words}, n = {len(table)}", fontsize=10, color=_INK)
-        axes.legend(loc="upper left", fontsize=9, framealpha=1)
+        axes.set_title(f"{words}, n = {len(table)}", fontsize=10, color=_INK, pad=14)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
     return figure
 
 
 def _reliability_curve(axes: "Axes", table: pd.DataFrame, column: str, colour: str, title: str) -> None:
     labels, scores = table["label"].to_numpy(), table[column].to_numpy()
     bins = calibration.reliability(labels, scores)
-    x, y = [each.mean_score for each in bins], [each.observed for each in bins]
     for each in bins:
         axes.plot([each.mean_score] * 2, [each.interval.low, each.interval.high], color=colour, linewidth=1, alpha=0.6)
+        at = (each.mean_score, each.observed)
+        axes.annotate(str(each.images), at, xytext=(4, 3), textcoords="offset points", fontsize=7.5, color=colour)
     words = f"{title}: ECE {calibration.ece(labels, scores):.3f}, Brier {calibration.brier(labels, scores):.3f}"
-    axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=1.6, label=words)
+    x, y = [each.mean_score for each in bins], [each.observed for each in bins]
+    axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=0.8, alpha=0.8, label=words)
 
 
 def _score_histograms(scored: _Scored) -> "Figure":

@@ -38,7 +38,6 @@ _REASONS = {
 }  # fmt: skip
 _TEST = {
     "confusion_matrix": "Every test image, by the label of its folder (rows) and what the model says (columns).",
-    "reliability": "Of the images with such a score, how many are labelled PNEUMONIA: on the dotted line a score is a probability.",
     "scores_test": "Scores of the test images; what lies on the wrong side of the threshold is in full colour.",
     "roc_test": "Sensitivity against false alarms for every possible threshold, on test.",
     "precision_recall_test": "PPV against sensitivity. PPV depends on how common pneumonia is in the set.",
@@ -54,6 +53,10 @@ _TRUST = {
     },
     "shift": {
         "shift": "Where the other splits differ from train within one class. Filled marks: significant and not trivial."
+    },
+    "calibration": {
+        "reliability": "Of the images with such a score, how many are labelled PNEUMONIA; on the dotted line a score is a "
+        "probability. The number beside a point is that of its images, the line its 95 % interval (Wilson).",
     },
     "attention": {"gradcam": "Grad-CAM on test images, chosen by rule and not by hand."},
 }
@@ -115,6 +118,7 @@ def page(run: Path) -> str:
             "leakage": _pictures(run / "data", _TRUST["leakage"]),
             "shortcuts": _pictures(run / "data", _TRUST["shortcuts"]),
             "shift": _pictures(run / "data", _TRUST["shift"]),
+            "calibration": _pictures(run, _TRUST["calibration"]),
             "attention": _pictures(run, _TRUST["attention"]),
         },
         shifted=Shift.read(run / "data" / "shift.json"),
