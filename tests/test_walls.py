@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cxr import eda, records, settings
+from cxr import eda, evaluation, records, settings, verification
 from tests.conftest import ROOT
 
 
@@ -69,6 +69,15 @@ def test_readme_names_what_exists():
         assert reason in readme, reason
     for field in settings.PRESETS:
         assert f"`{field}`" in readme
+
+
+def test_the_readme_s_figures_are_those_of_its_scores():
+    """Each figure and interval in the README's table is computed again from the scores beside it."""
+    readme = (ROOT / "README.md").read_text()
+    threshold = float(re.search(r"threshold (0\.\d+), chosen on validation", readme)[1])
+    found = evaluation.measured(records.read_table(ROOT / "docs" / "scores" / "mobilenetv2_test.csv"), threshold)
+    assert list(verification.misquoted(readme, found["test"], found["intervals"])) == []
+    assert len(re.findall(r"^\|.* to .*\|$", readme, re.M)) == 5
 
 
 def test_no_address_or_machine_path_in_the_lock():
