@@ -170,10 +170,11 @@ def draw_pairs(pairs: Pairs, places: dict[str, str], inspection: Path, path: Pat
     from matplotlib.figure import Figure
 
     shown = pairs.head(SHOWN)
-    rows = -(-len(shown) // 4)
-    figure = Figure(figsize=(13, 0.7 + 2.15 * rows), layout="constrained")
-    figure.suptitle(f"Near copies: {len(shown)} of {len(pairs)} pairs (64x64 thumbnails as compared)", fontsize=13)
-    grid = figure.subplots(rows, 4, squeeze=False)
+    columns = min(4, max(2, len(shown)))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.3 * columns, 0.7 + 2.2 * rows), layout="constrained")
+    figure.suptitle(f"Near copies: {len(shown)} of {len(pairs)} pairs, as compared", fontsize=12)
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes, one in zip(grid.flat, shown.to_dict("records"), strict=False):
         _draw_pair(axes, one, Thumbnails(inspection, [places[one["image_a"]], places[one["image_b"]]])[[0, 1]])
     for axes in grid.flat:
