@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from cxr import child, curves, exploration, export, ingest, manifest, phantom, pixels, report, runs, selection
-from cxr.records import Evaluation, Training, read_table
+from cxr.records import Training
 from cxr.settings import SplitSettings, cores, training_settings
 from cxr.storage import open_storage
 
@@ -31,33 +31,30 @@ def plain(data: str, work: Path) -> None:
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
         manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
-    books = ingest.publish(scan, work, SplitSettings())
-    exploration.explore(work, books, settings)
+    ingest.publish(scan, work, SplitSettings())
+    table = runs.manifest(work)
+    cache = pixels.cache(table, storage, settings.image_size, settings.harmonise, work)
+    exploration.explore(work, runs.ingest(work), settings, cache)
     run = runs.start(work, settings)
-    folder, table = run.folder(work), work / "clean_metadata.csv"
-    cache = pixels.cache(read_table(table), storage, settings.image_size, settings.harmonise, work)
-    job = {
-        "architecture": "MobileNetV2", "settings": settings.model_dump(mode="json"), "folder": str(folder / "MobileNetV2"),
-        "weights": None, "weights_sha256": "", "manifest": str(table), "pixels": str(cache),
+    folder, [member] = run.folder(work), run.members()
+    common = {"manifest": str(work / "clean_metadata.csv"), "pixels": str(cache)}
+    job = common | {
+        "name": member.name, "architecture": member.architecture, "settings": settings.model_dump(mode="json"),
+        "folder": str(folder / member.name), "weights": None, "weights_sha256": "",
         "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
     }  # fmt: skip
     child.run("cxr.training", job, folder / "log", cores(), lambda event: None)
-    trained = Training.read(folder / "MobileNetV2" / "training.json")
+    trained = Training.read(folder / member.name / "training.json")
     selection.compare([trained], [], folder)
-    curves.draw_comparison(folder, ["MobileNetV2"])
-    chosen = selection.select([trained], []).write(folder / "selection.json")
+    curves.draw_comparison(folder, [member.name])
+    chosen = selection.select([trained], [], folder).write(folder / "selection.json")
     export.stage_model(folder, trained)
-    job = {
-        "run": str(folder),
-        "training": trained.model_dump(mode="json"),
-        "pixels": str(cache),
-        "manifest": str(table),
-    }
+    job = common | {"run": str(folder), "training": trained.model_dump(mode="json"), "most": 400}
     child.run("cxr.evaluation", job, folder / "log", cores(), lambda event: None)
-    evaluation = Evaluation.read(folder / "evaluation.json")
-    export.write_card(folder, books, settings, trained, chosen, evaluation)
+    export.keep_data(work, folder)
+    export.write_card(folder, settings, trained, chosen)
     curves.draw_evaluation(folder)
-    report.write(work, folder)
+    report.write(folder)
     export.write_checksums(folder / "export")
 
 
