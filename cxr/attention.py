@@ -5,7 +5,6 @@ cells of the network's last, coarse grid raise the score, which is enough to not
 the side marker. Maps are of PNEUMONIA; those of NORMAL would be the same sums with the other sign.
 """
 
-import io
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,10 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import child, pixels
+from cxr import child, drawing, pixels
 from cxr.errors import DataError
 from cxr.metrics import Vector
-from cxr.records import LABEL_NAMES, Record, file_sha256, printable, publishing, read_table
+from cxr.records import LABEL_NAMES, Record, file_sha256, printable, read_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,6 @@ GROUPS = {
 _COLUMNS = 4
 _SIDE = 224  # pixels: what maps are stretched to before they are summed or drawn
 _RESAMPLES = 2000
-_DPI = 110
 _COVER = 0.6  # opacity of the strongest colour: the film stays visible under it
 _LARGEST_PNG = 390_000  # bytes: reports carry the figures inside them
 _INK, _GRAY = "#1b1f24", "#5b626c"
@@ -253,7 +251,7 @@ def draw(
         color=_GRAY, ha="right",
     )  # fmt: skip
     _key(figure)
-    return _publish(figure, path)
+    return drawing.publish(figure, path, _LARGEST_PNG)
 
 
 def _figure(counts: Mapping[str, int], threshold: float, grid: tuple[int, ...]) -> "Figure":
@@ -338,40 +336,6 @@ def _coloured(strength: Vector) -> Vector:
     colours: Vector = colormaps[_COLOURS](strength)
     colours[..., 3] = _COVER * strength
     return colours
-
-
-def _publish(figure: "Figure", path: Path) -> Path:
-    """Write a figure as a PNG, with as many colours as fit into the size allowed."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI)
-    with Image.open(drawn) as picture:
-        whole = picture.convert("RGB")
-    for colours in (256, 128, 64, 32):
-        if drawn.tell() <= _LARGEST_PNG:
-            break
-        drawn = io.BytesIO()
-        _with_palette(whole, colours).save(drawn, "PNG", optimize=True)
-    with publishing(path) as temporary:
-        temporary.write_bytes(drawn.getvalue())
-    return path
-
-
-def _with_palette(picture: Image.Image, colours: int) -> Image.Image:
-    """Return the picture in evenly spaced grays and, in two of three colours, the commonest of what is not gray.
-
-    Left to itself Pillow's search spends nearly all colours on the grays, which are most of the picture.
-    """
-    values = np.asarray(picture)
-    gray = values.min(axis=2) == values.max(axis=2)
-    count = colours // 3
-    own = Image.fromarray(values[~gray][np.newaxis]).quantize(colours - count, kmeans=2)
-    grays = np.repeat(np.linspace(0, 255, count).round().astype(np.uint8), 3)
-    indices = np.zeros(gray.shape, np.uint8)
-    indices[gray] = (values[gray, 0] * ((count - 1) / 255)).round()  # white stays exactly white
-    indices[~gray] = count + np.asarray(own)[0]
-    small = Image.fromarray(indices)
-    small.putpalette(grays.tobytes() + bytes(own.getpalette() or []))
-    return small
 
 
 def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:

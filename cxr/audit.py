@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import eda, splits
+from cxr import drawing, splits
 from cxr.intervals import Interval, bootstrap
 from cxr.records import Record
 from cxr.settings import Strict, cores
@@ -325,7 +325,7 @@ def _warning(before: Floor, after: Floor, harmonised: bool) -> str:
 def draw(found: Audit, path: Path) -> Path:
     """Return `path` with the floors drawn as a PNG: AUROC and interval of each signal on train and test."""
     floors = (found.floors[0], found.container_after, *found.floors[1:])
-    figure = eda._figure(_title(found), 10.5, 1.7 + 0.85 * len(floors))
+    figure = drawing.framed(_title(found), 10.5, 1.7 + 0.85 * len(floors))
     axes = figure.subplots()
     limited = 1.5  # the limit is the container's: it ends below its two rows
     axes.axvline(0.5, color="0.75", linewidth=1, zorder=0)
@@ -343,9 +343,9 @@ def draw(found: Audit, path: Path) -> Path:
         ylim=(len(floors) - 0.5, -0.5),
         xlabel="AUROC with 95 % interval (patients drawn anew)",
     )
-    eda._plain(axes)
+    drawing.plain(axes)
     axes.tick_params(axis="y", length=0, labelsize=10)
-    return eda._publish(figure, path)
+    return drawing.publish(figure, path)
 
 
 def _title(found: Audit) -> str:

@@ -1,6 +1,6 @@
 """Pictures of how well the architectures do: curves and histories on validation, counts and curves on test.
 
-Left out: pictures of the data itself. Figures are drawn without pyplot, so nothing global is opened or kept.
+Left out: pictures of the data itself.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from cxr import calibration
+from cxr import calibration, drawing
 from cxr.metrics import Vector
-from cxr.records import LABEL_NAMES, Evaluation, Selection, Training, publishing, read_table
+from cxr.records import LABEL_NAMES, Evaluation, Selection, Training, read_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 110
 STYLES: dict[str, tuple[str, Any]] = {  # Okabe-Ito colours; the dashes tell them apart in gray print
     "MobileNetV2": ("#009E73", "-"),
     "VGG16": ("#CC79A7", (0, (6, 2))),
@@ -66,8 +65,8 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
     histories = {name: _history(run / name / "history.csv") for name in names}
     title = f"ROC on validation, n = {len(scored[0].labels)} images ({_classes(scored[0].labels)})"
     return [
-        _publish(_roc(scored, title), run / "roc_val.png"),
-        _publish(_histories(histories), run / "histories.png"),
+        drawing.publish(_roc(scored, title), run / "roc_val.png"),
+        drawing.publish(_histories(histories), run / "histories.png"),
     ]
 
 
@@ -81,11 +80,11 @@ def draw_evaluation(run: Path) -> list[Path]:
     scored = _Scored.read(run / "scores_test.csv", evaluation.architecture, evaluation.threshold)
     title = f"ROC on test, n = {len(scored.labels)} images ({_classes(scored.labels)})"
     return [
-        _publish(_confusion_matrix(evaluation), run / "confusion_matrix.png"),
-        _publish(_roc([scored], title), run / "roc_test.png"),
-        _publish(_precision_recall(scored), run / "precision_recall_test.png"),
-        _publish(_score_histograms(scored), run / "scores_test.png"),
-        _publish(_reliability(run), run / "reliability.png"),
+        drawing.publish(_confusion_matrix(evaluation), run / "confusion_matrix.png"),
+        drawing.publish(_roc([scored], title), run / "roc_test.png"),
+        drawing.publish(_precision_recall(scored), run / "precision_recall_test.png"),
+        drawing.publish(_score_histograms(scored), run / "scores_test.png"),
+        drawing.publish(_reliability(run), run / "reliability.png"),
     ]
 
 
@@ -104,12 +103,6 @@ def _figure(width: float, height: float, title: str) -> "Figure":
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=12, fontweight="bold", color=_INK, x=0.01, ha="left")
     return figure
-
-
-def _publish(figure: "Figure", path: Path) -> Path:
-    with publishing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
-    return path
 
 
 def _bare(axes: "Axes") -> "Axes":

@@ -1,9 +1,8 @@
 """Pictures and numbers that say what the data looks like, from the manifest alone and a few sample images.
 
-Left out: anything about models. Figures are drawn without pyplot, so nothing global is opened or kept.
+Left out: anything about models.
 """
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from cxr import drawing
 from cxr.errors import DataError
-from cxr.records import LABEL_NAMES, as_json, printable, publishing
+from cxr.records import LABEL_NAMES, as_json, printable
 from cxr.settings import Augmentation
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 Pixels = np.ndarray[Any, Any]
 COLOURS = {"NORMAL": "#0072B2", "PNEUMONIA": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes
 _CAUSE_COLOURS = {"bacteria": "#E69F00", "virus": "#009E73", "not stated": "#999999"}
-_RAMPS = [(colour, 12) for colour in COLOURS.values()]
 _SPLITS = ("train", "val", "test")
-_DPI = 110
-_LARGEST_PNG = 300_000  # bytes: reports carry the figures inside them
 _SAMPLE_COLUMNS = 5
 _SAMPLE_SIDE = 256  # pixels kept of a sample: what is drawn is smaller
 
@@ -134,53 +131,7 @@ def draw_all(table: pd.DataFrame, folder: Path, samples: Callable[[str], Pixels]
         "intensity.png": _intensity(table),
         "samples.png": _samples(table, samples, seed),
     }
-    return [_publish(figure, folder / name) for name, figure in figures.items()]
-
-
-def _publish(figure: "Figure", path: Path) -> Path:
-    """Write a figure as a PNG, with as many levels of gray as fit into the size allowed."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI)
-    with Image.open(drawn) as picture:
-        pixels = picture.convert("RGB")
-    for grays in (192, 96, 48, 24):
-        if drawn.tell() <= _LARGEST_PNG:
-            break
-        drawn = io.BytesIO()
-        _with_palette(pixels, grays).save(drawn, "PNG", optimize=True)
-    with publishing(path) as temporary:
-        temporary.write_bytes(drawn.getvalue())
-    return path
-
-
-def _with_palette(pixels: Image.Image, grays: int) -> Image.Image:
-    """Return the picture in evenly spaced grays and the two class colours fading to white."""
-    from matplotlib.colors import to_rgb
-
-    ramps = [np.linspace(to_rgb(end), (1, 1, 1), count) for end, count in [("k", grays), *_RAMPS]]
-    colours = (np.concatenate(ramps) * 255).round().astype(np.uint8).tobytes()
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(colours)
-    indices = np.array(pixels.quantize(palette=palette, dither=Image.Dither.NONE))
-    values = np.asarray(pixels)
-    gray = values.min(axis=2) == values.max(axis=2)  # exactly: Pillow's search makes white a light gray
-    indices[gray] = (values[gray, 0] * ((grays - 1) / 255)).round()
-    small = Image.fromarray(indices)
-    small.putpalette(colours)
-    return small
-
-
-def _figure(title: str, width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, fontsize=13)
-    return figure
-
-
-def _plain(axes: "Axes") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
+    return [drawing.publish(figure, folder / name) for name, figure in figures.items()]
 
 
 def _class_distribution(table: pd.DataFrame) -> "Figure":
@@ -188,7 +139,7 @@ def _class_distribution(table: pd.DataFrame) -> "Figure":
     images = _images(table)
     ill = images["PNEUMONIA"].sum() / images.to_numpy().sum()
     title = f"{len(table):,} images, {ill:.0%} of them PNEUMONIA"
-    figure = _figure(title, 12, 4.2)
+    figure = drawing.framed(title, 12, 4.2)
     panels = (
         ("Images", images, COLOURS),
         ("Patients (with a known id)", _patients(table), COLOURS),
@@ -212,14 +163,14 @@ def _bars(axes: "Axes", counts: pd.DataFrame, colours: dict[str, str]) -> None:
     axes.set_xticks(np.arange(len(counts)), [str(row) for row in counts.index])
     axes.set_ylim(0, max(1, counts.to_numpy().max()) * 1.12)
     axes.legend(fontsize=8, frameon=False)
-    _plain(axes)
+    drawing.plain(axes)
 
 
 def _image_sizes(table: pd.DataFrame, seed: int) -> "Figure":
     """Return width over height of every image, and how aspect ratios are spread within each class."""
     smallest, largest = (f"{table['width'].agg(f)} x {table['height'].agg(f)}" for f in ("min", "max"))
     many = f"Sides from {smallest} to {largest} px"
-    figure = _figure(f"All images are {smallest} px" if smallest == largest else many, 11, 4.6)
+    figure = drawing.framed(f"All images are {smallest} px" if smallest == largest else many, 11, 4.6)
     left, right = figure.subplots(1, 2)
     mixed = table.sample(frac=1, random_state=seed)  # so that no class is drawn over the other
     colours = [COLOURS[name] for name in mixed["label_name"]]
@@ -229,7 +180,7 @@ def _image_sizes(table: pd.DataFrame, seed: int) -> "Figure":
     left.text(reach * 0.3, reach * 0.31, "square", ha="right", fontsize=8, color="0.45", rotation=45)
     left.set(xlim=(0, reach), ylim=(0, reach), xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
     left.set_title(f"Every image, n = {len(table):,}", fontsize=11)
-    _plain(left)
+    drawing.plain(left)
     _shares(right, table, table["width"] / table["height"])
     right.set(xlabel="aspect ratio (width / height)", ylabel="share of the class")
     right.set_title("Aspect ratio by class", fontsize=11)
@@ -248,13 +199,13 @@ def _shares(axes: "Axes", table: pd.DataFrame, values: pd.Series) -> None:
         axes.hist(own, bins=bins, weights=weights, histtype="stepfilled", alpha=0.25, color=COLOURS[name])
         axes.hist(own, bins=bins, weights=weights, histtype="step", linewidth=1.6, **style)
     axes.legend(fontsize=8, frameon=False)
-    _plain(axes)
+    drawing.plain(axes)
 
 
 def _modes(table: pd.DataFrame) -> "Figure":
     """Return bars of how pixels are stored (mode and file format) by class."""
     counts = _stored(table, "mode", "format")
-    figure = _figure(f"How pixels are stored, n = {len(table):,} images", 7.5, 1.8 + 0.75 * len(counts))
+    figure = drawing.framed(f"How pixels are stored, n = {len(table):,} images", 7.5, 1.8 + 0.75 * len(counts))
     axes = figure.subplots()
     for number, name in enumerate(LABEL_NAMES):
         at = np.arange(len(counts)) + (number - 0.5) * 0.4
@@ -264,7 +215,7 @@ def _modes(table: pd.DataFrame) -> "Figure":
     axes.invert_yaxis()
     axes.set(xlabel="images", ylabel="mode and format", xlim=(0, counts.to_numpy().max() * 1.12))
     axes.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    _plain(axes)
+    drawing.plain(axes)
     return figure
 
 
@@ -272,7 +223,7 @@ def _intensity(table: pd.DataFrame) -> "Figure":
     """Return violins of brightness and contrast by split and class: where they differ, a model can cheat."""
     from matplotlib.patches import Patch
 
-    figure = _figure("Brightness and contrast by split and class", 11, 4.8)
+    figure = drawing.framed("Brightness and contrast by split and class", 11, 4.8)
     keys = [Patch(color=COLOURS[name], label=name) for name in LABEL_NAMES]
     figure.legend(handles=keys, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     panels = (
@@ -298,7 +249,7 @@ def _violins(axes: "Axes", table: pd.DataFrame, column: str) -> None:
     ticks = [f"{split}\nn = {counts.loc[split].sum():,}" for split in _SPLITS]
     axes.set_xticks(range(len(_SPLITS)), ticks)
     axes.set_xlabel("")
-    _plain(axes)
+    drawing.plain(axes)
 
 
 def _samples(table: pd.DataFrame, samples: Callable[[str], Pixels], seed: int) -> "Figure":
@@ -306,7 +257,7 @@ def _samples(table: pd.DataFrame, samples: Callable[[str], Pixels], seed: int) -
     train = table[table["split"] == "train"]
     counts = _images(table).loc["train"]
     title = ", ".join(f"{counts[name]:,} {name}" for name in LABEL_NAMES)
-    figure = _figure(f"Random images of train ({title})", 10, 5.2)
+    figure = drawing.framed(f"Random images of train ({title})", 10, 5.2)
     grid = figure.subplots(len(LABEL_NAMES), _SAMPLE_COLUMNS, squeeze=False)
     for row, name in zip(grid, LABEL_NAMES, strict=True):
         rows = train[train["label_name"] == name]
@@ -365,7 +316,7 @@ def draw_augmentation(
             "expected (n, h, w), (n, k, h, w) and n names, "
             f"got {original.shape}, {augmented.shape} and {len(names)}: pass images of one size"
         )
-    figure = _figure("", 1.3 * (variants + 1) + 0.3, 1.34 * count + 0.8)
+    figure = drawing.framed("", 1.3 * (variants + 1) + 0.3, 1.34 * count + 0.8)
     title = _in_words(ranges).replace(" ±", "\N{NO-BREAK SPACE}±").replace(" %", "\N{NO-BREAK SPACE}%")
     figure.suptitle("\n".join(textwrap.wrap(title, 11 * (variants + 1) + 20)), fontsize=11)
     for row, name, first, others in zip(
@@ -377,7 +328,7 @@ def draw_augmentation(
     figure.axes[0].set_title("original", fontsize=10)
     for axes in figure.axes[1 : variants + 1]:
         axes.set_title("augmented", fontsize=10)
-    return _publish(figure, folder / "augmentation.png")
+    return drawing.publish(figure, folder / "augmentation.png")
 
 
 def _in_words(ranges: Augmentation) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import duplicates, near_duplicates, patients
+from cxr import drawing, duplicates, near_duplicates, patients
 from cxr.duplicates import KEPT_FIRST
 from cxr.errors import LeakageError
 from cxr.manifest import REJECT_COLUMNS, Thumbnails
-from cxr.records import Leakage, printable, publishing, read_table, write_table
+from cxr.records import Leakage, printable, read_table, write_table
 
 EXCLUDED = "excluded"
 SHOWN = 24  # pairs on a contact sheet
@@ -167,21 +167,18 @@ def gate(
 
 def draw_pairs(pairs: Pairs, places: dict[str, str], inspection: Path, path: Path) -> Path:
     """Publish a contact sheet of the first SHOWN pairs, side by side; `places` has each image's `thumbnail`."""
-    from matplotlib.figure import Figure
-
     shown = pairs.head(SHOWN)
     columns = min(4, max(2, len(shown)))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(3.3 * columns, 0.7 + 2.2 * rows), layout="constrained")
-    figure.suptitle(f"Near copies: {len(shown)} of {len(pairs)} pairs, as compared", fontsize=12)
+    figure = drawing.framed(
+        f"Near copies: {len(shown)} of {len(pairs)} pairs, as compared", 3.3 * columns, 0.7 + 2.2 * rows
+    )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, one in zip(grid.flat, shown.to_dict("records"), strict=False):
         _draw_pair(axes, one, Thumbnails(inspection, [places[one["image_a"]], places[one["image_b"]]])[[0, 1]])
     for axes in grid.flat:
         axes.set_axis_off()
-    with publishing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    return path
+    return drawing.publish(figure, path)
 
 
 def _draw_pair(axes: Any, one: dict[Any, Any], both: "np.ndarray[Any, Any]") -> None:

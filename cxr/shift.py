@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cxr import eda, splits
+from cxr import drawing, eda, splits
 from cxr.audit import sampled
 from cxr.intervals import Interval, bootstrap
 from cxr.paired import holm
@@ -218,14 +218,14 @@ def draw(found: Shift, path: Path) -> Path:
     count = sum(each.significant for each in found.differences)
     said = f"{count or 'No'} significant difference{'' if count == 1 else 's'} in {found.tests} tests"
     title = said if found.tests else "No difference could be tested"
-    figure = eda._figure(f"Train against the other splits, within each class: {title}", 13, 5.8)
+    figure = drawing.framed(f"Train against the other splits, within each class: {title}", 13, 5.8)
     for axes, label_name in zip(figure.subplots(1, 2, sharey=True), LABEL_NAMES, strict=True):
         own = [each for each in found.differences if each.label_name == label_name]
         _panel(axes, own)
         many = ", ".join(f"{split} {n:,}" for split, n in _numbers(own).items())
         axes.set_title(f"{label_name}, patients: {many}", fontsize=11, color=eda.COLOURS[label_name], pad=18)
     _legend(figure)
-    return eda._publish(figure, path)
+    return drawing.publish(figure, path)
 
 
 def _numbers(differences: list[Difference]) -> dict[str, int]:
@@ -246,7 +246,7 @@ def _panel(axes: "Axes", differences: list[Difference]) -> None:
     axes.set_xlabel("effect: chance that a patient of the other split is higher")
     for at, words, side in ((0.01, "lower than in train", "left"), (0.99, "higher than in train", "right")):
         axes.text(at, -0.58, words, ha=side, va="bottom", fontsize=8, color="0.4")
-    eda._plain(axes)
+    drawing.plain(axes)
     axes.tick_params(axis="y", length=0, labelsize=10)
 
 

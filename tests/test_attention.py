@@ -396,7 +396,7 @@ def shown(count, side=64):
 def figures(monkeypatch):
     """Every figure that would be published, not rendered."""
     kept: list[Figure] = []
-    monkeypatch.setattr(attention, "_publish", lambda figure, path: kept.append(figure) or path)
+    monkeypatch.setattr(attention.drawing, "publish", lambda figure, path, largest: kept.append(figure) or path)
     return kept
 
 

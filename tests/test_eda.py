@@ -54,7 +54,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         return path
 
-    monkeypatch.setattr(eda, "_publish", keep)
+    monkeypatch.setattr(eda.drawing, "publish", keep)
     return figures
 
 
