@@ -20,7 +20,7 @@ from cxr.records import Training
 from cxr.settings import SplitSettings, cores, training_settings
 from cxr.storage import open_storage
 
-REPEATS = 2
+REPEATS = 3
 FLAGS = ["--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0"]
 
 
