@@ -5,7 +5,6 @@ not clearly beat these has learned nothing a ruler could not. The container's fl
 uniformly encoded pixels, to show what harmonising takes away. Left out: which pixels a network looks at.
 """
 
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from cxr import drawing, splits
+from cxr.images import UNIFORM_QUALITY, uniform_jpeg
 from cxr.intervals import Interval, bootstrap
 from cxr.records import Record
 from cxr.settings import Strict, cores
@@ -29,7 +29,6 @@ DRAWS = 1_000
 _MOST_ROWS = {False: 15_000, True: 5_000}  # by "is test": 300,000 images must not take hours
 _SIDE = 32  # of the thumbnail
 _RING = 3  # of its 32 cells on each side: 9 % of the side
-_QUALITY = 90  # of the uniform JPEG encoding
 _CATEGORIES = ("mode", "format", "icc", "exif", "quantisation")
 _RARE, _MOST_VALUES = 5, 20  # a stored value seen less often, or beyond the commonest 20, counts as "other"
 _FOLDS = 5
@@ -111,7 +110,7 @@ def audit(
     on_step("container of the files")
     stored, words = _container(rows)
     before = _floor(study, "container", words, stored, _trees(seed))
-    on_step(f"container after uniform encoding (JPEG quality {_QUALITY})")
+    on_step(f"container after uniform encoding (JPEG quality {UNIFORM_QUALITY})")
     encoded, words = _encoded(pixels, chosen)
     after = _floor(study, "container after uniform encoding", words, encoded, _trees(seed))
     on_step("border ring and thumbnail")
@@ -175,16 +174,14 @@ def _encoded(pixels: Vector, chosen: Vector) -> tuple[Vector, str]:
     """Return bytes per pixel of each image encoded like all others, float32 (n, 1), and the same in words."""
 
     def one(at: int) -> float:
-        file = io.BytesIO()
-        Image.fromarray(np.asarray(pixels[at])).save(file, "JPEG", quality=_QUALITY)
-        return file.tell() / int(pixels[at].size)
+        return len(uniform_jpeg(np.asarray(pixels[at]))) / int(pixels[at].size)
 
     with ThreadPoolExecutor(cores()) as pool:
         sizes = list(pool.map(one, chosen))
     side = pixels.shape[1]
     return (
         np.array(sizes, np.float32)[:, None],
-        f"bytes per pixel of {side}x{side} gray as JPEG quality {_QUALITY}; all else about the file is the same",
+        f"bytes per pixel of {side}x{side} gray as JPEG quality {UNIFORM_QUALITY}; all else about the file is the same",
     )
 
 

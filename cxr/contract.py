@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from cxr.errors import DataError
-from cxr.records import LABEL_NAMES, Ingest, printable
+from cxr.records import EXCLUDED, LABEL_NAMES, SPLITS, Ingest, printable
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -23,7 +23,6 @@ KNOWN: dict[str, dict[str, dict[str, int]]] = {
         "test": {"NORMAL": 234, "PNEUMONIA": 390},
     },
 }
-SPLITS = ("train", "val", "test", "excluded")
 _SHOWN = 3  # offending rows of each rule in a message
 _MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA")
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
@@ -81,7 +80,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "image": (_text("a file's key", ".+"), _unique()),
     "label": (_whole("0 or 1", 0, 1),),
     "label_name": (_one_of(*LABEL_NAMES),),
-    "split": (_one_of(*SPLITS),),
+    "split": (_one_of(*SPLITS, EXCLUDED),),
     "source_split": (_one_of("train", "val", "test", ""),),
     "patient_id": (_text("a text, empty where the patient is not known", ".*"),),
     "etiology": (_one_of("bacteria", "virus", ""),),

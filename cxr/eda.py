@@ -14,7 +14,7 @@ from PIL import Image
 
 from cxr import drawing
 from cxr.errors import DataError
-from cxr.records import LABEL_NAMES, as_json, printable
+from cxr.records import LABEL_NAMES, SPLITS, as_json, printable
 from cxr.settings import Augmentation
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Pixels = np.ndarray[Any, Any]
 COLOURS = {"NORMAL": "#0072B2", "PNEUMONIA": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes
 _CAUSE_COLOURS = {"bacteria": "#E69F00", "virus": "#009E73", "not stated": "#999999"}
-_SPLITS = ("train", "val", "test")
 _SAMPLE_COLUMNS = 5
 _SAMPLE_SIDE = 256  # pixels kept of a sample: what is drawn is smaller
 
@@ -51,7 +50,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     split, width and height (pixels) and bytes as min, median and max by split, modes and formats by class,
     and mean and std of the gray pixels (0..255) as n, mean and quartiles by split and class.
     """
-    splits = {split: table[table["split"] == split] for split in _SPLITS}
+    splits = {split: table[table["split"] == split] for split in SPLITS}
     return {
         "images": _nested(_images(table)),
         "patients": _nested(_patients(table)),
@@ -94,7 +93,7 @@ def _quartiles(values: pd.Series) -> dict[str, Any]:
 def _images(table: pd.DataFrame) -> pd.DataFrame:
     """Return the number of images by split (rows) and label name (columns), zeros included."""
     counts = pd.crosstab(table["split"], table["label_name"])
-    return counts.reindex(index=list(_SPLITS), columns=list(LABEL_NAMES), fill_value=0)
+    return counts.reindex(index=list(SPLITS), columns=list(LABEL_NAMES), fill_value=0)
 
 
 def _patients(table: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +104,7 @@ def _patients(table: pd.DataFrame) -> pd.DataFrame:
 def _causes(table: pd.DataFrame) -> pd.DataFrame:
     ill = table[table["label_name"] == "PNEUMONIA"]
     counts = pd.crosstab(ill["split"], ill["etiology"].replace("", "not stated"))
-    return counts.reindex(index=list(_SPLITS), columns=list(_CAUSE_COLOURS), fill_value=0)
+    return counts.reindex(index=list(SPLITS), columns=list(_CAUSE_COLOURS), fill_value=0)
 
 
 def _stored(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -242,12 +241,12 @@ def _violins(axes: "Axes", table: pd.DataFrame, column: str) -> None:
 
     # boxplot would say more, but seaborn 0.13 calls matplotlib 3.11's with an argument that it deprecates.
     seaborn.violinplot(
-        table, x="split", y=column, hue="label_name", order=_SPLITS, hue_order=LABEL_NAMES, palette=COLOURS,
+        table, x="split", y=column, hue="label_name", order=SPLITS, hue_order=LABEL_NAMES, palette=COLOURS,
         saturation=1, cut=0, inner="quart", linewidth=1, density_norm="width", legend=False, ax=axes,
     )  # fmt: skip
     counts = _images(table)
-    ticks = [f"{split}\nn = {counts.loc[split].sum():,}" for split in _SPLITS]
-    axes.set_xticks(range(len(_SPLITS)), ticks)
+    ticks = [f"{split}\nn = {counts.loc[split].sum():,}" for split in SPLITS]
+    axes.set_xticks(range(len(SPLITS)), ticks)
     axes.set_xlabel("")
     drawing.plain(axes)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cxr import audit, augmentation, child, eda, images, pixels, shift
 from cxr.errors import DataError
-from cxr.records import Ingest, Record, as_json, publishing, read_table
+from cxr.records import EXCLUDED, Ingest, Record, as_json, publishing, read_table
 from cxr.settings import TrainingSettings, cores
 from cxr.storage import Storage, open_storage
 
@@ -46,7 +46,7 @@ def explore(
         if (before.manifest_sha256, before.settings) == (ingest.manifest_sha256, wanted):
             return before
     on_step(STEPS[0])
-    storage, used = open_storage(ingest.data), table[table["split"] != "excluded"]
+    storage, used = open_storage(ingest.data), table[table["split"] != EXCLUDED]
     weights = eda.class_weights(used)
     figures = eda.draw_all(used, folder, partial(_sample, storage), settings.seed)
     _write_json(weights, folder / "class_weights.json")

@@ -7,10 +7,8 @@ import pandas as pd
 
 from cxr import contract, duplicates, leakage, manifest, patients, splits
 from cxr.errors import DataError
-from cxr.records import LABEL_NAMES, REJECT_REASONS, Ingest, Leakage, Scan, file_sha256, read_table, write_table
+from cxr.records import LABEL_NAMES, REJECT_REASONS, SPLITS, Ingest, Leakage, Scan, file_sha256, read_table, write_table
 from cxr.settings import SplitSettings
-
-_CARVED = ("train", "val", "test")
 
 
 def distinct(scan: Scan, work: Path, settings: SplitSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -65,7 +63,7 @@ def _record(
     scan: Scan, work: Path, rows: pd.DataFrame, rejects: pd.DataFrame, policy: str, seen: Leakage,
     differences: tuple[str, ...],
 ) -> Ingest:  # fmt: skip
-    by_split = {split: rows[rows["split"] == split] for split in _CARVED}
+    by_split = {split: rows[rows["split"] == split] for split in SPLITS}
     return Ingest(
         data=scan.data, root=scan.root, found=scan.found, kept=len(rows), rejected=_counts(rejects),
         newly_read=scan.new, splits={split: _values(own["label_name"]) for split, own in by_split.items()},

@@ -16,9 +16,8 @@ from cxr import drawing, duplicates, near_duplicates, patients
 from cxr.duplicates import KEPT_FIRST
 from cxr.errors import LeakageError
 from cxr.manifest import REJECT_COLUMNS, Thumbnails
-from cxr.records import Leakage, printable, read_table, write_table
+from cxr.records import EXCLUDED, Leakage, printable, read_table, write_table
 
-EXCLUDED = "excluded"
 SHOWN = 24  # pairs on a contact sheet
 SEARCH_VERSION = 1  # raise it when `near_duplicates` changes what it finds: pairs are then sought anew
 Pairs = pd.DataFrame  # image_a, image_b, variant, distance, correlation

@@ -23,7 +23,8 @@ from cxr.paired import Difference, Disagreement
 from cxr.settings import Strict
 from cxr.subgroups import Subgroup
 
-SPLITS = ("test", "val", "train")
+SPLITS = ("train", "val", "test")
+EXCLUDED = "excluded"  # the split of rows set aside because their patient is in another one
 LABEL_NAMES = ("NORMAL", "PNEUMONIA")
 REJECT_REASONS = (
     "not_an_image", "unreadable", "truncated", "empty_file", "too_large", "unsupported_mode", "duplicate",
