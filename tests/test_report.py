@@ -132,6 +132,12 @@ def test_the_trust_section_holds_every_check(work: Path):
     assert re.search(r"The .* alone reaches AUROC 0\.\d+ on test; \w+ reaches", page)
 
 
+def test_each_point_of_the_card_has_its_own_line(work: Path):
+    """A block tag at the end of a template's line would swallow the line's end: nine points, nine lines."""
+    text = (work / "runs" / "abc" / "export" / "MODEL_CARD.md").read_text()
+    assert text.count("- **") == len(re.findall(r"^- \*\*", text, re.M)) == 9
+
+
 def test_allowed_leakage_is_a_warning(work: Path):
     """A run that went on in spite of leakage says so at the top, and in the card for people."""
     path = work / "runs" / "abc" / "export" / "model_card.json"
