@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from cxr import child, drawing, pixels
+from cxr.cache import Stored
 from cxr.errors import DataError
 from cxr.metrics import Vector
 from cxr.records import LABEL_NAMES, Record, file_sha256, printable, read_table
@@ -70,7 +71,7 @@ class Attention(Record):
 
 def maps(
     model: Any,
-    pixels: Vector,
+    pixels: Stored,
     positions: Vector,
     batch_size: int = 32,
     on_images: Callable[[int], None] = lambda n: None,
@@ -349,11 +350,12 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     child.limit_threads()
     run, threshold = Path(job["run"]), float(job["threshold"])
     table = read_table(Path(job["scores"])).reset_index(drop=True)
-    positions = _positions(read_table(Path(job["manifest"])), table, job["split"])
+    listed = read_table(Path(job["manifest"]))
+    positions = _positions(listed, table, job["split"])
     members = groups(table, threshold)
     chosen = examined(members, int(job["most"]))
     rows = np.concatenate(list(chosen.values()))
-    model, cache = keras.models.load_model(job["model"]), pixels.load(Path(job["pixels"]))
+    model, cache = keras.models.load_model(job["model"]), pixels.load(Path(job["pixels"]), listed)
     done = [0]
 
     def progress(count: int) -> None:

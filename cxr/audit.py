@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from cxr import drawing, splits
+from cxr.cache import Stored
 from cxr.images import UNIFORM_QUALITY, uniform_jpeg
 from cxr.intervals import Interval, bootstrap
 from cxr.records import Record
@@ -88,7 +89,7 @@ class _Study(NamedTuple):
 
 def audit(
     table: pd.DataFrame,
-    pixels: Vector,
+    pixels: Stored,
     manifest_sha256: str,
     harmonised: bool,
     seed: int = 0,
@@ -170,7 +171,7 @@ def _indicators(values: "pd.Series[str]") -> list[Vector]:
     return [(values == value).to_numpy(dtype=np.float32) for value in kept]
 
 
-def _encoded(pixels: Vector, chosen: Vector) -> tuple[Vector, str]:
+def _encoded(pixels: Stored, chosen: Vector) -> tuple[Vector, str]:
     """Return bytes per pixel of each image encoded like all others, float32 (n, 1), and the same in words."""
 
     def one(at: int) -> float:
@@ -185,7 +186,7 @@ def _encoded(pixels: Vector, chosen: Vector) -> tuple[Vector, str]:
     )
 
 
-def _thumbnails(pixels: Vector, chosen: Vector) -> Vector:
+def _thumbnails(pixels: Stored, chosen: Vector) -> Vector:
     """Return 32x32 area means, float32 (n, 1024)."""
     size = (_SIDE, _SIDE)
     small = [np.asarray(Image.fromarray(np.asarray(pixels[at])).resize(size, Image.Resampling.BOX)) for at in chosen]

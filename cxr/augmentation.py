@@ -1,52 +1,47 @@
-"""The random changes made to training images: Keras layers that live in the model and act in training only.
+"""The random changes made to training images: drawn from the picture's own digest, so that they can be kept.
 
-Run as `python -m cxr.augmentation` by `child.run`, it draws them on samples for the EDA: the same layers.
+View 0 is the image itself; view 1, 2, … are changed ones. The same picture, ranges and view give the same pixels
+on every machine and in every run, which is what lets features of views be cached by content.
 """
 
-from pathlib import Path
+import hashlib
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cxr.settings import Augmentation
 
-VARIANTS = 5
+VERSION = 1  # raise it when `augmented` changes what it returns
+Pixels = np.ndarray[Any, Any]
 
 
-def layers(ranges: Augmentation, seed: int) -> list[Any]:
-    """Return Keras layers that rotate, zoom, shift and vary contrast and brightness of pixels 0..255; no flips."""
-    from keras import layers as built_in
+def augmented(pixels: Pixels, key: str, view: int, ranges: Augmentation) -> Pixels:
+    """Return view `view` of gray uint8 pixels (side, side): turned, zoomed, shifted, then gamma, contrast, brightness.
 
-    black: dict[str, Any] = {"fill_mode": "constant", "fill_value": 0.0, "interpolation": "bilinear"}
-    shift, brightness = ranges.shift, ranges.brightness
-    return [
-        built_in.RandomRotation(ranges.rotation / 360, seed=seed, name="augment_rotation", **black),
-        built_in.RandomZoom(ranges.zoom, seed=seed + 1, name="augment_zoom", **black),
-        built_in.RandomTranslation(shift, shift, seed=seed + 2, name="augment_shift", **black),
-        built_in.RandomContrast(ranges.contrast, value_range=(0, 255), seed=seed + 3, name="augment_contrast"),
-        built_in.RandomBrightness(brightness, value_range=(0, 255), seed=seed + 4, name="augment_brightness"),
-    ]
-
-
-def draw(job: dict[str, Any], emit: Any) -> None:
-    """Write eda/augmentation.png: originals beside VARIANTS augmented versions of each."""
-    from cxr import child, eda
-
-    child.limit_threads()
-    ranges = Augmentation.model_validate(job["augmentation"])
-    originals = np.load(job["originals"])
-    steps = layers(ranges, job["seed"])
-    variants = []
-    for _ in range(VARIANTS):
-        pixels: Any = originals[..., np.newaxis].astype("float32")
-        for step in steps:
-            pixels = step(pixels, training=True)
-        variants.append(np.clip(np.asarray(pixels)[..., 0], 0, 255).astype(np.uint8))
-    path = eda.draw_augmentation(originals, np.stack(variants, axis=1), job["names"], ranges, Path(job["folder"]))
-    emit({"figure": str(path)})
+    One affine transform, bilinear, black outside; one table of 256 values. No flips: the heart is on one side.
+    """
+    if view == 0:
+        return pixels
+    seed = hashlib.sha256(f"{key} {view}".encode()).digest()
+    turn, zoom, right, down, gamma, contrast, light = np.random.default_rng(list(seed)).uniform(-1, 1, 7)
+    moved = Image.fromarray(pixels).transform(
+        pixels.shape[::-1],
+        Image.Transform.AFFINE,
+        _affine(
+            np.deg2rad(ranges.rotation) * turn, 1 + ranges.zoom * zoom, ranges.shift * right, ranges.shift * down,
+            pixels.shape[0],
+        ),
+        Image.Resampling.BILINEAR,
+    )  # fmt: skip
+    levels = (np.arange(256) / 255) ** np.exp(ranges.gamma * gamma)
+    levels = (levels - 0.5) * (1 + ranges.contrast * contrast) + 0.5 + ranges.brightness * light
+    changed: Pixels = np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8)[np.asarray(moved)]
+    return changed
 
 
-if __name__ == "__main__":
-    from cxr import child
-
-    child.serve(draw)
+def _affine(angle: float, zoom: float, right: float, down: float, side: int) -> tuple[float, ...]:
+    """Return Pillow's six numbers, which map a place in the new image to one in the old, about the middle."""
+    middle, cos, sin = (side - 1) / 2, np.cos(angle) / zoom, np.sin(angle) / zoom
+    x, y = middle + right * side, middle + down * side
+    return (cos, sin, middle - cos * x - sin * y, -sin, cos, middle + sin * x - cos * y)

@@ -334,4 +334,5 @@ def _in_words(ranges: Augmentation) -> str:
     """Return the ranges as a sentence, e.g. "rotation up to ±10°, zoom ±10 %, ...; no flips"."""
     names = ("zoom", "shift", "contrast", "brightness")
     shares = ", ".join(f"{name} ±{getattr(ranges, name) * 100:g} %" for name in names)
-    return f"Augmentation of training images: rotation up to ±{ranges.rotation:g}°, {shares}; no flips"
+    gamma = f"gamma {np.exp(-ranges.gamma):.2g} to {np.exp(ranges.gamma):.2g}"
+    return f"Augmentation of training images: rotation up to ±{ranges.rotation:g}°, {shares}, {gamma}; no flips"

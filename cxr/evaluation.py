@@ -30,7 +30,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     table = read_table(Path(job["manifest"]))
     count = int((table["split"] == "test").sum())
     if not evaluated(run, training):
-        _evaluate(run, training, table, pixels.load(Path(job["pixels"])), lambda done: emit({"done": done}))
+        _evaluate(run, training, table, pixels.load(Path(job["pixels"]), table), lambda done: emit({"done": done}))
     if not attended(run, training):
         seen = {name: job[name] for name in ("run", "manifest", "pixels", "most")}
         seen |= {"model": str(run / "export" / "model.keras"), "scores": str(run / "scores_test.csv")}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import audit, augmentation, child, eda, images, pixels, shift
+from cxr import audit, augmentation, eda, images, pixels, shift
 from cxr.errors import DataError
 from cxr.records import EXCLUDED, Ingest, Record, as_json, publishing, read_table
-from cxr.settings import TrainingSettings, cores
+from cxr.settings import TrainingSettings
 from cxr.storage import Storage, open_storage
 
-SAMPLES = 4
+SAMPLES, VARIANTS = 4, 5
 STEPS = ("pictures", "augmentation", "shortcut audit", "shift")
 
 
@@ -53,7 +52,7 @@ def explore(
     _write_json(eda.summary(used), folder / "eda.json")
     on_step(STEPS[1])
     _draw_augmentation(used, storage, folder, settings)
-    held = pixels.load(cache)
+    held = pixels.load(cache, table)
     on_step(STEPS[2])
     audited = audit.audit(table, held, ingest.manifest_sha256, settings.harmonise, settings.seed).write(
         folder / "audit.json"
@@ -97,14 +96,11 @@ def _draw_augmentation(table: pd.DataFrame, storage: Storage, folder: Path, sett
         [rows.sample(min(len(rows), SAMPLES // 2), random_state=settings.seed) for _, rows in train.groupby("label")]
     )
     originals = np.stack([images.resized(images.decode(storage.read(key)).image, 224) for key in chosen["image"]])
-    with tempfile.TemporaryDirectory() as scratch:
-        stack = Path(scratch) / "originals.npy"
-        np.save(stack, originals)
-        job = {
-            "originals": str(stack), "names": list(chosen["label_name"]), "folder": str(folder),
-            "augmentation": settings.augmentation.model_dump(), "seed": settings.seed,
-        }  # fmt: skip
-        child.run(augmentation.__name__, job, folder / ".augmentation.log", cores(), lambda event: None)
+    variants = [
+        [augmentation.augmented(one, key, view + 1, settings.augmentation) for view in range(VARIANTS)]
+        for one, key in zip(originals, chosen["pixel_sha256"], strict=True)
+    ]
+    eda.draw_augmentation(originals, np.array(variants), list(chosen["label_name"]), settings.augmentation, folder)
 
 
 def _write_json(value: Any, path: Path) -> None:

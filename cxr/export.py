@@ -1,5 +1,6 @@
 """The export folder: the model whole, its card for people and programs, its checksums."""
 
+import json
 import math
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pydantic
 
 import cxr
 from cxr.attention import Attention
@@ -86,6 +88,21 @@ def stage_model(run: Path, training: Training) -> Path:
                 f"{source} is not the file that was trained (SHA-256 differs): delete its folder, run again"
             )
     return target
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card beside a model whose bytes are those that the card names; ModelError otherwise."""
+    try:
+        card = Card.read(folder / "model_card.json")
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: expected an export folder with model.keras and model_card.json") from None
+    except (pydantic.ValidationError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder / 'model_card.json'} cannot be read: {str(error).splitlines()[0]}") from error
+    if not (folder / "model.keras").is_file():
+        raise ModelError(f"{folder}: model.keras is missing beside its card")
+    if file_sha256(folder / "model.keras") != card.model_sha256:
+        raise ModelError(f"{folder}: model.keras is not the file its card describes (SHA-256 differs): export again")
+    return card
 
 
 DATA_FILES = ("ingest.json", "rejects.csv", "leakage/*", "eda/*.json", "eda/*.png")

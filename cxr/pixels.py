@@ -1,7 +1,6 @@
-"""The pixel cache: every kept image decoded once more, resized, and shared by all trainings and epochs.
+"""The pixel cache: every kept image decoded once more, resized, and shared by all architectures, trainings and epochs.
 
-One .npy of uint8 (n, side, side) in the order of clean_metadata.csv, named by the digest of the pictures it
-holds; it is memory-mapped, so the processes that train share one copy in the page cache.
+Rows of uint8 (side, side), keyed by `pixel_sha256`: more images later cost only their own decoding.
 """
 
 import hashlib
@@ -14,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from cxr import images
+from cxr.cache import Cache, Recipe, Rows
 from cxr.errors import DataError
-from cxr.records import printable, publishing
+from cxr.records import printable
 from cxr.settings import cores
 from cxr.storage import Storage
 
@@ -30,29 +30,28 @@ def cache(
     work: Path,
     on_images: Callable[[int], None] = lambda n: None,
 ) -> Path:
-    """Return the path of the cache for these rows, side and encoding, building it where it is not there yet.
+    """Return the folder of the cache that holds these rows, decoding those that it does not hold yet.
 
-    Raises DataError for an image that changed or went since it was inspected.
+    Raises DataError for an image that changed or went since it was inspected, StorageError for a full disk.
     """
-    names = "\n".join(table["pixel_sha256"])
-    how = f"{VERSION} {side} {images.UNIFORM_QUALITY if harmonise else ''}"
-    digest = hashlib.sha256(f"{how} {names}".encode()).hexdigest()[:16]
-    path = work / "cache" / f"pixels-{side}-{digest}.npy"
-    if path.is_file():
-        on_images(len(table))
-        return path
+    made = {"version": VERSION, "side": side, "jpeg": images.UNIFORM_QUALITY if harmonise else None}
+    held = Cache(work / "cache", Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8"))
     images.allow_large_headers()
-    with publishing(path) as temporary:
-        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(table), side, side))
+    with held.filling(), ThreadPoolExecutor(cores()) as pool:
+        missing = held.missing(table["pixel_sha256"])
+        held.require_space(len(missing))
+        rows = table.set_index("pixel_sha256").loc[missing]
+        on_images(len(table) - len(missing))
 
-        def fill(at: int) -> None:
-            out[at] = images.for_model(_unchanged(storage, table.iloc[at]), side, harmonise)
+        def one(at: int) -> Any:
+            found = images.for_model(_unchanged(storage, rows.iloc[at]), side, harmonise)
             on_images(1)
+            return found
 
-        with ThreadPoolExecutor(cores()) as pool:
-            list(pool.map(fill, range(len(table))))
-        out.flush()
-    return path
+        for start in range(0, len(missing), held.segment_rows):
+            stop = min(start + held.segment_rows, len(missing))
+            held.add(missing[start:stop], np.stack(list(pool.map(one, range(start, stop)))))
+    return held.folder
 
 
 def _unchanged(storage: Storage, row: "pd.Series[Any]") -> Any:
@@ -65,6 +64,6 @@ def _unchanged(storage: Storage, row: "pd.Series[Any]") -> Any:
     return images.decode(data).image
 
 
-def load(path: Path) -> Any:
-    """Return the cache as a read-only memory map, uint8 (n, side, side)."""
-    return np.load(path, mmap_mode="r")
+def load(folder: Path, table: pd.DataFrame) -> Rows:
+    """Return the pixels of these rows, in their order: uint8 (n, side, side), read from disk when indexed."""
+    return Cache.open(folder).rows(list(table["pixel_sha256"]))

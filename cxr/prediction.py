@@ -3,19 +3,17 @@
 Run as `python -m cxr.prediction` by `child.run`; `predict` is the way in.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydantic
 
-from cxr import child, images, manifest, scoring
-from cxr.errors import DataError, ModelError
+from cxr import child, export, images, manifest, scoring
+from cxr.errors import DataError
 from cxr.export import Card
-from cxr.records import file_sha256, read_table, write_table
+from cxr.records import read_table, write_table
 from cxr.settings import cores
 from cxr.storage import Storage, local_folder, open_storage
 
@@ -31,7 +29,7 @@ def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], No
     """
     folder = local_folder(model)
     folder = (folder.parent if folder.suffix == ".keras" else folder).absolute()
-    card = read_card(folder)
+    card = export.read_card(folder)
     job = {"export": str(folder), "data": data, "out": str(out.absolute()), "sha256": card.model_sha256}
     child.run(
         __name__, job, out.absolute().parent / f".{out.name}.log", cores(), lambda e: on_images(e["done"], e["of"])
@@ -40,28 +38,13 @@ def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], No
     return read_table(out)
 
 
-def read_card(folder: Path) -> Card:
-    """Return the card beside a model whose bytes are those that the card names; ModelError otherwise."""
-    try:
-        card = Card.read(folder / "model_card.json")
-    except FileNotFoundError:
-        raise ModelError(f"{folder}: expected an export folder with model.keras and model_card.json") from None
-    except (pydantic.ValidationError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder / 'model_card.json'} cannot be read: {str(error).splitlines()[0]}") from error
-    if not (folder / "model.keras").is_file():
-        raise ModelError(f"{folder}: model.keras is missing beside its card")
-    if file_sha256(folder / "model.keras") != card.model_sha256:
-        raise ModelError(f"{folder}: model.keras is not the file its card describes (SHA-256 differs): export again")
-    return card
-
-
 def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """In the child: load the model, go through the images batch by batch, publish the table."""
     import keras
 
     child.limit_threads()
     images.allow_large_headers()
-    card = read_card(Path(job["export"]))
+    card = export.read_card(Path(job["export"]))
     storage, keys, rejects = _list(job["data"])
     model = keras.models.load_model(Path(job["export"]) / "model.keras")
     rows: list[dict[str, Any]] = [_rejected(key, reason, detail, card) for key, reason, detail in rejects]

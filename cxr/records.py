@@ -118,6 +118,24 @@ class Ingest(Record):
     manifest_sha256: str
 
 
+class Stage(Strict):
+    """What one stage of work took. `limit` is what the barest loop that must do it reaches, in images per second.
+
+    `memory` is the peak of the process that did it, in MB; None of limit or memory: not measured.
+    """
+
+    name: str
+    images: int
+    seconds: float
+    limit: float | None = None
+    memory: float | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Return images per second, or None where nothing had to be done."""
+        return self.images / self.seconds if self.images and self.seconds else None
+
+
 class Training(Record):
     """One trained model, named as its folder is. Figures are of the validation set at its operating point.
 
@@ -133,6 +151,7 @@ class Training(Record):
     epochs: int
     best_epoch: int
     seconds: float
+    stages: tuple[Stage, ...]
     images_per_second: float
     milliseconds: float
     calibration: Calibration

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 import cxr
-from cxr import architectures, contract
-from cxr.errors import DataError
+from cxr import architectures, contract, export
+from cxr.errors import DataError, ModelError
 from cxr.records import Ingest, Record, file_sha256, read_table
 from cxr.settings import TrainingSettings
+from cxr.storage import local_folder
 
 
 class Member(Record):
@@ -24,6 +25,14 @@ class Member(Record):
     seed: int
 
 
+class Init(Record):
+    """The exported model that a run goes on from."""
+
+    model: str
+    architecture: str
+    sha256: str
+
+
 class Run(Record):
     """run.json: what the run was asked for. `weights` maps each architecture to (value for Keras, SHA-256)."""
 
@@ -31,6 +40,7 @@ class Run(Record):
     manifest_sha256: str
     settings: TrainingSettings
     weights: dict[str, tuple[str | None, str]]
+    init: Init | None = None
     version: str
 
     def members(self) -> list[Member]:
@@ -53,13 +63,36 @@ def start(work: Path, settings: TrainingSettings) -> Run:
     weights: dict[str, tuple[str | None, str]] = {
         name: architectures.find_weights(name, settings.weights) for name in settings.arch
     }
+    init = find_init(settings)
     # How many train together changes the time, and where the weights lie changes nothing: neither names the run.
-    decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights"})
+    decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights", "init"})
     origin = {name: digest or value or "none" for name, (value, digest) in weights.items()}
-    named = json.dumps([manifest, decisive, origin, cxr.__version__], sort_keys=True)
-    identity = hashlib.sha256(named.encode()).hexdigest()[:12]
-    run = Run(id=identity, manifest_sha256=manifest, settings=settings, weights=weights, version=cxr.__version__)
+    named = json.dumps([manifest, decisive, origin, init and init.sha256, cxr.__version__], sort_keys=True)
+    run = Run(
+        id=hashlib.sha256(named.encode()).hexdigest()[:12], manifest_sha256=manifest, settings=settings, weights=weights,
+        init=init, version=cxr.__version__,
+    )  # fmt: skip
     return run.write(run.folder(work) / "run.json")
+
+
+def find_init(settings: TrainingSettings) -> Init | None:
+    """Return the exported model to go on from, or None where none was asked for.
+
+    Raises ModelError where it does not fit its card, or fits none of the architectures or the image size.
+    """
+    if not settings.init:
+        return None
+    folder = local_folder(settings.init)
+    folder = (folder.parent if folder.suffix == ".keras" else folder).absolute()
+    card = export.read_card(folder)
+    asked = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
+    if asked != (True, settings.image_size, settings.harmonise):
+        raise ModelError(
+            f"--init {settings.init}: it is a {card.architecture} of {card.image_size} pixels, harmonise {card.settings.harmonise}; "
+            f"expected one of {', '.join(settings.arch)}, {settings.image_size} pixels, harmonise {settings.harmonise}: "
+            "give the same --arch, --image-size and --harmonise as it was trained with, or leave --init out"
+        )
+    return Init(model=str(folder / "model.keras"), architecture=card.architecture, sha256=card.model_sha256)
 
 
 def ingest(work: Path) -> Ingest:

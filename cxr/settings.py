@@ -27,11 +27,12 @@ class Strict(BaseModel):
 class Augmentation(Strict):
     """Ranges of the random changes made to training images. No flips: the heart is on one side."""
 
-    rotation: float = Field(10.0, ge=0, le=30, description="Rotation, up to so many degrees either way.")
+    rotation: float = Field(14.0, ge=0, le=30, description="Rotation, up to so many degrees either way.")
     zoom: float = Field(0.10, ge=0, le=0.3, description="Zoom in or out, up to this fraction.")
     shift: float = Field(0.05, ge=0, le=0.2, description="Shift, up to this fraction of the side.")
-    contrast: float = Field(0.20, ge=0, le=0.6, description="Contrast change, up to this fraction.")
-    brightness: float = Field(0.10, ge=0, le=0.4, description="Brightness change, up to this fraction.")
+    gamma: float = Field(0.60, ge=0, le=1, description="Gamma between exp(-this) and exp(this).")
+    contrast: float = Field(0.40, ge=0, le=0.6, description="Contrast change, up to this fraction.")
+    brightness: float = Field(0.15, ge=0, le=0.4, description="Brightness change, up to this fraction of the range.")
 
 
 class SplitSettings(Strict):
@@ -85,13 +86,24 @@ class TrainingSettings(Strict):
     harmonise: bool = Field(
         True, description="Give every image the same last JPEG encoding, so that its file cannot give the label away."
     )
-    epochs: int = Field(12, ge=1, description="At most so many epochs with the backbone frozen.")
-    fine_tune_epochs: int = Field(5, ge=0, description="At most so many more with its top released.")
+    epochs: int = Field(
+        20, ge=1, description="At most so many epochs of the last layer alone, for each regularisation."
+    )
+    fine_tune_epochs: int = Field(6, ge=0, description="At most so many more with the top of the network released.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
     batch_size: int = Field(32, ge=1, description="Images per training step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step in the frozen phase.")
-    fine_tune_learning_rate: float = Field(2e-5, gt=0, description="Adam's step in the fine-tuning phase.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout before the last layer.")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step while the last layer alone learns.")
+    fine_tune_learning_rate: float = Field(5e-5, gt=0, description="AdamW's first step in fine-tuning; cosine to 0.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay in fine-tuning.")
+    mixup: float = Field(0.2, ge=0, le=2, description="Fine-tuning mixes pairs by Beta(this, this); 0: not at all.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Fine-tuning's labels become this much less sure.")
+    dropout: float = Field(0.4, ge=0, lt=1, description="Dropout before the last layer.")
+    views: int = Field(
+        2, ge=0, le=16, description="Randomly changed versions of each train image beside itself; one pass each."
+    )
+    init: str = Field(
+        "", description="Start from this exported model (folder or .keras) instead of weights, where it fits."
+    )
     train_fraction: float = Field(
         1.0, gt=0, le=1, description="Train on this share of the train patients (for a quick look)."
     )
@@ -132,6 +144,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "fine_tune_epochs": 14,
         "patience": 8,
         "fine_tune_learning_rate": 1e-3,
+        "views": 1,
         "batch_size": 16,
     },
 }

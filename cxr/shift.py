@@ -14,6 +14,7 @@ import pandas as pd
 
 from cxr import drawing, eda, splits
 from cxr.audit import sampled
+from cxr.cache import Stored
 from cxr.intervals import Interval, bootstrap
 from cxr.paired import holm
 from cxr.records import LABEL_NAMES, Record
@@ -93,7 +94,7 @@ class Shift(Record):
 
 def shift(
     table: pd.DataFrame,
-    pixels: Vector,
+    pixels: Stored,
     manifest_sha256: str,
     seed: int = 0,
     on_step: Callable[[str], None] = lambda words: None,
@@ -118,7 +119,7 @@ def shift(
     )  # fmt: skip
 
 
-def _patients(table: pd.DataFrame, pixels: Vector, seed: int) -> pd.DataFrame:
+def _patients(table: pd.DataFrame, pixels: Stored, seed: int) -> pd.DataFrame:
     """Return one row per class, split and patient: the mean of each of SIGNALS over the patient's images."""
     parts = [np.flatnonzero((table["split"] == split).to_numpy(dtype=bool)) for split in ("train", *COMPARED)]
     chosen = np.sort(np.concatenate([sampled(table, part, _MOST_ROWS, seed) for part in parts]))

@@ -1,4 +1,7 @@
-"""One architecture trained in one process: a frozen phase, then its top released; resumable at every epoch.
+"""One architecture trained in one process, on features computed once; resumable at every epoch.
+
+First the last layer alone on pooled features, once for each of a few regularisations; then the best of these with the
+top of the network released, on activations kept at the architecture's cut. The saved model is whole again.
 
 Run as `python -m cxr.training` by `child.run`. Everything random is drawn from (seed, epoch), and the history
 on disk is the only state beside the checkpoint, so a killed training goes on to the result of an undisturbed one.
@@ -7,21 +10,28 @@ on disk is the only state beside the checkpoint, so a killed training goes on to
 import hashlib
 import math
 import platform
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from cxr import architectures, child, metrics, pixels, scoring, splits, validation
-from cxr.records import Training, file_sha256, publishing, read_table, write_table
+from cxr import architectures, child, features, hardware, metrics, pixels, scoring, splits, validation
+from cxr.cache import Rows
+from cxr.errors import TrainingError
+from cxr.records import Record, Stage, Training, file_sha256, publishing, read_table, write_table
 from cxr.settings import TrainingSettings
 
+PENALTIES = (1e-4, 1e-3, 1e-2)  # L2 of the last layer's weights, tried in turn
+WHOLE_TOLERANCE = 1e-4  # of scores from pixels against those from cached activations
+_CHECKED = 16
 Emit = Callable[[dict[str, Any]], None]
-Rows = list[dict[str, Any]]
+History = list[dict[str, Any]]
+Array = np.ndarray[Any, Any]
 
 
 class Job:
@@ -30,19 +40,60 @@ class Job:
     def __init__(self, job: dict[str, Any], emit: Emit):
         self.name, self.architecture, self.emit = job["name"], job["architecture"], emit
         self.settings = TrainingSettings.model_validate(job["settings"])
-        self.folder = Path(job["folder"])
+        self.folder, self.caches = Path(job["folder"]), Path(job["pixels"]).parent
         self.weights: str | None = job["weights"]
         self.weights_sha256: str = job["weights_sha256"]
-        self.class_weights = {int(label): weight for label, weight in job["class_weights"].items()}
+        self.init: str = job.get("init", "")
+        self.class_weights = np.array([job["class_weights"][label] for label in ("0", "1")])
         self.table = read_table(Path(job["manifest"]))
-        self.pixels = pixels.load(Path(job["pixels"]))
-        self.val = np.flatnonzero(self.table["split"] == "val")
-        train = self.table[self.table["split"] == "train"]
-        self.train = splits.subset(train, self.settings.train_fraction, self.settings.seed).index.to_numpy()
+        self.pixels = pixels.load(Path(job["pixels"]), self.table)
+        self.keys = list(self.table["pixel_sha256"])
+        self.train, self.val = positions(self.table, self.settings)
 
-    def labels(self, positions: Any) -> Any:
+    def labels(self, rows: Any) -> Any:
         """Return the labels of rows, int (n,)."""
-        return self.table["label"].to_numpy()[positions]
+        return self.table["label"].to_numpy()[rows]
+
+
+class Data(NamedTuple):
+    """What one kind of phase learns from: rows of train for each view, in the order of Job.train, and rows of val."""
+
+    train: list[Rows]
+    val: Rows
+
+
+class Phase(NamedTuple):
+    """A stretch of epochs: its name, the last layer's penalty, and how many epochs at most."""
+
+    name: str
+    penalty: float
+    epochs: int
+
+
+class Efforts(Record):
+    """features.json: what computing features has taken so far, over all attempts."""
+
+    images: int = 0
+    seconds: float = 0.0
+    bare: float = 0.0
+
+
+def positions(table: pd.DataFrame, settings: TrainingSettings) -> tuple[Array, Array]:
+    """Return the rows of the manifest that train and those that validate, int arrays."""
+    train = table[table["split"] == "train"]
+    chosen = splits.subset(train, settings.train_fraction, settings.seed).index.to_numpy()
+    return chosen, np.flatnonzero(table["split"] == "val")
+
+
+def passes(train: int, val: int, settings: TrainingSettings) -> int:
+    """Return how many images go through a part of the network before anything learns."""
+    views = settings.views + 1
+    return train * (views + (1 if settings.fine_tune_epochs else views)) + 2 * val
+
+
+def most_epochs(settings: TrainingSettings) -> int:
+    """Return how many epochs there are where no phase stops early."""
+    return len(PENALTIES) * settings.epochs + settings.fine_tune_epochs
 
 
 def main(raw: dict[str, Any], emit: Emit) -> None:
@@ -51,24 +102,87 @@ def main(raw: dict[str, Any], emit: Emit) -> None:
     job = Job(raw, emit)
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock", timeout=60):
+        whole = _start(job)
+        start = whole.get_weights()
+        head, top = _data(whole, job)
         history, model = _resume(job)
-        while phase := _phase(history, job.settings):
-            model = _enter(phase, history, model, job)
-            history = _epoch(phase, history, model, job)
-        _publish(history, job)
+        while phase := _phase(history, job):
+            model = _enter(phase, history, model, whole, job)
+            history = _epoch(phase, history, model, top if phase.name == "fine_tune" else head, job)
+        whole.set_weights(start)
+        _publish(history, whole, head, top, job)
 
 
-def _phase(history: Rows, settings: TrainingSettings) -> str | None:
+def _start(job: Job) -> Any:
+    """Return the whole model as training begins: pretrained, random and settled, or the one to go on from."""
+    import keras
+
+    if job.init:
+        return keras.models.load_model(job.init, compile=False)
+    model = architectures.build(job.architecture, job.settings, job.weights)
+    if job.weights is None:
+        architectures.settle(model, job.pixels[job.train[:: max(1, len(job.train) // 64)][:64]][..., np.newaxis])
+    return model
+
+
+def _data(whole: Any, job: Job) -> tuple[Data, Data]:
+    """Return what the last layer and what the top learns from, computing the features that are not kept yet.
+
+    Where fine-tuning follows, which sees the views itself, the last layer gets along with the images as they are.
+    """
+    settings, done = job.settings, [0]
+
+    def progress(count: int) -> None:
+        done[0] += count
+        job.emit({"features": done[0]})
+
+    source = features.Source(job.caches, job.architecture, settings, job.pixels, job.keys, whole)
+    policy = hardware.policy(job.architecture)
+    val, effort = features.at_cut(source, job.val, 0, "float32", "float32", progress)
+    efforts = [effort]
+    views: list[Rows] = []
+    for view in range(settings.views + 1):
+        rows, effort = features.at_cut(source, job.train, view, policy, "float16", progress)
+        views, efforts = [*views, rows], [*efforts, effort]
+    keys = [job.keys[at] for at in job.train]
+    pooled_val, effort = features.pooled(source, val, [job.keys[at] for at in job.val], progress)
+    efforts = [*efforts, effort]
+    pooled: list[Rows] = []
+    for rows in views[: 1 if settings.fine_tune_epochs else None]:
+        each, effort = features.pooled(source, rows, keys, progress)
+        pooled, efforts = [*pooled, each], [*efforts, effort]
+    _remember(efforts, job)
+    return Data(pooled, pooled_val), Data(views, val)
+
+
+def _remember(efforts: list[features.Effort], job: Job) -> None:
+    """Add what features took to what earlier attempts have told."""
+    path = job.folder / "features.json"
+    before = Efforts.read(path) if path.is_file() else Efforts()
+    images, seconds, bare = (sum(column) for column in zip(*efforts, strict=True))
+    Efforts(images=before.images + images, seconds=before.seconds + seconds, bare=before.bare + bare).write(path)
+
+
+def _phases(job: Job) -> list[Phase]:
+    """Return the phases in their order; a model to go on from has a last layer already, so it is only fine-tuned."""
+    settings = job.settings
+    fine = [Phase("fine_tune", 0.0, settings.fine_tune_epochs)] if settings.fine_tune_epochs else []
+    if job.init and fine:
+        return fine
+    return [*(Phase("frozen", penalty, settings.epochs) for penalty in PENALTIES), *fine]
+
+
+def _phase(history: History, job: Job) -> Phase | None:
     """Return the phase of the next epoch, or None when training is over."""
-    for phase, most in (("frozen", settings.epochs), ("fine_tune", settings.fine_tune_epochs)):
-        done = [row["val_auroc"] for row in history if row["phase"] == phase]
+    for phase in _phases(job):
+        done = [row["val_auroc"] for row in history if (row["phase"], row["penalty"]) == (phase.name, phase.penalty)]
         stale = len(done) - 1 - int(np.argmax(done)) if done else 0
-        if len(done) < most and stale < settings.patience:
+        if len(done) < phase.epochs and stale < job.settings.patience:
             return phase
     return None
 
 
-def _resume(job: Job) -> tuple[Rows, Any]:
+def _resume(job: Job) -> tuple[History, Any]:
     """Return the epochs done before and their model as it was, or nothing and None."""
     import keras
 
@@ -77,7 +191,7 @@ def _resume(job: Job) -> tuple[Rows, Any]:
         return [], None
     table = read_table(path)
     numbers = [name for name in table.columns if name != "phase"]
-    history: Rows = table.astype(dict.fromkeys(numbers, float)).to_dict("records")  # type: ignore[assignment]
+    history: History = table.astype(dict.fromkeys(numbers, float)).to_dict("records")  # type: ignore[assignment]
     checkpoint = _checkpoint(job, len(history))
     return history, keras.models.load_model(checkpoint) if checkpoint.is_file() else None
 
@@ -90,71 +204,89 @@ def _best(job: Job) -> Path:
     return job.folder / "best.keras"
 
 
-def _enter(phase: str, history: Rows, model: Any, job: Job) -> Any:
-    """Return the model ready for the phase's next epoch: as it is, built anew, or the best one with its top released."""
+def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> Any:
+    """Return the model ready for the phase's next epoch: as it is, or the phase's own, freshly compiled."""
     import keras
 
-    if history and history[-1]["phase"] == phase and model is not None:
+    if history and model is not None and (history[-1]["phase"], history[-1]["penalty"]) == (phase.name, phase.penalty):
         return model
-    if phase == "frozen":
-        model = architectures.build(job.architecture, job.settings, job.weights)
-        if job.weights is None:
-            _reseed(model, job.settings.seed, 0)
-            architectures.settle(model, job.pixels[job.train[:: max(1, len(job.train) // 64)][:64]][..., np.newaxis])
-        step = job.settings.learning_rate
-    else:
-        model = keras.models.load_model(_best(job))
-        architectures.release_top(model, job.architecture)
-        step = job.settings.fine_tune_learning_rate
-    model.compile(keras.optimizers.Adam(step), "binary_crossentropy", jit_compile=False)
+    settings = job.settings
+    if phase.name == "frozen":
+        model = architectures.head(whole.get_layer("features").output.shape[-1], settings, phase.penalty)
+        optimizer = keras.optimizers.Adam(settings.learning_rate)
+        model.compile(optimizer, "binary_crossentropy", jit_compile=False)
+        return model
+    if _best(job).is_file():
+        architectures.take_weights(whole, keras.models.load_model(_best(job)))
+    model = architectures.part(whole, job.architecture, "cut", "score")
+    architectures.release_top(model, job.architecture)
+    steps = phase.epochs * math.ceil(len(job.train) / settings.batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(settings.fine_tune_learning_rate, steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing)
+    model.compile(optimizer, loss, jit_compile=False)
     return model
 
 
-def _epoch(phase: str, history: Rows, model: Any, job: Job) -> Rows:
+def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> History:
     """Train one epoch, publish its checkpoint and then the history that includes it; return that history."""
     import keras
 
     epoch = len(history)
     _reseed(model, job.settings.seed, epoch)
-    started = time.perf_counter()
-    row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase}
+    started, bare = time.perf_counter(), [0.0]
+    row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase.name, "penalty": phase.penalty}
     best = max((past["val_auroc"] for past in history), default=None)
     callbacks = [
-        _progress(job, epoch),
-        _validation(job),
+        _clock(bare, job, epoch),
+        _validation(data.val, job),
         keras.callbacks.ModelCheckpoint(
             _best(job), monitor="val_auroc", mode="max", save_best_only=True, initial_value_threshold=best
         ),
     ]
-    fitted = model.fit(
-        _batches(job, epoch), shuffle=False, initial_epoch=epoch, epochs=epoch + 1, class_weight=job.class_weights,
-        callbacks=callbacks, verbose=0,
-    )  # fmt: skip
+    batches = _batches(data.train, job, epoch, job.settings.mixup if phase.name == "fine_tune" else 0.0)
+    fitted = model.fit(batches, shuffle=False, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks, verbose=0)
     row |= {name: float("nan" if values[-1] is None else values[-1]) for name, values in fitted.history.items()}
-    row["seconds"] = round(time.perf_counter() - started, 2)
+    row |= {"seconds": round(time.perf_counter() - started, 3), "bare_seconds": round(bare[0], 3)}
     with publishing(_checkpoint(job, epoch + 1)) as temporary:
         model.save(temporary)
     history = [*history, row]
     write_table(pd.DataFrame(history).astype({"epoch": int}), job.folder / "history.csv")
     _checkpoint(job, epoch).unlink(missing_ok=True)
-    job.emit({"epoch": epoch + 1, "phase": phase, "loss": row["loss"], "val_auroc": row["val_auroc"]})
+    job.emit({"epoch": epoch + 1, "phase": phase.name, "loss": row["loss"], "val_auroc": row["val_auroc"]})
     return history
 
 
-def _batches(job: Job, epoch: int) -> Any:
-    """Return this epoch's shuffled batches: (uint8 pixels (n, side, side, 1), labels (n,))."""
+def _batches(views: list[Rows], job: Job, epoch: int, mixup: float) -> Any:
+    """Return this epoch's shuffled batches (rows, labels, weights), each image in the view whose turn it is.
+
+    With `mixup`, rows and labels are mixed in pairs within the batch, each by its own share (Zhang et al., "mixup:
+    Beyond Empirical Risk Minimization", ICLR 2018; here of activations: Verma et al., "Manifold Mixup", ICML 2019).
+    """
     import keras
 
-    order = np.random.default_rng([job.settings.seed, epoch]).permutation(job.train)
-    size = job.settings.batch_size
+    order = np.random.default_rng([job.settings.seed, epoch]).permutation(len(job.train))
+    labels, size = job.labels(job.train).astype(np.float32), job.settings.batch_size
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         def __len__(self) -> int:
             return math.ceil(len(order) / size)
 
         def __getitem__(self, at: int) -> Any:
-            rows = order[at * size : (at + 1) * size]
-            return job.pixels[rows][..., np.newaxis], job.labels(rows).astype(np.float32)
+            some = order[at * size : (at + 1) * size]
+            turn = (some + epoch) % len(views)
+            rows = np.empty((len(some), *views[0].shape[1:]), np.float32)
+            for view in np.unique(turn):
+                rows[turn == view] = views[view][some[turn == view]]
+            truth, weights = labels[some], job.class_weights[labels[some].astype(int)]
+            if mixup:
+                rng = np.random.default_rng([job.settings.seed, epoch, at])
+                other, share = rng.permutation(len(some)), rng.beta(mixup, mixup, len(some)).astype(np.float32)
+                wide = share.reshape(-1, *[1] * (rows.ndim - 1))
+                rows = wide * rows + (1 - wide) * rows[other]
+                truth = share * truth + (1 - share) * truth[other]
+                weights = share * weights + (1 - share) * weights[other]
+            return rows, truth[:, np.newaxis], weights.astype(np.float32)
 
     return Batches()
 
@@ -167,13 +299,13 @@ def _reseed(model: Any, seed: int, epoch: int) -> None:
             generator.state.assign(np.random.default_rng([seed, epoch, at]).integers(0, 2**31, 2).astype("uint32"))
 
 
-def _validation(job: Job) -> Any:
+def _validation(val: Rows, job: Job) -> Any:
     """Return a callback that adds the exact validation figures at 0.5 to the epoch's logs."""
     import keras
 
     class Validation(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            scores = scoring.score(self.model, job.pixels, job.val, job.settings.batch_size)
+            scores = scoring.score(self.model, val, np.arange(len(val)), job.settings.batch_size)
             found = metrics.figures(job.labels(job.val), scores, 0.5)
             for name in ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity"):
                 (logs if logs is not None else {})[f"val_{name}"] = found[name]
@@ -181,65 +313,121 @@ def _validation(job: Job) -> Any:
     return Validation()
 
 
-def _progress(job: Job, epoch: int) -> Any:
-    """Return a callback that emits the share of the epoch done, about twice a second."""
+def _clock(bare: list[float], job: Job, epoch: int) -> Any:
+    """Return a callback that sums the seconds inside training steps, and emits the share of the epoch done."""
     import keras
 
-    steps, last = -(-len(job.train) // job.settings.batch_size), [0.0]
+    steps, last, begun = -(-len(job.train) // job.settings.batch_size), [0.0], [0.0]
 
-    class Progress(keras.callbacks.Callback):  # type: ignore[misc]
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            begun[0] = time.perf_counter()
+
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if time.monotonic() - last[0] > 0.5:
-                last[0] = time.monotonic()
+            now = time.perf_counter()
+            bare[0] += now - begun[0]
+            if now - last[0] > 0.5:
+                last[0] = now
                 job.emit({"done": epoch + (batch + 1) / steps})
 
-    return Progress()
+    return Clock()
 
 
-def _publish(history: Rows, job: Job) -> None:
-    """Rename the best model, score validation with it, and write the record last."""
+def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> None:
+    """Make the best model whole, prove it so, save it, score validation with it, and write the record last."""
     import keras
 
+    best = max(history, key=lambda row: row["val_auroc"])
+    fine = best["phase"] == "fine_tune"
+    trained, data = keras.models.load_model(_best(job)), top if fine else head
+    raw = scoring.score(trained, data.val, np.arange(len(data.val)), job.settings.batch_size)
+    architectures.take_weights(whole, trained)
+    for layer in whole.layers:
+        layer.trainable = layer.name == "score"
+    if fine:
+        architectures.release_top(whole, job.architecture)
+    _take_optimizer(whole, trained)
+    milliseconds = _prove(whole, raw, job)
     model_path = job.folder / "model.keras"
-    if _best(job).is_file():
-        _best(job).replace(model_path)
-    model = keras.models.load_model(model_path)
-    raw = scoring.score(model, job.pixels, job.val, job.settings.batch_size)
+    with publishing(model_path) as temporary:
+        whole.save(temporary)
     rows = job.table.iloc[job.val]
     found = validation.chosen(rows.assign(raw_score=raw), job.settings)
     scoring.write_scores(rows, raw, found["calibration"].apply(raw), job.folder / "scores_val.csv")
-    seconds = sum(row["seconds"] for row in history)
-    best = max(history, key=lambda row: row["val_auroc"])
+    stages = _stages(history, job)
+    seconds = sum(stage.seconds for stage in stages)
     Training(
         name=job.name,
         architecture=job.architecture,
         seed=job.settings.seed,
-        weights="none" if job.weights is None else Path(job.weights).name,
+        weights=f"from {Path(job.init).parent.parent.name}"
+        if job.init
+        else "none"
+        if job.weights is None
+        else Path(job.weights).name,
         weights_sha256=job.weights_sha256,
         image_size=job.settings.image_size,
         epochs=len(history),
         best_epoch=int(best["epoch"]),
         seconds=round(seconds, 2),
+        stages=stages,
         images_per_second=round(len(job.train) * len(history) / seconds, 2),
-        milliseconds=_milliseconds(model, job),
+        milliseconds=milliseconds,
         **found,
         model_sha256=file_sha256(model_path),
-        optimizer_sha256=optimizer_sha256(model),
+        optimizer_sha256=optimizer_sha256(whole),
         versions=_versions(),
     ).write(job.folder / "training.json")
-    for checkpoint in job.folder.glob("checkpoint-*.keras"):
-        checkpoint.unlink()
+    for path in [_best(job), *job.folder.glob("checkpoint-*.keras")]:
+        path.unlink(missing_ok=True)
 
 
-def _milliseconds(model: Any, job: Job) -> float:
-    """Return the time to score one image, the least of three batches: other trainings only ever add to it."""
-    batch = np.resize(job.val, job.settings.batch_size)
+def _take_optimizer(whole: Any, trained: Any) -> None:
+    """Compile `whole` with the state of the optimizer that trained a part of it."""
+    import keras
+
+    config = keras.optimizers.serialize(trained.optimizer)
+    whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=False)
+    whole.optimizer.build(whole.trainable_variables)
+    state = {variable.path: variable for variable in trained.optimizer.variables}
+    for variable in whole.optimizer.variables:
+        variable.assign(state[variable.path])
+
+
+def _prove(whole: Any, raw: Array, job: Job) -> float:
+    """Return the milliseconds that scoring one image takes, the least of two batches: other trainings only add to it.
+
+    Raises TrainingError where the whole model's scores from pixels are not those from cached activations.
+    """
+    some = np.unique(np.linspace(0, len(job.val) - 1, _CHECKED).astype(int))
+    again = scoring.score(whole, job.pixels, job.val[some], len(some))  # builds the function, too
+    if (difference := float(np.abs(again - raw[some]).max())) > WHOLE_TOLERANCE:
+        raise TrainingError(
+            f"{job.name}: scores of the whole model differ from those of its cached activations by {difference:.2g} "
+            f"(expected at most {WHOLE_TOLERANCE}): remove {job.caches} (`cxr cache prune`) and run again"
+        )
     times = []
-    for _ in range(4):  # the first one builds the function
+    for _ in range(2):
         started = time.perf_counter()
-        scoring.score(model, job.pixels, batch, len(batch))
+        scoring.score(whole, job.pixels, job.val[some], len(some))
         times.append(time.perf_counter() - started)
-    return round(1000 * min(times[1:]) / len(batch), 3)
+    return round(1000 * min(times) / len(some), 3)
+
+
+def _stages(history: History, job: Job) -> tuple[Stage, ...]:
+    """Return what features and each kind of phase took; the peak memory is of this process, so of the last attempt."""
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    efforts = Efforts.read(job.folder / "features.json")
+    taken = [("features", efforts.images, efforts.seconds, efforts.bare)]
+    for name in ("frozen", "fine_tune"):
+        rows = [row for row in history if row["phase"] == name]
+        images = len(job.train) * len(rows)
+        taken.append((name, images, *(sum(row[column] for row in rows) for column in ("seconds", "bare_seconds"))))
+    return tuple(
+        Stage(name=name, images=images, seconds=round(seconds, 2), limit=images / bare if bare else None, memory=memory)
+        for name, images, seconds, bare in taken
+        if images
+    )
 
 
 def optimizer_sha256(model: Any) -> str:

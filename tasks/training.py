@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from cxr import architectures, child, curves, exploration, pixels, runs, selection
+from cxr import architectures, child, curves, exploration, pixels, runs, selection, training
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
@@ -63,16 +63,23 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
         "name": member.name, "architecture": member.architecture, "settings": settings.model_dump(mode="json"),
         "folder": str(folder), "weights": weights, "weights_sha256": digest, "manifest": str(work / "clean_metadata.csv"),
         "pixels": str(cache), "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
+        "init": run.init.model if run.init and run.init.architecture == member.architecture else "",
     }  # fmt: skip
-    epochs = run.settings.epochs + run.settings.fine_tune_epochs
+    train, val = training.positions(runs.manifest(work), settings)
+    images, epochs = training.passes(len(train), len(val), settings), training.most_epochs(settings)
     threads = max(1, cores() // run.settings.trainings_at_a_time())
-    with progress.tracking(f"train {member.name}", epochs, "epochs"):
+    with (
+        progress.tracking(f"features {member.name}", images, "images"),
+        progress.tracking(f"train {member.name}", epochs, "epochs"),
+    ):
         child.run("cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event))
     return Training.read(done)
 
 
 def _show(name: str, event: dict[str, Any]) -> None:
-    if "done" in event:
+    if "features" in event:
+        progress.advance(f"features {name}", to=event["features"])
+    elif "done" in event:
         progress.advance(f"train {name}", to=event["done"])
     elif "epoch" in event:
         note = f"{event['phase']}, val AUROC {event['val_auroc']:.4f}"

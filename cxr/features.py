@@ -1,0 +1,143 @@
+"""Frozen features, computed once and kept by content: activations at an architecture's cut, and pooled ones.
+
+The network below the cut runs once over each image and once over each of its views; everything that learns lies above
+it and reads from disk. Validation activations are kept in float32, so that scores from them are those of the whole
+model; those of train, in float16 and computed in half precision where the machine gains by it.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cxr import architectures, augmentation
+from cxr.cache import Cache, Recipe, Rows
+from cxr.settings import TrainingSettings
+
+VERSION = 1  # raise it when rows made from the same pixels and weights change
+_BATCH = 32
+_FLOAT16 = float(np.finfo(np.float16).max)
+Array = np.ndarray[Any, Any]
+OnImages = Callable[[int], None]
+
+
+class Source(NamedTuple):
+    """Where features come from: a cache's root, pixels with the key of each row, and the whole model."""
+
+    root: Path
+    architecture: str
+    settings: TrainingSettings
+    pixels: Rows
+    keys: Sequence[str]
+    model: Any
+
+
+class Effort(NamedTuple):
+    """What computing took: images, seconds in all, and seconds inside the network alone."""
+
+    images: int
+    seconds: float
+    bare: float
+
+
+def at_cut(
+    source: Source, positions: Array, view: int, policy: str, dtype: str, on_images: OnImages = lambda n: None
+) -> tuple[Rows, Effort]:
+    """Return activations at the cut (n, h, w, c) of one view of the images at `positions`, and the effort.
+
+    `policy` is the Keras dtype policy to compute in, `dtype` what is kept. Raises StorageError for a full disk.
+    """
+    entry, ranges = architectures.ARCHITECTURES[source.architecture], source.settings.augmentation
+    lower = architectures.part(source.model, source.architecture, None, "cut")
+    made = {
+        "version": VERSION, "architecture": source.architecture, "layer": entry.cut, "weights": _digest(lower),
+        "pixels": source.pixels.name, "view": view, "policy": policy,
+        "augmentation": f"{augmentation.VERSION} {ranges.digest()[:16]}" if view else "none",
+    }  # fmt: skip
+    recipe = Recipe(kind=f"{source.architecture}-cut", made=made, shape=tuple(lower.output.shape[1:]), dtype=dtype)
+
+    def views(some: Array) -> Array:
+        pictures = source.pixels[positions[some]]
+        keys = [source.keys[at] for at in positions[some]]
+        each = [augmentation.augmented(one, key, view, ranges) for one, key in zip(pictures, keys, strict=True)]
+        return np.stack(each)[..., np.newaxis]
+
+    keys = [source.keys[at] for at in positions]
+    return _filled(Cache(source.root, recipe), keys, views, lambda: _in_policy(source, policy), on_images)
+
+
+def pooled(source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda n: None) -> tuple[Rows, Effort]:
+    """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`; the effort."""
+    upper = architectures.part(source.model, source.architecture, "cut", "features")
+    made = {"version": VERSION, "architecture": source.architecture, "from": cut.name, "weights": _digest(upper)}
+    recipe = Recipe(
+        kind=f"{source.architecture}-pooled", made=made, shape=(int(upper.output.shape[-1]),), dtype="float32"
+    )
+    return _filled(
+        Cache(source.root, recipe), keys, lambda some: cut[some].astype(np.float32), lambda: upper, on_images
+    )
+
+
+def _filled(
+    cache: Cache, keys: Sequence[str], inputs: Callable[[Array], Array], network: Callable[[], Any], on_images: OnImages
+) -> tuple[Rows, Effort]:
+    """Return the rows of `keys`, computing from `inputs(positions)` those that the cache does not hold."""
+    started, bare = time.perf_counter(), [0.0]
+    with cache.filling():
+        missing = set(cache.missing(keys))
+        todo = np.flatnonzero([key in missing for key in keys])
+        cache.require_space(len(todo))
+        on_images(len(keys) - len(todo))
+        model = network() if len(todo) else None
+        for start in range(0, len(todo), cache.segment_rows):
+            some = todo[start : start + cache.segment_rows]
+            rows = list(_outputs(model, inputs, some, on_images, bare))
+            cache.add([keys[at] for at in some], _narrow(np.concatenate(rows), cache.recipe.dtype))
+    return cache.rows(keys), Effort(len(todo), time.perf_counter() - started, bare[0])
+
+
+def _outputs(
+    model: Any, inputs: Callable[[Array], Array], positions: Array, on_images: OnImages, bare: list[float]
+) -> Iterator[Array]:
+    """Yield the network's output of batch after batch; the next batch is read and changed meanwhile."""
+    batches = [positions[at : at + _BATCH] for at in range(0, len(positions), _BATCH)]
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(inputs, batches[0])
+        for batch, after in zip(batches, [*batches[1:], None], strict=True):
+            given = coming.result()
+            if after is not None:
+                coming = ahead.submit(inputs, after)
+            # A shorter last batch would have Keras trace the network once more, which takes seconds.
+            whole = np.resize(given, (_BATCH, *given.shape[1:]))
+            started = time.perf_counter()
+            found = model.predict_on_batch(whole)
+            bare[0] += time.perf_counter() - started
+            yield np.asarray(found)[: len(batch)]
+            on_images(len(batch))
+
+
+def _narrow(rows: Array, dtype: str) -> Array:
+    """Return rows as `dtype`; what float16 cannot hold becomes its largest number, never infinity."""
+    wide = rows.astype(np.float32)
+    return np.clip(wide, -_FLOAT16, _FLOAT16).astype(dtype) if dtype == "float16" else wide
+
+
+def _in_policy(source: Source, policy: str) -> Any:
+    """Return the part below the cut, computing in `policy`."""
+    model = source.model
+    if policy != "float32":
+        model = architectures.build(source.architecture, source.settings, None, policy)
+        model.set_weights(source.model.get_weights())
+    return architectures.part(model, source.architecture, None, "cut")
+
+
+def _digest(model: Any) -> str:
+    """Return 16 hex digits that change with any weight of the model."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,56 @@
+"""What this machine computes with: graphics processors for the trainings, and the precision that pays on it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from cxr.architectures import ARCHITECTURES
+
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
+
+
+def gpus() -> list[str]:
+    """Return the ids of the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them; [] for none."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [each for each in allowed.split(",") if each and each != "-1"]
+    if not shutil.which("nvidia-smi"):
+        return []
+    found = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return found.stdout.split() if found.returncode == 0 else []
+
+
+def share(gpus: list[str], trainings: int, at: int) -> list[str]:
+    """Return the GPUs of the training in slot `at` of `trainings` side by side: its own ones, or one shared in turn.
+
+    >>> share(["0", "1", "2", "3"], 2, 1)
+    ['1', '3']
+    >>> share(["0"], 3, 2)
+    ['0']
+    """
+    own = gpus[at % trainings :: trainings]
+    return own or ([gpus[at % len(gpus)]] if gpus else [])
+
+
+def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the Keras dtype policy for frozen features of train images here: half precision where it pays.
+
+    On a GPU bfloat16 from compute capability 8, float16 from 7; on a processor bfloat16 where it has the instructions
+    and the architecture gains by them. Called in a child that has TensorFlow; other backends get float32.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        if devices := tensorflow.config.list_physical_devices("GPU"):
+            details = tensorflow.config.experimental.get_device_details(devices[0])
+            major = (details.get("compute_capability") or (0, 0))[0]
+            return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
+    if not ARCHITECTURES[architecture].bfloat16 or not info.is_file():
+        return "float32"
+    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
+    return "mixed_bfloat16" if _BFLOAT16_FLAGS & set(flags.split()) else "float32"
