@@ -122,7 +122,7 @@ class Cache:
             with publishing(self.folder / f"{name}.keys") as temporary:
                 temporary.write_text("".join(f"{key}\n" for key in keys))
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, None}:  # None: NumPy's own, of bytes not written
                 raise
             raise _full(self.folder, rows.nbytes, shutil.disk_usage(self.folder).free) from error
 
@@ -140,7 +140,7 @@ class Cache:
         """Return the segments' names, and for each key the segment's number in the upper 32 bits, the row below."""
         names: list[str] = []
         known: dict[str, int] = {}
-        for path in sorted(self.folder.glob("*.keys")):
+        for path in sorted(self.folder.glob("[!.]*.keys")):
             for row, key in enumerate(path.read_text().split()):
                 known[key] = (len(names) << 32) | row
             names.append(path.stem)
@@ -165,7 +165,7 @@ def listing(root: Path) -> list[Held]:
     held = []
     for path in root.glob("*/recipe.json"):
         recipe, files = Recipe.read(path), [f for f in path.parent.iterdir() if f.is_file()]
-        rows = sum(len(f.read_text().split()) for f in files if f.suffix == ".keys")
+        rows = sum(len(f.read_text().split()) for f in path.parent.glob("[!.]*.keys"))
         size = sum(f.stat().st_size for f in files)
         used = path.stat().st_mtime
         held.append(Held(name=path.parent.name, kind=recipe.kind, made=recipe.made, rows=rows, size=size, used=used))
@@ -177,6 +177,7 @@ def prune(root: Path, unused_days: float, most_bytes: float | None = None) -> li
 
     They are made again when they are needed: it costs time, never results.
     """
+    _mapped.cache_clear()
     kept, removed, oldest = 0.0, [], time.time() - unused_days * 86400
     for held in listing(root):
         if held.used < oldest or (most_bytes is not None and kept + held.size > most_bytes):

@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 
 from cxr import attention, child, images, phantom
 from cxr.attention import Attention
+from cxr.cache import Cache, Recipe
 from cxr.errors import DataError
 from cxr.records import LABEL_NAMES, file_sha256, write_table
 from tests.conftest import ROOT
@@ -162,7 +163,9 @@ def write_chests(folder, count, side):
     for path in files:
         with Image.open(path) as image:
             cache.append(images.resized(image, side))
-    np.save(folder / "pixels.npy", np.stack(cache))
+    table["pixel_sha256"] = [f"picture{at}" for at in range(len(table))]
+    held = Cache(folder / "cache", Recipe(kind="pixels", made={}, shape=(side, side), dtype="uint8"))
+    held.add(list(table["pixel_sha256"]), np.stack(cache))
     write_table(table, folder / "manifest.csv")
     return table
 
@@ -172,7 +175,8 @@ from pathlib import Path
 from cxr import pixels
 from cxr.records import read_table
 folder = Path(sys.argv[1])
-table, cache = read_table(folder / "manifest.csv"), pixels.load(folder / "pixels.npy")
+table = read_table(folder / "manifest.csv")
+cache = pixels.load(next((folder / "cache").iterdir()), table)
 train, test = (np.flatnonzero(table["split"] == split) for split in ("train", "test"))
 labels = table["label"].to_numpy().astype("float32")
 model = network()
@@ -260,8 +264,7 @@ def test_maps_of_a_trained_mobilenet_land_on_opacities_more_often_than_chance(tm
     table = write_chests(tmp_path, 500, 128)
     network = """
 def network():
-    still = dict.fromkeys(("rotation", "zoom", "shift", "contrast", "brightness"), 0)
-    model = architectures.build("MobileNetV2", TrainingSettings(image_size=128, dropout=0.1, augmentation=still), None)
+    model = architectures.build("MobileNetV2", TrainingSettings(image_size=128, dropout=0.1), None)
     for layer in model.layers:
         layer.trainable = True
         if isinstance(layer, layers.BatchNormalization):
@@ -278,7 +281,7 @@ epochs = 5
 
 def job(folder, **changes):
     paths = {"run": folder / "run", "model": folder / "model.keras", "manifest": folder / "manifest.csv"}
-    paths |= {"pixels": folder / "pixels.npy", "scores": folder / "scores_test.csv"}
+    paths |= {"pixels": next((folder / "cache").iterdir()), "scores": folder / "scores_test.csv"}
     return {name: str(path) for name, path in paths.items()} | {"threshold": 0.5, "split": "test", "most": 40} | changes
 
 

@@ -202,8 +202,9 @@ def test_augmentation_shows_the_original_first_and_states_the_ranges(tmp_path: P
     pictures = [int(axes.images[0].get_array()[0, 0]) for axes in figure.axes]
     assert pictures == [7, 9, 9, 9] * 2
     said = " ".join(texts(figure).split())
-    assert "rotation up to ±10°, zoom ±10 %, shift ±5 %, contrast ±20 %, brightness ±10 %; no flips" in said.replace(
-        "\N{NO-BREAK SPACE}", " "
+    assert (
+        "rotation up to ±14°, zoom ±10 %, shift ±5 %, contrast ±40 %, brightness ±15 %, gamma 0.55 to 1.8; no flips"
+        in said.replace("\N{NO-BREAK SPACE}", " ")
     )
 
 

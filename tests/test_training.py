@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cxr import architectures, child, evaluation, export, pixels
+from cxr import architectures, child, evaluation, export, pixels, training
 from cxr.errors import TrainingError, WeightsError
 from cxr.records import Selection, Training, read_table, write_table
 from cxr.settings import TrainingSettings, training_settings
@@ -54,27 +55,28 @@ def whole(work, phantoms, tmp_path_factory):
 
 
 def two_and_two() -> TrainingSettings:
-    return training_settings("demo", image_size=32, epochs=2, fine_tune_epochs=2, min_sensitivity=0.9)
+    return training_settings("demo", image_size=32, epochs=2, fine_tune_epochs=2, patience=2, min_sensitivity=0.9)
 
 
 def same(first: Training, second: Training) -> bool:
-    timeless = {"seconds", "images_per_second", "milliseconds", "model_sha256"}
+    timeless = {"seconds", "stages", "images_per_second", "milliseconds", "model_sha256"}
     return first.model_dump(exclude=timeless) == second.model_dump(exclude=timeless)
 
 
 def test_training_leaves_what_the_design_promises(whole):
-    """model.keras, history.csv with both phases, scores_val.csv; no checkpoints; best epoch by validation AUROC."""
+    """model.keras, history.csv with every phase, scores_val.csv; no checkpoints; best epoch by validation AUROC."""
     folder, record = whole
     assert {p.name for p in folder.iterdir()} - {".lock", "log"} == {
-        "model.keras", "history.csv", "scores_val.csv", "training.json",
+        "model.keras", "history.csv", "scores_val.csv", "training.json", "features.json",
     }  # fmt: skip
     history = read_table(folder / "history.csv")
-    assert list(history["phase"]) == ["frozen", "frozen", "fine_tune", "fine_tune"]
+    assert list(history["phase"]) == ["frozen"] * 2 * len(training.PENALTIES) + ["fine_tune"] * 2
+    assert [stage.name for stage in record.stages] == ["features", "frozen", "fine_tune"]
     assert record.best_epoch == int(history["val_auroc"].astype(float).to_numpy().argmax()) + 1
     assert record.val["auroc"] == pytest.approx(history["val_auroc"].astype(float).max(), abs=1e-9)
 
 
-@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 7])
 def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
     """kill -9 after an epoch, then the same job: same scores, same optimizer, same history of figures."""
     folder, record = whole
@@ -93,7 +95,7 @@ def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work
                 os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (resumed / "training.json").exists()
     assert same(train(work, phantoms, resumed, two_and_two()), record)
-    figures = [read_table(each / "history.csv").drop(columns="seconds") for each in (folder, resumed)]
+    figures = [read_table(each / "history.csv").drop(columns=["seconds", "bare_seconds"]) for each in (folder, resumed)]
     assert figures[0].equals(figures[1])
 
 
@@ -177,17 +179,26 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
 
 
 def test_early_stopping_ends_a_phase():
-    """Patience counts epochs since the best of the phase; the next phase starts afresh."""
-    from cxr.training import _phase
+    """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
+    job = SimpleNamespace(settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="")
+    first, second, third = training.PENALTIES
 
-    settings = TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2)
-    rows = [{"phase": "frozen", "val_auroc": value} for value in (0.7, 0.9, 0.8)]
-    assert _phase(rows, settings) == "frozen"
-    rows.append({"phase": "frozen", "val_auroc": 0.85})
-    assert _phase(rows, settings) == "fine_tune"
-    rows += [{"phase": "fine_tune", "val_auroc": value} for value in (0.8, 0.7, 0.7)]
-    assert _phase(rows, settings) is None
-    assert _phase(rows[:4], settings.model_copy(update={"fine_tune_epochs": 0})) is None
+    def rows(name, penalty, *values):
+        return [{"phase": name, "penalty": penalty, "val_auroc": value} for value in values]
+
+    history = rows("frozen", first, 0.7, 0.9, 0.8)
+    assert training._phase(history, job)[:2] == ("frozen", first)
+    history += rows("frozen", first, 0.85)
+    assert training._phase(history, job)[:2] == ("frozen", second)
+    history += rows("frozen", second, *[0.5] * 3) + rows("frozen", third, *[0.5] * 3)
+    assert training._phase(history, job)[:2] == ("fine_tune", 0)
+    assert training._phase(history + rows("fine_tune", 0.0, 0.8, 0.7, 0.7), job) is None
+    job.settings = job.settings.model_copy(update={"fine_tune_epochs": 0})
+    assert training._phase(history, job) is None
+    warm = SimpleNamespace(settings=TrainingSettings(fine_tune_epochs=1), init="model.keras")
+    assert training._phase([], warm)[:2] == ("fine_tune", 0)
+    warm.settings = TrainingSettings(fine_tune_epochs=0)
+    assert training._phase([], warm)[:2] == ("frozen", first)
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
@@ -210,8 +221,8 @@ expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 
 assert np.abs(scaled - expected).max() < 1e-4
 assert not any(layer.trainable_variables for layer in model.layers if layer.name != "score")
 architectures.release_top(model, {name!r})
-cut = architectures.ARCHITECTURES[{name!r}].fine_tune_from
-assert model.get_layer(cut)
+cut = [layer.name for layer in model.layers].index(architectures.ARCHITECTURES[{name!r}].cut)
+assert not any(layer.trainable_variables for layer in model.layers[: cut + 1])
 released = [layer for layer in model.layers if layer.trainable_variables]
 assert len(released) > 1
 assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in released)
@@ -250,17 +261,20 @@ def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):
     table = read_table(work / "clean_metadata.csv").head(2).assign(md5="0")
     with pytest.raises(DataError, match="changed since"):
         pixels.cache(table, open_storage(str(phantoms)), 33, True, tmp_path)
-    assert not list((tmp_path / "cache").glob("*"))
+    assert not list((tmp_path / "cache").glob("*/*.keys"))
 
 
 def test_pixel_cache_holds_resized_gray_images(work, phantoms):
-    """uint8 (n, side, side) in the order of the table; the same rows give the same file."""
+    """uint8 (n, side, side) in the order of the table, whatever order they were decoded in; decoded once."""
     table = read_table(work / "clean_metadata.csv")
     path = pixels.cache(table, open_storage(str(phantoms)), 32, True, work)
-    held = pixels.load(path)
+    held = pixels.load(path, table)
     assert held.shape == (len(table), 32, 32) and held.dtype == np.uint8
-    assert path == pixels.cache(table, open_storage(str(phantoms)), 32, True, work)
-    assert path != pixels.cache(table.iloc[::-1], open_storage(str(phantoms)), 32, True, work)
+    files = {each: each.stat().st_mtime_ns for each in path.glob("*.npy")}
+    assert path == pixels.cache(table.iloc[::-1], open_storage(str(phantoms)), 32, True, work)
+    assert files == {each: each.stat().st_mtime_ns for each in path.glob("*.npy")}
+    assert np.array_equal(pixels.load(path, table.iloc[::-1])[np.arange(len(table))], held[::-1])
+    assert path != pixels.cache(table.head(2), open_storage(str(phantoms)), 32, False, work)
 
 
 def test_selection_record_round_trips(tmp_path):
