@@ -69,10 +69,9 @@ def spent(work: Callable[[], Any]) -> np.ndarray:
 def measure(model: Any, card: export.Card, folder: Path, work: Path) -> None:
     storage = LocalStorage(folder)
     found = sorted(entry.key for entry in storage.list() if manifest.by_name(entry.key) is None)
-    keys = (found * -(-IMAGES // len(found)))[:IMAGES]
-    read = [images.decode(storage.read(key)).image for key in keys]
-    pixels = np.stack([images.for_model(image, card.image_size, card.settings.harmonise) for image in read])
-    del read
+    keys = (found[:: max(1, len(found) // IMAGES)] * IMAGES)[:IMAGES]
+    decoded = (images.decode(storage.read(key)).image for key in keys)
+    pixels = np.stack([images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded])
     np.save(work / "pixels.npy", pixels)
     cache = np.load(work / "pixels.npy", mmap_mode="r")
     sides: dict[str, Callable[[], Any]] = {
@@ -91,6 +90,7 @@ def report(sides: dict[str, Callable[[], Any]], barest: Callable[[], Any]) -> No
             own = spent(side)
             around.append(spent(barest))
             times[name].append(np.array([*own, *(around[-2] + around[-1]) / 2]))
+            print(name, np.round(times[name][-1], 1), file=sys.stderr)
     both = np.median(around, axis=0)
     print(
         "| | images/s | ratio to the barest loop: median (lowest to highest) | processor ms per image | their ratio |"

@@ -24,9 +24,10 @@ from cxr.settings import cores
 from cxr.storage import Storage, local_folder, open_storage
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
-THREADS = max(2, cores())
-# Images read and decoded ahead of the model: one batch that waits while another is scored, whatever the folder holds.
-AHEAD = 64
+# More than cores: a thread that waits for object storage decodes nothing, and on two cores eight take no more processor
+# time than two (docs/results.md).
+THREADS = max(8, cores())
+AHEAD = 64  # images read and decoded before the network asks: a batch waits while another is scored
 _Reject = tuple[str, str]  # reason, detail
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
