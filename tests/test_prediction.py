@@ -1,8 +1,11 @@
 """Batch scoring with a made-up model: read ahead in threads, in order, within bounds, in batches of one size."""
 
 import itertools
+import shutil
+import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from cxr import images, prediction, scoring
 from cxr.errors import StorageError
 from cxr.export import Card
 from cxr.images import Rejected
+from cxr.records import read_table
 from cxr.storage import LocalStorage
 
 
@@ -194,3 +198,20 @@ def test_equal_batches_waste_less_than_a_place_each():
     for count in range(1, 3000):
         size, batches = scoring.even_batch(count), -(-count // 32)
         assert 1 <= size <= 32 and (batches - 1) * size < count <= batches * size and batches * size - count < batches
+
+
+def test_the_child_reports_batches_and_publishes_a_sorted_table(phantoms, finished_work, tmp_path, monkeypatch):
+    """Keras replaced by a made-up model: progress rises to the number of images, rejects by name are in the table."""
+    loader = types.SimpleNamespace(models=types.SimpleNamespace(load_model=lambda path: Darkness()))
+    monkeypatch.setitem(sys.modules, "keras", loader)
+    monkeypatch.setattr(prediction.child, "limit_threads", lambda: None)
+    shutil.copytree(phantoms, tmp_path / "data")
+    (tmp_path / "data" / "notes.txt").write_text("no image")
+    export, events = next((finished_work / "runs").iterdir()) / "export", []
+    job = {"export": str(export), "data": str(tmp_path / "data"), "out": str(tmp_path / "p.csv")}
+    prediction.main(job, events.append)
+    table = read_table(tmp_path / "p.csv")
+    by_name = table["reason"].str.startswith(("ignored", "not_an_image: extension"))
+    assert [event["done"] for event in events] == sorted({event["done"] for event in events})
+    assert {event["of"] for event in events} == {events[-1]["done"]} == {len(table) - by_name.sum()}
+    assert list(table["image"]) == sorted(table["image"]) and "notes.txt" in set(table["image"])
