@@ -26,8 +26,9 @@ test-all: .venv/.installed ## All tests, slow ones too (real images where they a
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: .venv/.installed ## Measure: preprocessing, orchestration, intervals, near copies
+bench: .venv/.installed ## Measure: preprocessing, inference, orchestration, intervals, near copies
 	$(BIN)/python -m bench.preprocessing
+	$(BIN)/python -m bench.inference
 	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.intervals
 	$(BIN)/python -m bench.near_duplicates

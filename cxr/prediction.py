@@ -3,9 +3,13 @@
 Run as `python -m cxr.prediction` by `child.run`; `predict` is the way in.
 """
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,7 +22,13 @@ from cxr.settings import cores
 from cxr.storage import Storage, local_folder, open_storage
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
-_BATCH = 32
+# More than cores: a thread that waits for object storage decodes nothing, and on two cores eight take no more processor
+# time than two (docs/results.md).
+THREADS = max(8, cores())
+AHEAD = 64  # images read and decoded before the network asks: a batch waits while another is scored
+_Reject = tuple[str, str]  # reason, detail
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], None]) -> pd.DataFrame:
@@ -48,9 +58,9 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     storage, keys, rejects = _list(job["data"])
     model = keras.models.load_model(Path(job["export"]) / "model.keras")
     rows: list[dict[str, Any]] = [_rejected(key, reason, detail, card) for key, reason, detail in rejects]
-    for start in range(0, len(keys), _BATCH):
-        rows += _score_batch(model, storage, keys[start : start + _BATCH], card)
-        emit({"done": min(start + _BATCH, len(keys)), "of": len(keys)})
+    for batch in score_images(model, storage, keys, card):
+        rows += batch
+        emit({"done": len(rows) - len(rejects), "of": len(keys)})
     write_table(pd.DataFrame(rows, columns=COLUMNS).sort_values("image"), Path(job["out"]))
 
 
@@ -65,20 +75,55 @@ def _list(data: str) -> tuple[Storage, list[str], list[tuple[str, str, str]]]:
     return storage, keys, [(key, *problem) for key, problem in problems if problem]
 
 
-def _score_batch(model: Any, storage: Storage, keys: list[str], card: Card) -> list[dict[str, Any]]:
-    pixels: list[images.Pixels] = []
-    scored: list[str] = []
-    rows: list[dict[str, Any]] = []
-    for key in keys:
-        try:
-            image = images.decode(manifest.read_bytes(storage, key)).image
-            pixels.append(images.for_model(image, card.image_size, card.settings.harmonise))
-            scored.append(key)
-        except images.Rejected as reject:
-            rows.append(_rejected(key, reject.reason, reject.detail, card))
-    if scored:
-        scores = card.calibration.apply(scoring.score(model, np.stack(pixels), np.arange(len(scored))))
-        rows += [_scored(key, float(score), card) for key, score in zip(scored, scores, strict=True)]
+def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each batch of images, scored or rejected, in the order of `keys`.
+
+    Images are read and decoded in threads, up to AHEAD of them before the model asks. Raises StorageError.
+    """
+    size = scoring.even_batch(len(keys))
+    with contextlib.closing(ahead(lambda key: _pixels(storage, key, card), keys, THREADS, AHEAD)) as pixels:
+        for start in range(0, len(keys), size):
+            part = keys[start : start + size]
+            yield _score_batch(model, part, list(itertools.islice(pixels, len(part))), size, card)
+
+
+def ahead(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int, most: int
+) -> Generator[_Result, None, None]:
+    """Yield work(item) in the order of `items`, done in threads; at most `most` are under way or wait to be taken.
+
+    What `work` raises is raised in its place, and nothing further is begun.
+    """
+    left = iter(items)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = deque(pool.submit(work, item) for item in itertools.islice(left, most))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in itertools.islice(left, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pixels(storage: Storage, key: str, card: Card) -> images.Pixels | _Reject:
+    try:
+        image = images.decode(manifest.read_bytes(storage, key)).image
+        return images.for_model(image, card.image_size, card.settings.harmonise)
+    except images.Rejected as reject:
+        return reject.reason, reject.detail  # the exception itself would keep the half-decoded image in memory
+
+
+def _score_batch(
+    model: Any, keys: list[str], found: list[images.Pixels | _Reject], size: int, card: Card
+) -> list[dict[str, Any]]:
+    """Return a row for each of `keys`; `size` is the number of places in a batch, the same for every one."""
+    decoded = [(key, one) for key, one in zip(keys, found, strict=True) if not isinstance(one, tuple)]
+    rows = [_rejected(key, *one, card) for key, one in zip(keys, found, strict=True) if isinstance(one, tuple)]
+    if decoded:
+        filled = np.resize(np.arange(len(decoded)), size)  # images over again in the places of rejects
+        scores = scoring.score(model, np.stack([pixels for _, pixels in decoded]), filled, size)[: len(decoded)]
+        calibrated = card.calibration.apply(scores)
+        rows += [_scored(key, float(score), card) for (key, _), score in zip(decoded, calibrated, strict=True)]
     return rows
 
 

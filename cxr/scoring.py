@@ -24,15 +24,26 @@ def score(
     """Return the model's scores, float64 (n,), of `pixels` at `positions`.
 
     `pixels` is uint8 (m, side, side), or what a model that begins higher up takes: activations (m, h, w, c) or features
-    (m, width).
+    (m, width). Batches hold at most `batch_size` images and are all of one size (the last is filled up with copies of
+    its last image): a second size costs a second tracing of the model, on a GPU a second compilation.
     """
-    parts = []
-    for start in range(0, len(positions), batch_size):
-        batch = pixels[positions[start : start + batch_size]]
+    parts, size = [np.empty(0)], even_batch(len(positions), batch_size)
+    for start in range(0, len(positions), size):
+        at = positions[start : start + size]
+        batch = pixels[np.pad(at, (0, size - len(at)), "edge")]
         batch = batch[..., np.newaxis] if batch.ndim == 3 else batch
-        parts.append(np.asarray(model.predict_on_batch(batch), np.float64).reshape(-1))
-        on_images(len(batch))
+        parts.append(np.asarray(model.predict_on_batch(batch), np.float64).reshape(-1)[: len(at)])
+        on_images(len(at))
     return np.concatenate(parts)
+
+
+def even_batch(images: int, most: int = 32) -> int:
+    """Return the size, 1..most, of the fewest equal batches that hold so many images with the fewest places over.
+
+    >>> even_batch(33)  # two of 17, where 32 and 1 would be two sizes, and 32 and 32 nearly twice the work
+    17
+    """
+    return -(-images // max(1, -(-images // most))) or 1
 
 
 def write_scores(rows: pd.DataFrame, raw: Vector, scores: Vector, path: Path) -> None:

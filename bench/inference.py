@@ -1,0 +1,126 @@
+"""Batch scoring of image files against the barest loop: `model.predict_on_batch` on pixels decoded beforehand.
+
+    python -m bench.inference [FOLDER ...]
+
+FOLDER: images, default ../shared/data/chest_xray_dev and ../shared/data/full_resolution_sample; phantoms where neither is
+there. MobileNetV2 with random weights at 224 pixels, exported and loaded as `cxr predict` does. All sides see the same
+320 images in one process, and neither loading the model nor its first batches count. The barest loop runs before and
+after each side, and the ratio is to the mean of the two: others' load on the machine then weighs on both alike.
+"""
+
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr import architectures, child, export, images, manifest, phantom, prediction, scoring
+from cxr.records import file_sha256
+from cxr.settings import cores, training_settings
+from cxr.storage import LocalStorage
+from tests import finished
+
+DATA = Path(__file__).parent.parent / ".." / "shared" / "data"
+IMAGES, REPEATS, BATCH = 320, 3, 32
+THREADS = (1, 2, 8)
+
+
+def exported(work: Path) -> tuple[Any, export.Card]:
+    """Return a loaded export: a network at full size behind the card of a made-up run."""
+    import keras
+
+    folder = finished.finish(work) / "export"
+    settings = training_settings("standard", arch=("MobileNetV2",))
+    architectures.build("MobileNetV2", settings, None).save(folder / "model.keras")
+    card = export.Card.read(folder / "model_card.json")
+    changed = {"image_size": settings.image_size, "settings": settings}
+    card.model_copy(update=changed | {"model_sha256": file_sha256(folder / "model.keras")}).write(
+        folder / "model_card.json"
+    )
+    return keras.models.load_model(folder / "model.keras"), prediction.read_card(folder)
+
+
+def bare(model: Any, pixels: np.ndarray) -> None:
+    for start in range(0, len(pixels), BATCH):
+        model.predict_on_batch(pixels[start : start + BATCH])
+
+
+def from_files(model: Any, storage: LocalStorage, keys: list[str], card: export.Card, threads: int) -> None:
+    """What the child of `cxr predict` does with listed images."""
+    prediction.THREADS = threads
+    rows = list(itertools.chain.from_iterable(prediction.score_images(model, storage, keys, card)))
+    assert len(rows) == len(keys) and {row["status"] for row in rows} == {"scored"}
+
+
+def spent(work: Callable[[], Any]) -> np.ndarray:
+    """Return milliseconds per image: (wall, processor)."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return np.array([time.perf_counter() - wall, time.process_time() - processor]) * 1000 / IMAGES
+
+
+def measure(model: Any, card: export.Card, folder: Path, work: Path) -> None:
+    storage = LocalStorage(folder)
+    found = sorted(entry.key for entry in storage.list() if manifest.by_name(entry.key) is None)
+    keys = (found[:: max(1, len(found) // IMAGES)] * IMAGES)[:IMAGES]
+    decoded = (images.decode(storage.read(key)).image for key in keys)
+    pixels = np.stack([images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded])
+    np.save(work / "pixels.npy", pixels)
+    cache = np.load(work / "pixels.npy", mmap_mode="r")
+    sides: dict[str, Callable[[], Any]] = {
+        f"files, {n} threads": partial(from_files, model, storage, keys, card, n) for n in THREADS
+    }
+    sides["`scoring.score` on a memory map"] = partial(scoring.score, model, cache, np.arange(IMAGES))
+    report(sides, partial(bare, model, pixels[..., np.newaxis]))
+
+
+def report(sides: dict[str, Callable[[], Any]], barest: Callable[[], Any]) -> None:
+    spent(barest)
+    times: dict[str, list[np.ndarray]] = {name: [] for name in sides}
+    around = [spent(barest)]
+    for _ in range(REPEATS):
+        for name, side in sides.items():
+            own = spent(side)
+            around.append(spent(barest))
+            times[name].append(np.array([*own, *(around[-2] + around[-1]) / 2]))
+            print(name, np.round(times[name][-1], 1), file=sys.stderr)
+    both = np.median(around, axis=0)
+    print(
+        "| | images/s | ratio to the barest loop: median (lowest to highest) | processor ms per image | their ratio |"
+    )
+    print("|---|---|---|---|---|")
+    print(f"| `predict_on_batch` | {1000 / both[0]:.0f} | 1 | {both[1]:.1f} | 1 |")
+    for name, runs in times.items():
+        own, processor, bare_own, bare_processor = np.array(runs).T
+        ratio = sorted(bare_own / own)
+        print(
+            f"| {name} | {1000 / np.median(own):.0f} | {statistics.median(ratio):.2f} ({ratio[0]:.2f} to {ratio[-1]:.2f}) "
+            f"| {np.median(processor):.1f} | {np.median(bare_processor / processor):.2f} |"
+        )
+
+
+def main() -> None:
+    os.environ.update(child._environment(cores()))
+    child.limit_threads()
+    images.allow_large_headers()
+    given = [Path(folder) for folder in sys.argv[1:]] or [DATA / "chest_xray_dev", DATA / "full_resolution_sample"]
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        folders = [folder for folder in given if folder.is_dir()] or [work / "phantoms"]
+        if folders == [work / "phantoms"]:
+            phantom.make_dataset(work / "phantoms", images=IMAGES, size=512, broken=False)
+        model, card = exported(work / "run")
+        for folder in folders:
+            print(f"\n{folder.name}\n", flush=True)
+            measure(model, card, folder, work)
+
+
+if __name__ == "__main__":
+    main()
