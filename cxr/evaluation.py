@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import attention, calibration, child, intervals, metrics, pixels, scoring, subgroups
+from cxr import attention, calibration, child, intervals, metrics, pixels, scoring, subgroups, timing
 from cxr.errors import ModelError
 from cxr.records import Evaluation, Training, file_sha256, read_table
 from cxr.training import optimizer_sha256
@@ -71,7 +71,8 @@ def _evaluate(run: Path, training: Training, table: pd.DataFrame, cache: Any, on
         done[0] += count
         on_done(done[0])
 
-    raw = scoring.score(model, cache, positions, on_images=progress)
+    with timing.timed(run, "test", len(positions), 1000 / training.milliseconds):
+        raw = scoring.score(model, cache, positions, on_images=progress)
     scoring.write_scores(table.iloc[positions], raw, training.calibration.apply(raw), run / "scores_test.csv")
     Evaluation(
         architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold,

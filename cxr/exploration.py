@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import audit, augmentation, eda, images, pixels, shift
+from cxr import audit, augmentation, eda, images, pixels, shift, timing
 from cxr.errors import DataError
 from cxr.records import EXCLUDED, Ingest, Record, as_json, publishing, read_table
 from cxr.settings import TrainingSettings
@@ -44,11 +44,23 @@ def explore(
         before = Exploration.read(done)
         if (before.manifest_sha256, before.settings) == (ingest.manifest_sha256, wanted):
             return before
+    with timing.timed(work / timing.FOLDER, "explore", len(table)):
+        figures = _draw(work, table, ingest, settings, cache, on_step)
+    return Exploration(
+        manifest_sha256=ingest.manifest_sha256, settings=wanted, counts=ingest.splits, figures=figures,
+        class_weights=eda.class_weights(table[table["split"] != EXCLUDED]),
+    ).write(done)  # fmt: skip
+
+
+def _draw(
+    work: Path, table: pd.DataFrame, ingest: Ingest, settings: TrainingSettings, cache: Path, on_step: Callable[[str], None]
+) -> tuple[str, ...]:  # fmt: skip
+    """Write everything below eda/ but its record; return the names of the figures."""
+    folder = work / "eda"
     on_step(STEPS[0])
     storage, used = open_storage(ingest.data), table[table["split"] != EXCLUDED]
-    weights = eda.class_weights(used)
     figures = eda.draw_all(used, folder, partial(_sample, storage), settings.seed)
-    _write_json(weights, folder / "class_weights.json")
+    _write_json(eda.class_weights(used), folder / "class_weights.json")
     _write_json(eda.summary(used), folder / "eda.json")
     on_step(STEPS[1])
     _draw_augmentation(used, storage, folder, settings)
@@ -60,14 +72,7 @@ def explore(
     on_step(STEPS[3])
     shifted = shift.shift(table, held, ingest.manifest_sha256, settings.seed).write(folder / "shift.json")
     drawn = (audit.draw(audited, folder / "shortcuts.png"), shift.draw(shifted, folder / "shift.png"))
-    names = (*(path.name for path in figures), "augmentation.png", *(path.name for path in drawn))
-    return Exploration(
-        manifest_sha256=ingest.manifest_sha256,
-        settings=wanted,
-        class_weights=weights,
-        counts=ingest.splits,
-        figures=names,
-    ).write(done)
+    return (*(path.name for path in figures), "augmentation.png", *(path.name for path in drawn))
 
 
 def require(work: Path, ingest: Ingest, settings: TrainingSettings) -> None:

@@ -105,7 +105,7 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-DATA_FILES = ("ingest.json", "rejects.csv", "leakage/*", "eda/*.json", "eda/*.png")
+DATA_FILES = ("ingest.json", "rejects.csv", "timings/*", "leakage/*", "eda/*.json", "eda/*.png")
 
 
 def keep_data(work: Path, run: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import drawing, duplicates, near_duplicates, patients
+from cxr import drawing, duplicates, near_duplicates, patients, timing
 from cxr.duplicates import KEPT_FIRST
 from cxr.errors import LeakageError
 from cxr.manifest import REJECT_COLUMNS, Thumbnails
@@ -34,7 +34,10 @@ def near_copies(rows: pd.DataFrame, folder: Path, on_images: Callable[[int], Non
     named = f"{SEARCH_VERSION}\n{pictures}".encode("utf-8", "surrogateescape")
     path = folder / f"near-{hashlib.sha256(named).hexdigest()[:16]}.csv"
     if not path.is_file():
-        found = near_duplicates.find(Thumbnails(folder, rows["thumbnail"]), on_images)
+        with timing.timed(
+            folder.parents[1] / timing.FOLDER, "compare", len(rows)
+        ):  # WORK/inspection/<data> is `folder`
+            found = near_duplicates.find(Thumbnails(folder, rows["thumbnail"]), on_images)
         images = rows["image"].to_numpy()
         named_pairs = found.assign(image_a=images[found["a"]], image_b=images[found["b"]])
         write_table(named_pairs[["image_a", "image_b", "variant", "distance", "correlation"]], path)

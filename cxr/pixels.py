@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import images
+from cxr import images, timing
 from cxr.cache import Cache, Recipe, Rows
 from cxr.errors import DataError
 from cxr.records import printable
@@ -42,15 +42,17 @@ def cache(
         held.require_space(len(missing))
         rows = table.set_index("pixel_sha256").loc[missing]
         on_images(len(table) - len(missing))
+        limit = timing.barest(storage, list(rows["image"])) if missing else None
 
         def one(at: int) -> Any:
             found = images.for_model(_unchanged(storage, rows.iloc[at]), side, harmonise)
             on_images(1)
             return found
 
-        for start in range(0, len(missing), held.segment_rows):
-            stop = min(start + held.segment_rows, len(missing))
-            held.add(missing[start:stop], np.stack(list(pool.map(one, range(start, stop)))))
+        with timing.timed(work / timing.FOLDER, "decode", len(missing), limit):
+            for start in range(0, len(missing), held.segment_rows):
+                stop = min(start + held.segment_rows, len(missing))
+                held.add(missing[start:stop], np.stack(list(pool.map(one, range(start, stop)))))
     return held.folder
 
 

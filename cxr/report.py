@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 from cxr.export import Card, templates
-from cxr.records import LABEL_NAMES, printable, publishing, read_table
+from cxr.records import LABEL_NAMES, Stage, Training, printable, publishing, read_table
 from cxr.selection import MIN_SPECIFICITY
 from cxr.shift import Shift
+from cxr.timing import collected
 
 REJECT_ROWS = 200
 MEASURES = {
@@ -35,6 +36,12 @@ _REASONS = {
     "label_conflict": "same picture under both labels: all copies left out", "ignored": "system file",
     "outside_root": "outside the data folder", "unknown_class": "not below a NORMAL or PNEUMONIA folder",
     "nested_copy": "lies in a copy of the data set inside itself", "vanished": "gone between listing and reading",
+}  # fmt: skip
+STAGES = {
+    "inspect": "Read, check, hash and measure each file", "compare": "Look for near copies",
+    "decode": "Decode and resize, once for all", "explore": "Explore, audit shortcuts, test for shift",
+    "features": "frozen features of the images and their views", "frozen": "the last layer alone",
+    "fine_tune": "the top of the network", "test": "Score the test images",
 }  # fmt: skip
 _TEST = {
     "confusion_matrix": "Every test image, by the label of its folder (rows) and what the model says (columns).",
@@ -124,6 +131,7 @@ def page(run: Path) -> str:
         shifted=Shift.read(run / "data" / "shift.json"),
         class_weights=_class_weights(run / "data" / "class_weights.json"),
         settings=_settings(card),
+        stages=_stages(run, card),
         reasons=_REASONS,
         **_rejects(run / "data" / "rejects.csv"),
     )
@@ -195,6 +203,16 @@ def _comparison(path: Path) -> list[dict[str, Any]]:
     rows = read_table(path).to_dict("records")
     words = ("name", "architecture", "status", "weights", "calibration", "error")
     return [{str(k): v if k in words else float(v) for k, v in row.items()} for row in rows]
+
+
+def _stages(run: Path, card: Card) -> list[tuple[str, Stage]]:
+    """Return (what it is, how long it took) of every stage: of the data, of each trained model, of the test."""
+    trained = [Training.read(path) for path in sorted(run.glob("*/training.json"))]
+    trained.sort(key=lambda training: training.name != card.training.name)
+    of_data = sorted(collected(run / "data"), key=lambda stage: list(STAGES).index(stage.name))
+    each = [(STAGES[stage.name], stage) for stage in of_data]
+    each += [(f"{training.name}: {STAGES[stage.name]}", stage) for training in trained for stage in training.stages]
+    return each + [(STAGES[stage.name], stage) for stage in collected(run)]
 
 
 def _count_words(card: Card) -> dict[str, str]:

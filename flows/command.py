@@ -33,6 +33,8 @@ app = App(
     help_format="markdown",
     default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=True),
 )
+caches = App(name="cache", help="What is kept to save computing: pixels and features.")
+app.command(caches)
 Out = Annotated[Path, Parameter(name="--out", help="The work folder: everything is written below it.")]
 Data = Annotated[
     str, Parameter(help="Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it.")
@@ -173,6 +175,35 @@ def verify(
         raise CxrError(f"{run}: {failed} of {len(checks)} checks failed: do not use its figures")
 
 
+@caches.command(name="list")
+def cache_list(*, out: Out) -> None:
+    """Show what is kept to save computing: decoded pixels and features, with size and last use.
+
+    Example: `cxr cache list --out work`
+    """
+    from cxr import cache
+    from flows.summary import show_caches
+
+    show_caches(cache.listing(out / "cache"))
+
+
+@caches.command(name="prune")
+def cache_prune(
+    *,
+    out: Out,
+    unused_days: Annotated[float, Parameter(help="Remove what was not used for so many days.")] = 30,
+    keep_gb: Annotated[float | None, Parameter(help="Then the longest unused, until so much is left.")] = None,
+) -> None:
+    """Remove what has not been used for long. It is made again when it is needed: that costs time, never results.
+
+    Example: `cxr cache prune --out work --unused-days 7 --keep-gb 50`
+    """
+    from cxr import cache
+    from flows.summary import show_caches
+
+    _with_lock(lambda: show_caches(cache.prune(out / "cache", unused_days, keep_gb and keep_gb * 1e9), "removed"), out)
+
+
 def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:
     """Return the preset with the flags that were given."""
     return training_settings(preset, **given.model_dump(include=given.model_fields_set, exclude_unset=True))
@@ -191,8 +222,6 @@ def _pipeline(data: str, out: Path, splits: SplitSettings, training: TrainingSet
 
 def _with_server(call: Callable[[], None], out: Path) -> None:
     """Do `call` with a server to talk to, alone in the work folder `out`."""
-    from filelock import FileLock, Timeout
-
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -201,14 +230,25 @@ def _with_server(call: Callable[[], None], out: Path) -> None:
     _log_to_terminal()
     from flows.server import embedded
 
+    def served() -> None:
+        with embedded() as address:
+            if address:
+                logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
+            call()
+
+    _with_lock(served, out)
+
+
+def _with_lock(call: Callable[[], None], out: Path) -> None:
+    """Do `call` alone in the work folder `out`; CxrError where another one is at work."""
+    from filelock import FileLock, Timeout
+
     out.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(out / ".lock").acquire(timeout=0)
     except Timeout:
         raise CxrError(f"{out}: another cxr is at work in this folder: wait for it, or give another --out") from None
-    with lock, embedded() as address:
-        if address:
-            logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
+    with lock:
         call()
 
 

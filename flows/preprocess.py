@@ -9,7 +9,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from cxr.records import Ingest
 from cxr.settings import SplitSettings, cores
 from cxr.storage import local_folder
-from tasks import preprocessing, progress
+from tasks import preprocessing
 
 
 def _run_name() -> str:
@@ -24,7 +24,7 @@ def preprocess(data: str, out: str, splits: SplitSettings | None = None) -> Inge
     """Scan DATA, inspect what is new shard by shard, publish the manifest."""
     work = local_folder(out).absolute()
     scan = preprocessing.scan_images(data, work)
-    with progress.tracking(preprocessing.INSPECT, scan.new, "images"):
+    with preprocessing.inspecting(scan, work):
         shards = preprocessing.inspect_images.map(list(scan.shards), data=scan.data, work=work).result()
     settings = splits or SplitSettings()
     pairs = preprocessing.find_near_copies(scan, shards, work, settings)

@@ -3,12 +3,14 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from cxr import runs
+from cxr.cache import Held, describe
 from cxr.export import figure
 from cxr.records import Evaluation, Export, Selection, read_table
 
@@ -24,6 +26,17 @@ def show(work: Path) -> None:
     export = Export.read(folder / "export.json")
     for name in ("model", "card", "report"):
         console.print(f"{name:<7}{getattr(export, name)}", highlight=False, soft_wrap=True)
+
+
+def show_caches(held: list[Held], word: str = "kept") -> None:
+    """Print a row for each cache, newest use first, and their size together."""
+    table = Table(title=f"{len(held)} {word}, {sum(each.size for each in held) / 1e9:.2f} GB")
+    for title in ("what", "made from", "rows", "GB", "last used"):
+        table.add_column(title, justify="right" if title in {"rows", "GB"} else "left", overflow="fold")
+    for each in held:
+        used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(each.name, describe(each.made), str(each.rows), f"{each.size / 1e9:.3f}", used)
+    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
 
 
 def _comparison(folder: Path) -> Table:

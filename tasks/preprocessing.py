@@ -1,14 +1,16 @@
 """Scan, inspect, publish: the tasks of the flow `preprocess`."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import ingest, manifest
-from cxr.records import Ingest, Scan, Shard
+from cxr import ingest, manifest, timing
+from cxr.records import Ingest, Scan, Shard, read_table
 from cxr.settings import SplitSettings
 from cxr.storage import open_storage
 from tasks import pictures, progress, retries
@@ -21,6 +23,20 @@ logger = logging.getLogger("cxr.preprocessing")
 def scan_images(data: str, work: Path) -> Scan:
     """List DATA, find the one data set in it, lay out shards of the images not seen before."""
     return manifest.scan(open_storage(data), work)
+
+
+@contextlib.contextmanager
+def inspecting(scan: Scan, work: Path) -> Iterator[None]:
+    """Show and time the inspection of all shards, beside the barest loop over some of their images."""
+    limit = None
+    if scan.new:
+        listed = read_table(manifest.inspection_folder(work, scan.data) / "listed.csv")
+        limit = timing.barest(open_storage(scan.data), list(listed["image"]))
+    with (
+        progress.tracking(INSPECT, scan.new, "images"),
+        timing.timed(work / timing.FOLDER, "inspect", scan.new, limit),
+    ):
+        yield
 
 
 @task(name="inspect images", task_run_name="inspect shard {shard}", cache_policy=NO_CACHE, **retries.POLICY)

@@ -1,0 +1,138 @@
+"""The whole pipeline against the notebook way of doing the same job, on the same images, one after the other.
+
+    python -m bench.notebook DATA [--weights DIR] [--arch A ...] [--train N --test N] [--out FILE]
+
+Both with up to 20 epochs and a patience of 3. The notebook is ../shared/baseline/notebook_baseline.py; the pipeline is
+`cxr run` as a user starts it, its embedded server, exploration, audit, test and report included. --train and --test take
+a subset by patient, the same for both. Processor seconds are those of all processes of a side: on a shared machine they
+tell more than the wall clock.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr import images, patients
+from cxr.records import Training, read_table
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT / ".." / "shared"
+EPOCHS, PATIENCE = "20", "3"
+
+
+def subset(data: Path, train: int, test: int, folder: Path) -> Path:
+    """Link about so many train and test images below `folder`, whole patients, classes in their shares."""
+    for split, wanted in (("train", train), ("test", test)):
+        files = sorted(path for path in (data / split).glob("*/*") if path.suffix.lower() in images.SUFFIXES)
+        who = [patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files]
+        drawn = np.random.default_rng(0).permutation(sorted(set(who)))
+        rank = {name: at for at, name in enumerate(drawn)}
+        chosen = sorted(range(len(files)), key=lambda at: (rank[who[at]], at))[:wanted]
+        for at in chosen:
+            target = folder / files[at].relative_to(data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(files[at].resolve())
+    return folder
+
+
+def timed(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command to its end; return its wall and its processor seconds."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PYTHONPATH": str(ROOT)}
+    environment |= {"PREFECT_HOME": str(folder / "prefect"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with (folder / "log").open("ab") as log:
+        done = subprocess.run(command, stdout=log, stderr=log, check=False, env=environment, cwd=folder)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n" + (folder / "log").read_text()[-3000:])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def notebook(data: Path, weights: str | None, architectures: list[str], folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    command = [sys.executable, str(SHARED / "baseline" / "notebook_baseline.py"), str(data), "--epochs", EPOCHS]
+    command += [word for name in architectures for word in ("--arch", name)] + ["--out", "out.json"]
+    wall, processor = timed(command + (["--weights-dir", weights] if weights else []), folder)
+    found = json.loads((folder / "out.json").read_text())
+    rows = [
+        {
+            "model": each["arch"], "epochs": each["epochs_run"], "seconds": each["train_seconds"], "test AUROC": each["auc"],
+            "sensitivity": each["recall"], "specificity": each["specificity"],
+        }
+        for each in found["models"]
+    ]  # fmt: skip
+    return {"wall": wall, "processor": processor, "models": rows}
+
+
+def pipeline(data: Path, weights: str | None, architectures: list[str], folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    given = ",".join(f"{name}={_weights(name, weights)}" for name in architectures)
+    command = [sys.executable, "-m", "flows.command", "run", str(data), "--out", "work", "--weights", given]
+    wall, processor = timed(
+        [*command, "--arch", *architectures, "--epochs", EPOCHS, "--patience", PATIENCE, "--seed", "0"], folder
+    )
+    (run,) = (folder / "work" / "runs").iterdir()
+    tested = json.loads((run / "evaluation.json").read_text())
+    rows = []
+    for name in architectures:
+        training = Training.read(run / name / "training.json")
+        figures = tested["test"] if training.model_sha256 == tested["model_sha256"] else {}
+        rows.append({
+            "model": name, "epochs": training.epochs, "seconds": training.seconds, "test AUROC": figures.get("auroc"),
+            "sensitivity": figures.get("sensitivity"), "specificity": figures.get("specificity"),
+            "val AUROC": training.val["auroc"],
+        })  # fmt: skip
+    kept = read_table(folder / "work" / "clean_metadata.csv")["split"].value_counts().to_dict()
+    return {"wall": wall, "processor": processor, "models": rows, "images": kept}
+
+
+def _weights(name: str, folder: str | None) -> str:
+    """Return the folder where it holds the architecture's weights, else none: as the notebook does."""
+    plain = name.lower()
+    files = Path(folder).glob("*.h5") if folder else ()
+    return str(folder) if any(path.name.lower().replace("_", "").startswith(plain) for path in files) else "none"
+
+
+def shown(side: str, found: dict[str, Any]) -> None:
+    print(f"{side}: {found['wall']:.0f} s wall, {found['processor']:.0f} s of processor")
+    for row in found["models"]:
+        print(
+            "   ", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--weights", default=None)
+    parser.add_argument("--arch", nargs="+", default=["MobileNetV2", "VGG16", "DenseNet121"])
+    parser.add_argument("--train", type=int, default=0)
+    parser.add_argument("--test", type=int, default=10**9)
+    parser.add_argument("--out", type=Path, default=None)
+    given = parser.parse_args()
+    weights = str(Path(given.weights).resolve()) if given.weights else None
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        data = subset(given.data, given.train, given.test, root / "data") if given.train else given.data.resolve()
+        ours = pipeline(data, weights, given.arch, root / "pipeline")
+        shown("pipeline", ours)
+        print("    images", ours["images"])
+        theirs = notebook(data, weights, given.arch, root / "notebook")
+        shown("notebook", theirs)
+    ratio = {name: round(theirs[name] / ours[name], 2) for name in ("wall", "processor")}
+    print(f"notebook / pipeline: wall {ratio['wall']}, processor {ratio['processor']}")
+    if given.out:
+        given.out.write_text(json.dumps({"pipeline": ours, "notebook": theirs, "ratio": ratio}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
