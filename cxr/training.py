@@ -144,6 +144,10 @@ def _data(whole: Any, job: Job) -> tuple[Data, Data]:
     for view in range(settings.views + 1):
         rows, effort = features.at_cut(source, job.train, view, policy, "float16", progress)
         views, efforts = [*views, rows], [*efforts, effort]
+    top = Data(views, val)
+    if _phases(job)[0].name == "fine_tune":
+        _remember(efforts, job)
+        return top, top
     keys = [job.keys[at] for at in job.train]
     pooled_val, effort = features.pooled(source, val, [job.keys[at] for at in job.val], progress)
     efforts = [*efforts, effort]
@@ -152,7 +156,7 @@ def _data(whole: Any, job: Job) -> tuple[Data, Data]:
         each, effort = features.pooled(source, rows, keys, progress)
         pooled, efforts = [*pooled, each], [*efforts, effort]
     _remember(efforts, job)
-    return Data(pooled, pooled_val), Data(views, val)
+    return Data(pooled, pooled_val), top
 
 
 def _remember(efforts: list[features.Effort], job: Job) -> None:
@@ -360,7 +364,7 @@ def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> N
         name=job.name,
         architecture=job.architecture,
         seed=job.settings.seed,
-        weights=f"from {Path(job.init).parent.parent.name}"
+        weights="those of " + "/".join(Path(job.init).parts[-3:-1])
         if job.init
         else "none"
         if job.weights is None

@@ -178,6 +178,32 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
         )  # fmt: skip
 
 
+@pytest.mark.slow
+def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
+    """From a finished model, with more images: fine-tuned only, features of the new images alone, scores that go on."""
+    before = two_and_two().model_copy(update={"train_fraction": 0.7})
+    first = train(work, phantoms, tmp_path / "first", before)
+    table = read_table(work / "clean_metadata.csv")
+    some, _ = training.positions(table, before)
+    every, _ = training.positions(table, two_and_two())
+    assert len(some) < len(every)
+    the_job = job(work, phantoms, tmp_path / "second", two_and_two())
+    init = {"init": str(tmp_path / "first" / "model.keras")}
+    child.run("cxr.training", the_job | init, tmp_path / "log", 1, lambda event: None)
+    second = Training.read(tmp_path / "second" / "training.json")
+    assert set(read_table(tmp_path / "second" / "history.csv")["phase"]) == {"fine_tune"}
+    effort = training.Efforts.read(tmp_path / "second" / "features.json")
+    assert effort.images == (two_and_two().views + 1) * len(set(every) - set(some))
+    assert "first" in second.weights and first.model_sha256 != second.model_sha256
+    still = two_and_two().model_copy(
+        update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1, "weight_decay": 0.0}
+    )
+    the_job = job(work, phantoms, tmp_path / "still", still) | init
+    child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
+    scores = [read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")]
+    assert np.allclose(*scores, atol=1e-4), "it began where the first one ended"
+
+
 def test_early_stopping_ends_a_phase():
     """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
     job = SimpleNamespace(settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="")

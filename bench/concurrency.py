@@ -1,0 +1,71 @@
+"""Three architectures trained at once, or one after the other, with few or with all threads each.
+
+    python -m bench.concurrency [images; default 300] [side; default 96]
+
+Phantom images, random weights, the children that `cxr train` starts, without Prefect; fresh caches each time.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cxr import child, exploration, ingest, manifest, phantom, pixels, runs
+from cxr.architectures import ARCHITECTURES
+from cxr.settings import SplitSettings, cores, training_settings
+from cxr.storage import open_storage
+
+
+def prepared(root: Path, images: int, side: int) -> Path:
+    phantom.make_dataset(root / "data", images=images, size=side)
+    storage, work = open_storage(str(root / "data")), root / "work"
+    scan = manifest.scan(storage, work)
+    for shard in scan.shards:
+        manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
+    ingest.publish(scan, work, SplitSettings())
+    settings = training_settings("demo", image_size=side)
+    cache = pixels.cache(runs.manifest(work), storage, side, True, work)
+    exploration.explore(work, runs.ingest(work), settings, cache)
+    return work
+
+
+def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
+    for path in (work / "cache").iterdir():
+        if not path.name.startswith("pixels"):
+            shutil.rmtree(path)
+    shutil.rmtree(work / "out", ignore_errors=True)
+    settings = training_settings("demo", image_size=side, epochs=5, fine_tune_epochs=3).model_dump(mode="json")
+    names = sorted(ARCHITECTURES, key=lambda name: -ARCHITECTURES[name].relative_cost)
+
+    def one(name: str) -> None:
+        job = {
+            "name": name, "architecture": name, "settings": settings, "folder": str(work / "out" / name), "weights": None,
+            "weights_sha256": "", "manifest": str(work / "clean_metadata.csv"),
+            "pixels": str(next((work / "cache").glob("pixels-*"))),
+            "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
+        }  # fmt: skip
+        child.run("cxr.training", job, work / "out" / f"{name}.log", threads, lambda event: None)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(at_a_time) as pool:
+        list(pool.map(one, names))
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    images, side = (int(word) for word in (*sys.argv[1:], *["300", "96"][len(sys.argv) - 1 :]))
+    with tempfile.TemporaryDirectory() as scratch:
+        work = prepared(Path(scratch), images, side)
+        for at_a_time, threads in ((1, cores()), (2, max(1, cores() // 2)), (2, cores()), (3, cores())):
+            spent = [train_all(work, side, at_a_time, threads) for _ in range(2)]
+            print(
+                f"{at_a_time} at a time, {threads} threads each: {min(spent):.0f} s (of {spent[0]:.0f}, {spent[1]:.0f})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
