@@ -136,7 +136,7 @@ class TrainingSettings(Strict):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quick": {"image_size": 160, "epochs": 3, "fine_tune_epochs": 0},
+    "quick": {"image_size": 160, "views": 1, "fine_tune_epochs": 0},
     "demo": {
         "weights": "none",
         "image_size": 64,

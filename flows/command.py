@@ -42,7 +42,7 @@ Data = Annotated[
 Preset = Annotated[
     Literal["standard", "quick", "demo"],
     Parameter(
-        help="Named settings; flags given beside it win. quick: 160 pixels, 3 epochs. demo: 64 pixels, random weights."
+        help="Named settings; flags given beside it win. quick: 160 pixels, the last layer alone. demo: 64 pixels, random weights."
     ),
 ]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
