@@ -19,16 +19,24 @@ Event = dict[str, Any]
 _LAST_LINES = 12
 
 
-def run(module: str, job: dict[str, Any], log: Path, threads: int, on_event: Callable[[Event], None]) -> None:
+def run(
+    module: str,
+    job: dict[str, Any],
+    log: Path,
+    threads: int,
+    on_event: Callable[[Event], None],
+    gpus: list[str] | None = None,
+) -> None:
     """Run `python -m module` on a job to its end, passing on its events; what else it prints goes to `log`.
 
+    `gpus` are the ids of those that it may use, all of them where None.
     Raises TrainingError with the child's own words where it fails, or the log's last lines where it died.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=_environment(threads), text=True, encoding="utf-8",
+            env=_environment(threads, gpus), text=True, encoding="utf-8",
         )  # fmt: skip
         assert process.stdin and process.stdout
         failure = None
@@ -47,9 +55,15 @@ def run(module: str, job: dict[str, Any], log: Path, threads: int, on_event: Cal
         raise TrainingError(failure or f"{module} ended with status {status}: {_tail(log)}")
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, gpus: list[str] | None = None) -> dict[str, str]:
+    chosen = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")}
-    return os.environ | quiet | {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    return (
+        os.environ
+        | quiet
+        | chosen
+        | {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def _tail(log: Path) -> str:
@@ -97,3 +111,5 @@ def limit_threads() -> None:
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)
     tensorflow.config.experimental.enable_op_determinism()
+    for device in tensorflow.config.list_physical_devices("GPU"):  # several trainings share one
+        tensorflow.config.experimental.set_memory_growth(device, True)

@@ -1,9 +1,11 @@
 """What this machine computes with: graphics processors for the trainings, and the precision that pays on it."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from cxr.architectures import ARCHITECTURES
 
@@ -33,6 +35,19 @@ def share(gpus: list[str], trainings: int, at: int) -> list[str]:
     """
     own = gpus[at % trainings :: trainings]
     return own or ([gpus[at % len(gpus)]] if gpus else [])
+
+
+def scope() -> contextlib.AbstractContextManager[Any]:
+    """Return the scope to build and train in: mirrored over this process' GPUs where there are several, else nothing."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        if len(tensorflow.config.list_logical_devices("GPU")) > 1:
+            mirrored: contextlib.AbstractContextManager[Any] = tensorflow.distribute.MirroredStrategy().scope()
+            return mirrored
+    return contextlib.nullcontext()
 
 
 def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:

@@ -101,7 +101,7 @@ def main(raw: dict[str, Any], emit: Emit) -> None:
     child.limit_threads()
     job = Job(raw, emit)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.folder / ".lock", timeout=60):
+    with FileLock(job.folder / ".lock", timeout=60), hardware.scope():
         whole = _start(job)
         start = whole.get_weights()
         head, top = _data(whole, job)

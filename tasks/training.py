@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from cxr import architectures, child, curves, exploration, pixels, runs, selection, training
+from cxr import architectures, child, curves, exploration, hardware, pixels, runs, selection, training
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
@@ -72,8 +72,16 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
         progress.tracking(f"features {member.name}", images, "images"),
         progress.tracking(f"train {member.name}", epochs, "epochs"),
     ):
-        child.run("cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event))
+        child.run(
+            "cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event), _gpus(member, run)
+        )  # fmt: skip
     return Training.read(done)
+
+
+def _gpus(member: Member, run: Run) -> list[str] | None:
+    """Return the GPUs of this training, None where the machine has none."""
+    found, at = hardware.gpus(), run.members().index(member)
+    return hardware.share(found, run.settings.trainings_at_a_time(), at) if found else None
 
 
 def _show(name: str, event: dict[str, Any]) -> None:

@@ -204,6 +204,28 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     assert np.allclose(*scores, atol=1e-4), "it began where the first one ended"
 
 
+@pytest.mark.slow
+def test_several_devices_train_one_model(work, phantoms, tmp_path):
+    """Mirrored over two devices (here two logical processors): the whole model still scores as its cached path does."""
+    code = """
+import json, sys, tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+from cxr import child, hardware, training
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+hardware.scope, child.limit_threads = mirrored.scope, lambda: None
+training.main(json.load(sys.stdin), lambda event: None)
+assert mirrored.num_replicas_in_sync == 2
+"""
+    the_job = json.dumps(job(work, phantoms, tmp_path / "mirrored", two_and_two()))
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=the_job, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = Training.read(tmp_path / "mirrored" / "training.json")
+    assert record.epochs == len(read_table(tmp_path / "mirrored" / "history.csv")) and record.val["auroc"] is not None
+
+
 def test_early_stopping_ends_a_phase():
     """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
     job = SimpleNamespace(settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="")

@@ -1,0 +1,50 @@
+"""Which device a training gets, and in which precision frozen features are computed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cxr import child, hardware
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("gpus", "trainings", "expected"),
+    [
+        (["0"], 1, [["0"]]),
+        (["0"], 3, [["0"], ["0"], ["0"]]),
+        (["0", "1"], 3, [["0"], ["1"], ["0"]]),
+        (["0", "1", "2", "3"], 2, [["0", "2"], ["1", "3"]]),
+        ([], 2, [[], []]),
+    ],
+)
+def test_trainings_side_by_side_split_or_share_the_gpus(gpus, trainings, expected):
+    """More GPUs than trainings: each has several. Fewer: they take turns. None: none."""
+    assert [hardware.share(gpus, trainings, at) for at in range(trainings)] == expected
+
+
+def test_gpus_are_those_that_the_process_may_use(monkeypatch):
+    """CUDA_VISIBLE_DEVICES decides where it is set; -1 and nothing mean none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
+    assert hardware.gpus() == ["2", "GPU-5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert hardware.gpus() == []
+    assert "CUDA_VISIBLE_DEVICES" not in child._environment(1) or child._environment(1)["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert child._environment(1, ["1", "3"])["CUDA_VISIBLE_DEVICES"] == "1,3"
+
+
+def test_half_precision_only_where_the_processor_has_it_and_the_architecture_gains(tmp_path):
+    """VGG16 with avx512_bf16 or amx_bf16: bfloat16; without, or MobileNetV2, or no cpuinfo: float32."""
+    (tmp_path / "new").write_text("processor : 0\nflags : fpu avx512f avx512_bf16\n")
+    (tmp_path / "old").write_text("processor : 0\nflags : fpu avx2\n")
+    code = f"""
+from pathlib import Path
+from cxr.hardware import policy
+folder = Path({str(tmp_path)!r})
+assert policy("VGG16", folder / "new") == policy("DenseNet121", folder / "new") == "mixed_bfloat16"
+for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing")):
+    assert policy(name, folder / file) == "float32", (name, file)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
