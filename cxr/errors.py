@@ -4,7 +4,8 @@ CxrError
 ├── DataError      the images or tables given cannot be worked with
 │   └── LeakageError  the same patient or picture is in two splits
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
-│   ├── ConflictError  somebody else changed it first, or is at work there
+│   ├── ConflictError  somebody else is at work there
+│   │   └── ChangedError   a file is not at the version that was expected
 │   └── DamagedError   bytes are not those that were sent
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
@@ -33,7 +34,11 @@ class StorageError(CxrError):
 
 
 class ConflictError(StorageError):
-    """Somebody else changed it first, or is at work there: trying again blindly would overwrite their work."""
+    """Somebody else is at work there: trying again blindly would overwrite their work."""
+
+
+class ChangedError(ConflictError):
+    """A file is not at the version that was expected: somebody else changed it first."""
 
 
 class DamagedError(StorageError):

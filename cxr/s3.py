@@ -57,6 +57,7 @@ class S3Storage:
         except errors() as error:
             raise failure("open", self.uri, error) from error
         self.client = self._connection.client
+        self.place = f"{self._connection.endpoint} {self.uri}"
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every object below the prefix, page by page; the version is its ETag."""
@@ -72,7 +73,7 @@ class S3Storage:
 
     def read(self, key: str, version: str | None = None) -> bytes:
         """Return the object's bytes, from the local cache where its ETag is still the same."""
-        cached = object_cache.find(self._place(key))
+        cached = object_cache.find(self._at(key))
         if cached and version is not None and cached.version == version:
             return cached.data
         condition = {"IfMatch": version} if version is not None else {}
@@ -83,7 +84,7 @@ class S3Storage:
         except _NotModifiedError:
             assert cached
             return cached.data
-        object_cache.keep(self._place(key), etag, data)
+        object_cache.keep(self._at(key), etag, data)
         return data
 
     def _get(self, key: str, condition: dict[str, str]) -> tuple[bytes, str]:
@@ -137,7 +138,7 @@ class S3Storage:
         def read(key: str, version: str | None) -> bytes:
             if version is None:
                 return self.read(key)
-            cached = object_cache.find(self._place(key))
+            cached = object_cache.find(self._at(key))
             if cached and cached.version == version:
                 return cached.data
             try:
@@ -146,7 +147,7 @@ class S3Storage:
                 _check(f"{self.uri}/{key}", data, answer.attributes.get("sha256"))
             except Exception:  # noqa: BLE001  # boto3 repeats the question and names what is wrong
                 return self.read(key, version)
-            object_cache.keep(self._place(key), version, data)
+            object_cache.keep(self._at(key), version, data)
             return data
 
         return read
@@ -181,18 +182,18 @@ class S3Storage:
         return float((now - answer["LastModified"]).total_seconds())
 
     def write(self, key: str, data: bytes, expected: str | None = ANY) -> str:
-        """Put the object in one piece and return its ETag; the server compares, so of several at once one wins.
+        """Put the object in one piece and return its ETag; the server compares, so of several at once one wins."""
+        return self._put(key, data, {"sha256": hashlib.sha256(data).hexdigest()}, expected)
 
-        The ETag goes into If-Match without quotes: so do AWS' own examples, and the RADOS gateway refuses it quoted.
-        """
+    def _put(self, key: str, data: bytes, metadata: dict[str, str], expected: str | None) -> str:
+        """Put an object. The ETag goes into If-Match without quotes, as in AWS' own examples: RADOS wants it so."""
         uri, writer = f"{self.uri}/{key}", uuid.uuid4().hex
         condition = {} if expected == ANY else {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
-        metadata = {"sha256": hashlib.sha256(data).hexdigest(), "writer": writer}
         for delay in (*DELAYS, None):
             try:
                 answer = self.client.put_object(
-                    Bucket=self.bucket, Key=self.prefix + key, Body=data, Metadata=metadata, ContentMD5=_md5(data),
-                    **condition,
+                    Bucket=self.bucket, Key=self.prefix + key, Body=data, ContentMD5=_md5(data),
+                    Metadata=metadata | {"writer": writer}, **condition,
                 )  # fmt: skip
                 return str(answer["ETag"].strip('"'))
             except errors() as error:
@@ -207,26 +208,31 @@ class S3Storage:
                 _wait(delay)
         raise AssertionError("not reached")
 
-    def upload(self, path: Path, key: str) -> str:
-        """Put a file, a large one in parts; each request carries its MD5, the object its SHA-256 and time of change."""
+    def upload(self, path: Path, key: str, expected: str | None = ANY) -> str:
+        """Put a file, a large one in parts; each request carries its MD5, the object its SHA-256 and time of change.
+
+        `expected` is as for `write`, and holds for files up to PART only: servers differ in what they check of parts.
+        """
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             status = os.fstat(file.fileno())
             file.seek(0)
             metadata = {"sha256": digest, "mtime": str(status.st_mtime_ns)}
+            if status.st_size <= PART:
+                data = file.read()
+                _check(str(path), data, digest)
+                return self._put(key, data, metadata, expected)
             try:
-                if status.st_size <= PART:
-                    data = file.read()
-                    _check(str(path), data, digest)
-                    answer = self.client.put_object(
-                        Bucket=self.bucket, Key=self.prefix + key, Body=data, Metadata=metadata, ContentMD5=_md5(data)
-                    )
-                else:
-                    answer = self._put_in_parts(file, key, metadata)
+                answer = self._put_in_parts(file, key, metadata)
             except errors() as error:
                 raise failure("write", f"{self.uri}/{key}", error) from error
         # the RADOS gateway does not say the ETag of what was put in parts
         return answer["ETag"].strip('"') or self.version(key) or ""
+
+    def sha256(self, key: str) -> str | None:
+        """Return the SHA-256 an object was put with, None where there is none."""
+        answer = self._head(key)
+        return answer["Metadata"].get("sha256") if answer else None
 
     def _put_in_parts(self, file: BinaryIO, key: str, metadata: dict[str, str]) -> dict[str, str]:
         """Put a large file part by part, several at a time; nothing is left where that fails."""
@@ -308,7 +314,8 @@ class S3Storage:
         except errors() as error:
             raise failure(verb, f"{self.uri}/{key}", error) from error
 
-    def _place(self, key: str) -> str:
+    def _at(self, key: str) -> str:
+        """Return the name of an object in the local cache."""
         return f"{self._connection.endpoint} {self.bucket}/{self.prefix}{key}"
 
 

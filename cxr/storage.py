@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 
 from filelock import FileLock
 
-from cxr.errors import ConflictError, DamagedError, DataError, StorageError
+from cxr.errors import ChangedError, ConflictError, DamagedError, DataError, StorageError
 from cxr.records import file_sha256, publishing
 
 __all__ = ["ANY", "ConflictError", "Entry", "LocalStorage", "Storage", "is_local", "local_folder", "open_storage"]
@@ -38,9 +38,13 @@ class Entry(NamedTuple):
 
 
 class Storage(Protocol):
-    """A place to list, read and write files. Every failure is a StorageError unless said otherwise."""
+    """A place to list, read and write files. Every failure is a StorageError unless said otherwise.
+
+    `uri` is how it was given; `place` differs too where the same bucket name means another server.
+    """
 
     uri: str
+    place: str
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file whose key starts with `prefix`, in no particular order."""
@@ -78,7 +82,7 @@ class LocalStorage:
 
     def __init__(self, folder: Path):
         self.folder = folder.absolute()
-        self.uri = str(self.folder)
+        self.uri = self.place = str(self.folder)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file below the folder; raises DataError where there is no such folder."""
@@ -181,13 +185,11 @@ def below(folder: Path, key: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def changed(uri: str, expected: str | None, found: str | None) -> ConflictError:
+def changed(uri: str, expected: str | None, found: str | None) -> ChangedError:
     """Return the error for a file that is not at the version it is expected to be."""
     wanted = "nothing there yet" if expected is None else f"version {expected}"
     seen = "nothing" if found is None else f"version {found}"
-    return ConflictError(
-        f"{uri}: expected {wanted}, found {seen}: somebody else changed it; look at it, then try again"
-    )
+    return ChangedError(f"{uri}: expected {wanted}, found {seen}: somebody else changed it; look at it, then try again")
 
 
 def mismatch(uri: str, expected: str, found: str) -> DamagedError:
