@@ -1,5 +1,6 @@
 """What goes wrong with S3, in words: the operation, the URI, what to do, and whether trying again can help."""
 
+import os
 from typing import Any
 
 from cxr.errors import StorageError
@@ -46,7 +47,12 @@ def errors() -> tuple[type[Exception], ...]:
 
 def code_of(error: Exception) -> str:
     """Return the server's code, or the name of botocore's own error."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__))
+    return str(_response(error).get("Error", {}).get("Code", type(error).__name__))
+
+
+def _response(error: Exception) -> dict[str, Any]:
+    """Return the server's answer; botocore's errors of the connection have the attribute too, as None."""
+    return getattr(error, "response", None) or {}
 
 
 def is_cut_short(error: Exception) -> bool:
@@ -66,7 +72,7 @@ def failure(verb: str, uri: str, error: Exception) -> Exception:
         return StorageError(
             f"cannot {verb} {uri}: the connection ended before the file did, each time: try again", True
         )
-    response: dict[str, Any] = getattr(error, "response", {})
+    response = _response(error)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     words = _ADVICE.get(named, "check bucket, endpoint and credentials").format(verb=verb, endpoint=_endpoint())
     detail = response.get("Error", {}).get("Message") or ("" if response else str(error))
@@ -75,6 +81,4 @@ def failure(verb: str, uri: str, error: Exception) -> Exception:
 
 
 def _endpoint() -> str:
-    import os
-
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the endpoint"

@@ -1,5 +1,7 @@
 """S3 servers for the tests: moto's (a mock, fast) and Ceph's RADOS gateway (real, slow), both on loopback."""
 
+import functools
+import logging
 import os
 import shutil
 import socket
@@ -32,6 +34,7 @@ class Server(NamedTuple):
             "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
         }  # fmt: skip
 
+    @functools.cache  # noqa: B019  # two servers in a session; a client costs half a second
     def client(self):
         """Return a plain boto3 client: what tests look at the server with."""
         checks = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
@@ -69,6 +72,7 @@ def mock() -> Iterator[Server]:
     """Give moto's server, in this process."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
