@@ -51,14 +51,18 @@ class Lease:
             raise ConflictError(f"{self._storage.uri}: {_BUSY} ({who}): {_WAIT}")
 
     def _read(self, version: str | None = None) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._storage.read(KEY, version))
+        try:
+            found: dict[str, Any] = json.loads(self._storage.read(KEY, version))
+        except PermissionError as error:  # here it is no image that may be passed over
+            raise StorageError(str(error)) from error
         return found
 
     def _write(self, state: str, expected: str | None) -> str:
         self._signs += 1
+        began = time.monotonic()
         held = {"state": state, "nonce": self.nonce, "host": socket.gethostname(), "pid": os.getpid(), "n": self._signs}
         version = self._storage.write(KEY, (json.dumps(held) + "\n").encode(), expected)
-        self._signed = time.monotonic()
+        self._signed = began
         return version
 
     def _give_signs(self) -> None:

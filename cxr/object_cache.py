@@ -5,6 +5,7 @@ beside them lies, for each place, which version of it has which SHA-256. The lea
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import threading
@@ -23,7 +24,12 @@ class Cached(NamedTuple):
 
 def home() -> Path:
     """Return the folder of everything cached: CXR_CACHE, or ~/.cache/cxr."""
-    return Path(os.environ.get("CXR_CACHE") or "~/.cache/cxr").expanduser().absolute()
+    return _absolute(os.environ.get("CXR_CACHE") or "~/.cache/cxr")
+
+
+@functools.lru_cache(maxsize=8)  # asked for several times with each object
+def _absolute(name: str) -> Path:
+    return Path(name).expanduser().absolute()
 
 
 def limit() -> int:

@@ -266,7 +266,7 @@ class S3Storage:
 
     def download(self, key: str, path: Path) -> str:
         """Get an object into a file, published whole, with the time of change it was uploaded with; return its ETag."""
-        return self._again("read", key, lambda: self._download(key, path))
+        return self._again("download", key, lambda: self._download(key, path))
 
     def _download(self, key: str, path: Path) -> str:
         uri, seen = f"{self.uri}/{key}", hashlib.sha256()
@@ -285,7 +285,7 @@ class S3Storage:
         except errors() as error:
             if is_cut_short(error):
                 raise
-            raise failure("read", uri, error) from error
+            raise failure("download", uri, error) from error
         return str(answer["ETag"].strip('"'))
 
     def delete(self, key: str) -> None:

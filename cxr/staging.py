@@ -113,7 +113,7 @@ class Staging:
     def push(self) -> None:
         """Publish every file that is new or changed, remove there what is gone here; records last."""
         with self._pushing:
-            self.lease.check()
+            self.lease.renew()
             here = self._here()
             new = [key for key in here if self._differs(key)]
             gone = [key for key in self._state.files if key not in here]
@@ -204,7 +204,10 @@ def _rank(key: str) -> tuple[int, str]:
 
 def fetch(storage: Storage, entry: Entry, folder: Path) -> None:
     """Download what was listed; ConflictError where it is another file by now."""
-    version = storage.download(entry.key, below(folder, entry.key))
+    try:
+        version = storage.download(entry.key, below(folder, entry.key))
+    except FileNotFoundError:
+        raise changed(f"{storage.uri}/{entry.key}", entry.version, None) from None
     if version != entry.version:
         raise changed(f"{storage.uri}/{entry.key}", entry.version, version)
 

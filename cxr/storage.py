@@ -86,11 +86,11 @@ class LocalStorage:
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file below the folder; raises DataError where there is no such folder."""
+        start = prefix.rpartition("/")[0]
+        if prefix and not (self._path(start) if start else self.folder).is_dir():
+            return
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder: give the folder that holds the images")
-        start = prefix.rpartition("/")[0]
-        if start and not self._path(start).is_dir():
-            return
         for entry in self._walk(str(self.folder / start), f"{start}/" if start else "", self.folder.resolve()):
             if entry.key.startswith(prefix) and entry.key != LOCK:
                 yield entry

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from cxr import architectures, child, curves, exploration, pixels, runs, selection, workspace
+from cxr.errors import StorageError
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
@@ -68,8 +69,16 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
     threads = max(1, cores() // run.settings.trainings_at_a_time())
     with progress.tracking(f"train {member.name}", epochs, "epochs"):
         child.run("cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event))
-    workspace.push(work)
+    _publish(work)
     return Training.read(done)
+
+
+def _publish(work: Path) -> None:
+    """Publish what is finished, so that another worker need not train it again; a failure here fails no training."""
+    try:
+        workspace.push(work)
+    except StorageError as error:
+        logger.warning("not published yet, tried again when the stage ends: %s", error)
 
 
 def _show(name: str, event: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ def test_listing_by_prefix(place):
     assert set(entries(place, "runs/")) == {"runs/a/x", "runs/ab/y"}
     assert set(entries(place, "runs/a/")) == {"runs/a/x"} and set(entries(place, "runs/ab")) == {"runs/ab/y"}
     assert set(entries(place, "run")) == {"runs/a/x", "runs/ab/y", "run"} and not entries(place, "none/here")
+    assert not entries(open_storage(f"{place.uri}/not/made"), "run") and not list(place.list("none"))
 
 
 def test_a_missing_file_is_file_not_found(place):
