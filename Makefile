@@ -26,12 +26,13 @@ test-all: .venv/.installed ## All tests, slow ones too (real images where they a
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: .venv/.installed ## Measure: preprocessing, inference, orchestration, intervals, near copies
+bench: .venv/.installed ## Measure: preprocessing, inference, orchestration, intervals, near copies, S3
 	$(BIN)/python -m bench.preprocessing
 	$(BIN)/python -m bench.inference
 	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.intervals
 	$(BIN)/python -m bench.near_duplicates
+	$(BIN)/python -m bench.storage
 
 ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback, port 4200
 	PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server start --host 127.0.0.1 --port 4200

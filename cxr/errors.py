@@ -4,6 +4,9 @@ CxrError
 ├── DataError      the images or tables given cannot be worked with
 │   └── LeakageError  the same patient or picture is in two splits
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
+│   ├── ConflictError  somebody else is at work there
+│   │   └── ChangedError   a file is not at the version that was expected
+│   └── DamagedError   bytes are not those that were sent
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
 └── ModelError     an exported model and its card do not fit together
@@ -28,6 +31,18 @@ class StorageError(CxrError):
     def __init__(self, message: str, transient: bool = False):
         super().__init__(message)
         self.transient = transient
+
+
+class ConflictError(StorageError):
+    """Somebody else is at work there: trying again blindly would overwrite their work."""
+
+
+class ChangedError(ConflictError):
+    """A file is not at the version that was expected: somebody else changed it first."""
+
+
+class DamagedError(StorageError):
+    """Bytes are not those that were sent: their SHA-256 differs."""
 
 
 class WeightsError(CxrError):

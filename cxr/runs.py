@@ -10,11 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 import cxr
-from cxr import architectures, contract, export
+from cxr import architectures, contract, export, workspace
 from cxr.errors import DataError, ModelError
 from cxr.records import Ingest, Record, file_sha256, read_table
 from cxr.settings import TrainingSettings
-from cxr.storage import local_folder
 
 
 class Member(Record):
@@ -82,8 +81,8 @@ def find_init(settings: TrainingSettings) -> Init | None:
     """
     if not settings.init:
         return None
-    folder = local_folder(settings.init)
-    folder = (folder.parent if folder.suffix == ".keras" else folder).absolute()
+    place = settings.init
+    folder = workspace.fetched(place.rpartition("/")[0] if place.endswith(".keras") else place)
     card = export.read_card(folder)
     asked = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
     if asked != (True, settings.image_size, settings.harmonise):

@@ -10,7 +10,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from cxr import architectures, child, curves, exploration, hardware, pixels, runs, selection, training
+from cxr import architectures, child, curves, exploration, hardware, pixels, runs, selection, training, workspace
+from cxr.errors import StorageError
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
@@ -75,6 +76,7 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
         child.run(
             "cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event), _gpus(member, run)
         )  # fmt: skip
+    _publish(work)
     return Training.read(done)
 
 
@@ -82,6 +84,14 @@ def _gpus(member: Member, run: Run) -> list[str] | None:
     """Return the GPUs of this training, None where the machine has none."""
     found, at = hardware.gpus(), run.members().index(member)
     return hardware.share(found, run.settings.trainings_at_a_time(), at) if found else None
+
+
+def _publish(work: Path) -> None:
+    """Publish what is finished, so that another worker need not train it again; a failure here fails no training."""
+    try:
+        workspace.push(work)
+    except StorageError as error:
+        logger.warning("not published yet, tried again when the stage ends: %s", error)
 
 
 def _show(name: str, event: dict[str, Any]) -> None:
