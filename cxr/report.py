@@ -51,7 +51,8 @@ _TEST = {
 }
 _VALIDATION = {
     "roc_val": "The architectures on the same validation images, each with its own operating point.",
-    "histories": "Epoch by epoch. First only the new last layer learns; in the shaded part the top of the network too.",
+    "histories": "Epoch by epoch. First only the new last layer learns, anew for each of a few regularisations; in the shaded part "
+    "the top of the network too.",
 }
 _TRUST = {
     "leakage": {"pairs": "Pairs of nearly the same picture, as they were compared; where each is now."},
