@@ -61,7 +61,10 @@ def test_readme_names_what_exists():
     readme = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"make ([a-z][a-z-]+)", readme)) <= targets
-    commands = set(re.findall(r"^def ([a-z]+)\(", (ROOT / "flows" / "command.py").read_text(), re.M))
+    code = (ROOT / "flows" / "command.py").read_text()
+    commands = set(re.findall(r"^def ([a-z]+)\(", code, re.M)) | set(
+        re.findall(r'^\w+ = App\(\s*name="([a-z]+)"', code, re.M)
+    )
     assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is"}
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
         assert (ROOT / path).exists(), path
