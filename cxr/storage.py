@@ -197,7 +197,9 @@ class S3Storage:
 
     def write(self, key: str, data: bytes, expected: Expected = ANY) -> str:
         """Put the object by one conditional request."""
-        condition: dict[str, Any] = {} if expected is ANY else {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
+        condition: dict[str, Any] = (
+            {} if expected is ANY else {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
+        )
         try:
             done = self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
         except self._errors() as error:
