@@ -154,12 +154,21 @@ def _outcome(
     own = f"sensitivity {figure(figures['sensitivity'])}, specificity {figure(figures['specificity'])}, n = {figures['n']}"
     if theirs is None:
         return f"AUROC {figure(figures['auroc'], 4)}, {own}."
-    p = figure(auroc.p if auroc else None)
+    p = chance(auroc.p if auroc else None)
     return (
         f"AUROC {figure(figures['auroc'], 4)} against {figure(theirs['auroc'], 4)} (DeLong p = {p}); {own}; right where the "
         f"champion is wrong on {decisions[0].only_a} images, wrong where it is right on {decisions[0].only_b} "
-        f"(McNemar p = {figure(decisions[0].p)})."
+        f"(McNemar p = {chance(decisions[0].p)})."
     )
+
+
+def chance(p: float | None) -> str:
+    """Return a p value for people, or "not estimable".
+
+    >>> chance(0.000123)
+    '0.000123'
+    """
+    return "not estimable" if p is None else f"{p:.3g}"
 
 
 def _about_seen(seen: Vector | None, kept: Vector) -> str:

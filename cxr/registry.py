@@ -109,7 +109,8 @@ class Registry:
 
     def versions(self) -> list[Version]:
         """Return every whole version, the first registered first; a half uploaded one has no record yet."""
-        names = (key.split("/")[1] for key in self.keys("versions/") if key.count("/") == 2 and key.endswith(_RECORD))
+        parts = (key.split("/") for key in self.keys("versions/"))
+        names = [name for _, name, *rest in parts if rest == [_RECORD]]
         return sorted(map(self.version, names), key=lambda version: (version.registered, version.name))
 
     def version(self, name: str) -> Version:
@@ -195,11 +196,12 @@ class Registry:
         return sorted(events, key=lambda event: event.when)
 
     def keys(self, prefix: str) -> list[str]:
-        """Return the keys below the registry that begin with `prefix`, sorted."""
+        """Return the keys below the registry that begin with `prefix`, sorted; not those of half written files."""
         try:
-            return sorted(entry.key for entry in self.storage.list(prefix) if not entry.problem)
+            found = [entry.key for entry in self.storage.list(prefix) if not entry.problem]
         except DataError:  # no such folder yet
             return []
+        return sorted(key for key in found if not PurePosixPath(key).name.startswith("."))
 
     def _champion(self) -> tuple[Champion | None, str | None]:
         token = self.storage.version(_CHAMPION)  # before the content: an older token can only make a write fail

@@ -137,11 +137,11 @@ def _tests(asked: Challenge) -> list[str]:
         found = asked.auroc
         ends = f" ({found.low:+.4f} to {found.high:+.4f})" if found.low is not None and found.high is not None else ""
         lines.append(
-            f"- AUROC, challenger minus champion: {found.difference:+.4f}{ends}, p = {figure(found.p)} ({found.method})"
+            f"- AUROC, challenger minus champion: {found.difference:+.4f}{ends}, p = {challenge.chance(found.p)} ({found.method})"
         )
     lines += [
         f"- Decisions of {each.of} ({each.images} images): only the challenger right {each.only_a}, only the champion right "
-        f"{each.only_b}, p = {figure(each.p)} (McNemar, exact)"
+        f"{each.only_b}, p = {challenge.chance(each.p)} (McNemar, exact)"
         for each in asked.decisions
     ]
     if asked.champion:
