@@ -47,7 +47,7 @@ def retrain(
         preprocess(data, out, splits)
         run, before = steps.look_for_news(work, settings, place)
         if before:
-            return Completed(name="Unchanged", message=steps.show_unchanged(before))
+            return Completed(name="Unchanged", message=steps.show_unchanged(before, place))
         explore(out, settings)
         train_models(out, settings)
         export_model(out)

@@ -32,12 +32,13 @@ def look_for_news(work: Path, settings: TrainingSettings, registry: str) -> tupl
 
 
 @task(name="show that nothing changed", cache_policy=NO_CACHE)
-def show_unchanged(found: Retraining) -> str:
+def show_unchanged(found: Retraining, registry: str) -> str:
     """Say so where people look, and return the words."""
+    now = Registry(registry).champion()
     words = (
         f"Unchanged: data ({found.manifest_sha256[:12]}), settings, weights and version {found.version} are those of "
         f"the last retraining ({found.started:%Y-%m-%d %H:%M} UTC), which ended as {found.outcome}; "
-        f"the champion was {found.champion or 'none'}."
+        f"the champion is {now.version if now else 'none'}."
     )
     if found.outcome == "awaiting approval":
         words += f" Approve it with `cxr registry promote {found.challenge.challenger} --why ...`."
