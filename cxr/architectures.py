@@ -7,11 +7,10 @@ scaling. Keras applications disagree on scaling; scaled twice, nothing fails and
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cxr import augmentation
-from cxr.errors import WeightsError
+from cxr import augmentation, workspace
+from cxr.errors import DataError, WeightsError
 from cxr.records import file_sha256
 from cxr.settings import TrainingSettings
-from cxr.storage import local_folder
 
 # VGG16 was trained on BGR with these ImageNet means subtracted (0..255); DenseNet121 on RGB in 0..1, standardised.
 _VGG_MEANS_RGB = (123.68, 116.779, 103.939)
@@ -126,7 +125,10 @@ def find_weights(name: str, weights: str) -> tuple[str | None, str]:
     chosen = _for_architecture(name, weights)
     if chosen in {"none", "imagenet"}:
         return (None if chosen == "none" else "imagenet"), ""
-    folder = local_folder(chosen)
+    try:
+        folder = workspace.fetched(chosen)
+    except DataError as error:
+        raise WeightsError(f"--weights {chosen}: {error}") from error
     if not folder.is_dir():
         raise WeightsError(f"--weights {chosen}: expected imagenet, none, or a folder; found no such folder")
     fitting = [path for path in sorted(folder.glob("*.h5")) if _fits(path.name, name)]

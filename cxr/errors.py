@@ -4,12 +4,13 @@ CxrError
 ├── DataError      the images or tables given cannot be worked with
 │   └── LeakageError  the same patient or picture is in two splits
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
-│   └── ConflictError  somebody else wrote it first
+│   ├── ConflictError  somebody else is at work there
+│   │   └── ChangedError   a file is not at the version that was expected
+│   └── DamagedError   bytes are not those that were sent
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
 ├── ModelError     an exported model and its card do not fit together
-├── RegistryError  a version is not there, or may not become champion
-└── BusyError      another retraining is at work in the same work folder
+└── RegistryError  a version is not there, or may not become champion
 """
 
 
@@ -34,7 +35,15 @@ class StorageError(CxrError):
 
 
 class ConflictError(StorageError):
-    """Somebody else wrote it first: look at what is there now, and decide again."""
+    """Somebody else is at work there: trying again blindly would overwrite their work."""
+
+
+class ChangedError(ConflictError):
+    """A file is not at the version that was expected: somebody else changed it first."""
+
+
+class DamagedError(StorageError):
+    """Bytes are not those that were sent: their SHA-256 differs."""
 
 
 class WeightsError(CxrError):
@@ -51,7 +60,3 @@ class ModelError(CxrError):
 
 class RegistryError(CxrError):
     """A version is not there, or may not become champion."""
-
-
-class BusyError(CxrError):
-    """Another retraining is at work in the same work folder."""

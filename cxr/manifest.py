@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import images
-from cxr.errors import DataError
+from cxr.errors import ConflictError, DataError
 from cxr.records import LABEL_NAMES, Scan, Shard, publishing, read_table, write_table
 from cxr.storage import Entry, Storage
 
@@ -167,10 +167,12 @@ def inspect_shard(storage: Storage, folder: Path, name: str, on_image: Callable[
     images.allow_large_headers()
     rows: list[dict[str, Any]] = []
     thumbnails: list[images.Pixels] = []
-    for listed in read_table(folder / "shards" / f"{name}.csv").to_dict("records"):
+    table = read_table(folder / "shards" / f"{name}.csv")
+    read = storage.read_many(zip(table["image"], table["version"], strict=True))
+    for listed, (_, answer) in zip(table.to_dict("records"), read, strict=True):
         row: dict[str, Any] = {str(name): value for name, value in listed.items()}
         try:
-            measured, thumbnail = images.measure(read_bytes(storage, row["image"]))
+            measured, thumbnail = images.measure(bytes_of(answer))
             rows.append(row | measured | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"})
             thumbnails.append(thumbnail)
         except images.Rejected as reject:
@@ -192,12 +194,24 @@ _NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys((*_COUNT
 
 def read_bytes(storage: Storage, key: str) -> bytes:
     """Return a file's bytes; raises Rejected where it vanished or may not be read."""
-    try:
-        return storage.read(key)
-    except FileNotFoundError:
-        raise images.Rejected("vanished", "gone between listing and reading") from None
-    except OSError as error:
-        raise images.Rejected("unreadable", error.strerror or str(error)) from None
+    ((_, answer),) = storage.read_many([(key, None)])
+    return bytes_of(answer)
+
+
+def bytes_of(answer: bytes | Exception) -> bytes:
+    """Return what reading a file gave; raises Rejected where it vanished, changed or may not be read.
+
+    A storage that fails as a whole raises its StorageError: no image is rejected for that.
+    """
+    if isinstance(answer, bytes):
+        return answer
+    if isinstance(answer, FileNotFoundError):
+        raise images.Rejected("vanished", "gone between listing and reading")
+    if isinstance(answer, ConflictError):
+        raise images.Rejected("vanished", "changed between listing and reading: the next run reads it anew")
+    if isinstance(answer, OSError):
+        raise images.Rejected("unreadable", answer.strerror or str(answer))
+    raise answer
 
 
 class Thumbnails:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pydantic
 
-from cxr import child, images, manifest, scoring
+from cxr import child, images, manifest, scoring, workspace
 from cxr.errors import DataError, ModelError
 from cxr.export import Card
 from cxr.records import file_sha256, read_table, write_table
 from cxr.settings import cores
-from cxr.storage import Storage, local_folder, open_storage
+from cxr.storage import Storage, is_local, open_storage
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
 _BATCH = 32
@@ -29,8 +29,7 @@ def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], No
     `model` is an export folder or the model.keras in it. Rejected files are listed with their reason. Raises
     ModelError where the model does not fit its card, DataError where there is nothing to score.
     """
-    folder = local_folder(model)
-    folder = (folder.parent if folder.suffix == ".keras" else folder).absolute()
+    folder = workspace.fetched(model.rpartition("/")[0] if model.endswith(".keras") else model)
     card = read_card(folder)
     job = {"export": str(folder), "data": data, "out": str(out.absolute()), "sha256": card.model_sha256}
     child.run(
@@ -74,6 +73,9 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 def _list(data: str) -> tuple[Storage, list[str], list[tuple[str, str, str]]]:
     if "://" not in data and Path(data).is_file():
         return open_storage(str(Path(data).parent)), [Path(data).name], []
+    if not is_local(data) and data.lower().endswith(images.SUFFIXES):
+        parent, _, name = data.rpartition("/")
+        return open_storage(parent), [name], []
     storage = open_storage(data)
     problems = [(entry.key, entry.problem or manifest.by_name(entry.key)) for entry in storage.list()]
     keys = sorted(key for key, problem in problems if problem is None)

@@ -25,7 +25,7 @@ from cxr.errors import ConflictError, DataError, ModelError, RegistryError
 from cxr.export import Card
 from cxr.metrics import Figures, Vector
 from cxr.records import Record, file_sha256, read_table, write_table
-from cxr.storage import local_folder, open_storage
+from cxr.storage import open_storage
 
 What = Literal["register", "promote", "promote against the rule", "rollback", "keep"]
 _SUMS, _RECORD, _SEEN, _CHAMPION = "SHA256SUMS", "version.json", "seen.csv", "champion.json"
@@ -296,20 +296,18 @@ def whole(export: Path) -> tuple[Card, dict[str, str]]:
 
 
 @contextlib.contextmanager
-def model_folder(model: str) -> Iterator[Path]:
-    """Give a local export folder for a model: its own folder or model.keras, or a registry, which means its champion.
+def model_folder(model: str) -> Iterator[str]:
+    """Give the address of an export folder: the one given (or the model.keras given), or a registry's champion.
 
-    What is in a registry is verified, and gone again afterwards. Raises RegistryError for a registry without champion.
+    A place with champion.json in it is a registry; its champion is restored to a folder here, verified, for the time of
+    the block.
     """
-    if not model.startswith("s3://") and not (local_folder(model) / _CHAMPION).is_file():
-        yield local_folder(model)
-        return
-    registry = Registry(model)
-    champion = registry.champion()
+    champion = None if model.endswith(".keras") else Registry(model).champion()
     if champion is None:
-        raise RegistryError(f"{model}: expected an export folder or a registry with a champion, found no {_CHAMPION}")
+        yield model
+        return
     with tempfile.TemporaryDirectory(prefix="champion-") as folder:
-        yield registry.restore(champion.version, Path(folder))
+        yield str(Registry(model).restore(champion.version, Path(folder)))
 
 
 def _event_of(champion: Champion) -> Event:

@@ -36,7 +36,9 @@ app = App(
     help_format="markdown",
     default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=True),
 )
-Out = Annotated[Path, Parameter(name="--out", help="The work folder: everything is written below it.")]
+Out = Annotated[
+    str, Parameter(name="--out", help="The work folder (or s3://bucket/prefix): everything is written below it.")
+]
 Data = Annotated[
     str, Parameter(help="Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it.")
 ]
@@ -57,17 +59,17 @@ app.command(registry_app)
 
 
 @app.command
-def demo(*, out: Out = Path("work/demo"), images: int = 300) -> None:
+def demo(*, out: Out = "work/demo", images: int = 300) -> None:
     """Make phantom images and run the whole pipeline on them: all three architectures, local, no downloads."""
-    from cxr import phantom
+    from cxr import phantom, workspace
 
     _log_to_terminal()
-    data = out / "phantom_images"
-    phantom.make_dataset(data, images=images)
+    with workspace.opened(out) as work:
+        phantom.make_dataset(work / "phantom_images", images=images)
     logging.getLogger("cxr.demo").info(
         "random weights: the demo downloads nothing, so its figures say nothing of the networks"
     )
-    _pipeline(str(data), out, _NO_SPLITS, training_settings("demo"), False)
+    _pipeline(_below(out, "phantom_images"), out, _NO_SPLITS, training_settings("demo"), False)
 
 
 @app.command
@@ -89,11 +91,11 @@ def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS) -> None:
     Example: `cxr preprocess chest_xray --out work`
     """
 
-    def call() -> None:
+    def call(work: Path) -> None:
         from flows.preprocess import preprocess as flow
 
-        found = flow(data, str(out), splits)
-        print(f"{found.kept} images kept of {found.found} files found: {out / 'clean_metadata.csv'}")  # noqa: T201
+        found = flow(data, out, splits)
+        print(f"{found.kept} images kept of {found.found} files found: {_below(out, 'clean_metadata.csv')}")  # noqa: T201
 
     _with_server(call, out)
 
@@ -105,11 +107,11 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
     Example: `cxr eda --out work`
     """
 
-    def call() -> None:
+    def call(work: Path) -> None:
         from flows.explore import explore
 
-        found = explore(str(out), _merged(preset, training))
-        print("\n".join(str(out / "eda" / name) for name in found.figures))  # noqa: T201
+        found = explore(out, _merged(preset, training))
+        print("\n".join(_below(out, f"eda/{name}") for name in found.figures))  # noqa: T201
 
     _with_server(call, out)
 
@@ -121,10 +123,10 @@ def train(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRA
     Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
     """
 
-    def call() -> None:
+    def call(work: Path) -> None:
         from flows.train_models import train_models
 
-        print(train_models(str(out), _merged(preset, training)).reason)  # noqa: T201
+        print(train_models(out, _merged(preset, training)).reason)  # noqa: T201
 
     _with_server(call, out)
 
@@ -136,28 +138,30 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
     Example: `cxr export --out work`
     """
 
-    def call() -> None:
+    def call(work: Path) -> None:
         from flows.export_model import export_model
         from flows.summary import show
 
-        export_model(str(out), pickle)
-        show(out)
+        export_model(out, pickle)
+        show(work)
 
     _with_server(call, out)
 
 
 @app.command
-def predict(model: str, images: str, /, *, out: Annotated[Path, Parameter(help="The CSV to write.")]) -> None:
+def predict(model: str, images: str, /, *, out: Annotated[str, Parameter(help="The CSV to write.")]) -> None:
     """Score images with an exported model (its folder, or the model.keras in it) or with a registry's champion.
 
     Example: `cxr predict work/registry new_images --out predictions.csv`
     """
-    from cxr import prediction, registry
+    from cxr import prediction, registry, workspace
     from flows.summary import counting
 
     _log_to_terminal()
-    with registry.model_folder(model) as folder, counting("score images") as advance:
-        table = prediction.predict(str(folder), images, out, advance)
+    with (
+        registry.model_folder(model) as folder, counting("score images") as advance, workspace.written(out) as path,
+    ):  # fmt: skip
+        table = prediction.predict(folder, images, path, advance)
     counts = table["status"].value_counts().to_dict()
     positive = int((table["prediction"] == "PNEUMONIA").sum())
     print(f"{counts.get('scored', 0)} scored ({positive} PNEUMONIA), {counts.get('rejected', 0)} rejected: {out}")  # noqa: T201
@@ -176,12 +180,12 @@ def retrain(  # noqa: PLR0913
     Example: `cxr retrain chest_xray --out work --preset quick`
     """
 
-    def call() -> None:
+    def call(work: Path) -> None:
         from flows.retrain import retrain as flow
         from flows.summary import show_retraining
 
         settings = _merged(preset, training)
-        state = flow(data, str(out), splits, settings, registry, approval, approval_minutes, policy, return_state=True)  # type: ignore[call-overload]
+        state = flow(data, out, splits, settings, registry, approval, approval_minutes, policy, return_state=True)  # type: ignore[call-overload]
         show_retraining(state)
 
     _with_server(call, out, wait=policy == "wait")
@@ -189,15 +193,15 @@ def retrain(  # noqa: PLR0913
 
 @app.command
 def verify(
-    run: Path, /, *, table: Annotated[Path | None, Parameter(help="A Markdown file whose table quotes the run.")] = None
+    run: str, /, *, table: Annotated[Path | None, Parameter(help="A Markdown file whose table quotes the run.")] = None
 ) -> None:  # fmt: skip
     """Compute every figure of a finished run again from its scores, and compare every file with its digest.
 
     Example: `cxr verify work/runs/RUN --table README.md`
     """
-    from cxr import verification
+    from cxr import verification, workspace
 
-    checks = verification.verify(run, table)
+    checks = verification.verify(workspace.fetched(run.rstrip("/").removesuffix("/export")), table)
     for check in checks:
         print(f"{'FAILED' if check.problem else 'ok':<7}{check.what}{': ' if check.problem else ''}{check.problem}")  # noqa: T201
     if failed := sum(bool(check.problem) for check in checks):
@@ -209,38 +213,41 @@ def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:
     return training_settings(preset, **given.model_dump(include=given.model_fields_set, exclude_unset=True))
 
 
-def _pipeline(data: str, out: Path, splits: SplitSettings, training: TrainingSettings, pickle: bool) -> None:
-    def call() -> None:
+def _below(out: str, name: str) -> str:
+    """Return the address of a file in the work folder, as a person wrote the folder's."""
+    return f"{out.rstrip('/')}/{name}"
+
+
+def _pipeline(data: str, out: str, splits: SplitSettings, training: TrainingSettings, pickle: bool) -> None:
+    def call(work: Path) -> None:
         from flows.pipeline import pipeline
         from flows.summary import show
 
-        pipeline(data, str(out), splits, training, pickle)
-        show(out)
+        pipeline(data, out, splits, training, pickle)
+        show(work)
 
     _with_server(call, out)
 
 
-def _with_server(call: Callable[[], None], out: Path, wait: bool = False) -> None:
-    """Do `call` with a server to talk to, alone in the work folder `out`; `wait` until it is free, or refuse."""
-    from filelock import FileLock, Timeout
+def _with_server(call: Callable[[Path], None], out: str, wait: bool = False) -> None:
+    """Do `call` on the local folder of the work folder `out`, alone in it, with a server to talk to.
 
+    Where another is at work in it: ConflictError, or `wait` until it is done.
+    """
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     _log_to_terminal()
+    from cxr import workspace
     from flows.server import embedded
 
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(out / ".lock").acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise CxrError(f"{out}: another cxr is at work in this folder: wait for it, or give another --out") from None
-    with lock, embedded() as address:
+    opened = workspace.opened_when_free if wait else workspace.opened
+    with opened(out) as work, embedded() as address:
         if address:
             logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
-        call()
+        call(work)
 
 
 def _log_to_terminal() -> None:

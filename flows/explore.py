@@ -2,9 +2,9 @@
 
 from prefect import flow
 
+from cxr import workspace
 from cxr.exploration import Exploration
 from cxr.settings import TrainingSettings
-from cxr.storage import local_folder
 from flows.preprocess import _run_name
 from tasks import exploring
 from tasks.training import cache_pixels
@@ -13,9 +13,9 @@ from tasks.training import cache_pixels
 @flow(name="explore", flow_run_name=_run_name, description=__doc__)
 def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
     """Draw the exploration of the preprocessed data in OUT and show it in the UI."""
-    work = local_folder(out).absolute()
     settings = training or TrainingSettings()
-    cache = cache_pixels(work, settings)
-    found = exploring.explore_data(work, settings, cache)
-    exploring.show_exploration(found, work)
+    with workspace.opened(out) as work:
+        cache = cache_pixels(work, settings)
+        found = exploring.explore_data(work, settings, cache)
+        exploring.show_exploration(found, work)
     return found

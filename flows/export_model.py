@@ -2,8 +2,8 @@
 
 from prefect import flow
 
+from cxr import workspace
 from cxr.records import Export
-from cxr.storage import local_folder
 from flows.preprocess import _run_name
 from tasks import exporting, training
 
@@ -11,9 +11,9 @@ from tasks import exporting, training
 @flow(name="export_model", flow_run_name=_run_name, description=__doc__)
 def export_model(out: str, pickle: bool = False) -> Export:
     """Export the newest run in OUT that has a selection."""
-    work = local_folder(out).absolute()
-    run = exporting.find_run(work)
-    chosen = exporting.stage_model(run, work)
-    cache = training.cache_pixels(work, run.settings)
-    evaluated = exporting.evaluate(chosen, run, work, cache)
-    return exporting.write_export(chosen, evaluated, run, work, pickle)
+    with workspace.opened(out) as work:
+        run = exporting.find_run(work)
+        chosen = exporting.stage_model(run, work)
+        cache = training.cache_pixels(work, run.settings)
+        evaluated = exporting.evaluate(chosen, run, work, cache)
+        return exporting.write_export(chosen, evaluated, run, work, pickle)

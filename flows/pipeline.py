@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from cxr import workspace
 from cxr.records import Export
 from cxr.settings import SplitSettings, TrainingSettings
 from flows.explore import explore
@@ -21,7 +22,8 @@ def pipeline(
 ) -> Export:
     """Run the whole pipeline; started again with the same parameters, it goes on where it was."""
     check_weights(training or TrainingSettings())
-    preprocess(data, out, splits)
-    explore(out, training)
-    train_models(out, training)
-    return export_model(out, pickle)
+    with workspace.opened(out):
+        preprocess(data, out, splits)
+        explore(out, training)
+        train_models(out, training)
+        return export_model(out, pickle)

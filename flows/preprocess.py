@@ -6,9 +6,9 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from cxr import workspace
 from cxr.records import Ingest
 from cxr.settings import SplitSettings, cores
-from cxr.storage import local_folder
 from tasks import preprocessing, progress
 
 
@@ -22,10 +22,10 @@ def _run_name() -> str:
 )  # fmt: skip
 def preprocess(data: str, out: str, splits: SplitSettings | None = None) -> Ingest:
     """Scan DATA, inspect what is new shard by shard, publish the manifest."""
-    work = local_folder(out).absolute()
-    scan = preprocessing.scan_images(data, work)
-    with progress.tracking(preprocessing.INSPECT, scan.new, "images"):
-        shards = preprocessing.inspect_images.map(list(scan.shards), data=scan.data, work=work).result()
     settings = splits or SplitSettings()
-    pairs = preprocessing.find_near_copies(scan, shards, work, settings)
-    return preprocessing.publish_manifest(scan, pairs, work, settings)
+    with workspace.opened(out) as work:
+        scan = preprocessing.scan_images(data, work)
+        with progress.tracking(preprocessing.INSPECT, scan.new, "images"):
+            shards = preprocessing.inspect_images.map(list(scan.shards), data=scan.data, work=work).result()
+        pairs = preprocessing.find_near_copies(scan, shards, work, settings)
+        return preprocessing.publish_manifest(scan, pairs, work, settings)

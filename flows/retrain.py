@@ -7,10 +7,9 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from cxr import exclusive
+from cxr import workspace
 from cxr.retraining import Retraining
 from cxr.settings import SplitSettings, TrainingSettings
-from cxr.storage import local_folder
 from flows import approval as approvals
 from flows.explore import explore
 from flows.export_model import export_model
@@ -21,7 +20,7 @@ from tasks.training import check_weights
 
 Approval = Annotated[Literal["none", "required"], Field(description="Whether a person must agree to a promotion.")]
 Minutes = Annotated[float, Field(gt=0, description="How long to wait for that person; then the champion stays.")]
-Policy = Annotated[Literal["refuse", "wait"], Field(description="What becomes of a second retraining at one registry.")]
+Policy = Annotated[Literal["refuse", "wait"], Field(description="What becomes of a second run in one work folder.")]
 
 
 @flow(name="retrain", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
@@ -39,10 +38,11 @@ def retrain(
 
     REGISTRY is OUT/registry where it is not given.
     """
-    work, settings, place = local_folder(out).absolute(), training or TrainingSettings(), registry or f"{out}/registry"
+    settings, place = training or TrainingSettings(), registry or f"{out.rstrip('/')}/registry"
+    opened = workspace.opened_when_free if policy == "wait" else workspace.opened
     if approval == "required":
         approvals.require_server()
-    with exclusive.alone(place, "retrain", policy == "wait") as still_alone:
+    with opened(out) as work:
         check_weights(settings)
         preprocess(data, out, splits)
         run, before = steps.look_for_news(work, settings, place)
@@ -53,7 +53,7 @@ def retrain(
         export_model(out)
         who = f"flow run {flow_run.name} ({flow_run.id})"
         found = steps.challenge_champion(steps.register(run, work, place, who), run, work, place)
-        still_alone()
+        workspace.push(work)  # before the promotion: what the champion comes from is there to be looked at
         done = steps.decide(found, run, data, place, who, approval == "required")
     # Whoever waits for a person holds nobody up.
     if done.outcome == "awaiting approval":

@@ -5,11 +5,11 @@ from pathlib import Path
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from cxr import workspace
 from cxr.architectures import ARCHITECTURES
 from cxr.records import Failure, Selection, Training
 from cxr.runs import Run
 from cxr.settings import TrainingSettings
-from cxr.storage import local_folder
 from flows.preprocess import _run_name
 from tasks import training as steps
 
@@ -25,9 +25,10 @@ def train_each(run: Run, work: Path, cache: Path) -> list[Training | Failure]:
 @flow(name="train_models", flow_run_name=_run_name, description=__doc__)
 def train_models(out: str, training: TrainingSettings | None = None) -> Selection:
     """Train on what `preprocess` and `explore` left in OUT, compare, choose."""
-    work, settings = local_folder(out).absolute(), training or TrainingSettings()
-    run = steps.start_run(work, settings)
-    cache = steps.cache_pixels(work, settings)
+    settings = training or TrainingSettings()
     at_a_time = ThreadPoolTaskRunner(max_workers=settings.trainings_at_a_time())
-    outcomes = train_each.with_options(task_runner=at_a_time)(run, work, cache)
-    return steps.compare_models(outcomes, run.folder(work))
+    with workspace.opened(out) as work:
+        run = steps.start_run(work, settings)
+        cache = steps.cache_pixels(work, settings)
+        outcomes = train_each.with_options(task_runner=at_a_time)(run, work, cache)
+        return steps.compare_models(outcomes, run.folder(work))

@@ -7,7 +7,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import child, curves, evaluation, export, report, runs
+from cxr import child, curves, evaluation, export, report, runs, workspace
 from cxr.attention import Attention
 from cxr.records import Evaluation, Export, Selection, Training
 from cxr.runs import Run
@@ -70,6 +70,6 @@ def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path
     words = f"Test set: AUROC {evaluated.test['auroc']:.3f}, n = {evaluated.test['n']}"
     create_markdown_artifact("\n\n".join(map(pictures.markdown, figures)), key="evaluation", description=words)
     return Export(
-        run=run.id, model=str(folder / "export" / "model.keras"), card=str(folder / "export" / "MODEL_CARD.md"),
-        report=str(page), sha256=digest,
+        run=run.id, model=workspace.address(folder / "export" / "model.keras"),
+        card=workspace.address(folder / "export" / "MODEL_CARD.md"), report=workspace.address(page), sha256=digest,
     ).write(folder / "export.json")  # fmt: skip

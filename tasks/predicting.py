@@ -1,15 +1,11 @@
 """Batch scoring: the task of the flow `predict`."""
 
-import tempfile
-from pathlib import Path
-
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import prediction, registry
+from cxr import prediction, registry, workspace
 from cxr.records import LABEL_NAMES, Record
-from cxr.storage import local_folder, open_storage
 from tasks import progress, retries
 
 SCORE = "score images"
@@ -31,17 +27,13 @@ class Predictions(Record):
 @task(name="score images", task_run_name="score {images}", cache_policy=NO_CACHE, **retries.POLICY)
 def score_images(model: str, images: str, out: str) -> Predictions:
     """Score every image, publish the table whole at `out` (a path or in S3), show the counts."""
-    with registry.model_folder(model) as folder, tempfile.TemporaryDirectory() as scratch:
-        card = prediction.read_card(folder.parent if folder.suffix == ".keras" else folder)
-        remote = out.startswith("s3://")
-        path = Path(scratch) / "predictions.csv" if remote else local_folder(out)
+    with registry.model_folder(model) as address, workspace.written(out) as path:
+        folder = workspace.fetched(address.rpartition("/")[0] if address.endswith(".keras") else address)
+        card = prediction.read_card(folder)
         with progress.tracking(SCORE, 100, "%"):
             table = prediction.predict(
                 str(folder), images, path, lambda done, of: progress.advance(SCORE, to=100 * done / of)
             )
-        if remote:
-            parent, _, name = out.rpartition("/")
-            open_storage(parent).upload(path, name)
     counts = table["status"].value_counts().to_dict()
     found = Predictions(
         out=out, model=f"{card.architecture}, run {card.run}", model_sha256=card.model_sha256, threshold=card.threshold,

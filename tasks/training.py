@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from cxr import architectures, child, curves, exploration, pixels, runs, selection
+from cxr import architectures, child, curves, exploration, pixels, runs, selection, workspace
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
@@ -68,6 +68,7 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
     threads = max(1, cores() // run.settings.trainings_at_a_time())
     with progress.tracking(f"train {member.name}", epochs, "epochs"):
         child.run("cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event))
+    workspace.push(work)
     return Training.read(done)
 
 

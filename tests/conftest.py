@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -13,7 +14,7 @@ from cxr import ingest, manifest, phantom
 from cxr.records import Ingest
 from cxr.settings import SplitSettings, TrainingSettings, training_settings
 from cxr.storage import open_storage
-from tests import finished
+from tests import finished, s3_servers
 
 # A slow machine is no failure: nothing here is timed.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -75,6 +76,50 @@ def api(tmp_path_factory: pytest.TempPathFactory):
         os.environ.pop(name, None)
         if value:
             os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[s3_servers.Server]:
+    """A mock S3 server, one for all tests."""
+    with s3_servers.mock() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[s3_servers.Server]:
+    """A real S3 server, one for all slow tests."""
+    with s3_servers.real() as server:
+        yield server
+
+
+def use(server: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_servers.Bucket:
+    """Return a fresh bucket on a server that this process and its children find by their variables, and no other."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path / "cxr-cache"))
+    return s3_servers.fresh_bucket(server)
+
+
+@pytest.fixture
+def moto_bucket(moto, monkeypatch, tmp_path) -> s3_servers.Bucket:
+    """A fresh bucket on the mock server."""
+    return use(moto, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def ceph_bucket(ceph, monkeypatch, tmp_path) -> s3_servers.Bucket:
+    """A fresh bucket on the real server."""
+    return use(ceph, monkeypatch, tmp_path)
+
+
+@pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.slow)])
+def bucket(request) -> s3_servers.Bucket:
+    """A fresh bucket on each kind of S3 server."""
+    return request.getfixturevalue(f"{request.param}_bucket")
 
 
 @pytest.fixture

@@ -172,10 +172,10 @@ def test_a_file_that_may_not_be_read_is_listed_and_tried_again(tmp_path, monkeyp
     root, work = dataset(tmp_path / "data", 6), tmp_path / "work"
     shut, read = "train/NORMAL/IM-0000-0001.jpeg", LocalStorage.read
 
-    def refuse(self, key):
+    def refuse(self, key, version=None):
         if key == shut:
             raise PermissionError(13, "Permission denied")
-        return read(self, key)
+        return read(self, key, version)
 
     monkeypatch.setattr(LocalStorage, "read", refuse)
     preprocess(root, work)
@@ -190,7 +190,7 @@ def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
     root, work = dataset(tmp_path / "data", 6), tmp_path / "work"
     first = preprocess(root, work)
     read, keys = LocalStorage.read, []
-    monkeypatch.setattr(LocalStorage, "read", lambda self, key: keys.append(key) or read(self, key))
+    monkeypatch.setattr(LocalStorage, "read", lambda self, key, version=None: keys.append(key) or read(self, key))
     second = preprocess(root, work)
     assert keys == [] and second.newly_read == 0 and second.manifest_sha256 == first.manifest_sha256
     put(root / "train" / "NORMAL" / "IM-0000-0001.jpeg", 500)

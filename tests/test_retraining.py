@@ -1,6 +1,8 @@
 """Retraining: decisions and their records, a person's word in a paused run, and the whole on phantoms."""
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -8,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cxr import challenge, phantom, retraining
+from cxr import challenge, phantom, retraining, workspace
 from cxr.errors import CxrError, RegistryError
 from cxr.records import Ingest, read_table
 from cxr.registry import Registry
 from cxr.retraining import Retraining
 from cxr.runs import Run
 from cxr.settings import TrainingSettings
+from tests.conftest import ROOT
 from tests.registered import exported, won
 
 
@@ -242,17 +245,32 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
     assert found.model_sha256 == place.version(first.challenge.challenger).model_sha256
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_two_at_once_one_is_refused(phantoms, tiny, tmp_path, api):
-    """While another holds the registry, the second ends at once with a clear error, before any work."""
-    from cxr import exclusive
-    from flows.retrain import retrain
+HOLD = """
+import sys
+from cxr import workspace
+with workspace.opened(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
-    with exclusive.alone(str(tmp_path / "work" / "registry"), "retrain", False):
-        state = retrain(str(phantoms), str(tmp_path / "work"), None, tiny, return_state=True)
-    assert state.is_failed() and "another retrain is at work" in state.message
-    assert not (tmp_path / "work" / "ingest.json").exists()
+
+def test_two_at_once_the_second_is_refused_or_waits(tmp_path, api, monkeypatch):
+    """While another process is at work in the work folder: one clear error before any work, or, by policy, patience."""
+    from flows import retrain
+
+    monkeypatch.setattr(workspace, "WAIT", 0.1)
+    monkeypatch.setattr(retrain, "check_weights", lambda settings: pytest.fail("it began"))
+    work = str(tmp_path / "work")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        state = retrain.retrain("nowhere", work, return_state=True)
+        assert state.is_failed() and "another cxr is at work" in state.message
+        threading.Timer(1, process.kill).start()
+        with pytest.raises(pytest.fail.Exception, match="it began"):
+            retrain.retrain("nowhere", work, policy="wait")
+        assert process.wait() != 0
 
 
 def test_the_time_of_a_record_sorts_it(registry, finished_once):

@@ -1,99 +1,241 @@
-"""The storage seam: the same answers from a folder and from S3 (moto, in this process)."""
+"""The storage seam: the same answers from a folder, a mock S3 server and (slow) a real one."""
 
+import contextlib
+import os
 import shutil
+import threading
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from cxr import storage
-from cxr.errors import DataError, StorageError
-from cxr.records import read_table
+from cxr import object_cache, storage
+from cxr.errors import ConflictError, DamagedError, DataError, StorageError
+from cxr.records import file_sha256, read_table
+from cxr.s3 import PART
+from cxr.storage import ANY, open_storage
 from tests.conftest import preprocess
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """A mock S3 client with a bucket; no real credentials can be used by accident."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="scans")
-        yield client
-
-
-@pytest.fixture(params=["local", "s3"])
-def place(request, tmp_path):
-    """(uri, put): the same verbs over each backend."""
+@pytest.fixture(params=["local", "moto", pytest.param("ceph", marks=pytest.mark.slow)])
+def place(request, tmp_path) -> storage.Storage:
+    """An empty place on each backend, with odd characters in its address."""
     if request.param == "local":
-        folder = tmp_path / "data"
-        folder.mkdir()
+        (tmp_path / "a b").mkdir()
+        return open_storage(str(tmp_path / "a b"))
+    return open_storage(request.getfixturevalue(f"{request.param}_bucket").uri)
 
-        def put(key: str, data: bytes) -> None:
-            (folder / key).parent.mkdir(parents=True, exist_ok=True)
-            (folder / key).write_bytes(data)
 
-        return str(folder), put
-    client = request.getfixturevalue("s3")
-    return "s3://scans/a b/c", lambda key, data: client.put_object(Bucket="scans", Key=f"a b/c/{key}", Body=data)
+def entries(place: storage.Storage, prefix: str = "") -> dict[str, storage.Entry]:
+    return {entry.key: entry for entry in place.list(prefix)}
 
 
 def test_listing_and_reading(place):
     """Every file once, with its size; bytes as written; a version that changes with the content."""
-    uri, put = place
-    put("x/ü, 1.jpeg", b"abc")
-    put("y.png", b"")
-    found = {entry.key: entry for entry in storage.open_storage(uri).list()}
-    assert {key: entry.size for key, entry in found.items()} == {"x/ü, 1.jpeg": 3, "y.png": 0}
-    assert storage.open_storage(uri).read("x/ü, 1.jpeg") == b"abc"
-    put("y.png", b"other")
-    again = {entry.key: entry for entry in storage.open_storage(uri).list()}
-    assert again["y.png"].version != found["y.png"].version
-    assert again["x/ü, 1.jpeg"] == found["x/ü, 1.jpeg"]
+    place.write("x/ü, 1 %41.jpeg", b"abc")
+    version = place.write("y.png", b"")
+    found = entries(place)
+    assert {key: entry.size for key, entry in found.items()} == {"x/ü, 1 %41.jpeg": 3, "y.png": 0}
+    assert found["y.png"].version == version == place.version("y.png")
+    assert place.read("x/ü, 1 %41.jpeg") == b"abc"
+    assert place.write("y.png", b"other") == place.version("y.png") != version
+    assert entries(place)["x/ü, 1 %41.jpeg"] == found["x/ü, 1 %41.jpeg"]
+    place.delete("y.png")
+    place.delete("y.png")
+    assert list(entries(place)) == ["x/ü, 1 %41.jpeg"] and place.version("y.png") is None
+
+
+def test_listing_by_prefix(place):
+    """Keys that start with the prefix, whether it ends at a folder or within a name; nothing is no error."""
+    for key in ("runs/a/x", "runs/ab/y", "run", "z"):
+        place.write(key, b"1")
+    assert set(entries(place, "runs/")) == {"runs/a/x", "runs/ab/y"}
+    assert set(entries(place, "runs/a/")) == {"runs/a/x"} and set(entries(place, "runs/ab")) == {"runs/ab/y"}
+    assert set(entries(place, "run")) == {"runs/a/x", "runs/ab/y", "run"} and not entries(place, "none/here")
 
 
 def test_a_missing_file_is_file_not_found(place):
     """What vanished is told apart from what cannot be reached."""
-    uri, put = place
-    put("x.png", b"abc")
+    place.write("x.png", b"abc")
     with pytest.raises(FileNotFoundError):
-        storage.open_storage(uri).read("gone.png")
+        place.read("gone.png")
+    with pytest.raises(FileNotFoundError):
+        place.download("gone.png", storage.Path("never-written"))
+    assert not storage.Path("never-written").exists()
 
 
-def test_s3_listing_goes_through_all_pages(s3):
+def test_a_file_that_changed_since_it_was_listed_is_a_conflict(place):
+    """Reading with the listed version never gives other bytes than those listed, cached or not."""
+    place.write("x.png", b"one")
+    version = entries(place)["x.png"].version
+    place.write("x.png", b"two")
+    with pytest.raises(ConflictError, match=rf"x\.png: expected version {version}"):
+        place.read("x.png", version)
+    ((key, error),) = place.read_many([("x.png", version)])
+    assert key == "x.png" and isinstance(error, ConflictError) and not error.transient
+    assert place.read("x.png", place.version("x.png")) == b"two"
+
+
+def test_reading_many_keeps_their_order_and_tells_each_failure(place):
+    """One answer for each that was wanted, with and without a version; a missing one does not stop the others."""
+    wanted = [(f"{i:03d}", place.write(f"{i:03d}", bytes([i]) * i)) for i in range(60)]
+    mixed = [(key, version if i % 2 else None) for i, (key, version) in enumerate(wanted)]
+    for _ in range(2):  # the second time from the local cache, where there is one
+        found = list(place.read_many([*mixed[:30], ("gone", None), *mixed[30:]]))
+        assert [key for key, _ in found] == [*(key for key, _ in mixed[:30]), "gone", *(key for key, _ in mixed[30:])]
+        assert isinstance(found.pop(30)[1], FileNotFoundError)
+        assert [data for _, data in found] == [bytes([i]) * i for i in range(60)]
+
+
+def test_a_write_may_expect_what_is_there(place):
+    """None: nothing yet; a version: still that one; ANY: whatever. A refused write changes nothing."""
+    with pytest.raises(ConflictError):
+        place.write("k", b"0", expected="0" * 32)
+    first = place.write("k", b"1", expected=None)
+    with pytest.raises(ConflictError, match="expected nothing there yet, found version") as refused:
+        place.write("k", b"2", expected=None)
+    assert not refused.value.transient and place.read("k") == b"1"
+    second = place.write("k", b"3", expected=first)
+    with pytest.raises(ConflictError, match=f"expected version {first}, found version {second}"):
+        place.write("k", b"4", expected=first)
+    assert place.read("k") == b"3"
+    place.write("k", b"5", expected=ANY)
+    assert place.read("k") == b"5" and list(entries(place)) == ["k"]
+
+
+@pytest.mark.parametrize("what", ["create", "replace"])
+def test_of_several_writes_at_once_exactly_one_wins(place, what):
+    """Ten writers expecting the same: one version comes back, nine conflicts, and the winner's bytes are there."""
+    expected = place.write("k", b"before") if what == "replace" else None
+    start, won = threading.Barrier(10), []
+
+    def write(i: int) -> None:
+        start.wait()
+        with contextlib.suppress(ConflictError):
+            won.append((place.write("k", f"writer {i}".encode(), expected=expected), i))
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ((version, i),) = won
+    assert place.read("k") == f"writer {i}".encode() and place.version("k") == version
+
+
+@pytest.mark.parametrize("size", [0, 1000, 2 * PART + 123])
+def test_files_travel_whole(place, tmp_path, size):
+    """Up and down again, in one piece or in parts: the same SHA-256 and the same time of change."""
+    source, back = tmp_path / "source", tmp_path / "deeper" / "back"
+    source.write_bytes(os.urandom(size))
+    os.utime(source, ns=(10**18 + 5, 10**18 + 5))
+    version = place.upload(source, "big/model.keras")
+    assert place.version("big/model.keras") == version == place.download("big/model.keras", back)
+    assert file_sha256(back) == file_sha256(source) and back.stat().st_mtime_ns == 10**18 + 5
+    assert entries(place)["big/model.keras"].size == size
+    assert not list(back.parent.glob(".writing-*"))
+
+
+def test_a_key_never_leads_out_of_the_folder(tmp_path):
+    """.. and absolute keys are refused."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(b"x")
+    place = open_storage(str(tmp_path / "in"))
+    for key in ("../secret", str(tmp_path / "secret"), "a/../../secret", ""):
+        with pytest.raises(StorageError, match="leads out of it"):
+            place.read(key)
+        with pytest.raises(StorageError, match="leads out of it"):
+            place.write(key, b"y")
+
+
+def test_versions_of_a_folder_s_file_never_repeat(tmp_path):
+    """Two writes within one tick of the system's clock, or after the clock went back, still have two versions."""
+    place = open_storage(str(tmp_path))
+    versions = [place.write("k", b"same") for _ in range(50)]
+    assert len(set(versions)) == 50 and versions == sorted(versions, key=int)
+
+
+def test_listing_goes_through_all_pages(bucket):
     """More objects than one page holds."""
+    client = bucket.client()
     for i in range(1003):
-        s3.put_object(Bucket="scans", Key=f"many/{i:04d}.jpeg", Body=b"")
-    assert len(list(storage.open_storage("s3://scans/many").list())) == 1003
+        client.put_object(Bucket=bucket.name, Key=f"many/{i:04d}.jpeg", Body=b"")
+    assert len(list(open_storage(f"s3://{bucket.name}/many").list())) == 1003
 
 
-def test_a_missing_bucket_is_a_final_error(s3):
-    """The error names operation and URI, and trying again is pointless."""
-    with pytest.raises(StorageError, match="cannot list s3://nowhere: NoSuchBucket") as caught:
-        list(storage.open_storage("s3://nowhere").list())
-    assert not caught.value.transient
+def test_what_was_damaged_in_place_is_noticed(bucket, tmp_path, monkeypatch):
+    """Bytes that are not those of their SHA-256 are refused by every way of reading, naming both digests."""
+    monkeypatch.setattr("cxr.s3.DELAYS", ())
+    place = open_storage(f"s3://{bucket.name}")
+    good, bad = "1" * 64, b"bytes of somebody else"
+    bucket.client().put_object(Bucket=bucket.name, Key="x", Body=bad, Metadata={"sha256": good})
+    for read in (
+        lambda: place.read("x"),
+        lambda: place.download("x", tmp_path / "x"),
+        lambda: raised(next(place.read_many([("x", place.version("x"))]))[1]),
+    ):
+        with pytest.raises(DamagedError, match=f"x: expected SHA-256 {good}, found [0-9a-f]{{64}}"):
+            read()
+    assert not (tmp_path / "x").exists()
 
 
-def test_unknown_scheme_and_remote_work_folder_are_refused():
-    """Expected, found, what to do."""
+def raised(error: bytes | Exception) -> None:
+    assert isinstance(error, Exception)
+    raise error
+
+
+def test_an_object_is_fetched_once(bucket, tmp_path):
+    """By whichever way it is read first; a changed one is fetched again; a damaged copy is not used."""
+    place, client = open_storage(f"s3://{bucket.name}"), bucket.client()
+    for key in "ab":
+        client.put_object(Bucket=bucket.name, Key=key, Body=b"one " * 1000)
+    version = place.version("a")
+    assert place.read("a", version) == b"one " * 1000
+    (kept,) = (tmp_path / "cxr-cache" / "objects").glob("??/*")
+    first = kept.stat().st_mtime_ns, kept.stat().st_ino
+    assert place.read("a") == place.read("b") == next(place.read_many([("b", version)]))[1] == b"one " * 1000
+    assert list((tmp_path / "cxr-cache" / "objects").glob("??/*")) == [kept], "the same bytes are kept once"
+    assert kept.stat().st_ino == first[1] and kept.stat().st_mtime_ns >= first[0]
+    kept.write_bytes(b"spoilt")
+    assert place.read("a") == next(place.read_many([("a", version)]))[1] == b"one " * 1000
+    client.put_object(Bucket=bucket.name, Key="a", Body=b"two")
+    assert place.read("a") == b"two"
+
+
+def test_the_cache_keeps_to_its_limit(tmp_path, monkeypatch):
+    """The least recently used go first; what is too large for it is not kept; 0 keeps nothing."""
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXR_CACHE_GB", str(100_000 / object_cache.GIB))
+    for i in range(40):
+        object_cache.keep(f"place {i}", "etag", os.urandom(4000))
+        assert object_cache.find("place 0"), "used all the time"
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/??/*")) <= 110_000
+    assert not object_cache.find("place 1") and object_cache.find("place 39")
+    object_cache.keep("large", "etag", os.urandom(10_000))
+    monkeypatch.setenv("CXR_CACHE_GB", "0")
+    object_cache.keep("none", "etag", b"1")
+    assert not object_cache.find("large") and not object_cache.find("none")
+
+
+def test_unknown_schemes_and_credentials_in_a_uri_are_refused():
+    """Expected, found, what to do; a secret is never repeated."""
     with pytest.raises(DataError, match="expected a path"):
-        storage.open_storage("gs://bucket/x")
-    with pytest.raises(DataError, match="must be on this machine"):
+        open_storage("gs://bucket/x")
+    with pytest.raises(DataError, match="another machine"):
         storage.local_folder("s3://bucket/work")
+    with pytest.raises(DataError, match="credentials never belong") as refused:
+        open_storage("s3://AKIAEXAMPLE:verysecret@bucket/x")
+    assert "verysecret" not in str(refused.value)
 
 
-def test_preprocessing_from_s3_equals_that_from_a_folder(s3, phantoms, tmp_path):
+def test_preprocessing_from_s3_equals_that_from_a_folder(bucket, phantoms, tmp_path):
     """The same images give the same rows; an unchanged ETag is not read again."""
     local = tmp_path / "copy"
     shutil.copytree(phantoms, local)
+    client, uri = bucket.client(), f"s3://{bucket.name}/set"
     for path in sorted(p for p in local.rglob("*") if p.is_file()):
-        s3.put_object(Bucket="scans", Key=f"set/{path.relative_to(local).as_posix()}", Body=path.read_bytes())
+        client.put_object(Bucket=bucket.name, Key=f"set/{path.relative_to(local).as_posix()}", Body=path.read_bytes())
     preprocess(local, tmp_path / "a")
-    first = preprocess("s3://scans/set", tmp_path / "b")
+    first = preprocess(uri, tmp_path / "b")
     for name in ("clean_metadata.csv", "rejects.csv"):
         here, there = (read_table(tmp_path / work / name).drop(columns="thumbnail", errors="ignore") for work in "ab")
         assert here.equals(there), name
-    assert first.newly_read > 0 and preprocess("s3://scans/set", tmp_path / "b").newly_read == 0
+    assert first.newly_read > 0 and preprocess(uri, tmp_path / "b").newly_read == 0

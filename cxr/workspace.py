@@ -1,0 +1,180 @@
+"""Work folders, models and weights by URI: what lies on S3 has a local folder while it is worked with.
+
+One cxr at a time is at work in a work folder: here by a lock, on S3 by a lease (`lease`). What is pulled and pushed,
+and in which order, is in `staging`.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cxr import object_cache
+from cxr.errors import ConflictError, CxrError, DataError
+from cxr.s3 import S3Storage
+from cxr.staging import Staging, fetch, together
+from cxr.storage import LocalStorage, Storage, is_local, local_folder, open_storage
+
+logger = logging.getLogger("cxr.workspace")
+DAY = 86_400.0  # seconds
+WAIT = 5.0  # seconds between looks at a work folder where another is at work
+_opened: ContextVar[frozenset[Path]] = ContextVar("opened", default=frozenset())
+_stagings: dict[Path, Staging] = {}
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[Path]:
+    """Give the local folder of a work folder (a path, `file://…` or `s3://…`), alone in it; publish at the end.
+
+    Opened again inside, it is the same folder, and what was done in it is published when the inner block ends.
+    Raises ConflictError where another cxr is at work there.
+    """
+    storage = open_storage(uri)
+    folder = storage.folder if isinstance(storage, LocalStorage) else _cached("work", storage)
+    if folder in _opened.get():
+        yield folder
+        push(folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    token = _opened.set(_opened.get() | {folder})
+    try:
+        with _alone(folder, storage.uri):
+            if isinstance(storage, S3Storage):
+                with _sharing(folder, storage):
+                    yield folder
+            else:
+                yield folder
+    finally:
+        _opened.reset(token)
+
+
+@contextlib.contextmanager
+def opened_when_free(uri: str) -> Iterator[Path]:
+    """Give what `opened` gives, and wait while another cxr is at work there."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                folder = stack.enter_context(opened(uri))
+                break
+            except ConflictError as error:
+                logger.info("waiting: %s", error)
+                time.sleep(WAIT)
+        yield folder
+
+
+def push(folder: Path) -> None:
+    """Publish what changed in an opened work folder since; nothing happens for a local one."""
+    if folder in _stagings:
+        _stagings[folder].push()
+
+
+def address(path: Path) -> str:
+    """Return the URI of a path in an opened work folder: itself, or where it is published."""
+    for folder, staging in stagings().items():
+        if path.is_relative_to(folder):
+            return f"{staging.storage.uri}/{path.relative_to(folder).as_posix()}".removesuffix("/.")
+    return str(path)
+
+
+def fetched(uri: str) -> Path:
+    """Return a local folder with the files of a folder: itself, or a copy by version of what is on S3.
+
+    Raises DataError where there is nothing on S3. The copy is to be read only.
+    """
+    if is_local(uri):
+        return local_folder(uri).absolute()
+    storage = open_storage(uri)
+    listed = sorted(storage.list())
+    if not listed:
+        raise DataError(f"{storage.uri}: expected a folder with files, found nothing: check the address")
+    family = _cached("fetched", storage)
+    folder = family / _digest("\n".join(f"{entry.key} {entry.version}" for entry in listed))
+    family.mkdir(parents=True, exist_ok=True)
+    with FileLock(family / ".lock"):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=family, prefix=".") as name:
+                part = Path(name) / "part"
+                together(lambda entry: fetch(storage, entry, part), listed)
+                part.rename(folder)
+        os.utime(folder)
+        _drop_unused(family)
+    return folder
+
+
+def stagings() -> dict[Path, Staging]:
+    """Return what is opened on S3 in this process, by local folder."""
+    return dict(_stagings)
+
+
+def _drop_unused(family: Path) -> None:
+    """Remove the copies of other versions that nobody asked for within a day."""
+    for each in family.iterdir():
+        if each.is_dir() and time.time() - each.stat().st_mtime > DAY:
+            shutil.rmtree(each)
+
+
+@contextlib.contextmanager
+def written(uri: str) -> Iterator[Path]:
+    """Give a local path for a file that is to be at `uri`; on S3 it is put there when the block ends well."""
+    if is_local(uri):
+        yield local_folder(uri)
+        return
+    parent, _, name = uri.rpartition("/")
+    storage = open_storage(parent)
+    with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
+        yield Path(scratch) / name
+        storage.upload(Path(scratch) / name, name)
+
+
+def _cached(kind: str, storage: Storage) -> Path:
+    return object_cache.home() / kind / _digest(storage.place)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, place: str) -> Iterator[None]:
+    try:
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise ConflictError(
+            f"{place}: another cxr is at work in this folder: wait for it, or give another --out"
+        ) from None
+    with lock:
+        yield
+
+
+@contextlib.contextmanager
+def _sharing(folder: Path, storage: S3Storage) -> Iterator[None]:
+    """Pull, and push at the end, what a failed stage left too; the lease is held in between."""
+    staging = Staging(folder, storage)
+    try:
+        staging.pull()
+        _stagings[folder] = staging
+        yield
+        staging.push()
+    except Exception as error:
+        if folder in _stagings and not isinstance(error, ConflictError):
+            _push_what_there_is(staging)
+        raise
+    finally:
+        _stagings.pop(folder, None)
+        with contextlib.suppress(CxrError):  # it expires
+            staging.lease.release()
+
+
+def _push_what_there_is(staging: Staging) -> None:
+    try:
+        staging.push()
+    except CxrError as error:  # what went wrong first is what is told
+        logger.warning("what was done so far could not be published and waits in %s: %s", staging.folder, error)
