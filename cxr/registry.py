@@ -4,6 +4,7 @@
     champion.json           which version is in use; every change is one conditional write
     challenges/<version>/   what the rule said of it against a champion
     log/                    one file per event: when, who, what, why; nothing is ever overwritten
+    retrainings/            what each retraining found and did (`retraining`)
 
 Left out: deleting versions (remove a folder of versions/ that is neither the champion nor in its `previous`).
 """

@@ -20,7 +20,7 @@ class Retraining(Record):
     `run` names data, settings, weights and version of the code: the same run is no news. `champion` is the one afterwards.
     """
 
-    started: AwareDatetime
+    when: AwareDatetime
     run: str
     data: str
     manifest_sha256: str
@@ -53,7 +53,7 @@ def unchanged(registry: Registry, run: Run) -> Retraining | None:
 
 def keep(registry: Registry, retraining: Retraining) -> Retraining:
     """Write the record (again, once an answer came) and return it."""
-    key = f"retrainings/{retraining.started:%Y%m%dT%H%M%S.%f}-{retraining.run}.json"
+    key = f"retrainings/{retraining.when:%Y%m%dT%H%M%S.%f}-{retraining.run}.json"
     registry.storage.write(key, (retraining.model_dump_json(indent=2) + "\n").encode())
     return retraining
 
@@ -79,7 +79,7 @@ def decided(
         outcome, why = "promoted", challenge.reason
         now = registry.promote(challenge.challenger, who, why)
     return keep(registry, Retraining(
-        started=at, run=run.id, data=data, manifest_sha256=run.manifest_sha256, version=run.version, challenge=challenge,
+        when=at, run=run.id, data=data, manifest_sha256=run.manifest_sha256, version=run.version, challenge=challenge,
         outcome=outcome, who=who, why=why, champion=now.version if now else None,
     ))  # fmt: skip
 

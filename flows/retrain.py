@@ -18,7 +18,7 @@ from flows.train_models import train_models
 from tasks import retraining as steps
 from tasks.training import check_weights
 
-Approval = Annotated[Literal["none", "required"], Field(description="Whether a person must agree to a promotion.")]
+Agreement = Annotated[Literal["none", "required"], Field(description="Whether a person must agree to a promotion.")]
 Minutes = Annotated[float, Field(gt=0, description="How long to wait for that person; then the champion stays.")]
 Policy = Annotated[Literal["refuse", "wait"], Field(description="What becomes of a second run in one work folder.")]
 
@@ -30,7 +30,7 @@ def retrain(
     splits: SplitSettings | None = None,
     training: TrainingSettings | None = None,
     registry: str | None = None,
-    approval: Approval = "none",
+    approval: Agreement = "none",
     approval_minutes: Minutes = 24 * 60,
     policy: Policy = "refuse",
 ) -> Any:

@@ -37,7 +37,7 @@ def show_unchanged(found: Retraining, registry: str) -> str:
     now = Registry(registry).champion()
     words = (
         f"Unchanged: data ({found.manifest_sha256[:12]}), settings, weights and version {found.version} are those of "
-        f"the last retraining ({found.started:%Y-%m-%d %H:%M} UTC), which ended as {found.outcome}; "
+        f"the last retraining ({found.when:%Y-%m-%d %H:%M} UTC), which ended as {found.outcome}; "
         f"the champion is {now.version if now else 'none'}."
     )
     if found.outcome == "awaiting approval":

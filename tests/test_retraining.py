@@ -279,7 +279,7 @@ def test_the_time_of_a_record_sorts_it(registry, finished_once):
     asked = won(finished_once, one, one)
     for year, run in ((2026, "zzz"), (2027, "aaa")):
         retraining.keep(place, Retraining(
-            started=datetime(year, 1, 1, tzinfo=UTC), run=run, data="d", manifest_sha256="34" * 32, version="1",
+            when=datetime(year, 1, 1, tzinfo=UTC), run=run, data="d", manifest_sha256="34" * 32, version="1",
             challenge=asked, outcome="kept", who="w", why="y", champion=one,
         ))  # fmt: skip
     assert retraining.last(place).run == "aaa"

@@ -62,7 +62,7 @@ def test_readme_names_what_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"make ([a-z][a-z-]+)", readme)) <= targets
     commands = set(re.findall(r"^def ([a-z]+)\(", (ROOT / "flows" / "command.py").read_text(), re.M))
-    assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is"}
+    assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is", "registry"}
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
         assert (ROOT / path).exists(), path
     for reason in records.REJECT_REASONS:
