@@ -18,10 +18,6 @@ from flows.train_models import train_models
 from tasks import retraining as steps
 from tasks.training import check_weights
 
-Agreement = Annotated[Literal["none", "required"], Field(description="Whether a person must agree to a promotion.")]
-Minutes = Annotated[float, Field(gt=0, description="How long to wait for that person; then the champion stays.")]
-Policy = Annotated[Literal["refuse", "wait"], Field(description="What becomes of a second run in one work folder.")]
-
 
 @flow(name="retrain", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
 def retrain(
@@ -30,13 +26,21 @@ def retrain(
     splits: SplitSettings | None = None,
     training: TrainingSettings | None = None,
     registry: str | None = None,
-    approval: Agreement = "none",
-    approval_minutes: Minutes = 24 * 60,
-    policy: Policy = "refuse",
+    approval: Literal["none", "required"] = "none",
+    approval_minutes: Annotated[float, Field(gt=0)] = 24 * 60,
+    policy: Literal["refuse", "wait"] = "refuse",
 ) -> Any:
     """Return what was found and done; end as "Unchanged" where data, settings, weights and code are those of last time.
 
-    REGISTRY is OUT/registry where it is not given.
+    Args:
+        data: Folder or s3://bucket/prefix with the images.
+        out: The work folder, a path or s3://bucket/prefix.
+        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        training: How each architecture is trained.
+        registry: Where versions and champion are; OUT/registry where not given.
+        approval: Whether a person must agree to a promotion, in a form on this run's page.
+        approval_minutes: How long to wait for that person; then the champion stays.
+        policy: What becomes of a second run in one work folder.
     """
     settings, place = training or TrainingSettings(), registry or f"{out.rstrip('/')}/registry"
     opened = workspace.opened_when_free if policy == "wait" else workspace.opened
