@@ -9,7 +9,8 @@ CxrError
 │   └── DamagedError   bytes are not those that were sent
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
-└── ModelError     an exported model and its card do not fit together
+├── ModelError     an exported model and its card do not fit together
+└── RegistryError  a version is not there, or may not become champion
 """
 
 
@@ -55,3 +56,7 @@ class TrainingError(CxrError):
 
 class ModelError(CxrError):
     """An exported model and its card do not fit together."""
+
+
+class RegistryError(CxrError):
+    """A version is not there, or may not become champion."""

@@ -151,7 +151,7 @@ class Training(Record):
     epochs: int
     best_epoch: int
     seconds: float
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = ()  # cards of earlier versions have none
     images_per_second: float
     milliseconds: float
     calibration: Calibration

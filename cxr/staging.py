@@ -28,7 +28,7 @@ RECORDS = (  # in the order in which they are published: each only tells of what
 AT_A_TIME = 8  # transfers
 STATE = ".cxr-state.json"
 _APART = ("cache", "registry")
-_NO_TRAINING = ("export", "data")
+_NO_TRAINING = ("export", "data", "challenge")
 T = TypeVar("T")
 
 

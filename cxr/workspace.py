@@ -25,6 +25,7 @@ from cxr.storage import LocalStorage, Storage, is_local, local_folder, open_stor
 
 logger = logging.getLogger("cxr.workspace")
 DAY = 86_400.0  # seconds
+WAIT = 5.0  # seconds between looks at a work folder where another is at work
 _opened: ContextVar[frozenset[Path]] = ContextVar("opened", default=frozenset())
 _stagings: dict[Path, Staging] = {}
 
@@ -58,6 +59,20 @@ def local(uri: str) -> Path:
     """Return the folder on this machine in which a work folder is worked with; it need not be there yet."""
     storage = open_storage(uri)
     return storage.folder if isinstance(storage, LocalStorage) else _cached("work", storage)
+
+
+@contextlib.contextmanager
+def opened_when_free(uri: str) -> Iterator[Path]:
+    """Give what `opened` gives, and wait while another cxr is at work there."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                folder = stack.enter_context(opened(uri))
+                break
+            except ConflictError as error:
+                logger.info("waiting: %s", error)
+                time.sleep(WAIT)
+        yield folder
 
 
 def push(folder: Path) -> None:

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cxr import __version__
 from cxr.errors import CxrError
 from cxr.settings import SplitSettings, TrainingSettings, training_settings
+from flows.registry_command import registry_app
 
 EXAMPLES = """
 Examples:
@@ -24,6 +25,8 @@ Examples:
 - `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
 - `cxr verify work/runs/RUN` computes every figure of a run again from its scores
+- `cxr retrain chest_xray --out work` trains where there is news, and promotes what is not worse
+- `cxr registry list --out work` shows the versions and the champion
 """
 app = App(
     name="cxr",
@@ -49,8 +52,12 @@ Preset = Annotated[
 ]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
+RegistryPlace = Annotated[
+    str | None, Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given.")
+]
 Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
 _NO_SPLITS, _NO_TRAINING = SplitSettings(), TrainingSettings()
+app.command(registry_app)
 
 
 @app.command
@@ -145,19 +152,45 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
 
 @app.command
 def predict(model: str, images: str, /, *, out: Annotated[str, Parameter(help="The CSV to write.")]) -> None:
-    """Score images with an exported model (its folder, or the model.keras in it) and its card.
+    """Score images with an exported model (its folder, or the model.keras in it) or with a registry's champion.
 
-    Example: `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+    Example: `cxr predict work/registry new_images --out predictions.csv`
     """
-    from cxr import prediction, workspace
+    from cxr import prediction, registry, workspace
     from flows.summary import counting
 
     _log_to_terminal()
-    with counting("score images") as advance, workspace.written(out) as path:
-        table = prediction.predict(model, images, path, advance)
+    with (
+        registry.model_folder(model) as folder, counting("score images") as advance, workspace.written(out) as path,
+    ):  # fmt: skip
+        table = prediction.predict(folder, images, path, advance)
     counts = table["status"].value_counts().to_dict()
     positive = int((table["prediction"] == "PNEUMONIA").sum())
     print(f"{counts.get('scored', 0)} scored ({positive} PNEUMONIA), {counts.get('rejected', 0)} rejected: {out}")  # noqa: T201
+
+
+@app.command
+def retrain(  # noqa: PLR0913
+    data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
+    training: Training = _NO_TRAINING, registry: RegistryPlace = None,
+    approval: Annotated[Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")] = "none",
+    approval_minutes: Annotated[float, Parameter(help="After so many without an answer the champion stays.")] = 1440.0,
+    policy: Annotated[Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")] = "refuse",
+) -> None:  # fmt: skip
+    """Train where data, settings or code are new, compare with the champion on the same test images, promote or keep.
+
+    Example: `cxr retrain chest_xray --out work --preset quick`
+    """
+
+    def call(work: Path) -> None:
+        from flows.retrain import retrain as flow
+        from flows.summary import show_retraining
+
+        settings = _merged(preset, training)
+        state = flow(data, out, splits, settings, registry, approval, approval_minutes, policy, return_state=True)  # type: ignore[call-overload]
+        show_retraining(state)
+
+    _with_server(call, out, wait=policy == "wait")
 
 
 @app.command
@@ -228,8 +261,11 @@ def _pipeline(data: str, out: str, splits: SplitSettings, training: TrainingSett
     _with_server(call, out)
 
 
-def _with_server(call: Callable[[Path], None], out: str) -> None:
-    """Do `call` on the local folder of the work folder `out`, alone in it, with a server to talk to."""
+def _with_server(call: Callable[[Path], None], out: str, wait: bool = False) -> None:
+    """Do `call` on the local folder of the work folder `out`, alone in it, with a server to talk to.
+
+    Where another is at work in it: ConflictError, or `wait` until it is done.
+    """
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -239,7 +275,8 @@ def _with_server(call: Callable[[Path], None], out: str) -> None:
     from cxr import workspace
     from flows.server import embedded
 
-    with workspace.opened(out) as work, embedded() as address:
+    opened = workspace.opened_when_free if wait else workspace.opened
+    with opened(out) as work, embedded() as address:
         if address:
             logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
         call(work)

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from cxr import images, prediction, scoring
+from cxr import images, manifest, prediction, scoring
 from cxr.errors import StorageError
 from cxr.export import Card
 from cxr.images import Rejected
@@ -40,14 +40,12 @@ class Copies:
         self.data, self.instead, self.reads, self.lock = data, instead or {}, 0, threading.Lock()
         self.keys = [f"{i:04d}.jpeg" for i in range(count)]
 
-    def read(self, key):
-        """Return the bytes of the name."""
-        with self.lock:
-            self.reads += 1
-        found = self.instead.get(key, self.data)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    def read_many(self, wanted):
+        """Yield each name with its bytes, or with the error."""
+        for key, _ in wanted:
+            with self.lock:
+                self.reads += 1
+            yield key, self.instead.get(key, self.data)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ def one_by_one(storage, keys, card):
     for key in keys:
         row = {"image": key, "score": "nan", "prediction": "", "threshold": card.threshold, "status": "rejected"}
         try:
-            image = images.decode(storage.read(key)).image
+            image = images.decode(manifest.read_bytes(storage, key)).image
         except Rejected as reject:
             yield row | {"reason": f"{reject.reason}: {reject.detail}"}
             continue

@@ -65,7 +65,7 @@ def test_readme_names_what_exists():
     commands = set(re.findall(r"^def ([a-z]+)\(", code, re.M)) | set(
         re.findall(r'^\w+ = App\(\s*name="([a-z]+)"', code, re.M)
     )
-    assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is"}
+    assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is", "registry"}
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
         assert (ROOT / path).exists(), path
     for reason in records.REJECT_REASONS:

@@ -1,0 +1,18 @@
+"""Flow `predict`: images scored by an exported model, or by a registry's champion; a CSV file comes out."""
+
+from prefect import flow
+
+from flows.preprocess import _run_name
+from tasks import predicting
+
+
+@flow(name="predict", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
+def predict(model: str, images: str, out: str) -> predicting.Predictions:
+    """Score images and write the table.
+
+    Args:
+        model: An export folder, the model.keras in it, or a registry, which means its champion; a path or s3://…
+        images: Folder or s3://bucket/prefix with the images, or one image.
+        out: The CSV file to write; a path or s3://…
+    """
+    return predicting.score_images(model, images, out)

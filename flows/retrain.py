@@ -1,0 +1,71 @@
+"""Flow `retrain`: new data, a challenger, a comparison with the champion, a promotion or none; made for a schedule."""
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from pydantic import Field
+
+from cxr import workspace
+from cxr.retraining import Retraining
+from cxr.settings import SplitSettings, TrainingSettings
+from flows import approval as approvals
+from flows.explore import explore
+from flows.export_model import export_model
+from flows.preprocess import _run_name, preprocess
+from flows.train_models import train_models
+from tasks import retraining as steps
+from tasks.training import check_weights
+
+
+@flow(name="retrain", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
+def retrain(
+    data: str,
+    out: str,
+    splits: SplitSettings | None = None,
+    training: TrainingSettings | None = None,
+    registry: str | None = None,
+    approval: Literal["none", "required"] = "none",
+    approval_minutes: Annotated[float, Field(gt=0)] = 24 * 60,
+    policy: Literal["refuse", "wait"] = "refuse",
+) -> Any:
+    """Return what was found and done; end as "Unchanged" where data, settings, weights and code are those of last time.
+
+    Args:
+        data: Folder or s3://bucket/prefix with the images.
+        out: The work folder, a path or s3://bucket/prefix.
+        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        training: How each architecture is trained.
+        registry: Where versions and champion are; OUT/registry where not given.
+        approval: Whether a person must agree to a promotion, in a form on this run's page.
+        approval_minutes: How long to wait for that person; then the champion stays.
+        policy: What becomes of a second run in one work folder.
+    """
+    settings, place = training or TrainingSettings(), registry or f"{out.rstrip('/')}/registry"
+    opened = workspace.opened_when_free if policy == "wait" else workspace.opened
+    if approval == "required":
+        approvals.require_server()
+    with opened(out) as work:
+        check_weights(settings)
+        preprocess(data, out, splits)
+        run, before = steps.look_for_news(work, settings, place)
+        if before:
+            return Completed(name="Unchanged", message=steps.show_unchanged(before, place))
+        explore(out, settings)
+        train_models(out, settings)
+        export_model(out)
+        who = f"flow run {flow_run.name} ({flow_run.id})"
+        found = steps.challenge_champion(steps.register(run, work, place, who), run, work, place)
+        workspace.push(work)  # before the promotion: what the champion comes from is there to be looked at
+        done = steps.decide(found, run, data, place, who, approval == "required")
+    # Whoever waits for a person holds nobody up.
+    if done.outcome == "awaiting approval":
+        done = _asked(done, approval_minutes, place)
+    steps.show_retraining(done)
+    return done
+
+
+def _asked(waiting: Retraining, minutes: float, place: str) -> Retraining:
+    answer = approvals.ask(steps.page(waiting), minutes)
+    return steps.settle(waiting, answer.approve, answer.name, answer.reason, place)
