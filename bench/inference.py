@@ -44,7 +44,7 @@ def exported(work: Path) -> tuple[Any, export.Card]:
     card.model_copy(update=changed | {"model_sha256": file_sha256(folder / "model.keras")}).write(
         folder / "model_card.json"
     )
-    return keras.models.load_model(folder / "model.keras"), prediction.read_card(folder)
+    return keras.models.load_model(folder / "model.keras"), export.read_card(folder)
 
 
 def bare(model: Any, pixels: np.ndarray) -> None:

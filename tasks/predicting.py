@@ -5,6 +5,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from cxr import prediction, registry, workspace
+from cxr.export import read_card
 from cxr.records import LABEL_NAMES, Record
 from tasks import progress, retries
 
@@ -29,7 +30,7 @@ def score_images(model: str, images: str, out: str) -> Predictions:
     """Score every image, publish the table whole at `out` (a path or in S3), show the counts."""
     with registry.model_folder(model) as address, workspace.written(out) as path:
         folder = workspace.fetched(address.rpartition("/")[0] if address.endswith(".keras") else address)
-        card = prediction.read_card(folder)
+        card = read_card(folder)
         with progress.tracking(SCORE, 100, "%"):
             table = prediction.predict(
                 str(folder), images, path, lambda done, of: progress.advance(SCORE, to=100 * done / of)

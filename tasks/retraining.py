@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from cxr import challenge, retraining, runs
 from cxr.challenge import Challenge, Side
 from cxr.errors import DataError
-from cxr.export import figure
+from cxr.export import figure, read_card
 from cxr.records import read_table
 from cxr.registry import Registry, Version
 from cxr.retraining import Retraining
@@ -73,7 +73,7 @@ def challenge_champion(version: Version, run: Run, work: Path, registry: str) ->
 def _challenger(version: Version, run: Run, work: Path) -> Side:
     """Return the challenger on its test images, as its run scored them, once."""
     folder = run.folder(work)
-    card = challenge.prediction.read_card(folder / "export")
+    card = read_card(folder / "export")
     if card.model_sha256 != version.model_sha256:
         raise DataError(f"{folder}: its export is not version {version.name}: export again")
     return Side(version=version.name, card=card, scores=read_table(folder / "scores_test.csv"))
