@@ -4,9 +4,12 @@ CxrError
 ├── DataError      the images or tables given cannot be worked with
 │   └── LeakageError  the same patient or picture is in two splits
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
+│   └── ConflictError  somebody else wrote it first
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
-└── ModelError     an exported model and its card do not fit together
+├── ModelError     an exported model and its card do not fit together
+├── RegistryError  a version is not there, or may not become champion
+└── BusyError      another retraining is at work in the same work folder
 """
 
 
@@ -30,6 +33,10 @@ class StorageError(CxrError):
         self.transient = transient
 
 
+class ConflictError(StorageError):
+    """Somebody else wrote it first: look at what is there now, and decide again."""
+
+
 class WeightsError(CxrError):
     """Pretrained weights are not to be had."""
 
@@ -40,3 +47,11 @@ class TrainingError(CxrError):
 
 class ModelError(CxrError):
     """An exported model and its card do not fit together."""
+
+
+class RegistryError(CxrError):
+    """A version is not there, or may not become champion."""
+
+
+class BusyError(CxrError):
+    """Another retraining is at work in the same work folder."""

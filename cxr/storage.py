@@ -3,14 +3,26 @@
 Left out: writing to S3 (work folders are local so far). The only file that knows boto3.
 """
 
+import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlparse
 
-from cxr.errors import DataError, StorageError
+from filelock import FileLock
+
+from cxr.errors import ConflictError, DataError, StorageError
+
+
+class Any_:
+    """The type of ANY: whatever is there may be overwritten."""
+
+
+ANY = Any_()
+Expected = str | None | Any_
 
 
 class Entry(NamedTuple):
@@ -30,11 +42,26 @@ class Storage(Protocol):
 
     uri: str
 
-    def list(self) -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file below the root, in no particular order; raises StorageError."""
 
     def read(self, key: str) -> bytes:
         """Return a file's bytes. Raises FileNotFoundError, PermissionError or StorageError."""
+
+    def version(self, key: str) -> str | None:
+        """Return what `list` would give as version, or None where there is no such file."""
+
+    def write(self, key: str, data: bytes, expected: Expected = ANY) -> str:
+        """Publish `data` whole and return its version; ConflictError where what is there is not as `expected`."""
+
+    def upload(self, path: Path, key: str) -> str:
+        """Publish a local file whole and return its version."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the file to `path`."""
+
+    def delete(self, key: str) -> None:
+        """Remove the file, if it is there."""
 
 
 class LocalStorage:
@@ -44,11 +71,12 @@ class LocalStorage:
         self.folder = folder.absolute()
         self.uri = str(self.folder)
 
-    def list(self) -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file below the folder; raises DataError where there is no such folder."""
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder: give the folder that holds the images")
-        yield from self._walk(str(self.folder), "", self.folder.resolve())
+        found = self._walk(str(self.folder), "", self.folder.resolve())
+        yield from (entry for entry in found if entry.key.startswith(prefix))
 
     def _walk(self, folder: str, prefix: str, root: Path) -> Iterator[Entry]:
         try:
@@ -68,6 +96,38 @@ class LocalStorage:
     def read(self, key: str) -> bytes:
         """Return the file's bytes; raises FileNotFoundError or PermissionError as the system does."""
         return (self.folder / key).read_bytes()
+
+    def version(self, key: str) -> str | None:
+        """Return the modification time in ns."""
+        try:
+            return str((self.folder / key).stat().st_mtime_ns)
+        except FileNotFoundError:
+            return None
+
+    def write(self, key: str, data: bytes, expected: Expected = ANY) -> str:
+        """Publish under a temporary name and rename, under a lock where something is expected."""
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+        temporary.write_bytes(data)
+        with contextlib.nullcontext() if expected is ANY else FileLock(path.with_name(f".{path.name}.lock")):
+            if expected is not ANY and self.version(key) != expected:
+                temporary.unlink()
+                raise ConflictError(f"{path}: written by another since")
+            temporary.replace(path)
+            return str(self.version(key))
+
+    def upload(self, path: Path, key: str) -> str:
+        """Copy the file here."""
+        return self.write(key, path.read_bytes())
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy the file to `path`."""
+        shutil.copyfile(self.folder / key, path)
+
+    def delete(self, key: str) -> None:
+        """Remove the file, if it is there."""
+        (self.folder / key).unlink(missing_ok=True)
 
 
 def _link_problem(path: Path, root: Path) -> tuple[str, str] | None:
@@ -105,9 +165,9 @@ class S3Storage:
         config: Any = Config(retries={"max_attempts": 5, "mode": "standard"}, max_pool_connections=32, **checks)
         self.client = boto3.client("s3", config=config)
 
-    def list(self) -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every object below the prefix, page by page; the version is its ETag."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
         try:
             for page in pages:
                 for item in page.get("Contents", []):
@@ -124,6 +184,41 @@ class S3Storage:
         except self._errors() as error:
             raise self._failure("read", f"{self.uri}/{key}", error) from error
         return body
+
+    def version(self, key: str) -> str | None:
+        """Return the ETag."""
+        try:
+            return str(self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)["ETag"]).strip('"')
+        except self._errors() as error:
+            failure = self._failure("find", f"{self.uri}/{key}", error)
+            if isinstance(failure, FileNotFoundError):
+                return None
+            raise failure from error
+
+    def write(self, key: str, data: bytes, expected: Expected = ANY) -> str:
+        """Put the object by one conditional request."""
+        condition: dict[str, Any] = (
+            {} if expected is ANY else {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
+        )
+        try:
+            done = self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
+        except self._errors() as error:
+            if "PreconditionFailed" in str(error) or "NoSuchKey" in str(error):
+                raise ConflictError(f"{self.uri}/{key}: written by another since") from error
+            raise self._failure("write", f"{self.uri}/{key}", error) from error
+        return str(done["ETag"]).strip('"')
+
+    def upload(self, path: Path, key: str) -> str:
+        """Put the file."""
+        return self.write(key, path.read_bytes())
+
+    def download(self, key: str, path: Path) -> None:
+        """Get the file and check it."""
+        path.write_bytes(self.read(key))
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if it is there."""
+        self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
     @staticmethod
     def _errors() -> tuple[type[Exception], ...]:

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cxr import __version__
 from cxr.errors import CxrError
 from cxr.settings import SplitSettings, TrainingSettings, training_settings
+from flows.registry_command import registry_app
 
 EXAMPLES = """
 Examples:
@@ -24,6 +25,8 @@ Examples:
 - `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
 - `cxr verify work/runs/RUN` computes every figure of a run again from its scores
+- `cxr retrain chest_xray --out work` trains where there is news, and promotes what is not worse
+- `cxr registry list --out work` shows the versions and the champion
 """
 app = App(
     name="cxr",
@@ -45,8 +48,12 @@ Preset = Annotated[
 ]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
+RegistryPlace = Annotated[
+    str | None, Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given.")
+]
 Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
 _NO_SPLITS, _NO_TRAINING = SplitSettings(), TrainingSettings()
+app.command(registry_app)
 
 
 @app.command
@@ -153,19 +160,43 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
 
 @app.command
 def predict(model: str, images: str, /, *, out: Annotated[Path, Parameter(help="The CSV to write.")]) -> None:
-    """Score images with an exported model (its folder, or the model.keras in it) and its card.
+    """Score images with an exported model (its folder, or the model.keras in it) or with a registry's champion.
 
-    Example: `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+    Example: `cxr predict work/registry new_images --out predictions.csv`
     """
-    from cxr import prediction
+    from cxr import prediction, registry
     from flows.summary import counting
 
     _log_to_terminal()
-    with counting("score images") as advance:
-        table = prediction.predict(model, images, out, advance)
+    with registry.model_folder(model) as folder, counting("score images") as advance:
+        table = prediction.predict(str(folder), images, out, advance)
     counts = table["status"].value_counts().to_dict()
     positive = int((table["prediction"] == "PNEUMONIA").sum())
     print(f"{counts.get('scored', 0)} scored ({positive} PNEUMONIA), {counts.get('rejected', 0)} rejected: {out}")  # noqa: T201
+
+
+@app.command
+def retrain(  # noqa: PLR0913
+    data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
+    training: Training = _NO_TRAINING, registry: RegistryPlace = None,
+    approval: Annotated[Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")] = "none",
+    approval_minutes: Annotated[float, Parameter(help="After so many without an answer the champion stays.")] = 1440.0,
+    policy: Annotated[Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")] = "refuse",
+) -> None:  # fmt: skip
+    """Train where data, settings or code are new, compare with the champion on the same test images, promote or keep.
+
+    Example: `cxr retrain chest_xray --out work --preset quick`
+    """
+
+    def call() -> None:
+        from flows.retrain import retrain as flow
+        from flows.summary import show_retraining
+
+        settings = _merged(preset, training)
+        state = flow(data, str(out), splits, settings, registry, approval, approval_minutes, policy, return_state=True)  # type: ignore[call-overload]
+        show_retraining(state)
+
+    _with_server(call, out, wait=policy == "wait")
 
 
 @app.command
@@ -217,8 +248,8 @@ def _pipeline(data: str, out: Path, splits: SplitSettings, training: TrainingSet
     _with_server(call, out)
 
 
-def _with_server(call: Callable[[], None], out: Path) -> None:
-    """Do `call` with a server to talk to, alone in the work folder `out`."""
+def _with_server(call: Callable[[], None], out: Path, wait: bool = False) -> None:
+    """Do `call` with a server to talk to, alone in the work folder `out`; `wait` until it is free, or refuse."""
     from filelock import FileLock, Timeout
 
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
@@ -231,7 +262,7 @@ def _with_server(call: Callable[[], None], out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(out / ".lock").acquire(timeout=0)
+        lock = FileLock(out / ".lock").acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise CxrError(f"{out}: another cxr is at work in this folder: wait for it, or give another --out") from None
     with lock, embedded() as address:

@@ -4,13 +4,18 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cxr import runs
 from cxr.export import figure
-from cxr.records import Evaluation, Export, Selection, read_table
+from cxr.records import Evaluation, Export, Selection, printable, read_table
+
+if TYPE_CHECKING:
+    from cxr.registry import Champion, Event, Version
 
 
 def show(work: Path) -> None:
@@ -55,6 +60,46 @@ def _test(found: Evaluation) -> Table:
         )
     table.add_row("missed pneumonia", f"{counts['fn']} of {counts['positives']}", "")
     return table
+
+
+def show_retraining(state: Any) -> None:
+    """Print how a retraining ended; raises its error where it failed."""
+    found = state.result()
+    console = Console() if sys.stdout.isatty() else Console(width=110)
+    if found is None:
+        console.print(state.message, highlight=False)
+        return
+    asked = found.challenge
+    table = Table(title=f"Challenger and champion on the same {asked.compared} test images")
+    names = ("auroc", "sensitivity", "specificity", "accuracy")
+    for title in ("", "version", *names):
+        table.add_column(title, justify="right" if title in names else "left")
+    table.add_row("challenger", asked.challenger, *(figure(asked.challenger_figures[name]) for name in names))
+    if asked.champion:
+        table.add_row("champion", asked.champion, *(figure(asked.champion_figures[name]) for name in names))
+    console.print(table)
+    console.print(f"[bold]{found.outcome.capitalize()}:[/] {escape(found.why)}", highlight=False)
+    console.print(f"[bold]Rule:[/] {asked.rule}", highlight=False)
+    console.print(f"[bold]Champion now:[/] {found.champion or 'none'}", highlight=False)
+
+
+def show_registry(versions: "list[Version]", champion: "Champion | None", events: "list[Event]") -> None:
+    """Print the versions, the champion marked, and what was done last."""
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    table = Table(title="Versions, each with its figures on the test images of its time")
+    names = ("auroc", "sensitivity", "specificity")
+    for title in ("", "version", "registered (UTC)", "architecture", *names, "n"):
+        table.add_column(title, justify="right" if title in (*names, "n") else "left", no_wrap=title == "version")
+    for each in versions:
+        mark = "champion" if champion and champion.version == each.name else ""
+        values = [figure(each.test[name]) for name in names]
+        table.add_row(
+            mark, each.name, f"{each.registered:%Y-%m-%d %H:%M}", each.architecture, *values, str(each.test["n"])
+        )
+    console.print(table)
+    for event in events:
+        words = f"{event.when:%Y-%m-%d %H:%M} {event.what} {event.version} by {event.who}: {event.why}"
+        console.print(escape(printable(words)), highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,65 @@
+"""Batch scoring: the task of the flow `predict`."""
+
+import tempfile
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from cxr import prediction, registry
+from cxr.records import LABEL_NAMES, Record
+from cxr.storage import local_folder, open_storage
+from tasks import progress, retries
+
+SCORE = "score images"
+
+
+class Predictions(Record):
+    """Where the table is, which model made it, and how many images it scored or rejected."""
+
+    out: str
+    model: str
+    model_sha256: str
+    threshold: float
+    images: int
+    scored: int
+    positive: int
+    rejected: int
+
+
+@task(name="score images", task_run_name="score {images}", cache_policy=NO_CACHE, **retries.POLICY)
+def score_images(model: str, images: str, out: str) -> Predictions:
+    """Score every image, publish the table whole at `out` (a path or in S3), show the counts."""
+    with registry.model_folder(model) as folder, tempfile.TemporaryDirectory() as scratch:
+        card = prediction.read_card(folder.parent if folder.suffix == ".keras" else folder)
+        remote = out.startswith("s3://")
+        path = Path(scratch) / "predictions.csv" if remote else local_folder(out)
+        with progress.tracking(SCORE, 100, "%"):
+            table = prediction.predict(
+                str(folder), images, path, lambda done, of: progress.advance(SCORE, to=100 * done / of)
+            )
+        if remote:
+            parent, _, name = out.rpartition("/")
+            open_storage(parent).upload(path, name)
+    counts = table["status"].value_counts().to_dict()
+    found = Predictions(
+        out=out, model=f"{card.architecture}, run {card.run}", model_sha256=card.model_sha256, threshold=card.threshold,
+        images=len(table), scored=counts.get("scored", 0), rejected=counts.get("rejected", 0),
+        positive=int((table["prediction"] == LABEL_NAMES[1]).sum()),
+    )  # fmt: skip
+    _show(found, table["reason"].where(table["status"] != "scored", "").map(_reason).value_counts().to_dict())
+    return found
+
+
+def _reason(words: str) -> str:
+    return words.partition(":")[0]
+
+
+def _show(found: Predictions, reasons: dict[str, int]) -> None:
+    rows = [
+        {"what": "scored", "images": found.scored}, {"what": f"of them {LABEL_NAMES[1]}", "images": found.positive},
+        *({"what": f"not scored: {reason}", "images": count} for reason, count in reasons.items() if reason),
+    ]  # fmt: skip
+    words = f"{found.model}, threshold {found.threshold:.6f}: {found.out}"
+    create_table_artifact(rows, key="predictions", description=words)
