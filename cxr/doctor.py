@@ -81,8 +81,12 @@ def room(out: str, least: float = DISK_GIB) -> Iterator[Check]:
     folder = Path(out.removeprefix("file://")).expanduser().absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / 2**30
-    yield Check("free disk", free >= least, f"{free:.1f} GiB at {there}; a run wants {least} GiB: free some, or another --out")
-    yield Check("WORK", there.is_dir() and os.access(there, os.W_OK), f"{there} must be a folder that this user may write to")
+    yield Check(
+        "free disk", free >= least, f"{free:.1f} GiB at {there}; a run wants {least} GiB: free some, or another --out"
+    )
+    yield Check(
+        "WORK", there.is_dir() and os.access(there, os.W_OK), f"{there} must be a folder that this user may write to"
+    )
 
 
 def memory(least: float = MEMORY_GIB) -> Check:
@@ -132,7 +136,9 @@ def starting_weights(weights: str) -> Iterator[Check]:
             continue
         home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
         cached = any(path.name.lower().replace("_", "").startswith(name.lower()) for path in home.glob("*no*top*.h5"))
-        yield Check(f"weights {name}", True, "in Keras' cache" if cached else "Keras downloads them at first use", False)
+        yield Check(
+            f"weights {name}", True, "in Keras' cache" if cached else "Keras downloads them at first use", False
+        )
 
 
 def prefect_api(environment: dict[str, str]) -> Iterator[Check]:
@@ -147,14 +153,18 @@ def prefect_api(environment: dict[str, str]) -> Iterator[Check]:
         pools = {pool["name"] for pool in ask("/work_pools/filter", {})}
     except urllib.error.HTTPError as error:
         refused = error.code in {401, 403}
-        words = "asks for a password: set PREFECT_API_AUTH_STRING=user:password" if refused else f"answered {error.code}"
+        words = (
+            "asks for a password: set PREFECT_API_AUTH_STRING=user:password" if refused else f"answered {error.code}"
+        )
         yield Check("Prefect", False, f"{url} {words}")
         return
     except (OSError, ValueError) as error:
         yield Check("Prefect", False, f"{url} does not answer ({error}): start it (make up), or unset PREFECT_API_URL")
         return
     missing = [name for name in POOLS if name not in pools]
-    words = f"missing: {', '.join(missing)}: run python -m deployments.register" if missing else ", ".join(sorted(pools))
+    words = (
+        f"missing: {', '.join(missing)}: run python -m deployments.register" if missing else ", ".join(sorted(pools))
+    )
     yield Check("work pools", not missing, words)
 
 

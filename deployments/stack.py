@@ -69,7 +69,9 @@ class Stack:
             "PREFECT_UI_API_URL": f"{self.address}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "3"),
         }  # fmt: skip
-        if (password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING")) and "PREFECT_API_AUTH_STRING" not in os.environ:
+        if (
+            password := os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+        ) and "PREFECT_API_AUTH_STRING" not in os.environ:
             own["PREFECT_API_AUTH_STRING"] = password
         return os.environ | own
 
@@ -133,7 +135,9 @@ class Stack:
                     if worker["status"] == "ONLINE" and _seconds(worker["last_heartbeat_time"]) >= started:
                         return
             time.sleep(0.5)
-        raise StackError(f"the worker did not come online in {READY_SECONDS} s: see {self.home / 'logs' / 'worker.log'}")
+        raise StackError(
+            f"the worker did not come online in {READY_SECONDS} s: see {self.home / 'logs' / 'worker.log'}"
+        )
 
     def call(self, path: str, body: Any = None) -> Any:
         """Return the API's answer; raises StackError where it refuses us, OSError where it does not answer."""
@@ -216,7 +220,9 @@ def _require_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise StackError(f"port {port} is taken by another process: choose one with --port (make up PORT=…)") from None
+            raise StackError(
+                f"port {port} is taken by another process: choose one with --port (make up PORT=…)"
+            ) from None
 
 
 def _seconds(stamp: str) -> float:

@@ -16,7 +16,14 @@ from deployments.stack import Stack, marked
 from flows.server import _free_port
 from tests.conftest import ROOT
 
-TINY = {"arch": ["MobileNetV2"], "weights": "none", "image_size": 32, "epochs": 1, "fine_tune_epochs": 0, "min_sensitivity": 0.9}
+TINY = {
+    "arch": ["MobileNetV2"],
+    "weights": "none",
+    "image_size": 32,
+    "epochs": 1,
+    "fine_tune_epochs": 0,
+    "min_sensitivity": 0.9,
+}
 
 
 class Operated(Stack):
@@ -64,7 +71,9 @@ class Operated(Stack):
 
     def logs(self) -> str:
         """Return the last lines of the server's and the worker's log."""
-        return "\n".join(f"{p.name}: {p.read_text(errors='replace')[-1500:]}" for p in (self.home / "logs").glob("*.log"))
+        return "\n".join(
+            f"{p.name}: {p.read_text(errors='replace')[-1500:]}" for p in (self.home / "logs").glob("*.log")
+        )
 
 
 def wait(done: Callable[[], Any], seconds: float, what: str, why: Callable[[], str] = lambda: "") -> float:

@@ -24,7 +24,9 @@ FILES = [ROOT / "prefect.yaml", *(path for path in (ROOT / "deployments").iterdi
 
 def test_every_flow_has_a_deployment_and_every_entrypoint_is_there():
     """The whole pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
-    assert {"pipeline", "preprocess", "explore", "train-models", "export-model", "retrain", "predict"} <= set(DEPLOYMENTS)
+    assert {"pipeline", "preprocess", "explore", "train-models", "export-model", "retrain", "predict"} <= set(
+        DEPLOYMENTS
+    )
     for each in DEPLOYMENTS.values():
         module, function = re.fullmatch(r"(flows\.\w+)\.(\w+)", each["entrypoint"]).groups()
         assert f"\ndef {function}(" in (ROOT / (module.replace(".", "/") + ".py")).read_text(), each["entrypoint"]
@@ -48,7 +50,9 @@ def test_every_deployment_is_strict_and_limited():
         assert each["enforce_parameter_schema"] is True and each["description"]
         assert each["concurrency_limit"]["limit"] >= 1 and each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
         assert each["work_pool"]["name"] in register.POOLS
-        assert int(each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) >= 30, "Prefect's least"
+        assert int(each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) >= 30, (
+            "Prefect's least"
+        )
 
 
 def test_retraining_is_weekly_in_utc_and_not_active_until_someone_says_so():
@@ -67,7 +71,11 @@ def test_nothing_names_a_machine_an_index_or_a_secret(path):
     hosts = set(re.findall(r"https?://([\w.{}-]+)", text))
     assert hosts <= {"127.0.0.1", "server", "s3", "{self.address}", "bucket"}, hosts
     for name, value in re.findall(r"(\w*(?:PASSWORD|SECRET_ACCESS_KEY|AUTH|ACCESS_KEY_ID)\w*)[=:] *(\S*)", text):
-        assert value in {"", "|"} or value.startswith(("${", "os.", "see", "prefect_", "user:", "and")), (path, name, value)
+        assert value in {"", "|"} or value.startswith(("${", "os.", "see", "prefect_", "user:", "and")), (
+            path,
+            name,
+            value,
+        )
 
 
 def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
@@ -76,9 +84,9 @@ def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
     wanted = Automation.model_validate(yaml.safe_load(text))
     beat = int(DEPLOYMENTS["pipeline"]["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     assert wanted.trigger.within.total_seconds() == 3 * beat
-    assert {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")} <= set(
-        wanted.trigger.expect
-    )
+    assert {
+        f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
+    } <= set(wanted.trigger.expect)
     assert register._meaning(wanted) == register._meaning(Automation.model_validate(yaml.safe_load(text)))
     other = wanted.model_copy(update={"enabled": False})
     assert register._meaning(other) != register._meaning(wanted)
@@ -141,9 +149,10 @@ def test_a_recorded_process_counts_only_with_its_token(tmp_path):
     assert not stack.alive("server")
     environment = os.environ | {MARK: stack.token}
     sleeper = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
-    with subprocess.Popen(sleeper, stdout=subprocess.PIPE, env=environment) as ours, subprocess.Popen(
-        sleeper, stdout=subprocess.PIPE, env=os.environ | {MARK: "of another stack"}
-    ) as other:
+    with (
+        subprocess.Popen(sleeper, stdout=subprocess.PIPE, env=environment) as ours,
+        subprocess.Popen(sleeper, stdout=subprocess.PIPE, env=os.environ | {MARK: "of another stack"}) as other,
+    ):
         ours.stdout.readline(), other.stdout.readline()
         stack.pids["worker"] = ours.pid
         assert stack.alive("worker") and marked(stack.token) == [ours.pid]

@@ -23,7 +23,11 @@ def test_python(version, fits):
 
 def test_packages_out_of_bounds_are_named_with_both_versions():
     """What is wanted and what is there; extras and other systems' packages are not asked for."""
-    checks = list(doctor.packages(["pytest==0.1", "no-such-package>=1", "numpy>=1", "x>1; extra == 'dev'", "y; sys_platform == 'win99'"]))
+    checks = list(
+        doctor.packages(
+            ["pytest==0.1", "no-such-package>=1", "numpy>=1", "x>1; extra == 'dev'", "y; sys_platform == 'win99'"]
+        )
+    )
     assert len(checks) == 2 and not any(check.ok for check in checks)
     assert "expected pytest==0.1, found 9" in checks[0].advice and "no-such-package>=1, found none" in checks[1].advice
     assert [check.ok for check in doctor.packages(["numpy>=1"])] == [True]

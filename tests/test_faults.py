@@ -36,7 +36,10 @@ def test_worker_and_flow_killed_in_mid_training(stack, phantoms, tmp_path):
     assert stack.slots(FLOW) == 1
     os.kill(stack.pids["worker"], signal.SIGKILL)
     stack.kill_runs()
-    stated("Crashed after kill -9 of worker and flow", wait(lambda: stack.state(run) == "CRASHED", 150, "crashed", stack.logs))
+    stated(
+        "Crashed after kill -9 of worker and flow",
+        wait(lambda: stack.state(run) == "CRASHED", 150, "crashed", stack.logs),
+    )
     stated("slot freed after that", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs))
     history = next(tmp_path.glob("runs/*/MobileNetV2/history.csv"))
     rows = history.read_text().splitlines()
@@ -82,7 +85,12 @@ def test_the_second_run_waits_for_the_first(stack, phantoms, tmp_path):
     first = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=TINY)
     wait(lambda: stack.state(first) == "RUNNING", 120, "the first runs", stack.logs)
     second = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=TINY)
-    wait(lambda: stack.call(f"/flow_runs/{second}")["state"]["name"] == "AwaitingConcurrencySlot", 120, "it waits", stack.logs)
+    wait(
+        lambda: stack.call(f"/flow_runs/{second}")["state"]["name"] == "AwaitingConcurrencySlot",
+        120,
+        "it waits",
+        stack.logs,
+    )
     assert stack.state(first) == "RUNNING"
     assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED"
     started = {run: stack.call(f"/flow_runs/{run}") for run in (first, second)}
@@ -93,7 +101,9 @@ def test_disk_full(stack, phantoms, tmp_path):
     """A work folder without room: the run fails and names the cause, its slot is free; with room, the next one goes on."""
     work = tmp_path / "small"
     work.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", work], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", work], capture_output=True, text=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here (needs root): {mounted.stderr.strip()}")
     try:
