@@ -1,8 +1,8 @@
 """A Prefect server and one process worker on this machine: `up`, `down`, `status`. What `make up` and `make down` run.
 
-    python -m deployments.stack up [--home work/prefect] [--port 4200] [--pool cxr-cpu]
+    python -m deployments.stack up [--home work/prefect] [--host 127.0.0.1] [--port 4200] [--pool cxr-cpu]
 
-The UI and the API listen on loopback. Everything lies in the home folder: the database (SQLite, or PostgreSQL where
+The UI and the API listen on loopback, or with a password on another address, for workers elsewhere. Everything lies in the home folder: the database (SQLite, or PostgreSQL where
 PREFECT_API_DATABASE_CONNECTION_URL names one), logs/, stack.json. Every process started here, and every process those
 start, carries a token in its environment: that is how they are told from others, a reused process id after a reboot
 included. PREFECT_SERVER_API_AUTH_STRING (user:password) turns on basic auth; it is passed on, never written.
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-MARK = "CXR_STACK"
+MARK, LOOPBACK = "CXR_STACK", "127.0.0.1"
 READY_SECONDS, GRACE_SECONDS, NOTING_SECONDS = 120, 15, 5
 AT_A_TIME = 2  # runs on one worker: a training, and something short beside it
 
@@ -43,6 +43,7 @@ class Stack:
         self.file = self.home / "stack.json"
         kept: dict[str, Any] = json.loads(self.file.read_text()) if self.file.is_file() else {}
         self.token: str = kept.get("token") or secrets.token_hex(8)
+        self.host: str = kept.get("host", LOOPBACK)
         self.port: int = kept.get("port", 0)
         self.pids: dict[str, int] = kept.get("pids", {})
         self.started: list[subprocess.Popen[bytes]] = []  # by this object, and to be waited for by it
@@ -50,17 +51,23 @@ class Stack:
     @property
     def address(self) -> str:
         """Return the UI's address; the API is below it at /api."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def save(self) -> None:
         """Write stack.json whole."""
         temporary = self.file.with_suffix(".writing")
-        temporary.write_text(json.dumps({"token": self.token, "port": self.port, "pids": self.pids}, indent=2) + "\n")
+        temporary.write_text(
+            json.dumps({name: getattr(self, name) for name in ("token", "host", "port", "pids")}, indent=2) + "\n"
+        )
         temporary.replace(self.file)
 
     def alive(self, name: str) -> bool:
         """Return whether the recorded process runs, and is the one that was recorded."""
-        return name in self.pids and _has_mark(self.pids[name], self.token)
+        pid = self.pids.get(name)
+        for process in self.started:  # just after its start, a process's environment cannot be read yet
+            if process.pid == pid:
+                return process.poll() is None
+        return pid is not None and _has_mark(pid, self.token)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of everything started here."""
@@ -86,16 +93,20 @@ class Stack:
         self.pids[name] = process.pid
         self.save()
 
-    def up(self, port: int, pool: str) -> None:
+    def up(self, port: int, pool: str, host: str = LOOPBACK) -> None:
         """Bring up what is not running, wait until it answers, register pools, automation and deployments."""
+        if host != LOOPBACK and "PREFECT_SERVER_API_AUTH_STRING" not in self.environment():
+            raise StackError(
+                f"{host} can be reached from elsewhere: set PREFECT_SERVER_API_AUTH_STRING=user:password first"
+            )
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         if self.alive("server"):
-            if port != self.port:
-                raise StackError(f"{self.home}: already up on port {self.port}: run down first, then up with {port}")
+            if (host, port) != (self.host, self.port):
+                raise StackError(f"{self.home}: already up at {self.address}: run down first, then up elsewhere")
         else:
-            self.port = port
-            _require_free(port)
-            self.launch("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+            self.host, self.port = host, port
+            _require_free(host, port)
+            self.launch("server", "server", "start", "--host", host, "--port", str(port))
         self.wait_for_server()
         # Registering takes as long as the worker's start, so at the same time; the worker waits for a missing pool.
         log = self.home / "logs" / "register.log"
@@ -214,11 +225,11 @@ def _stat(pid: int) -> list[str]:
         return ["-", "0"]
 
 
-def _require_free(port: int) -> None:
+def _require_free(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             raise StackError(
                 f"port {port} is taken by another process: choose one with --port (make up PORT=…)"
@@ -241,13 +252,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m deployments.stack", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("command", choices=["up", "down", "status"])
     parser.add_argument("--home", type=Path, default=ROOT / "work" / "prefect", help="state, database and logs")
-    parser.add_argument("--port", type=int, default=4200, help="of UI and API, on 127.0.0.1")
+    parser.add_argument("--host", default=LOOPBACK, help="another address of this machine needs a password to be set")
+    parser.add_argument("--port", type=int, default=4200, help="of UI and API")
     parser.add_argument("--pool", default="cxr-cpu", help="the work pool whose runs the worker takes")
     given = parser.parse_args(arguments)
     stack = Stack(given.home)
     try:
         if given.command == "up":
-            stack.up(given.port, given.pool)
+            stack.up(given.port, given.pool, given.host)
             print(_first_run(stack))  # noqa: T201
         elif given.command == "down":
             stack.down()

@@ -88,12 +88,12 @@ def wait(done: Callable[[], Any], seconds: float, what: str, why: Callable[[], s
 
 
 @contextlib.contextmanager
-def operated(home: Path, port: int = 0, **extra: str) -> Iterator[Operated]:
+def operated(home: Path, pool: str = "cxr-cpu", host: str = "127.0.0.1", **extra: str) -> Iterator[Operated]:
     """Bring a stack up in `home` and take it down at the end; `extra` goes into the environment of its processes."""
     stack = Operated(home)
     stack.extra = extra
     try:
-        stack.up(port or _free_port(), "cxr-cpu")
+        stack.up(_free_port(), pool, host)
         yield stack
     finally:
         stack.down()

@@ -69,7 +69,7 @@ def test_nothing_names_a_machine_an_index_or_a_secret(path):
     text = path.read_text()
     assert not re.search(r"/(root|tmp|Users)/|/home/(?!cxr/)|index-url|pypi\.", text), path
     hosts = set(re.findall(r"https?://([\w.{}-]+)", text))
-    assert hosts <= {"127.0.0.1", "server", "s3", "{self.address}", "bucket"}, hosts
+    assert hosts <= {"127.0.0.1", "server", "s3", "{self.address}", "{self.host}", "bucket"}, hosts
     for name, value in re.findall(r"(\w*(?:PASSWORD|SECRET_ACCESS_KEY|AUTH|ACCESS_KEY_ID)\w*)[=:] *(\S*)", text):
         assert value in {"", "|"} or value.startswith(("${", "os.", "see", "prefect_", "user:", "and")), (
             path,
@@ -171,7 +171,9 @@ def test_a_taken_port_is_told(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(StackError, match=r"taken by another process.*--port"):
-            _require_free(taken.getsockname()[1])
+            _require_free("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(StackError):
             Stack(tmp_path).up(taken.getsockname()[1], "cxr-cpu")
+        with pytest.raises(StackError, match="PREFECT_SERVER_API_AUTH_STRING"):
+            Stack(tmp_path).up(0, "cxr-cpu", "0.0.0.0")  # open to others only with a password
     assert not (tmp_path / "stack.json").exists()
