@@ -6,6 +6,7 @@ Idempotent: what is there is brought up to date; a schedule that an operator res
 """
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
@@ -33,7 +34,8 @@ async def make_pools(client: PrefectClient) -> None:
             await client.read_work_pool(name)
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
-            await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+            with contextlib.suppress(ObjectAlreadyExists):  # a starting worker was faster
+                await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
 
 
 async def make_automation(path: Path = ROOT / "deployments" / "heartbeat.yaml") -> None:

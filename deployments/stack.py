@@ -25,9 +25,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 ROOT = Path(__file__).parent.parent
 MARK, LOOPBACK = "CXR_STACK", "127.0.0.1"
-READY_SECONDS, GRACE_SECONDS, NOTING_SECONDS = 120, 15, 5
+READY_SECONDS, GRACE_SECONDS, NOTING_SECONDS = 300, 15, 5
 AT_A_TIME = 2  # runs on one worker: a training, and something short beside it
 
 
@@ -108,13 +110,14 @@ class Stack:
             _require_free(host, port)
             self.launch("server", "server", "start", "--host", host, "--port", str(port))
         self.wait_for_server()
-        # Registering takes as long as the worker's start, so at the same time; the worker waits for a missing pool.
+        # Registering takes as long as the worker's start, so at the same time; either may be the one to make the pool.
         log = self.home / "logs" / "register.log"
         with log.open("ab") as lines:
             registering = subprocess.Popen(
                 [sys.executable, "-m", "deployments.register"], stdin=subprocess.DEVNULL, stdout=lines,
                 stderr=subprocess.STDOUT, env=self.environment(), cwd=ROOT,
             )  # fmt: skip
+        self.started.append(registering)
         if not self.alive("worker"):
             started = time.time()
             self.launch("worker", "worker", "start", "--pool", pool, "--type", "process", "--limit", str(AT_A_TIME),
@@ -178,10 +181,9 @@ class Stack:
             _end([self.pids["worker"]])
         _end(marked(self.token))
         for process in self.started:
-            process.poll()
+            process.wait(timeout=GRACE_SECONDS)
         self.pids = {}
-        if self.home.is_dir():
-            self.save()
+        self.save()
 
 
 def marked(token: str) -> list[int]:
@@ -258,17 +260,23 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     stack = Stack(given.home)
     try:
-        if given.command == "up":
-            stack.up(given.port, given.pool, given.host)
+        if given.command in {"up", "down"}:
+            given.home.mkdir(parents=True, exist_ok=True)
+            with FileLock(given.home / ".lock").acquire(timeout=0):
+                stack = Stack(given.home)  # as the one before us left it
+                if given.command == "down":
+                    stack.down()
+                    return
+                stack.up(given.port, given.pool, given.host)
             print(_first_run(stack))  # noqa: T201
-        elif given.command == "down":
-            stack.down()
         else:
             for name in ("server", "worker"):
                 print(f"{name:<8}{f'running, process {stack.pids[name]}' if stack.alive(name) else 'not running'}")  # noqa: T201
             sys.exit(0 if stack.alive("server") and stack.alive("worker") else 3)
     except StackError as error:
         sys.exit(f"stack: {error}")
+    except Timeout:
+        sys.exit(f"stack: another up or down is at work in {given.home}: wait for it")
 
 
 def _first_run(stack: Stack) -> str:

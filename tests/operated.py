@@ -51,7 +51,7 @@ class Operated(Stack):
         """Return a run's state."""
         return str(self.call(f"/flow_runs/{run}")["state"]["type"])
 
-    def ended(self, run: str, seconds: float = 240) -> str:
+    def ended(self, run: str, seconds: float = 600) -> str:
         """Return a run's state once it has ended."""
         ends = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
         wait(lambda: self.state(run) in ends, seconds, f"run {run} ends", self.logs)

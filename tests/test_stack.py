@@ -15,7 +15,7 @@ from deployments.stack import Stack, marked
 from tests.conftest import ROOT
 from tests.operated import Operated, operated, wait
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PASSWORD = secrets.token_hex(12)
 SECRETS = {
     "PREFECT_SERVER_API_AUTH_STRING": f"operator:{PASSWORD}",
