@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -82,6 +83,11 @@ def test_up_again_changes_nothing_and_keeps_what_the_operator_did(stack):
     resume()
     stack.up(stack.port, "cxr-cpu")
     kept = stack.call("/deployments/name/retrain/retrain")
+    # The server itself lays out the runs to come; with SQLAlchemy 2.1 it fails at that, every minute, in its log alone.
+    body = {"deployments": {"id": {"any_": [retrain["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    wait(lambda: stack.call("/flow_runs/filter", body), 180, "a run is scheduled", stack.logs)
+    first = datetime.fromisoformat(stack.call("/flow_runs/filter", body)[0]["expected_start_time"])
+    assert (first.isoweekday(), first.hour, first.utcoffset()) == (7, 3, timedelta(0))
     assert active() and kept["parameters"]["data"] == "s3://bucket/cxr_data" and stack.pids == pids
 
 
