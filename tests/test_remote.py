@@ -6,6 +6,7 @@ folder that both know. Needs root; the S3 is moto's, so this says nothing of sig
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -154,7 +155,7 @@ def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(network, s3, installa
         began = time.monotonic()
         started = stack.prefect(
             "deployment", "run", "pipeline/pipeline-demo", "-p", "data=s3://images/phantoms", "-p", "out=s3://work/first",
-            "-p", f"training={__import__('json').dumps(TINY)}",
+            "-p", f"training={json.dumps(TINY)}",
         )  # fmt: skip
         assert started.returncode == 0, started.stdout + started.stderr
         (run,) = stack.call("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
