@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint bench ui lock clean
+.PHONY: help run up down test test-all lint bench ui lock clean
+PORT ?= 4200
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -16,6 +17,12 @@ help: ## List the targets
 
 run: .venv/.installed ## Make phantom images and run the whole pipeline on them (about 4 minutes)
 	$(BIN)/cxr demo --out work/demo
+
+up: .venv/.installed ## Prefect server, worker, deployments and UI on loopback (PORT=4200); state in work/prefect
+	$(BIN)/python -m deployments.stack up --port $(PORT)
+
+down: ## End what `make up` started; its state stays
+	@test ! -x $(BIN)/python || $(BIN)/python -m deployments.stack down
 
 test: .venv/.installed ## Fast tests on phantom images (a few minutes)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -40,5 +47,5 @@ ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback, port 4
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
 
-clean: ## Remove .venv, caches and the demo's work folder
-	rm -rf .venv work .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+clean: down ## Remove .venv, caches and the demo's work folder; the server's state in work/prefect stays
+	rm -rf .venv work/demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

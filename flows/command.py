@@ -75,6 +75,18 @@ def demo(*, out: Out = "work/demo", images: int = 300) -> None:
 
 
 @app.command
+def phantoms(folder: Path, /, *, images: int = 300) -> None:
+    """Make phantom images in a folder, broken files and copies among them, to try things on.
+
+    Example: `cxr phantoms work/phantoms`
+    """
+    from cxr import phantom
+
+    counts = phantom.make_dataset(folder, images=images)
+    print(f"{sum(counts.values())} files in {folder}")  # noqa: T201
+
+
+@app.command
 def run(
     data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
     training: Training = _NO_TRAINING, pickle: Pickle = False,
@@ -238,6 +250,22 @@ def cache_prune(
 
     with workspace.opened(out) as work:
         show_caches(cache.prune(work / "cache", unused_days, keep_gb and keep_gb * 1e9), "removed")
+
+
+@app.command
+def doctor(*, data: str | None = None, out: str = "work", weights: str = "imagenet") -> None:
+    """Check this machine: versions, disk, memory, GPU, Prefect's API, storage and weights. Exit 1: no work without a fix.
+
+    Example: `cxr doctor --data s3://bucket/images --out s3://bucket/work`
+    """
+    from cxr.doctor import examine
+
+    checks = examine(data, out, weights, dict(os.environ))
+    for check in checks:
+        word = "ok" if check.ok else "FAILED" if check.essential else "note"
+        print(f"{word:<7}{check.what}: {check.advice}")  # noqa: T201
+    if failed := sum(check.essential and not check.ok for check in checks):
+        raise CxrError(f"{failed} of {len(checks)} checks failed: do what their lines say, then run cxr doctor again")
 
 
 def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:

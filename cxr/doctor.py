@@ -1,0 +1,180 @@
+"""Whether this machine can do the work: each check says what was found and what to do. Nothing is changed.
+
+TensorFlow is not imported (a GPU is asked for at its driver's own tool), Prefect neither (its API speaks HTTP).
+"""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from packaging.requirements import Requirement
+
+from cxr.architectures import ARCHITECTURES, find_weights
+from cxr.errors import CxrError
+from cxr.settings import cores
+from cxr.storage import open_storage
+
+PACKAGE = "cxr-pipeline"
+POOLS = ("cxr-cpu",)
+DISK_GIB, MEMORY_GIB = 5, 4  # a run on the published images leaves about 1 GiB; one training holds 1 to 2 GiB
+ANSWER_SECONDS = 10
+
+
+class Check(NamedTuple):
+    """What was looked at, whether it is as it must be, what was found or what to do; essential: no work without it."""
+
+    what: str
+    ok: bool
+    advice: str
+    essential: bool = True
+
+
+def examine(data: str | None, out: str, weights: str, environment: dict[str, str]) -> list[Check]:
+    """Return every check of this machine for runs that read `data`, write to `out` and start from `weights`."""
+    checks = [python(), *packages(), *room(out), memory(), processors(), gpu()]
+    checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and "s3://" in uri]
+    return [*checks, *starting_weights(weights), *prefect_api(environment)]
+
+
+def python(version: tuple[int, ...] = sys.version_info[:2]) -> Check:
+    """Check the interpreter against what TensorFlow has wheels for."""
+    found = ".".join(map(str, version))
+    return Check("Python", (3, 11) <= version <= (3, 13), f"found {found}; 3.11, 3.12 and 3.13 work")
+
+
+def packages(requirements: list[str] | None = None) -> Iterator[Check]:
+    """Check every installed package against the project's own bounds; only what does not fit is told one by one."""
+    try:
+        given = requirements if requirements is not None else metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        yield Check("packages", False, f"{PACKAGE} is not installed here: pip install --no-deps -e . (or make)")
+        return
+    wanted = [need for need in map(Requirement, given) if need.marker is None or need.marker.evaluate({"extra": ""})]
+    problems = [problem for need in wanted if (problem := _unmet(need))]
+    for problem in problems:
+        yield Check("package", False, f"{problem}: install requirements.lock again")
+    if not problems:
+        yield Check("packages", True, f"{len(wanted)} are within the bounds of pyproject.toml")
+
+
+def _unmet(need: Requirement) -> str:
+    try:
+        found = metadata.version(need.name)
+    except metadata.PackageNotFoundError:
+        return f"expected {need}, found none"
+    return "" if need.specifier.contains(found, prereleases=True) else f"expected {need}, found {found}"
+
+
+def room(out: str, least: float = DISK_GIB) -> Iterator[Check]:
+    """Check the free disk below a local WORK, which need not be there yet, and that it can be written to."""
+    if "s3://" in out:
+        return
+    folder = Path(out.removeprefix("file://")).expanduser().absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free / 2**30
+    yield Check(
+        "free disk", free >= least, f"{free:.1f} GiB at {there}; a run wants {least} GiB: free some, or another --out"
+    )
+    yield Check(
+        "WORK", there.is_dir() and os.access(there, os.W_OK), f"{there} must be a folder that this user may write to"
+    )
+
+
+def memory(least: float = MEMORY_GIB) -> Check:
+    """Check the machine's memory."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Check("memory", total >= least, f"{total:.1f} GiB; each training at a time wants 2: see --concurrent", False)
+
+
+def processors() -> Check:
+    """Tell the cores that this process may use."""
+    return Check("cores", True, f"{cores()} for this process", False)
+
+
+def gpu() -> Check:
+    """Tell the GPUs that the NVIDIA driver sees; without one, training runs on the cores."""
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return Check("GPU", True, "none (no nvidia-smi): training runs on the cores", False)
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Check("GPU", False, f"nvidia-smi did not answer in {ANSWER_SECONDS} s: look at the driver", False)
+    found = "; ".join(done.stdout.split("\n")).strip("; ")
+    return Check("GPU", done.returncode == 0, found or (done.stderr or "nvidia-smi failed").strip(), False)
+
+
+def place(name: str, uri: str) -> Check:
+    """Check that an S3 address can be listed, by its first page."""
+    try:
+        first = next(iter(open_storage(uri).list()), None)
+    except (CxrError, OSError) as error:
+        return Check(name, False, str(error))
+    return Check(name, True, f"{uri} can be listed{'' if first else '; it is empty'}")
+
+
+def starting_weights(weights: str) -> Iterator[Check]:
+    """Check each architecture's starting weights: the files of a folder; Keras' cache for imagenet."""
+    for name in ARCHITECTURES:
+        try:
+            value, digest = find_weights(name, weights)
+        except CxrError as error:
+            yield Check(f"weights {name}", False, str(error))
+            continue
+        if value != "imagenet":
+            yield Check(f"weights {name}", True, f"{value or 'random'} {digest[:12]}".strip())
+            continue
+        home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+        cached = any(path.name.lower().replace("_", "").startswith(name.lower()) for path in home.glob("*no*top*.h5"))
+        yield Check(
+            f"weights {name}", True, "in Keras' cache" if cached else "Keras downloads them at first use", False
+        )
+
+
+def prefect_api(environment: dict[str, str]) -> Iterator[Check]:
+    """Check that the server answers, lets us in and has the pools; a note where no server is named."""
+    url = environment.get("PREFECT_API_URL")
+    if not url:
+        yield Check("Prefect", True, "PREFECT_API_URL is not set: each cxr command brings a server of its own", False)
+        return
+    ask = _asker(url, environment.get("PREFECT_API_AUTH_STRING", ""))
+    try:
+        yield Check("Prefect", True, f"{url} answers, version {ask('/admin/version', None)}")
+        pools = {pool["name"] for pool in ask("/work_pools/filter", {})}
+    except urllib.error.HTTPError as error:
+        refused = error.code in {401, 403}
+        words = (
+            "asks for a password: set PREFECT_API_AUTH_STRING=user:password" if refused else f"answered {error.code}"
+        )
+        yield Check("Prefect", False, f"{url} {words}")
+        return
+    except (OSError, ValueError) as error:
+        yield Check("Prefect", False, f"{url} does not answer ({error}): start it (make up), or unset PREFECT_API_URL")
+        return
+    missing = [name for name in POOLS if name not in pools]
+    words = (
+        f"missing: {', '.join(missing)}: run python -m deployments.register" if missing else ", ".join(sorted(pools))
+    )
+    yield Check("work pools", not missing, words)
+
+
+def _asker(url: str, password: str) -> Callable[[str, Any], Any]:
+    def ask(path: str, body: Any) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url.rstrip("/") + path, data, {"Content-Type": "application/json"})
+        if password:
+            request.add_header("Authorization", "Basic " + base64.b64encode(password.encode()).decode())
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            return json.load(answer)
+
+    return ask

@@ -1,0 +1,126 @@
+"""`cxr doctor`: each check against something made to be found."""
+
+import http.server
+import json
+import threading
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from cxr import doctor
+
+
+def by_what(checks):
+    return {check.what: check for check in checks}
+
+
+@pytest.mark.parametrize(("version", "fits"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)])
+def test_python(version, fits):
+    """3.11 to 3.13, and no other."""
+    assert doctor.python(version).ok is fits
+
+
+def test_packages_out_of_bounds_are_named_with_both_versions():
+    """What is wanted and what is there; extras and other systems' packages are not asked for."""
+    checks = list(
+        doctor.packages(
+            ["pytest==0.1", "no-such-package>=1", "numpy>=1", "x>1; extra == 'dev'", "y; sys_platform == 'win99'"]
+        )
+    )
+    assert len(checks) == 2 and not any(check.ok for check in checks)
+    assert "expected pytest==0.1, found 9" in checks[0].advice and "no-such-package>=1, found none" in checks[1].advice
+    assert [check.ok for check in doctor.packages(["numpy>=1"])] == [True]
+
+
+def test_this_environment_is_within_its_own_bounds():
+    """The pins of pyproject.toml hold where the tests run."""
+    assert [check.advice for check in doctor.packages() if not check.ok] == []
+
+
+def test_room(tmp_path):
+    """A WORK that is not there yet is measured at its parent; too little room and a file in the way fail."""
+    assert all(check.ok for check in doctor.room(str(tmp_path / "a" / "b"), least=0))
+    assert not by_what(doctor.room(str(tmp_path), least=1e9))["free disk"].ok
+    (tmp_path / "file").write_text("")
+    assert not by_what(doctor.room(str(tmp_path / "file" / "work"), least=0))["WORK"].ok
+    assert list(doctor.room("s3://bucket/work")) == []
+
+
+def test_gpu_by_the_driver_s_tool(tmp_path, monkeypatch):
+    """What nvidia-smi says, its failure, and no tool at all, which is no failure."""
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.gpu().ok and "none" in doctor.gpu().advice
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB'\n")
+    tool.chmod(0o755)
+    assert doctor.gpu().ok and "H200" in doctor.gpu().advice
+    tool.write_text("#!/bin/sh\necho 'driver mismatch' >&2; exit 18\n")
+    assert not doctor.gpu().ok and "driver mismatch" in doctor.gpu().advice
+
+
+def test_weights(tmp_path):
+    """A folder without the files fails for each architecture; none and imagenet do not."""
+    assert not any(check.ok for check in doctor.starting_weights(str(tmp_path)))
+    assert all(check.ok for value in ("none", "imagenet") for check in doctor.starting_weights(value))
+
+
+def test_an_s3_place(monkeypatch):
+    """A bucket that can be listed, and one that is not there, by name."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="there")
+        assert doctor.place("DATA", "s3://there/images").ok
+        missing = doctor.place("DATA", "s3://missing/images")
+    assert not missing.ok and "s3://missing/images" in missing.advice and missing.essential
+
+
+@pytest.fixture
+def prefect_server():
+    """A stand-in for Prefect's API: password u:p, and the pools given in its attribute."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            allowed = self.headers["Authorization"] == "Basic dTpw"
+            self.send_response(200 if allowed else 401)
+            self.end_headers()
+            pools = [{"name": name} for name in server.pools]
+            self.wfile.write(json.dumps(pools if self.path.endswith("filter") else "3.8.8").encode())
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.pools = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_prefect_api(prefect_server):
+    """No address is a note; no answer, a wrong password and a missing pool fail and say what to do."""
+    url = f"http://127.0.0.1:{prefect_server.server_port}/api"
+    (note,) = doctor.prefect_api({})
+    assert note.ok and not note.essential
+    (refused,) = doctor.prefect_api({"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": "u:wrong"})
+    assert not refused.ok and "PREFECT_API_AUTH_STRING" in refused.advice and "wrong" not in refused.advice
+    allowed = {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": "u:p"}
+    assert not by_what(doctor.prefect_api(allowed))["work pools"].ok
+    prefect_server.pools = ["cxr-cpu"]
+    assert all(check.ok for check in doctor.prefect_api(allowed))
+    (silent,) = doctor.prefect_api({"PREFECT_API_URL": "http://127.0.0.1:1/api"})
+    assert not silent.ok and "make up" in silent.advice
+
+
+def test_the_command_exits_1_where_something_essential_fails(cxr, tmp_path):
+    """Exit 0 and a line for each check on this machine; exit 1 with the reason where weights are missing."""
+    done = cxr("doctor", "--out", tmp_path)
+    pool = "missing: cxr-cpu"  # the tests' shared server has no pools
+    assert done.returncode == 1 and pool in done.stdout and "1 of" in done.stderr
+    done = cxr("doctor", "--out", tmp_path, "--weights", tmp_path)
+    assert done.returncode == 1 and "FAILED weights VGG16" in done.stdout and "4 of" in done.stderr
