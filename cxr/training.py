@@ -222,7 +222,7 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         return model
     if _best(job).is_file():
         architectures.take_weights(whole, keras.models.load_model(_best(job)))
-    model = architectures.part(whole, job.architecture, "cut", "score")
+    model = _top(whole, job)
     architectures.release_top(model, job.architecture)
     steps = phase.epochs * math.ceil(len(job.train) / settings.batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(settings.fine_tune_learning_rate, steps)
@@ -230,6 +230,19 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing)
     model.compile(optimizer, loss, jit_compile=False)
     return model
+
+
+def _top(whole: Any, job: Job) -> Any:
+    """Return what lies above the cut, with these weights, computing in bfloat16 where that pays.
+
+    Never in float16: its gradients would need their loss scaled.
+    """
+    policy = hardware.policy(job.architecture)
+    if policy != "mixed_bfloat16":
+        return architectures.part(whole, job.architecture, "cut", "score")
+    half = architectures.build(job.architecture, job.settings, None, policy)
+    half.set_weights(whole.get_weights())
+    return architectures.part(half, job.architecture, "cut", "score")
 
 
 def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> History:
@@ -344,8 +357,9 @@ def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> N
     best = max(history, key=lambda row: row["val_auroc"])
     fine = best["phase"] == "fine_tune"
     trained, data = keras.models.load_model(_best(job)), top if fine else head
-    raw = scoring.score(trained, data.val, np.arange(len(data.val)), job.settings.batch_size)
     architectures.take_weights(whole, trained)
+    above = architectures.part(whole, job.architecture, "cut" if fine else "features", "score")  # in float32
+    raw = scoring.score(above, data.val, np.arange(len(data.val)), job.settings.batch_size)
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
     if fine:
