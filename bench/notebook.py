@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ EPOCHS, PATIENCE = "20", "3"
 
 
 def subset(data: Path, train: int, test: int, folder: Path) -> Path:
-    """Link about so many train and test images below `folder`, whole patients, classes in their shares."""
+    """Copy about so many train and test images below `folder`, whole patients, classes in their shares."""
     for split, wanted in (("train", train), ("test", test)):
         files = sorted(path for path in (data / split).glob("*/*") if path.suffix.lower() in images.SUFFIXES)
         who = [patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files]
@@ -40,7 +41,7 @@ def subset(data: Path, train: int, test: int, folder: Path) -> Path:
         for at in chosen:
             target = folder / files[at].relative_to(data)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(files[at].resolve())
+            shutil.copyfile(files[at], target)  # a link would lead out of the data folder, which is refused
     return folder
 
 
