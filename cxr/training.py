@@ -85,9 +85,9 @@ def positions(table: pd.DataFrame, settings: TrainingSettings) -> tuple[Array, A
     return chosen, np.flatnonzero(table["split"] == "val")
 
 
-def passes(train: int, val: int, settings: TrainingSettings) -> int:
+def passes(train: int, val: int, settings: TrainingSettings, name: str) -> int:
     """Return how many images go through a part of the network before anything learns."""
-    views = settings.views + 1
+    views = architectures.views(name, settings) + 1
     return train * (views + (1 if settings.fine_tune_epochs else views)) + 2 * val
 
 
@@ -141,7 +141,7 @@ def _data(whole: Any, job: Job) -> tuple[Data, Data]:
     val, effort = features.at_cut(source, job.val, 0, "float32", "float32", progress)
     efforts = [effort]
     views: list[Rows] = []
-    for view in range(settings.views + 1):
+    for view in range(architectures.views(job.architecture, settings) + 1):
         rows, effort = features.at_cut(source, job.train, view, policy, "float16", progress)
         views, efforts = [*views, rows], [*efforts, effort]
     top = Data(views, val)

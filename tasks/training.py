@@ -67,7 +67,10 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
         "init": run.init.model if run.init and run.init.architecture == member.architecture else "",
     }  # fmt: skip
     train, val = training.positions(runs.manifest(work), settings)
-    images, epochs = training.passes(len(train), len(val), settings), training.most_epochs(settings)
+    images, epochs = (
+        training.passes(len(train), len(val), settings, member.architecture),
+        training.most_epochs(settings),
+    )
     threads = max(1, cores() // run.settings.trainings_at_a_time())
     with (
         progress.tracking(f"features {member.name}", images, "images"),
