@@ -4,7 +4,6 @@ A segment's list of keys is written after its array, both whole: what an interru
 is in the folder's name (the recipe) and in the key decides what a row is, so nothing in here is ever out of date.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -114,17 +113,12 @@ class Cache:
     def add(self, keys: Sequence[str], rows: Array) -> None:
         """Publish one segment: its array, then its keys. Raises StorageError where the disk is full."""
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
-        try:
-            if not (self.folder / "recipe.json").is_file():
-                self.recipe.write(self.folder / "recipe.json")
-            with publishing(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, np.ascontiguousarray(rows, self.recipe.dtype))
-            with publishing(self.folder / f"{name}.keys") as temporary:
-                temporary.write_text("".join(f"{key}\n" for key in keys))
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT, None}:  # None: NumPy's own, of bytes not written
-                raise
-            raise _full(self.folder, rows.nbytes, shutil.disk_usage(self.folder).free) from error
+        if not (self.folder / "recipe.json").is_file():
+            self.recipe.write(self.folder / "recipe.json")
+        with publishing(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, np.ascontiguousarray(rows, self.recipe.dtype))
+        with publishing(self.folder / f"{name}.keys") as temporary:
+            temporary.write_text("".join(f"{key}\n" for key in keys))
 
     def rows(self, keys: Sequence[str]) -> Rows:
         """Return the rows of these keys, in their order; raises StorageError where one is missing."""

@@ -5,8 +5,10 @@ A record is written last, under a temporary name and renamed: its presence means
 
 import contextlib
 import csv
+import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, Self
 import pandas as pd
 
 from cxr.calibration import Calibration, Quality
-from cxr.errors import DataError
+from cxr.errors import DataError, StorageError
 from cxr.intervals import Interval
 from cxr.metrics import Figures
 from cxr.operating import OperatingPoint
@@ -248,7 +250,10 @@ class Export(Record):
 
 @contextlib.contextmanager
 def publishing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it there at the end, or remove it on an error."""
+    """Give a temporary path beside `path`; rename it there at the end, or remove it on an error.
+
+    Raises StorageError where the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
     os.close(handle)
@@ -259,6 +264,14 @@ def publishing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        # NumPy has no number for it, only "409600 requested and 388992 written".
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT} and not str(error).endswith(" written"):
+            raise
+        raise StorageError(
+            f"{path}: No space left on device: the disk is full ({shutil.disk_usage(path.parent).free / 1e6:.0f} MB free): make "
+            "room, for example with `cxr cache prune`, and run again: it goes on where it was"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

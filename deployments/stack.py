@@ -159,14 +159,18 @@ class Stack:
         request = urllib.request.Request(f"{self.address}/api{path}", data, {"Content-Type": "application/json"})
         if password := self.environment().get("PREFECT_API_AUTH_STRING"):
             request.add_header("Authorization", "Basic " + base64.b64encode(password.encode()).decode())
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in {401, 403}:
-                raise StackError(f"{self.address} asks for another password: set PREFECT_API_AUTH_STRING") from None
-            raise
+        for delay in (0.5, 1, 2, 4, None):
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in {401, 403}:
+                    raise StackError(f"{self.address} asks for another password: set PREFECT_API_AUTH_STRING") from None
+                if error.code != 503 or delay is None:
+                    raise
+                time.sleep(delay)  # its database is busy, nothing was done: Prefect's own client tries again, too
+        return None
 
     def down(self) -> None:
         """End the runs, the worker, the server, in this order: TERM, and KILL for what has not ended in 15 s."""

@@ -1,5 +1,6 @@
 """Arrays by content on disk: whole or not there, never out of date, listed, pruned, and clear words on a full disk."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -93,7 +94,7 @@ def test_a_full_disk_is_said_with_what_was_needed(held, monkeypatch):
     monkeypatch.undo()
 
     def full(*arguments):
-        raise OSError(cache.errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache.np, "save", full)
     with pytest.raises(StorageError, match="the disk is full"):
