@@ -102,7 +102,7 @@ def test_disk_full(stack, phantoms, tmp_path):
     work = tmp_path / "small"
     work.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", work], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", work], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here (needs root): {mounted.stderr.strip()}")
