@@ -37,7 +37,7 @@ def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], No
     `model` is an export folder or the model.keras in it. Rejected files are listed with their reason. Raises
     ModelError where the model does not fit its card, DataError where there is nothing to score.
     """
-    folder = workspace.fetched(model.rpartition("/")[0] if model.endswith(".keras") else model)
+    folder = workspace.fetched_export(model)
     card = export.read_card(folder)
     job = {"export": str(folder), "data": data, "out": str(out.absolute()), "sha256": card.model_sha256}
     child.run(

@@ -81,8 +81,7 @@ def find_init(settings: TrainingSettings) -> Init | None:
     """
     if not settings.init:
         return None
-    place = settings.init
-    folder = workspace.fetched(place.rpartition("/")[0] if place.endswith(".keras") else place)
+    folder = workspace.fetched_export(settings.init)
     card = export.read_card(folder)
     asked = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
     if asked != (True, settings.image_size, settings.harmonise):

@@ -114,6 +114,11 @@ def fetched(uri: str) -> Path:
     return folder
 
 
+def fetched_export(uri: str) -> Path:
+    """Return a local folder with an exported model, given as its folder or as the model.keras in it; see `fetched`."""
+    return fetched(uri.rpartition("/")[0] or "." if uri.endswith(".keras") else uri)
+
+
 def stagings() -> dict[Path, Staging]:
     """Return what is opened on S3 in this process, by local folder."""
     return dict(_stagings)

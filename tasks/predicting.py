@@ -29,7 +29,7 @@ class Predictions(Record):
 def score_images(model: str, images: str, out: str) -> Predictions:
     """Score every image, publish the table whole at `out` (a path or in S3), show the counts."""
     with registry.model_folder(model) as address, workspace.written(out) as path:
-        folder = workspace.fetched(address.rpartition("/")[0] if address.endswith(".keras") else address)
+        folder = workspace.fetched_export(address)
         card = read_card(folder)
         with progress.tracking(SCORE, 100, "%"):
             table = prediction.predict(
