@@ -57,6 +57,11 @@ def views(name: str, settings: TrainingSettings) -> int:
     return ARCHITECTURES[name].views if settings.views is None else settings.views
 
 
+def fine_tune_epochs(name: str, settings: TrainingSettings) -> int:
+    """Return how many epochs of fine-tuning there are at most: as set, or one for each view and the image itself."""
+    return views(name, settings) + 1 if settings.fine_tune_epochs is None else settings.fine_tune_epochs
+
+
 def build(name: str, settings: TrainingSettings, weights: str | None, policy: str = "float32") -> Any:
     """Return an uncompiled keras.Model: pixels (n, h, w, 1 or 3) 0..255 → score (n, 1) in 0..1, backbone frozen.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import child, drawing, pixels
+from cxr import child, drawing, hardware, pixels, streams
 from cxr.cache import Stored
 from cxr.errors import DataError
 from cxr.metrics import Vector
@@ -73,7 +73,7 @@ def maps(
     model: Any,
     pixels: Stored,
     positions: Vector,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda n: None,
 ) -> tuple[Vector, Vector]:
     """Return Grad-CAM maps, float32 (n, h, w), and model scores, float64 (n,), of `pixels` at `positions`.
@@ -87,13 +87,18 @@ def maps(
     its slope, too, is a positive factor. Raises DataError for a model without such a head, or no positions.
     """
     both, weights = _with_last_features(model)
+    size = batch_size or hardware.batch()
+
+    def one(at: Vector) -> tuple[Vector, Vector]:
+        batch = pixels[np.pad(at, (0, size - len(at)), "edge")][..., np.newaxis]
+        features, score = (np.asarray(found)[: len(at)] for found in both.predict_on_batch(batch))
+        return np.maximum(features.astype(np.float32) @ weights, 0), score.astype(np.float64).reshape(-1)
+
     found, scores = [], []
-    for start in range(0, len(positions), batch_size):
-        batch = pixels[positions[start : start + batch_size]][..., np.newaxis]
-        features, score = both.predict_on_batch(batch)
-        found.append(np.maximum(np.asarray(features, np.float32) @ weights, 0))
-        scores.append(np.asarray(score, np.float64).reshape(-1))
-        on_images(len(batch))
+    for some, score in streams.through(one, (positions[at : at + size] for at in range(0, len(positions), size))):
+        found.append(some)
+        scores.append(score)
+        on_images(len(score))
     if not found:
         raise DataError("attention: expected at least one image, found none: check the split and its scores")
     raw = np.concatenate(found)

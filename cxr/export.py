@@ -12,6 +12,7 @@ import jinja2
 import pydantic
 
 import cxr
+from cxr import architectures
 from cxr.attention import Attention
 from cxr.audit import Audit
 from cxr.calibration import Calibration
@@ -143,7 +144,11 @@ def write_card(run: Path, settings: TrainingSettings, training: Training, select
 
 def words(card: Card) -> str:
     """Return the card for people, in Markdown."""
-    return templates().get_template("MODEL_CARD.md.j2").render(card=card)
+    return (
+        templates()
+        .get_template("MODEL_CARD.md.j2")
+        .render(card=card, fine_tune_epochs=architectures.fine_tune_epochs(card.architecture, card.settings))
+    )
 
 
 def _pixels(settings: TrainingSettings) -> str:

@@ -8,18 +8,16 @@ model; those of train, in float16 and computed in half precision where the machi
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr import architectures, augmentation
+from cxr import architectures, augmentation, hardware, streams
 from cxr.cache import Cache, Recipe, Rows
 from cxr.settings import TrainingSettings
 
 VERSION = 1  # raise it when rows made from the same pixels and weights change
-_BATCH = 32
 _FLOAT16 = float(np.finfo(np.float16).max)
 Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
@@ -103,21 +101,22 @@ def _filled(
 def _outputs(
     model: Any, inputs: Callable[[Array], Array], positions: Array, on_images: OnImages, bare: list[float]
 ) -> Iterator[Array]:
-    """Yield the network's output of batch after batch; the next batch is read and changed meanwhile."""
-    batches = [positions[at : at + _BATCH] for at in range(0, len(positions), _BATCH)]
-    with ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(inputs, batches[0])
-        for batch, after in zip(batches, [*batches[1:], None], strict=True):
-            given = coming.result()
-            if after is not None:
-                coming = ahead.submit(inputs, after)
-            # A shorter last batch would have Keras trace the network once more, which takes seconds.
-            whole = np.resize(given, (_BATCH, *given.shape[1:]))
-            started = time.perf_counter()
-            found = model.predict_on_batch(whole)
-            bare[0] += time.perf_counter() - started
-            yield np.asarray(found)[: len(batch)]
-            on_images(len(batch))
+    """Yield the network's output of small batches, in order; adds to `bare` the seconds inside the network, as if its streams were one."""
+    size = hardware.batch()
+
+    def one(batch: Array) -> tuple[Array, float]:
+        given = inputs(batch)
+        # A shorter last batch would have Keras trace the network once more, which takes seconds.
+        whole = np.resize(given, (size, *given.shape[1:]))
+        started = time.perf_counter()
+        found = np.asarray(model.predict_on_batch(whole))[: len(batch)]
+        return found, time.perf_counter() - started
+
+    batches = (positions[at : at + size] for at in range(0, len(positions), size))
+    for found, seconds in streams.through(one, batches):
+        bare[0] += seconds / hardware.streams()
+        on_images(len(found))
+        yield found
 
 
 def _narrow(rows: Array, dtype: str) -> Array:

@@ -4,10 +4,12 @@ import contextlib
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cxr.architectures import ARCHITECTURES
+from cxr.settings import cores
 
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 
@@ -17,12 +19,30 @@ def gpus() -> list[str]:
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [each for each in allowed.split(",") if each and each != "-1"]
+    return list(_installed())
+
+
+@cache
+def _installed() -> tuple[str, ...]:
     if not shutil.which("nvidia-smi"):
-        return []
+        return ()
     found = subprocess.run(
         ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
     )
-    return found.stdout.split() if found.returncode == 0 else []
+    return tuple(found.stdout.split()) if found.returncode == 0 else ()
+
+
+def batch() -> int:
+    """Return how many images go through a network at a time where nothing is learnt from them.
+
+    On a processor so few that activations stay in its cache: MobileNetV2 is twice as fast by 4 as by 32.
+    """
+    return 32 if gpus() else 4
+
+
+def streams() -> int:
+    """Return how many batches are on their way at once: one for each core of this process, two for a GPU."""
+    return 2 if gpus() else int(os.environ.get("CXR_THREADS", "0")) or cores()
 
 
 def share(gpus: list[str], trainings: int, at: int) -> list[str]:

@@ -5,16 +5,14 @@ Run as `python -m cxr.prediction` by `child.run`; `predict` is the way in.
 
 import contextlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cxr import child, export, images, manifest, scoring, workspace
+from cxr import child, export, hardware, images, manifest, scoring, streams, workspace
 from cxr.errors import DataError
 from cxr.export import Card
 from cxr.records import read_table, write_table
@@ -27,8 +25,6 @@ COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
 THREADS = max(8, cores())
 AHEAD = 64  # images read and decoded before the network asks: a batch waits while another is scored
 _Reject = tuple[str, str]  # reason, detail
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], None]) -> pd.DataFrame:
@@ -82,29 +78,10 @@ def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> I
 
     Images are read and decoded in threads, up to AHEAD of them before the model asks. Raises StorageError.
     """
-    size = scoring.even_batch(len(keys))
-    with contextlib.closing(ahead(lambda key: _pixels(storage, key, card), keys, THREADS, AHEAD)) as pixels:
-        for start in range(0, len(keys), size):
-            part = keys[start : start + size]
-            yield _score_batch(model, part, list(itertools.islice(pixels, len(part))), size, card)
-
-
-def ahead(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], threads: int, most: int
-) -> Generator[_Result, None, None]:
-    """Yield work(item) in the order of `items`, done in threads; at most `most` are under way or wait to be taken.
-
-    What `work` raises is raised in its place, and nothing further is begun.
-    """
-    left = iter(items)
-    pool = ThreadPoolExecutor(threads)
-    try:
-        waiting = deque(pool.submit(work, item) for item in itertools.islice(left, most))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(work, item) for item in itertools.islice(left, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    size = scoring.even_batch(len(keys), hardware.batch())
+    with contextlib.closing(streams.in_order(lambda key: _pixels(storage, key, card), keys, THREADS, AHEAD)) as pixels:
+        parts = ((keys[at : at + size], list(itertools.islice(pixels, size))) for at in range(0, len(keys), size))
+        yield from streams.through(lambda part: _score_batch(model, *part, size, card), parts)
 
 
 def _pixels(storage: Storage, key: str, card: Card) -> images.Pixels | _Reject:

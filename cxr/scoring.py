@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxr import hardware, streams
 from cxr.cache import Stored
 from cxr.metrics import Vector
 from cxr.records import write_table
@@ -18,22 +19,27 @@ def score(
     model: Any,
     pixels: Stored,
     positions: Vector,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda n: None,
 ) -> Vector:
     """Return the model's scores, float64 (n,), of `pixels` at `positions`.
 
     `pixels` is uint8 (m, side, side), or what a model that begins higher up takes: activations (m, h, w, c) or features
-    (m, width). Batches hold at most `batch_size` images and are all of one size (the last is filled up with copies of
-    its last image): a second size costs a second tracing of the model, on a GPU a second compilation.
+    (m, width). Batches hold at most `batch_size` images, `hardware.batch()` where not given, and are all of one size
+    (the last is filled up with copies of its last image): a second size costs a second tracing of the model, on a GPU a
+    second compilation.
     """
-    parts, size = [np.empty(0)], even_batch(len(positions), batch_size)
-    for start in range(0, len(positions), size):
-        at = positions[start : start + size]
+    size = even_batch(len(positions), batch_size or hardware.batch())
+
+    def one(at: Vector) -> Vector:
         batch = pixels[np.pad(at, (0, size - len(at)), "edge")]
         batch = batch[..., np.newaxis] if batch.ndim == 3 else batch
-        parts.append(np.asarray(model.predict_on_batch(batch), np.float64).reshape(-1)[: len(at)])
-        on_images(len(at))
+        return np.asarray(model.predict_on_batch(batch), np.float64).reshape(-1)[: len(at)]
+
+    parts = [np.empty(0)]
+    for scores in streams.through(one, (positions[at : at + size] for at in range(0, len(positions), size))):
+        parts.append(scores)
+        on_images(len(scores))
     return np.concatenate(parts)
 
 

@@ -88,12 +88,12 @@ def positions(table: pd.DataFrame, settings: TrainingSettings) -> tuple[Array, A
 def passes(train: int, val: int, settings: TrainingSettings, name: str) -> int:
     """Return how many images go through a part of the network before anything learns."""
     views = architectures.views(name, settings) + 1
-    return train * (views + (1 if settings.fine_tune_epochs else views)) + 2 * val
+    return train * (views + (1 if architectures.fine_tune_epochs(name, settings) else views)) + 2 * val
 
 
-def most_epochs(settings: TrainingSettings) -> int:
+def most_epochs(settings: TrainingSettings, name: str) -> int:
     """Return how many epochs there are where no phase stops early."""
-    return len(PENALTIES) * settings.epochs + settings.fine_tune_epochs
+    return len(PENALTIES) * settings.epochs + architectures.fine_tune_epochs(name, settings)
 
 
 def main(raw: dict[str, Any], emit: Emit) -> None:
@@ -152,7 +152,7 @@ def _data(whole: Any, job: Job) -> tuple[Data, Data]:
     pooled_val, effort = features.pooled(source, val, [job.keys[at] for at in job.val], progress)
     efforts = [*efforts, effort]
     pooled: list[Rows] = []
-    for rows in views[: 1 if settings.fine_tune_epochs else None]:
+    for rows in views[: 1 if _phases(job)[-1].name == "fine_tune" else None]:
         each, effort = features.pooled(source, rows, keys, progress)
         pooled, efforts = [*pooled, each], [*efforts, effort]
     _remember(efforts, job)
@@ -169,8 +169,8 @@ def _remember(efforts: list[features.Effort], job: Job) -> None:
 
 def _phases(job: Job) -> list[Phase]:
     """Return the phases in their order; a model to go on from has a last layer already, so it is only fine-tuned."""
-    settings = job.settings
-    fine = [Phase("fine_tune", 0.0, settings.fine_tune_epochs)] if settings.fine_tune_epochs else []
+    settings, epochs = job.settings, architectures.fine_tune_epochs(job.architecture, job.settings)
+    fine = [Phase("fine_tune", 0.0, epochs)] if epochs else []
     if job.init and fine:
         return fine
     return [*(Phase("frozen", penalty, settings.epochs) for penalty in PENALTIES), *fine]
@@ -359,7 +359,7 @@ def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> N
     trained, data = keras.models.load_model(_best(job)), top if fine else head
     architectures.take_weights(whole, trained)
     above = architectures.part(whole, job.architecture, "cut" if fine else "features", "score")  # in float32
-    raw = scoring.score(above, data.val, np.arange(len(data.val)), job.settings.batch_size)
+    raw = scoring.score(above, data.val, np.arange(len(data.val)))
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
     if fine:

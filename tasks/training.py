@@ -69,7 +69,7 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
     train, val = training.positions(runs.manifest(work), settings)
     images, epochs = (
         training.passes(len(train), len(val), settings, member.architecture),
-        training.most_epochs(settings),
+        training.most_epochs(settings, member.architecture),
     )
     threads = max(1, cores() // run.settings.trainings_at_a_time())
     with (

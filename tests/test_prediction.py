@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from cxr import images, manifest, prediction, scoring
+from cxr import hardware, images, manifest, prediction, scoring, streams
 from cxr.errors import StorageError
 from cxr.export import Card
 from cxr.images import Rejected
@@ -125,19 +125,20 @@ def test_a_storage_error_in_the_middle_stops_with_its_own_words(picture, card):
 
 
 def test_reading_goes_on_while_the_model_works_and_stays_within_its_bound(picture, card):
-    """At every batch, images behind it are read before the model is done, but never more than AHEAD of them."""
-    storage, taken = Copies(picture, 300), [0]
+    """While a batch is scored, AHEAD images behind it are read, and no more than AHEAD behind the batches that wait."""
+    storage, begun, size = Copies(picture, 300), itertools.count(1), hardware.batch()
 
     def wait_for_reads():
-        taken[0] = min(taken[0] + scoring.even_batch(300), 300)
-        limit = min(taken[0] + prediction.AHEAD, 300)
+        batches = next(begun)
+        least = min(batches * size + prediction.AHEAD, 300)
+        most = min((batches + 2 * hardware.streams()) * size + prediction.AHEAD, 300)
         deadline = time.monotonic() + 60
-        while storage.reads < limit - 1 and time.monotonic() < deadline:
+        while storage.reads < least - 1 and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert limit - 1 <= storage.reads <= limit, "as far ahead as allowed, and no further"
+        assert least - 1 <= storage.reads <= most, "as far ahead as allowed, and no further"
 
     model = Darkness(wait_for_reads)
-    assert len(rows_of(model, storage, storage.keys, card)) == 300 and len(model.shapes) == 10
+    assert len(rows_of(model, storage, storage.keys, card)) == 300 and len(model.shapes) == 300 // size
 
 
 def test_results_come_in_order_whichever_is_done_first():
@@ -151,13 +152,30 @@ def test_results_come_in_order_whichever_is_done_first():
             second.set()
         return item
 
-    assert list(prediction.ahead(work, range(5), 2, 3)) == [0, 1, 2, 3, 4]
+    assert list(streams.in_order(work, range(5), 2, 3)) == [0, 1, 2, 3, 4]
+
+
+def test_batches_go_through_the_network_several_at_once_but_the_first_alone(monkeypatch):
+    """With three streams three batches meet in the network; before the first is done none begins; order is kept."""
+    monkeypatch.setattr(hardware, "streams", lambda: 3)
+    inside, meeting = [], threading.Barrier(3, timeout=60)
+
+    def network(batch):
+        inside.append(batch)
+        if batch == 0:
+            time.sleep(0.2)
+            assert inside == [0]
+        else:
+            meeting.wait()
+        return batch
+
+    assert list(streams.through(network, range(7))) == list(range(7)) and list(streams.through(network, [])) == []
 
 
 def test_an_endless_list_is_taken_only_as_far_as_asked():
     """Nothing is held for each item of the list: an endless one works; closed, it ends its threads."""
     before, begun = threading.active_count(), []
-    results = prediction.ahead(lambda item: begun.append(item) or item, itertools.count(), 2, 8)
+    results = streams.in_order(lambda item: begun.append(item) or item, itertools.count(), 2, 8)
     assert list(itertools.islice(results, 20)) == list(range(20))
     results.close()
     assert len(begun) <= 28 and threading.active_count() == before
@@ -168,8 +186,8 @@ def test_the_model_sees_one_batch_size(picture, card, count):
     """A last, short batch and one with a rejected image are filled up: a second shape would be a second tracing."""
     storage, model = Copies(picture, count, {"0007.jpeg": b"no image"}), Darkness()
     assert len(rows_of(model, storage, storage.keys, card)) == count
-    assert len(set(model.shapes)) == 1 and model.shapes[0][0] <= 32
-    assert len(model.shapes) == -(-count // 32)
+    assert len(set(model.shapes)) == 1 and model.shapes[0][0] <= hardware.batch()
+    assert len(model.shapes) == -(-count // hardware.batch())
 
 
 def test_a_batch_of_rejects_alone_is_not_scored(picture, card):

@@ -228,7 +228,9 @@ assert mirrored.num_replicas_in_sync == 2
 
 def test_early_stopping_ends_a_phase():
     """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
-    job = SimpleNamespace(settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="")
+    job = SimpleNamespace(
+        settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="", architecture="VGG16"
+    )
     first, second, third = training.PENALTIES
 
     def rows(name, penalty, *values):
@@ -243,10 +245,18 @@ def test_early_stopping_ends_a_phase():
     assert training._phase(history + rows("fine_tune", 0.0, 0.8, 0.7, 0.7), job) is None
     job.settings = job.settings.model_copy(update={"fine_tune_epochs": 0})
     assert training._phase(history, job) is None
-    warm = SimpleNamespace(settings=TrainingSettings(fine_tune_epochs=1), init="model.keras")
+    warm = SimpleNamespace(settings=TrainingSettings(fine_tune_epochs=1), init="model.keras", architecture="VGG16")
     assert training._phase([], warm)[:2] == ("fine_tune", 0)
     warm.settings = TrainingSettings(fine_tune_epochs=0)
     assert training._phase([], warm)[:2] == ("frozen", first)
+
+
+@pytest.mark.parametrize(("name", "views", "epochs"), [("MobileNetV2", None, 3), ("VGG16", None, 1), ("VGG16", 2, 3)])
+def test_fine_tuning_sees_each_view_once_where_nothing_else_is_asked_for(name, views, epochs):
+    """One epoch for the image itself and one for each view; a number given by hand wins, 0 included."""
+    settings = TrainingSettings(views=views)
+    assert architectures.fine_tune_epochs(name, settings) == epochs
+    assert architectures.fine_tune_epochs(name, settings.model_copy(update={"fine_tune_epochs": 0})) == 0
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
