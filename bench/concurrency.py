@@ -1,6 +1,6 @@
 """Three architectures trained at once, or one after the other, with few or with all threads each.
 
-    python -m bench.concurrency [images; default 300] [side; default 96]
+    python -m bench.concurrency [images; default 300] [side; default 96] [repeats; default 2]
 
 Phantom images, random weights, the children that `cxr train` starts, without Prefect; fresh caches each time.
 """
@@ -56,15 +56,13 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
 
 
 def main() -> None:
-    images, side = (int(word) for word in (*sys.argv[1:], *["300", "96"][len(sys.argv) - 1 :]))
+    images, side, repeats = (int(word) for word in (*sys.argv[1:], *["300", "96", "2"][len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as scratch:
         work = prepared(Path(scratch), images, side)
         for at_a_time, threads in ((1, cores()), (2, max(1, cores() // 2)), (2, cores()), (3, cores())):
-            spent = [train_all(work, side, at_a_time, threads) for _ in range(2)]
-            print(
-                f"{at_a_time} at a time, {threads} threads each: {min(spent):.0f} s (of {spent[0]:.0f}, {spent[1]:.0f})",
-                flush=True,
-            )
+            spent = [train_all(work, side, at_a_time, threads) for _ in range(repeats)]
+            each = ", ".join(f"{seconds:.0f}" for seconds in spent)
+            print(f"{at_a_time} at a time, {threads} threads each: {min(spent):.0f} s (of {each})", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,13 +71,13 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
         training.passes(len(train), len(val), settings, member.architecture),
         training.most_epochs(settings, member.architecture),
     )
-    threads = max(1, cores() // run.settings.trainings_at_a_time())
+    # Every training may use every core: the last one, and each while another reads or compiles (bench/concurrency.py).
     with (
         progress.tracking(f"features {member.name}", images, "images"),
         progress.tracking(f"train {member.name}", epochs, "epochs"),
     ):
         child.run(
-            "cxr.training", job, folder / "training.log", threads, lambda event: _show(member.name, event), _gpus(member, run)
+            "cxr.training", job, folder / "training.log", cores(), lambda event: _show(member.name, event), _gpus(member, run)
         )  # fmt: skip
     _publish(work)
     return Training.read(done)
