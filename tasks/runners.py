@@ -97,6 +97,7 @@ def _dask(address: str, work: Path, trainings: bool) -> Iterator[TaskRunner[Any]
         try:
             client = pool.client
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            _require_able(client, address, work)
         except TimeoutError as error:
             raise CxrError(
                 f"--runner {address}: waited {CONNECT_SECONDS} s for a Dask worker, found none: dask worker {address}"
@@ -106,7 +107,6 @@ def _dask(address: str, work: Path, trainings: bool) -> Iterator[TaskRunner[Any]
                 f"--runner {address}: no Dask scheduler answers there ({error}): start one (dask scheduler), or look at the "
                 "address and the firewall"
             ) from error
-        _require_able(client, address, work)
         if trainings and (slot := _slot(client)):
             stack.enter_context(dask.annotate(resources={slot: 1}))
         yield pool

@@ -41,6 +41,14 @@ class Cluster:
         names = {address: worker["name"] for address, worker in client.scheduler_info()["workers"].items()}
         return [names[address] for address, keys in client.processing().items() if keys and address in names]
 
+    def log(self, name: str) -> str:
+        """Return what a process has printed."""
+        return (self.home / f"{name}.log").read_text(errors="replace")
+
+    def joined(self, *names: str) -> None:
+        """Wait until these workers are there."""
+        wait(lambda: all("Registered to:" in self.log(name) for name in names), 90, "they join", self.logs)
+
     def kill(self, name: str) -> None:
         """kill -9."""
         self.processes[name].send_signal(signal.SIGKILL)

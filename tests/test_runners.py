@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from pydantic import TypeAdapter, ValidationError
 
+import cxr
 from cxr.errors import CxrError
 from cxr.settings import Runner, cores
 from flows.pipeline import pipeline
@@ -87,3 +89,34 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
         runners.opened(address, 1, tmp_path),
     ):
         pass
+
+
+class Workers:
+    """A cluster's client whose one worker gives a made-up answer."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def run(self, function, probe, on_error):
+        """Return the answer; the probe is there while it is asked for."""
+        assert Path(probe).is_file() and on_error == "return"
+        return {"tcp://far:1": self.answer}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            (cxr.__version__, False),
+            "all Dask workers see under the same path, but tcp://far:1 does not see .*CXR_CACHE",
+        ),
+        (("0.0.1", True), f"expected cxr {cxr.__version__} on tcp://far:1, found 0.0.1"),
+        (ModuleNotFoundError("No module named 'cxr'"), "tcp://far:1 cannot run cxr: .*No module named 'cxr'"),
+    ],
+)
+def test_a_worker_that_cannot_do_the_work_is_named(answer, words, tmp_path):
+    """Before any task: where it does not share the work folder, has another version, or none. The probe is gone then."""
+    with pytest.raises(CxrError, match=words):
+        runners._require_able(Workers(answer), "tcp://host:8786", tmp_path)
+    runners._require_able(Workers((cxr.__version__, True)), "tcp://host:8786", tmp_path)
+    assert not list(tmp_path.iterdir())
