@@ -1,11 +1,13 @@
 """Tasks on several machines: a real Dask scheduler and workers as separate processes on loopback."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
