@@ -1,5 +1,6 @@
 """Tasks on several machines: a real Dask scheduler and workers as separate processes on loopback."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,21 +44,31 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def started(environment: dict[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
-    """Start the command against the shared server."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(environment: dict[str, str], *arguments: str | Path) -> Iterator[Callable[[], None]]:
+    """Start the command against the shared server; give what waits until it has ended well. Ended with the block."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "flows.command", *map(str, arguments)], env=environment, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+    def ended() -> None:
+        said = process.communicate(timeout=400)[0]
+        assert process.returncode == 0, said
+
+    try:
+        yield ended
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
 def plain(api, data, tmp_path_factory) -> dict[str, bytes]:
     """The results of the thread runner."""
     work = tmp_path_factory.mktemp("plain")
-    process = started(os.environ | {"PREFECT_API_URL": api}, "run", data, "--out", work, *FLAGS)
-    said = process.communicate(timeout=400)[0]
-    assert process.returncode == 0, said
+    with started(os.environ | {"PREFECT_API_URL": api}, "run", data, "--out", work, *FLAGS) as ended:
+        ended()
     return results(work)
 
 
@@ -78,13 +90,12 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
     with cluster(tmp_path / "cluster") as found:
         for name in ("one", "two"):
             found.join(name)
-        process = started(cxr.environment, "run", data, "--out", work, *FLAGS, "--runner", found.address)
-        with Client(found.address, timeout=60) as client:
+        arguments = ("run", data, "--out", work, *FLAGS, "--runner", found.address)
+        with started(cxr.environment, *arguments) as ended, Client(found.address, timeout=60) as client:
             wait(lambda: list(work.glob("runs/*/*/training.log")), 300, "a training runs", found.logs)
             victim = found.busy(client)[0]
             found.kill(victim)
-            said = process.communicate(timeout=400)[0]
-            assert process.returncode == 0, said + found.logs()
+            ended()
             left = {worker["name"] for worker in client.scheduler_info()["workers"].values()}
     assert left == {"one", "two"} - {victim}
     assert results(work) == plain
@@ -113,9 +124,9 @@ def test_a_work_folder_on_s3(cxr, data, plain, moto_bucket, tmp_path):
         environment = cxr.environment | {
             name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "CXR_"))
         }
-        process = started(environment, "run", images.uri, "--out", work.uri, *FLAGS, "--runner", found.address)
-        said = process.communicate(timeout=400)[0]
-        assert process.returncode == 0, said + found.logs()
+        arguments = ("run", images.uri, "--out", work.uri, *FLAGS, "--runner", found.address)
+        with started(environment, *arguments) as ended:
+            ended()
     for entry in work.list():
         work.download(entry.key, tmp_path / "published" / entry.key)
     assert results(tmp_path / "published") == plain

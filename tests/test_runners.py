@@ -120,3 +120,22 @@ def test_a_worker_that_cannot_do_the_work_is_named(answer, words, tmp_path):
         runners._require_able(Workers(answer), "tcp://host:8786", tmp_path)
     runners._require_able(Workers((cxr.__version__, True)), "tcp://host:8786", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.timeout(60)
+def test_processes_of_the_pool_end_with_a_killed_run():
+    """kill -9 of the run leaves none of them behind."""
+    code = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from tasks.runners import _end_with_parent
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip().isdigit()
+        process.kill()
+        assert process.stdout.read() == "", "it ends when no process holds it any more"
