@@ -1,9 +1,9 @@
 """The same run with threads, with processes, and on a Dask cluster of two workers on this very machine.
 
-    python -m bench.runners
+    python -m bench.runners [REPEATS]
 
 Phantom images, two architectures at 32 pixels; whole commands against one Prefect server, in turn, fresh folders. Then
-inspection alone, of more images. On one machine Dask can win nothing: the difference is what it costs.
+preprocessing alone, of more images. On one machine Dask can win nothing: the difference is what it costs.
 """
 
 import os
@@ -18,7 +18,6 @@ from cxr import phantom
 from flows.server import embedded
 from tests.dask_cluster import cluster
 
-REPEATS = 2
 FLAGS = [
     "--preset", "demo", "--arch", "MobileNetV2", "VGG16", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0",
 ]  # fmt: skip
@@ -33,7 +32,7 @@ def timed(command: str, data: Path, out: Path, *flags: str) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
+def main(repeats: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         os.environ["PREFECT_HOME"] = str(root / "home")
@@ -46,7 +45,7 @@ def main() -> None:
             found.joined("one", "two")
             for command, data, flags in (("run", "few", FLAGS), ("preprocess", "many", [])):
                 taken: dict[str, list[float]] = {}
-                for repeat in range(REPEATS):
+                for repeat in range(repeats):
                     for runner in ("threads", "processes", found.address):
                         name = "Dask" if "://" in runner else runner
                         out = root / f"{command}-{name}-{repeat}"
@@ -54,8 +53,8 @@ def main() -> None:
                         taken.setdefault(name, []).append(seconds)
                         print(f"{command} {repeat}: {name} {seconds:.1f} s", flush=True)
                 words = ", ".join(f"{name} {statistics.median(each):.1f} s" for name, each in taken.items())
-                print(f"{command}, {data} images, median of {REPEATS}: {words}", flush=True)
+                print(f"{command}, {data} images, median of {repeats}: {words}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
