@@ -65,14 +65,29 @@ def result(future: PrefectFuture[Any]) -> Any:
 
 def place(at_a_time: int) -> Place:
     """Return what this process may use, where a task asks; `at_a_time` trainings share this machine without Dask."""
+    if worker := _worker():
+        state = worker.state
+        offered = [int(state.total_resources[name]) for name in SLOTS if name in state.total_resources]
+        return Place(state.nthreads, max(1, min([*offered, state.nthreads])))
+    return Place(cores(), at_a_time)
+
+
+def require_wanted() -> None:
+    """Raise CxrError where nobody waits for this task: Dask itself stops nothing that runs when its run is killed."""
+    if worker := _worker():
+        task = worker.state.tasks.get(worker.get_current_task())
+        if task is None or task.state == "cancelled":
+            raise CxrError("the run that asked for this task has gone: the same command goes on from here")
+
+
+def _worker() -> Any:
+    """Return the Dask worker that runs this task, or None."""
     if "distributed" in sys.modules:
         from distributed import get_worker
 
         with contextlib.suppress(ValueError):  # not on a worker
-            state = get_worker().state
-            offered = [int(state.total_resources[name]) for name in SLOTS if name in state.total_resources]
-            return Place(state.nthreads, max(1, min([*offered, state.nthreads])))
-    return Place(cores(), at_a_time)
+            return get_worker()
+    return None
 
 
 def _end_with_parent() -> None:

@@ -165,6 +165,7 @@ def publish(work: Path) -> None:
 
 
 def _show(name: str, event: dict[str, Any]) -> None:
+    runners.require_wanted()
     if "features" in event:
         progress.advance(f"features {name}", to=event["features"])
     elif "done" in event:
@@ -179,6 +180,7 @@ def _outcome(member: Member, future: PrefectFuture[Training], work: Path) -> Tra
     found = runners.result(future)
     publish(work)  # what was trained elsewhere
     if isinstance(found, Training):
+        logger.info("%s is trained, val AUROC %.4f", member.name, found.val["auroc"])
         return found
     return Failure(name=member.name, architecture=member.architecture, error=str(found))
 

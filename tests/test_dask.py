@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from prefect import flow, task
 
 from cxr import lease, phantom
@@ -24,9 +25,9 @@ from tests.dask_cluster import Cluster, cluster, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FLAGS = [
-    "--preset", "demo", "--arch", "MobileNetV2", "VGG16", "--image-size", "32", "--epochs", "2",
-    "--fine-tune-epochs", "0", "--min-sensitivity", "0.9",
+    "--preset", "demo", "--image-size", "32", "--fine-tune-epochs", "0", "--min-sensitivity", "0.9",
 ]  # fmt: skip
+TWO = [*FLAGS, "--arch", "MobileNetV2", "VGG16", "--epochs", "2"]
 RESULTS = (
     "clean_metadata.csv",
     "rejects.csv",
@@ -67,7 +68,7 @@ def started(environment: dict[str, str], *arguments: str | Path) -> Iterator[Cal
 def plain(api, data, tmp_path_factory) -> dict[str, bytes]:
     """The results of the thread runner."""
     work = tmp_path_factory.mktemp("plain")
-    with started(os.environ | {"PREFECT_API_URL": api}, "run", data, "--out", work, *FLAGS) as ended:
+    with started(os.environ | {"PREFECT_API_URL": api}, "run", data, "--out", work, *TWO) as ended:
         ended()
     return results(work)
 
@@ -90,7 +91,7 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
     with cluster(tmp_path / "cluster") as found:
         for name in ("one", "two"):
             found.join(name)
-        arguments = ("run", data, "--out", work, *FLAGS, "--runner", found.address)
+        arguments = ("run", data, "--out", work, *TWO, "--runner", found.address)
         with started(cxr.environment, *arguments) as ended, Client(found.address, timeout=60) as client:
             wait(lambda: list(work.glob("runs/*/*/training.log")), 300, "a training runs", found.logs)
             victim = found.busy(client)[0]
@@ -102,6 +103,20 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
     assert len(list(work.glob("runs/*/*/features-1of1.json"))) == 2, "features were tasks of their own"
     states = {task["name"]: task["state_type"] for task in tasks_of("train models one killed", cxr.environment)}
     assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(states.values()) == {"COMPLETED"}
+
+
+def test_a_killed_run_takes_its_trainings_along(cxr, data, tmp_path):
+    """kill -9 of the run: the worker ends a training that would have gone on for minutes, and is free for the next."""
+    work, endless = tmp_path / "work", ["--arch", "MobileNetV2", "--epochs", "900", "--patience", "900"]
+    with cluster(tmp_path / "cluster") as found:
+        found.join("one")
+        arguments = ("run", data, "--out", work, *FLAGS, *endless, "--runner", found.address)
+        with started(cxr.environment, *arguments):
+            wait(lambda: list(work.glob("runs/*/*/history.csv")), 300, "a training is under way", found.logs)
+        wait(lambda: "the run that asked for this task has gone" in found.log("one"), 60, "it ends", found.logs)
+        with FileLock(next(work.glob("runs/*/MobileNetV2")) / ".lock", timeout=20):
+            pass  # the child process has let go of it
+    assert not list(work.glob("runs/*/*/training.json"))
 
 
 def tasks_of(run: str, environment: dict[str, str]) -> list[dict[str, str]]:
@@ -124,7 +139,7 @@ def test_a_work_folder_on_s3(cxr, data, plain, moto_bucket, tmp_path):
         environment = cxr.environment | {
             name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "CXR_"))
         }
-        arguments = ("run", images.uri, "--out", work.uri, *FLAGS, "--runner", found.address)
+        arguments = ("run", images.uri, "--out", work.uri, *TWO, "--runner", found.address)
         with started(environment, *arguments) as ended:
             ended()
     for entry in work.list():
