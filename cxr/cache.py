@@ -94,10 +94,13 @@ class Cache:
         """Return how many rows make a segment: at least 1, of about SEGMENT_BYTES."""
         return max(1, SEGMENT_BYTES // self.row_bytes)
 
-    def filling(self) -> FileLock:
-        """Return the lock of who adds rows, so that two processes do not make the same ones; `with` it."""
+    def filling(self, keys: Iterable[str]) -> FileLock:
+        """Return the lock of who adds these rows, so that two processes do not make the same ones; `with` it.
+
+        Others may add other rows meanwhile: segments are published whole.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / ".lock")
+        return FileLock(self.folder / f".lock-{_digest(keys)}")
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no row yet, each once, in their order."""
@@ -112,7 +115,7 @@ class Cache:
 
     def add(self, keys: Sequence[str], rows: Array) -> None:
         """Publish one segment: its array, then its keys. Raises StorageError where the disk is full."""
-        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+        name = _digest(keys)
         if not (self.folder / "recipe.json").is_file():
             self.recipe.write(self.folder / "recipe.json")
         with publishing(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
@@ -139,6 +142,10 @@ class Cache:
                 known[key] = (len(names) << 32) | row
             names.append(path.stem)
         return names, known
+
+
+def _digest(keys: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=_MAPS)

@@ -85,7 +85,7 @@ def _filled(
 ) -> tuple[Rows, Effort]:
     """Return the rows of `keys`, computing from `inputs(positions)` those that the cache does not hold."""
     started, bare = time.perf_counter(), [0.0]
-    with cache.filling():
+    with cache.filling(keys):
         missing = set(cache.missing(keys))
         todo = np.flatnonzero([key in missing for key in keys])
         cache.require_space(len(todo))

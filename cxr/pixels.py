@@ -37,7 +37,7 @@ def cache(
     made = {"version": VERSION, "side": side, "jpeg": images.UNIFORM_QUALITY if harmonise else None}
     held = Cache(work / "cache", Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8"))
     images.allow_large_headers()
-    with held.filling(), ThreadPoolExecutor(cores()) as pool:
+    with held.filling(table["pixel_sha256"]), ThreadPoolExecutor(cores()) as pool:
         missing = held.missing(table["pixel_sha256"])
         held.require_space(len(missing))
         rows = table.set_index("pixel_sha256").loc[missing]

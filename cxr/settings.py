@@ -6,12 +6,32 @@ Left out: credentials (boto3's own chain finds them) and anything that a saved m
 import hashlib
 import os
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 ArchitectureName = Literal["MobileNetV2", "VGG16", "DenseNet121"]
 READINGS = ("person+etiology", "person", "person+etiology/one-normal", "merged")
+_RUNNERS = r"^(threads|processes|(tcp|tls|ws|wss)://[^\s/]+:[0-9]+/?)$"
+
+
+def known_runner(runner: str) -> str:
+    """Return it where it says where tasks can run; raises ValueError."""
+    if not re.match(_RUNNERS, runner):
+        raise ValueError(
+            f"expected threads, processes or the address of a Dask scheduler, such as tcp://host:8786, found {runner!r}"
+        )
+    return runner
+
+
+Runner = Annotated[
+    str,
+    AfterValidator(known_runner),
+    Field(
+        description="Where tasks run: threads or processes (for images) of this machine, or the address of a Dask scheduler.",
+        json_schema_extra={"pattern": _RUNNERS},
+    ),
+]
 
 
 class Strict(BaseModel):

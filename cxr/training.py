@@ -41,6 +41,7 @@ class Job:
         self.name, self.architecture, self.emit = job["name"], job["architecture"], emit
         self.settings = TrainingSettings.model_validate(job["settings"])
         self.folder, self.caches = Path(job["folder"]), Path(job["pixels"]).parent
+        self.efforts = self.folder / job.get("efforts", "features.json")
         self.weights: str | None = job["weights"]
         self.weights_sha256: str = job["weights_sha256"]
         self.init: str = job.get("init", "")
@@ -71,7 +72,7 @@ class Phase(NamedTuple):
 
 
 class Efforts(Record):
-    """features.json: what computing features has taken so far, over all attempts."""
+    """features*.json: what computing features has taken so far, over all attempts, in training or in a shard before."""
 
     images: int = 0
     seconds: float = 0.0
@@ -102,9 +103,9 @@ def main(raw: dict[str, Any], emit: Emit) -> None:
     job = Job(raw, emit)
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock", timeout=60), hardware.scope():
-        whole = _start(job)
+        whole = initial(job)
         start = whole.get_weights()
-        head, top = _data(whole, job)
+        head, top = learned_from(whole, job)
         history, model = _resume(job)
         while phase := _phase(history, job):
             model = _enter(phase, history, model, whole, job)
@@ -113,7 +114,7 @@ def main(raw: dict[str, Any], emit: Emit) -> None:
         _publish(history, whole, head, top, job)
 
 
-def _start(job: Job) -> Any:
+def initial(job: Job) -> Any:
     """Return the whole model as training begins: pretrained, random and settled, or the one to go on from."""
     import keras
 
@@ -125,7 +126,7 @@ def _start(job: Job) -> Any:
     return model
 
 
-def _data(whole: Any, job: Job) -> tuple[Data, Data]:
+def learned_from(whole: Any, job: Job) -> tuple[Data, Data]:
     """Return what the last layer and what the top learns from, computing the features that are not kept yet.
 
     Where fine-tuning follows, which sees the views itself, the last layer gets along with the images as they are.
@@ -161,10 +162,9 @@ def _data(whole: Any, job: Job) -> tuple[Data, Data]:
 
 def _remember(efforts: list[features.Effort], job: Job) -> None:
     """Add what features took to what earlier attempts have told."""
-    path = job.folder / "features.json"
-    before = Efforts.read(path) if path.is_file() else Efforts()
+    before = Efforts.read(job.efforts) if job.efforts.is_file() else Efforts()
     images, seconds, bare = (sum(column) for column in zip(*efforts, strict=True))
-    Efforts(images=before.images + images, seconds=before.seconds + seconds, bare=before.bare + bare).write(path)
+    Efforts(images=before.images + images, seconds=before.seconds + seconds, bare=before.bare + bare).write(job.efforts)
 
 
 def _phases(job: Job) -> list[Phase]:
@@ -435,8 +435,8 @@ def _prove(whole: Any, raw: Array, job: Job) -> float:
 def _stages(history: History, job: Job) -> tuple[Stage, ...]:
     """Return what features and each kind of phase took; the peak memory is of this process, so of the last attempt."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    efforts = Efforts.read(job.folder / "features.json")
-    taken = [("features", efforts.images, efforts.seconds, efforts.bare)]
+    efforts = [Efforts.read(path) for path in job.folder.glob("features*.json")]
+    taken = [("features", *(sum(getattr(each, name) for each in efforts) for name in Efforts.model_fields))]
     for name in ("frozen", "fine_tune"):
         rows = [row for row in history if row["phase"] == name]
         images = len(job.train) * len(rows)

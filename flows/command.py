@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from cxr import __version__
 from cxr.errors import CxrError
-from cxr.settings import SplitSettings, TrainingSettings, training_settings
+from cxr.settings import SplitSettings, TrainingSettings, known_runner, training_settings
 from flows.registry_command import registry_app
 
 EXAMPLES = """
@@ -55,6 +55,14 @@ Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
 RegistryPlace = Annotated[
     str | None, Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given.")
 ]
+Runner = Annotated[
+    str,
+    Parameter(
+        help="Where tasks run: threads, processes (for images), or a Dask scheduler such as tcp://host:8786.",
+        env_var="CXR_RUNNER",
+        validator=lambda type_, value: known_runner(value),
+    ),
+]
 Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
 _NO_SPLITS, _NO_TRAINING = SplitSettings(), TrainingSettings()
 app.command(registry_app)
@@ -71,7 +79,7 @@ def demo(*, out: Out = "work/demo", images: int = 300) -> None:
     logging.getLogger("cxr.demo").info(
         "random weights: the demo downloads nothing, so its figures say nothing of the networks"
     )
-    _pipeline(_below(out, "phantom_images"), out, _NO_SPLITS, training_settings("demo"), False)
+    _pipeline(_below(out, "phantom_images"), out, _NO_SPLITS, training_settings("demo"))
 
 
 @app.command
@@ -89,17 +97,17 @@ def phantoms(folder: Path, /, *, images: int = 300) -> None:
 @app.command
 def run(
     data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
-    training: Training = _NO_TRAINING, pickle: Pickle = False,
+    training: Training = _NO_TRAINING, pickle: Pickle = False, runner: Runner = "threads",
 ) -> None:  # fmt: skip
     """Run the whole pipeline. Started again with the same flags, it goes on where it was.
 
     Example: `cxr run chest_xray --out work --arch MobileNetV2 VGG16 --epochs 8`
     """
-    _pipeline(data, out, splits, _merged(preset, training), pickle)
+    _pipeline(data, out, splits, _merged(preset, training), pickle, runner)
 
 
 @app.command
-def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS) -> None:
+def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS, runner: Runner = "threads") -> None:
     """Scan, check, hash and split the images: clean_metadata.csv, rejects.csv, ingest.json.
 
     Example: `cxr preprocess chest_xray --out work`
@@ -108,7 +116,7 @@ def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS) -> None:
     def call(work: Path) -> None:
         from flows.preprocess import preprocess as flow
 
-        found = flow(data, out, splits)
+        found = flow(data, out, splits, runner)
         print(f"{found.kept} images kept of {found.found} files found: {_below(out, 'clean_metadata.csv')}")  # noqa: T201
 
     _with_server(call, out)
@@ -131,7 +139,9 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
 
 
 @app.command
-def train(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAINING) -> None:
+def train(
+    *, out: Out, preset: Preset = "standard", training: Training = _NO_TRAINING, runner: Runner = "threads"
+) -> None:  # fmt: skip
     """Train and compare the architectures on what `cxr eda` left in the work folder.
 
     Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
@@ -140,7 +150,7 @@ def train(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRA
     def call(work: Path) -> None:
         from flows.train_models import train_models
 
-        print(train_models(out, _merged(preset, training)).reason)  # noqa: T201
+        print(train_models(out, _merged(preset, training), runner).reason)  # noqa: T201
 
     _with_server(call, out)
 
@@ -188,6 +198,7 @@ def retrain(  # noqa: PLR0913
     approval: Annotated[Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")] = "none",
     approval_minutes: Annotated[float, Parameter(help="After so many without an answer the champion stays.")] = 1440.0,
     policy: Annotated[Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")] = "refuse",
+    runner: Runner = "threads",
 ) -> None:  # fmt: skip
     """Train where data, settings or code are new, compare with the champion on the same test images, promote or keep.
 
@@ -199,7 +210,9 @@ def retrain(  # noqa: PLR0913
         from flows.summary import show_retraining
 
         settings = _merged(preset, training)
-        state = flow(data, out, splits, settings, registry, approval, approval_minutes, policy, return_state=True)  # type: ignore[call-overload]
+        state = flow(
+            data, out, splits, settings, registry, approval, approval_minutes, policy, runner, return_state=True
+        )  # type: ignore[call-overload]
         show_retraining(state)
 
     _with_server(call, out, wait=policy == "wait")
@@ -278,12 +291,14 @@ def _below(out: str, name: str) -> str:
     return f"{out.rstrip('/')}/{name}"
 
 
-def _pipeline(data: str, out: str, splits: SplitSettings, training: TrainingSettings, pickle: bool) -> None:
+def _pipeline(
+    data: str, out: str, splits: SplitSettings, training: TrainingSettings, pickle: bool = False, runner: str = "threads"
+) -> None:  # fmt: skip
     def call(work: Path) -> None:
         from flows.pipeline import pipeline
         from flows.summary import show
 
-        pipeline(data, out, splits, training, pickle)
+        pipeline(data, out, splits, training, pickle, runner)
         show(work)
 
     _with_server(call, out)

@@ -4,7 +4,7 @@ from prefect import flow
 
 from cxr import workspace
 from cxr.records import Export
-from cxr.settings import SplitSettings, TrainingSettings
+from cxr.settings import Runner, SplitSettings, TrainingSettings
 from flows.explore import explore
 from flows.export_model import export_model
 from flows.preprocess import _run_name, preprocess
@@ -19,11 +19,12 @@ def pipeline(
     splits: SplitSettings | None = None,
     training: TrainingSettings | None = None,
     pickle: bool = False,
+    runner: Runner = "threads",
 ) -> Export:
     """Run the whole pipeline; started again with the same parameters, it goes on where it was."""
     check_weights(training or TrainingSettings())
     with workspace.opened(out):
-        preprocess(data, out, splits)
+        preprocess(data, out, splits, runner)
         explore(out, training)
-        train_models(out, training)
+        train_models(out, training, runner)
         return export_model(out, pickle)

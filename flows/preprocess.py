@@ -4,28 +4,24 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from cxr import workspace
 from cxr.records import Ingest
-from cxr.settings import SplitSettings, cores
-from tasks import preprocessing
+from cxr.settings import Runner, SplitSettings, cores
+from tasks import preprocessing, runners
 
 
 def _run_name() -> str:
     return f"{flow_run.flow_name.replace('_', ' ')} {Path(str(flow_run.parameters.get('data', flow_run.parameters['out']))).name}"
 
 
-@flow(
-    name="preprocess", flow_run_name=_run_name, description=__doc__, validate_parameters=True,
-    task_runner=ThreadPoolTaskRunner(max_workers=cores()),
-)  # fmt: skip
-def preprocess(data: str, out: str, splits: SplitSettings | None = None) -> Ingest:
+@flow(name="preprocess", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
+def preprocess(data: str, out: str, splits: SplitSettings | None = None, runner: Runner = "threads") -> Ingest:
     """Scan DATA, inspect what is new shard by shard, publish the manifest."""
     settings = splits or SplitSettings()
     with workspace.opened(out) as work:
         scan = preprocessing.scan_images(data, work)
-        with preprocessing.inspecting(scan, work):
-            shards = preprocessing.inspect_images.map(list(scan.shards), data=scan.data, work=work).result()
+        with runners.opened(runner, cores(), work) as pool, preprocessing.inspecting(scan, work):
+            shards = preprocessing.inspect_each(scan, work, pool)
         pairs = preprocessing.find_near_copies(scan, shards, work, settings)
         return preprocessing.publish_manifest(scan, pairs, work, settings)

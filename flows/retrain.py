@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cxr import workspace
 from cxr.retraining import Retraining
-from cxr.settings import SplitSettings, TrainingSettings
+from cxr.settings import Runner, SplitSettings, TrainingSettings
 from flows import approval as approvals
 from flows.explore import explore
 from flows.export_model import export_model
@@ -20,7 +20,7 @@ from tasks.training import check_weights
 
 
 @flow(name="retrain", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
-def retrain(
+def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     data: str,
     out: str,
     splits: SplitSettings | None = None,
@@ -29,6 +29,7 @@ def retrain(
     approval: Literal["none", "required"] = "none",
     approval_minutes: Annotated[float, Field(gt=0)] = 24 * 60,
     policy: Literal["refuse", "wait"] = "refuse",
+    runner: Runner = "threads",
 ) -> Any:
     """Return what was found and done; end as "Unchanged" where data, settings, weights and code are those of last time.
 
@@ -41,6 +42,7 @@ def retrain(
         approval: Whether a person must agree to a promotion, in a form on this run's page.
         approval_minutes: How long to wait for that person; then the champion stays.
         policy: What becomes of a second run in one work folder.
+        runner: Where tasks run: threads, processes, or the address of a Dask scheduler.
     """
     settings, place = training or TrainingSettings(), registry or f"{out.rstrip('/')}/registry"
     opened = workspace.opened_when_free if policy == "wait" else workspace.opened
@@ -48,12 +50,12 @@ def retrain(
         approvals.require_server()
     with opened(out) as work:
         check_weights(settings)
-        preprocess(data, out, splits)
+        preprocess(data, out, splits, runner)
         run, before = steps.look_for_news(work, settings, place)
         if before:
             return Completed(name="Unchanged", message=steps.show_unchanged(before, place))
         explore(out, settings)
-        train_models(out, settings)
+        train_models(out, settings, runner)
         export_model(out)
         who = f"flow run {flow_run.name} ({flow_run.id})"
         found = steps.challenge_champion(steps.register(run, work, place, who), run, work, place)

@@ -4,16 +4,18 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import TaskRunner
 
 from cxr import ingest, manifest, timing
 from cxr.records import Ingest, Scan, Shard, read_table
 from cxr.settings import SplitSettings
 from cxr.storage import open_storage
-from tasks import pictures, progress, retries
+from tasks import pictures, progress, retries, runners
 
 INSPECT, COMPARE = "inspect images", "find near-duplicates"
 logger = logging.getLogger("cxr.preprocessing")
@@ -44,6 +46,19 @@ def inspect_images(shard: str, data: str, work: Path) -> Shard:
     """Read, decode, hash and measure each image of one shard, once."""
     folder = manifest.inspection_folder(work, data)
     return manifest.inspect_shard(open_storage(data), folder, shard, lambda: progress.advance(INSPECT, 1))
+
+
+def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
+    """Return the records of all shards, inspected side by side; what other processes did shows when a shard is done."""
+    futures = pool.map(inspect_images, {"shard": list(scan.shards), "data": scan.data, "work": work})
+    shards: list[Shard] = []
+    for future in futures:
+        found = runners.result(future)
+        if isinstance(found, Exception):
+            raise found
+        shards.append(found)
+        progress.advance(INSPECT, to=sum(shard.images + shard.rejected for shard in shards))
+    return shards
 
 
 @task(name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)

@@ -1,6 +1,7 @@
 """Progress of long steps, three ways at once: bars on a terminal, plain lines in a file, artifacts in the UI.
 
-A flow opens a step with `tracking`; tasks in the same process `advance` it by name.
+A flow or a task opens a step with `tracking`; tasks in the same process `advance` it by name. Of work in other processes
+the flow itself tells when a task is done.
 """
 
 import contextlib
@@ -91,10 +92,10 @@ def tracking(name: str, total: float, unit: str) -> Iterator[None]:
 
 
 def advance(name: str, by: float = 0.0, to: float | None = None, note: str = "") -> None:
-    """Move a step on `by` units or `to` a count; does nothing for a step that no flow opened."""
+    """Move a step on `by` units or `to` a count, never back; does nothing for a step that this process did not open."""
     with _lock:
         if step := _steps.get(name):
-            step.move(step.done + by if to is None else to, note)
+            step.move(step.done + by if to is None else max(step.done, to), note)
 
 
 def _key(name: str) -> str:

@@ -9,18 +9,20 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner
 
 from cxr import architectures, child, curves, exploration, hardware, pixels, runs, selection, training, workspace
-from cxr.errors import StorageError
+from cxr.errors import StorageError, TrainingError
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
-from cxr.settings import TrainingSettings, cores
+from cxr.settings import TrainingSettings
 from cxr.storage import open_storage
-from tasks import pictures, progress, retries
+from tasks import pictures, progress, retries, runners
 
 logger = logging.getLogger("cxr.training")
 DECODE = "decode pixels"
+SHARD_ROWS = 1000  # images whose features are one task on Dask: minutes of work beside the seconds of importing Keras
 
 
 @task(name="check weights", cache_policy=NO_CACHE)
@@ -48,48 +50,117 @@ def cache_pixels(work: Path, settings: TrainingSettings) -> Path:
         )  # fmt: skip
 
 
+@task(name="features", task_run_name="features {member.name} {shard[0]} of {shard[1]}", cache_policy=NO_CACHE)
+def extract_features(member: Member, shard: tuple[int, int], run: Run, work: Path, cache: Path) -> bool:
+    """Compute the features of one shard of a training's rows in a process of its own; return whether it came to its end.
+
+    What is missing then, the training computes itself, or fails with the same words.
+    """
+    name = "{}of{}".format(*shard)
+    job = _job(member, run, work, cache) | {"shard": shard, "efforts": f"features-{name}.json"}
+    try:
+        _in_child("cxr.extraction", job, f"features-{name}.log", member, run, work)
+    except TrainingError as error:
+        logger.warning("features of %s, shard %s: %s", member.name, name, error)
+        return False
+    return True
+
+
+def extract_each(run: Run, work: Path, cache: Path, pool: TaskRunner[Any]) -> dict[str, list[PrefectFuture[bool]]]:
+    """Submit the features of every training that is not done, and return, by its name, what it waits for.
+
+    Seeds share the features of a pretrained network; a random one has its own for each seed.
+    """
+    splits = runs.ingest(work).splits
+    shards = -(-sum(sum(splits[name].values()) for name in ("train", "val")) // SHARD_ROWS)
+    found: dict[str, list[PrefectFuture[bool]]] = {}
+    shared: dict[str, list[PrefectFuture[bool]]] = {}
+    for member in _longest_first(run):
+        if _trained(run.folder(work) / member.name):
+            continue
+        same = member.name if run.weights[member.architecture][0] is None else member.architecture
+        if same not in shared:
+            common = {"member": member, "run": run, "work": work, "cache": cache}
+            each = [(at, shards) for at in range(1, shards + 1)]
+            shared[same] = [pool.submit(extract_features, common | {"shard": shard}) for shard in each]
+        found[member.name] = shared[same]
+    return found
+
+
 @task(name="train", task_run_name="train {member.name}", cache_policy=NO_CACHE)
 def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Training:
     """Train one architecture with one seed in a process of its own; go on where an earlier attempt was killed."""
     folder = run.folder(work) / member.name
-    done = folder / "training.json"
-    if done.is_file() and Training.read(done).model_sha256 == file_sha256(folder / "model.keras"):
+    if _trained(folder):
         (folder / "failure.json").unlink(missing_ok=True)
-        return Training.read(done)
+        return Training.read(folder / "training.json")
     for name in ("failure.json", "training.json"):  # of an earlier attempt that was not whole
         (folder / name).unlink(missing_ok=True)
+    _in_child("cxr.training", _job(member, run, work, cache), "training.log", member, run, work)
+    publish(work)
+    return Training.read(folder / "training.json")
+
+
+def train_each(
+    run: Run, work: Path, cache: Path, pool: TaskRunner[Any], features: dict[str, list[PrefectFuture[bool]]]
+) -> list[Training | Failure]:
+    """Train every architecture with every seed, the longest first; a failed one does not take the others along."""
+    members = _longest_first(run)
+    futures = [
+        pool.submit(
+            train_architecture, {"member": member, "run": run, "work": work, "cache": cache}, features.get(member.name)
+        )
+        for member in members
+    ]
+    return [_outcome(member, future, work) for member, future in zip(members, futures, strict=True)]
+
+
+def _longest_first(run: Run) -> list[Member]:
+    return sorted(run.members(), key=lambda member: -architectures.ARCHITECTURES[member.architecture].relative_cost)
+
+
+def _trained(folder: Path) -> bool:
+    """Return whether a training came to its end and its model is whole."""
+    done = folder / "training.json"
+    return done.is_file() and Training.read(done).model_sha256 == file_sha256(folder / "model.keras")
+
+
+def _job(member: Member, run: Run, work: Path, cache: Path) -> dict[str, Any]:
+    """Return what a training's child process is asked for."""
     weights, digest = run.weights[member.architecture]
     settings = run.settings.model_copy(update={"seed": member.seed})
-    job = {
+    return {
         "name": member.name, "architecture": member.architecture, "settings": settings.model_dump(mode="json"),
-        "folder": str(folder), "weights": weights, "weights_sha256": digest, "manifest": str(work / "clean_metadata.csv"),
-        "pixels": str(cache), "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
+        "folder": str(run.folder(work) / member.name), "weights": weights, "weights_sha256": digest,
+        "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache),
+        "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
         "init": run.init.model if run.init and run.init.architecture == member.architecture else "",
     }  # fmt: skip
+
+
+def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: Run, work: Path) -> None:
+    """Do a training's job, or a shard of it, in a child process with its share of this machine, and show how far it is."""
+    settings, (shard, shards) = TrainingSettings.model_validate(job["settings"]), job.get("shard", (1, 1))
     train, val = training.positions(runs.manifest(work), settings)
-    images, epochs = (
-        training.passes(len(train), len(val), settings, member.architecture),
-        training.most_epochs(settings, member.architecture),
-    )
     # Every training may use every core: the last one, and each while another reads or compiles (bench/concurrency.py).
+    images = training.passes(len(train), len(val), settings, member.architecture) // shards
+    name, epochs = (
+        (f"{member.name} {shard}", 0)
+        if "shard" in job
+        else (member.name, training.most_epochs(settings, member.architecture))
+    )
+    place, found = runners.place(run.settings.trainings_at_a_time()), hardware.gpus()
+    gpus = hardware.share(found, place.trainings, run.members().index(member)) if found else None
     with (
-        progress.tracking(f"features {member.name}", images, "images"),
-        progress.tracking(f"train {member.name}", epochs, "epochs"),
+        progress.tracking(f"features {name}", images, "images"),
+        progress.tracking(f"train {name}", epochs, "epochs"),
     ):
         child.run(
-            "cxr.training", job, folder / "training.log", cores(), lambda event: _show(member.name, event), _gpus(member, run)
+            module, job, Path(job["folder"]) / log, place.cores, lambda event: _show(name, event), gpus,
         )  # fmt: skip
-    _publish(work)
-    return Training.read(done)
 
 
-def _gpus(member: Member, run: Run) -> list[str] | None:
-    """Return the GPUs of this training, None where the machine has none."""
-    found, at = hardware.gpus(), run.members().index(member)
-    return hardware.share(found, run.settings.trainings_at_a_time(), at) if found else None
-
-
-def _publish(work: Path) -> None:
+def publish(work: Path) -> None:
     """Publish what is finished, so that another worker need not train it again; a failure here fails no training."""
     try:
         workspace.push(work)
@@ -98,6 +169,7 @@ def _publish(work: Path) -> None:
 
 
 def _show(name: str, event: dict[str, Any]) -> None:
+    runners.require_wanted()
     if "features" in event:
         progress.advance(f"features {name}", to=event["features"])
     elif "done" in event:
@@ -107,12 +179,14 @@ def _show(name: str, event: dict[str, Any]) -> None:
         progress.advance(f"train {name}", to=event["epoch"], note=note)
 
 
-def outcome(member: Member, future: PrefectFuture[Training]) -> Training | Failure:
+def _outcome(member: Member, future: PrefectFuture[Training], work: Path) -> Training | Failure:
     """Wait for a training and return its record, or the failure's."""
-    result = future.result(raise_on_failure=False)
-    if isinstance(result, Training):
-        return result
-    return Failure(name=member.name, architecture=member.architecture, error=str(result))
+    found = runners.result(future)
+    publish(work)  # what was trained elsewhere
+    if isinstance(found, Training):
+        logger.info("%s is trained, val AUROC %.4f", member.name, found.val["auroc"])
+        return found
+    return Failure(name=member.name, architecture=member.architecture, error=str(found))
 
 
 @task(name="compare", cache_policy=NO_CACHE)

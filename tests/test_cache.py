@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from filelock import Timeout
 
 from cxr import cache
 from cxr.cache import Cache, Recipe
@@ -68,7 +69,7 @@ import numpy as np
 from pathlib import Path
 from cxr.cache import Cache, Recipe
 held = Cache(Path({str(tmp_path)!r}), Recipe(kind="big", made={{}}, shape=(200, 200), dtype="float32"))
-with held.filling():
+with held.filling(["any"]):
     for start in range(0, 10**6, 50):
         keys = [str(at) for at in range(start, start + 50)]
         held.add(keys, np.stack([np.full((200, 200), at, np.float32) for at in range(start, start + 50)]))
@@ -82,8 +83,14 @@ with held.filling():
     known = [key for path in held.folder.glob("[!.]*.keys") for key in path.read_text().split()]
     found = held.rows(known)
     assert len(known) >= 200 and all((found[at] == float(key)).all() for at, key in enumerate(known))
-    with held.filling().acquire(timeout=5):
+    with held.filling(["any"]).acquire(timeout=5):
         held.add(["new"], np.zeros((1, 200, 200), np.float32))
+
+
+def test_others_fill_other_rows_at_the_same_time(held):
+    """Who adds the same rows waits, so that they are made once; who adds others does not."""
+    with held.filling(["x", "y"]), held.filling(["z"]).acquire(timeout=5), pytest.raises(Timeout):
+        held.filling(["x", "y"]).acquire(timeout=0)
 
 
 def test_a_full_disk_is_said_with_what_was_needed(held, monkeypatch):

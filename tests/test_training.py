@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -176,6 +177,29 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
             {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}, "most": 9},
             tmp_path / "log", 1, lambda event: None,
         )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, phantoms, tmp_path):
+    """Two processes make a shard each; the training then computes none, ends the same, and tells of all of them."""
+    preprocess(phantoms, tmp_path / "work")
+    the_job, folder = job(tmp_path / "work", phantoms, tmp_path / "sharded", two_and_two()), tmp_path / "sharded"
+
+    def shard(at: int) -> None:
+        each = the_job | {"shard": (at, 2), "efforts": f"features-{at}.json"}
+        child.run("cxr.extraction", each, tmp_path / f"log{at}", 1, lambda event: None)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(shard, (1, 2)))
+    child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
+    made = [
+        training.Efforts.read(folder / name).images for name in ("features.json", "features-1.json", "features-2.json")
+    ]
+    assert made[0] == 0 and min(made[1:]) > 0
+    assert sum(made) == training.Efforts.read(whole[0] / "features.json").images
+    done = Training.read(folder / "training.json")
+    assert same(done, whole[1]) and done.stages[0].images == sum(made)
+    assert (folder / "scores_val.csv").read_bytes() == (whole[0] / "scores_val.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -1,0 +1,198 @@
+"""Tasks on several machines: a real Dask scheduler and workers as separate processes on loopback."""
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from prefect import flow, task
+
+from cxr import lease, phantom
+from cxr.errors import CxrError
+from cxr.storage import open_storage
+from tasks import runners
+from tests.conftest import ROOT
+from tests.dask_cluster import Cluster, cluster, wait
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+FLAGS = [
+    "--preset", "demo", "--image-size", "32", "--fine-tune-epochs", "0", "--min-sensitivity", "0.9",
+]  # fmt: skip
+TWO = [*FLAGS, "--arch", "MobileNetV2", "VGG16", "--epochs", "2"]
+RESULTS = (
+    "clean_metadata.csv",
+    "rejects.csv",
+    "runs/*/*/scores_val.csv",
+    "runs/*/*/history.csv",
+    "runs/*/scores_test.csv",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """More images than one shard holds."""
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    phantom.make_dataset(folder, images=420, size=96, seed=2)
+    return folder
+
+
+@contextlib.contextmanager
+def started(environment: dict[str, str], *arguments: str | Path) -> Iterator[Callable[[], None]]:
+    """Start the command against the shared server; give what waits until it has ended well. Ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.command", *map(str, arguments)], env=environment, cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+    def ended() -> None:
+        said = process.communicate(timeout=400)[0]
+        assert process.returncode == 0, said
+
+    try:
+        yield ended
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def plain(api, data, tmp_path_factory) -> dict[str, bytes]:
+    """The results of the thread runner."""
+    work = tmp_path_factory.mktemp("plain")
+    with started(os.environ | {"PREFECT_API_URL": api}, "run", data, "--out", work, *TWO) as ended:
+        ended()
+    return results(work)
+
+
+def results(work: Path) -> dict[str, bytes]:
+    """Return the results of a work folder, history without the seconds that its epochs took."""
+    found = {str(path.relative_to(work)): path.read_bytes() for name in RESULTS for path in sorted(work.glob(name))}
+    assert len(found) == 7
+    return {
+        name: b"\n".join(line.rsplit(b",", 2)[0] for line in text.splitlines()) if "history" in name else text
+        for name, text in found.items()
+    }
+
+
+def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_path):
+    """Shards, features and trainings on two workers; kill -9 of one at work: the other does its part, all is the same."""
+    from distributed import Client
+
+    work = tmp_path / "one killed"
+    with cluster(tmp_path / "cluster") as found:
+        for name in ("one", "two"):
+            found.join(name)
+        arguments = ("run", data, "--out", work, *TWO, "--runner", found.address)
+        with started(cxr.environment, *arguments) as ended, Client(found.address, timeout=60) as client:
+            wait(lambda: list(work.glob("runs/*/*/training.log")), 300, "a training runs", found.logs)
+            victim = found.busy(client)[0]
+            found.kill(victim)
+            ended()
+            left = {worker["name"] for worker in client.scheduler_info()["workers"].values()}
+    assert left == {"one", "two"} - {victim}
+    assert results(work) == plain
+    assert len(list(work.glob("runs/*/*/features-1of1.json"))) == 2, "features were tasks of their own"
+    states = {task["name"]: task["state_type"] for task in tasks_of("train models one killed", cxr.environment)}
+    assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(states.values()) == {"COMPLETED"}
+
+
+def test_a_killed_run_takes_its_trainings_along(cxr, data, tmp_path):
+    """kill -9 of the run: the worker ends a training that would have gone on for minutes, and is free for the next."""
+    work, endless = tmp_path / "work", ["--arch", "MobileNetV2", "--epochs", "900", "--patience", "900"]
+    with cluster(tmp_path / "cluster") as found:
+        found.join("one")
+        arguments = ("run", data, "--out", work, *FLAGS, *endless, "--runner", found.address)
+        with started(cxr.environment, *arguments):
+            wait(lambda: list(work.glob("runs/*/*/history.csv")), 300, "a training is under way", found.logs)
+        wait(lambda: "the run that asked for this task has gone" in found.log("one"), 60, "it ends", found.logs)
+        with FileLock(next(work.glob("runs/*/MobileNetV2")) / ".lock", timeout=20):
+            pass  # the child process has let go of it
+    assert not list(work.glob("runs/*/*/training.json"))
+
+
+def tasks_of(run: str, environment: dict[str, str]) -> list[dict[str, str]]:
+    """Return what the server tells of the tasks of a flow run, which is what the UI shows."""
+    asked = json.dumps({"flow_runs": {"name": {"any_": [run]}}}).encode()
+    request = urllib.request.Request(
+        f"{environment['PREFECT_API_URL']}/task_runs/filter", asked, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def test_a_work_folder_on_s3(cxr, data, plain, moto_bucket, tmp_path):
+    """Workers that see the folder in which it is worked with do their part; the run alone publishes, under its lease."""
+    images, work = (open_storage(f"s3://{moto_bucket.name}/{name}") for name in ("data", "work"))
+    for path in (path for path in data.rglob("*") if path.is_file()):
+        images.upload(path, path.relative_to(data).as_posix())
+    with cluster(tmp_path / "cluster") as found:
+        found.join("one")
+        environment = cxr.environment | {
+            name: os.environ[name] for name in os.environ if name.startswith(("AWS_", "CXR_"))
+        }
+        arguments = ("run", images.uri, "--out", work.uri, *TWO, "--runner", found.address)
+        with started(environment, *arguments) as ended:
+            ended()
+    for entry in work.list():
+        work.download(entry.key, tmp_path / "published" / entry.key)
+    assert results(tmp_path / "published") == plain
+    assert b'"free"' in work.read(lease.KEY)
+
+
+@task
+def where(number: int, work: Path) -> tuple[str, runners.Place, float, float]:
+    """Return which worker does this, what it may use, from when to when."""
+    from distributed import get_worker
+
+    began = time.time()
+    (work / "at work").touch()
+    time.sleep(0.5)
+    return get_worker().name, runners.place(7), began, time.time()
+
+
+@flow
+def spread(address: str, work: Path, trainings: bool) -> list[tuple[str, runners.Place, float, float]]:
+    """Do six tasks."""
+    with runners.opened(address, 1, work, trainings) as pool:
+        return [runners.result(future) for future in pool.map(where, {"number": list(range(6)), "work": work})]
+
+
+def test_trainings_go_where_the_resource_is(api, tmp_path):
+    """One at a time on the one worker that offers a GPU, with all of its threads; other tasks go anywhere."""
+    with cluster(tmp_path / "cluster") as found:
+        found.join("plain", "--nthreads", "2")
+        found.join("gpu", "--nthreads", "2", "--resources", "GPU=1")
+        found.joined("plain", "gpu")
+        trained = sorted(spread(found.address, tmp_path, True), key=lambda each: each[2])
+        assert {name for name, *_ in trained} == {"gpu"} and trained[0][1] == runners.Place(2, 1)
+        assert all(ended <= began for (_, _, _, ended), (_, _, began, _) in itertools.pairwise(trained))
+        anywhere = spread(found.address, tmp_path, False)
+        assert {name for name, *_ in anywhere} == {"plain", "gpu"}
+        assert {name: place for name, place, *_ in anywhere}["plain"] == runners.Place(2, 2)
+
+
+def test_a_cluster_that_goes_away_is_said(api, tmp_path):
+    """Without a worker, and with a scheduler that is killed: an error that says what to do, not a wait for ever."""
+    with cluster(tmp_path / "cluster") as found, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runners, "CONNECT_SECONDS", 5)
+        with pytest.raises(CxrError, match=f"found none: dask worker {found.address}"):
+            spread(found.address, tmp_path, False)
+        found.join("one")
+        threading.Thread(target=kill_at_work, args=(found, tmp_path), daemon=True).start()
+        (*_, last) = spread(found.address, tmp_path, False)
+        assert isinstance(last, CxrError) and "the same command goes on from here" in str(last)
+
+
+def kill_at_work(found: Cluster, work: Path) -> None:
+    """kill -9 the scheduler as soon as a task runs."""
+    wait((work / "at work").exists, 60, "a task runs", found.logs)
+    found.kill("scheduler")
