@@ -142,7 +142,7 @@ def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: R
     """Do a training's job, or a shard of it, in a child process with its share of this machine, and show how far it is."""
     settings, (shard, shards) = TrainingSettings.model_validate(job["settings"]), job.get("shard", (1, 1))
     train, val = training.positions(runs.manifest(work), settings)
-    # Every training may use every core: the last one, and each while another reads or compiles (bench/concurrency.py).
+    # Twice its share of the cores: for the last one, and for each while another reads or compiles (bench/concurrency.py).
     images = training.passes(len(train), len(val), settings, member.architecture) // shards
     name, epochs = (
         (f"{member.name} {shard}", 0)
@@ -150,13 +150,14 @@ def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: R
         else (member.name, training.most_epochs(settings, member.architecture))
     )
     place, found = runners.place(run.settings.trainings_at_a_time()), hardware.gpus()
+    threads = min(place.cores, -(-2 * place.cores // place.trainings))
     gpus = hardware.share(found, place.trainings, run.members().index(member)) if found else None
     with (
         progress.tracking(f"features {name}", images, "images"),
         progress.tracking(f"train {name}", epochs, "epochs"),
     ):
         child.run(
-            module, job, Path(job["folder"]) / log, place.cores, lambda event: _show(name, event), gpus,
+            module, job, Path(job["folder"]) / log, threads, lambda event: _show(name, event), gpus,
         )  # fmt: skip
 
 
