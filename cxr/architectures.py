@@ -145,6 +145,8 @@ def settle(model: Any, pixels: Any) -> None:
     import keras
 
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not norms:
+        return
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.trainable, layer.momentum = True, 0.0

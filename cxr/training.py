@@ -28,7 +28,8 @@ from cxr.settings import TrainingSettings
 
 PENALTIES = (1e-4, 1e-3, 1e-2)  # L2 of the last layer's weights, tried in turn
 WHOLE_TOLERANCE = 1e-4  # of scores from pixels against those from cached activations
-_CHECKED = 16
+_CHECKED = 8
+_SETTLING = 32  # images that give a random network its batch normalisation statistics
 Emit = Callable[[dict[str, Any]], None]
 History = list[dict[str, Any]]
 Array = np.ndarray[Any, Any]
@@ -122,7 +123,7 @@ def initial(job: Job) -> Any:
         return keras.models.load_model(job.init, compile=False)
     model = architectures.build(job.architecture, job.settings, job.weights)
     if job.weights is None:
-        architectures.settle(model, job.pixels[job.train[:: max(1, len(job.train) // 64)][:64]][..., np.newaxis])
+        architectures.settle(model, job.pixels[job.train[:: max(1, len(job.train) // _SETTLING)][:_SETTLING]][..., np.newaxis])
     return model
 
 
