@@ -9,6 +9,7 @@ from flows.explore import explore
 from flows.export_model import export_model
 from flows.preprocess import _run_name, preprocess
 from flows.train_models import train_models
+from tasks.summarising import show_summary
 from tasks.training import check_weights
 
 
@@ -20,10 +21,20 @@ def pipeline(
     training: TrainingSettings | None = None,
     pickle: bool = False,
 ) -> Export:
-    """Run the whole pipeline; started again with the same parameters, it goes on where it was."""
+    """Run the whole pipeline; started again with the same parameters, it goes on where it was.
+
+    Args:
+        data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on, or a folder above it.
+        out: The work folder, a path or s3://bucket/prefix; everything that is made lies in it.
+        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        training: How each architecture is trained.
+        pickle: Write model.pkl too, which nobody should load who does not trust where it came from.
+    """
     check_weights(training or TrainingSettings())
-    with workspace.opened(out):
+    with workspace.opened(out) as work:
         preprocess(data, out, splits)
         explore(out, training)
         train_models(out, training)
-        return export_model(out, pickle)
+        exported = export_model(out, pickle)
+        show_summary(exported, work)
+        return exported

@@ -21,7 +21,13 @@ def _run_name() -> str:
     task_runner=ThreadPoolTaskRunner(max_workers=cores()),
 )  # fmt: skip
 def preprocess(data: str, out: str, splits: SplitSettings | None = None) -> Ingest:
-    """Scan DATA, inspect what is new shard by shard, publish the manifest."""
+    """Scan DATA, inspect what is new shard by shard, publish the manifest.
+
+    Args:
+        data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on, or a folder above it.
+        out: The work folder, a path or s3://bucket/prefix.
+        splits: Who a patient is, how validation is carved, what becomes of leakage.
+    """
     settings = splits or SplitSettings()
     with workspace.opened(out) as work:
         scan = preprocessing.scan_images(data, work)

@@ -24,7 +24,12 @@ def train_each(run: Run, work: Path, cache: Path) -> list[Training | Failure]:
 
 @flow(name="train_models", flow_run_name=_run_name, description=__doc__)
 def train_models(out: str, training: TrainingSettings | None = None) -> Selection:
-    """Train on what `preprocess` and `explore` left in OUT, compare, choose."""
+    """Train on what `preprocess` and `explore` left in OUT, compare, choose.
+
+    Args:
+        out: The work folder, a path or s3://bucket/prefix.
+        training: How each architecture is trained.
+    """
     settings = training or TrainingSettings()
     at_a_time = ThreadPoolTaskRunner(max_workers=settings.trainings_at_a_time())
     with workspace.opened(out) as work:

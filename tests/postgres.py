@@ -15,7 +15,8 @@ from typing import Any
 from flows.server import _free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-_FOUND = shutil.which("initdb") or (str(BINARIES[-1] / "initdb") if BINARIES else None)
+_LINKED = shutil.which("initdb")  # perhaps a link, with nothing of its own beside it
+_FOUND = os.path.realpath(_LINKED) if _LINKED else (str(BINARIES[-1] / "initdb") if BINARIES else None)
 
 
 def missing() -> str:

@@ -1,6 +1,5 @@
 """`make up` and `make down` as an operator meets them: a real server and worker, basic auth on, in a folder of their own."""
 
-import json
 import os
 import secrets
 import subprocess
@@ -63,12 +62,7 @@ def test_up_again_changes_nothing_and_keeps_what_the_operator_did(stack):
     place = f"/deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}"
 
     def resume():
-        body = json.dumps({"active": True}).encode()
-        request = urllib.request.Request(
-            f"{stack.address}/api{place}", body, {"Content-Type": "application/json"}, method="PATCH"
-        )
-        request.add_header("Authorization", credentials())
-        urllib.request.urlopen(request, timeout=10).close()
+        stack.call(place, {"active": True}, method="PATCH")
 
     def active():
         return stack.call("/deployments/name/retrain/retrain")["schedules"][0]["active"]
