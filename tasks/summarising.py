@@ -25,7 +25,7 @@ def show_summary(exported: Export, work: Path) -> None:
     folder = work / "runs" / exported.run
     chosen, tested = Selection.read(folder / "selection.json"), Evaluation.read(folder / "evaluation.json")
     lines = [
-        f"# {chosen.name} finds {_found(tested)} pneumonia images of the test set", "",
+        f"# {chosen.name}: {_counts(tested)}", "",
         "**Not a medical device.** Figures of one test set, at a threshold chosen on validation.", "",
         *_figures(tested), "", chosen.reason, "", "## Pages of this run", "", *_links(), "", "## Files", "",
         *(f"- {name}: `{getattr(exported, name)}`" for name in ("report", "card", "model")),
@@ -33,8 +33,10 @@ def show_summary(exported: Export, work: Path) -> None:
     create_markdown_artifact("\n".join(lines), key="summary", description=f"{chosen.name}, run {exported.run}")
 
 
-def _found(tested: Evaluation) -> str:
-    return f"{tested.test['positives'] - tested.test['fn']:.0f} of {tested.test['positives']:.0f}"
+def _counts(tested: Evaluation) -> str:
+    ill = tested.test["positives"]
+    found = f"{ill - tested.test['fn']} of {ill} pneumonia images found"
+    return f"{found}, {tested.test['fp']} false alarms among {tested.test['n'] - ill} normals"
 
 
 def _figures(tested: Evaluation) -> list[str]:

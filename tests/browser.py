@@ -59,7 +59,7 @@ class Page:
 
     def click(self, words: str) -> None:
         """Click the smallest element that shows exactly these words."""
-        script = f"""(() => {{ const found = [...document.querySelectorAll('a,button,[role=tab],span,p,div')]
+        script = f"""(() => {{ const found = [...document.querySelectorAll('a,button,li,span,p,div')]
             .filter(e => e.innerText && e.innerText.trim() === {json.dumps(words)});
             if (!found.length) return false; found[found.length - 1].click(); return true; }})()"""
         assert self.run(script), f"nothing to click says {words!r}: {self.text()[:1000]}"

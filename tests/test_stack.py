@@ -13,7 +13,7 @@ import pytest
 
 from deployments.stack import Stack, marked
 from tests.conftest import ROOT
-from tests.operated import Operated, operated, wait
+from tests.operated import TINY, Operated, operated, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PASSWORD = secrets.token_hex(12)
@@ -140,6 +140,34 @@ def test_a_run_on_the_worker_and_no_secret_in_anything_written(stack, phantoms, 
                 text = path.read_bytes()
                 assert not any(value in text for value in values), path
     assert looked > 10 and not any(value.decode() in done.stdout + done.stderr for value in values)
+
+
+def test_a_schedule_fires_and_the_second_retraining_finds_nothing_new(stack, phantoms, tmp_path):
+    """Every minute by cron: the server makes the runs, the worker takes them; the first trains, the next ends "Unchanged"."""
+    retrain = stack.call("/deployments/name/retrain/retrain")
+    place = f"/deployments/{retrain['id']}/schedules"
+    parameters = {"data": str(phantoms), "out": str(tmp_path), "training": TINY}
+    every_minute = {"cron": "* * * * *", "timezone": "UTC"}
+    before = {run["id"] for run in stack.call("/flow_runs/filter", {})}
+    started = time.monotonic()
+    (made,) = stack.call(place, [{"schedule": every_minute, "active": True, "parameters": parameters}])
+
+    def runs():
+        ask = {"deployments": {"id": {"any_": [retrain["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return [run for run in stack.call("/flow_runs/filter", ask) if run["parameters"]["out"] == str(tmp_path)]
+
+    try:
+        wait(lambda: len(runs()) > 1, 120, "the server lays out runs", stack.logs)
+        wait(lambda: runs()[0]["state"]["type"] == "RUNNING", 200, "the first run starts by itself", stack.logs)
+        print(f"MEASURED a schedule's first run started {time.monotonic() - started:.0f} s after it was made")
+        first, second = (run["id"] for run in runs()[:2])
+        assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED", stack.logs()
+    finally:
+        stack.call(f"{place}/{made['id']}", method="DELETE")
+    found = [stack.call(f"/flow_runs/{run}") for run in (first, second)]
+    assert [run["state"]["name"] for run in found] == ["Completed", "Unchanged"]
+    assert all(run["auto_scheduled"] and run["id"] not in before for run in found)
+    assert len(list(tmp_path.glob("runs/*"))) == 1 == len(list(tmp_path.glob("registry/versions/*")))
 
 
 def test_down_ends_everything_and_the_state_stays(tmp_path):
