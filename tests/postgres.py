@@ -42,7 +42,7 @@ class Database:
     @property
     def url(self) -> str:
         """Return what PREFECT_API_DATABASE_CONNECTION_URL wants."""
-        return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/prefect"
 
     def make(self) -> None:
         """Create the cluster."""
@@ -89,6 +89,7 @@ def database() -> Iterator[Database]:
     try:
         found.make()
         found.start()
+        found.run("createdb", "prefect")
         yield found
     finally:
         found.stop()

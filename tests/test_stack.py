@@ -1,7 +1,9 @@
 """`make up` and `make down` as an operator meets them: a real server and worker, basic auth on, in a folder of their own."""
 
+import contextlib
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
 import time
@@ -171,7 +173,7 @@ def test_a_schedule_fires_and_the_second_retraining_finds_nothing_new(stack, pha
 
 
 def test_down_ends_everything_and_the_state_stays(tmp_path):
-    """Up, timed; down: no process with its token is left; up again on the same folder finds the runs of before."""
+    """Up, timed; down: no process with its token is left; up again, on a backup of its database, finds the runs of before."""
     stack = Operated(tmp_path)
     stack.extra = {}
     from flows.server import _free_port
@@ -182,9 +184,17 @@ def test_down_ends_everything_and_the_state_stays(tmp_path):
         print(f"MEASURED up on a fresh folder: {time.monotonic() - started:.0f} s")
         run = stack.start_run("preprocess/preprocess", data=str(tmp_path / "nothing"), out=str(tmp_path / "w"))
         assert stack.ended(run) == "FAILED"
+        with (
+            contextlib.closing(sqlite3.connect(tmp_path / "prefect.db")) as live,
+            contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as copy,
+        ):
+            live.backup(copy)  # docs/operations.md, Back up, restore
     finally:
         stack.down()
     assert marked(stack.token) == [] and Stack(tmp_path).pids == {}
+    for path in tmp_path.glob("prefect.db*"):
+        path.unlink()
+    (tmp_path / "backup.db").rename(tmp_path / "prefect.db")
     again = Operated(tmp_path)
     again.extra = {}
     os.environ.pop("PREFECT_API_URL", None)
