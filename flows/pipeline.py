@@ -36,5 +36,5 @@ def pipeline(
         explore(out, training)
         train_models(out, training)
         exported = export_model(out, pickle)
-        show_summary(exported, work)
+        show_summary(work)
         return exported

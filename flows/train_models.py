@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
 
 from cxr import workspace
 from cxr.architectures import ARCHITECTURES
@@ -36,4 +37,5 @@ def train_models(out: str, training: TrainingSettings | None = None) -> Selectio
         run = steps.start_run(work, settings)
         cache = steps.cache_pixels(work, settings)
         outcomes = train_each.with_options(task_runner=at_a_time)(run, work, cache)
-        return steps.compare_models(outcomes, run.folder(work))
+        # Quoted: the UI shows an empty page for a task that it knows to have taken a flow's result.
+        return steps.compare_models(quote(outcomes), run.folder(work))

@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.runtime import flow_run
 
+from cxr import runs
 from cxr.export import figure
 from cxr.records import Evaluation, Export, Selection
 
@@ -20,9 +21,10 @@ FIGURES = {"sensitivity": "Sensitivity (recall)", "specificity": "Specificity", 
 
 
 @task(name="show summary", task_run_name="show summary", cache_policy=NO_CACHE)
-def show_summary(exported: Export, work: Path) -> None:
+def show_summary(work: Path) -> None:
     """Put the choice, the test figures, links to the stages' pages and the addresses of the files on the run's own page."""
-    folder = work / "runs" / exported.run
+    folder = runs.latest(work).folder(work)
+    exported = Export.read(folder / "export.json")
     chosen, tested = Selection.read(folder / "selection.json"), Evaluation.read(folder / "evaluation.json")
     lines = [
         f"# {chosen.name}: {_counts(tested)}", "",
@@ -30,7 +32,8 @@ def show_summary(exported: Export, work: Path) -> None:
         *_figures(tested), "", chosen.reason, "", "## Pages of this run", "", *_links(), "", "## Files", "",
         *(f"- {name}: `{getattr(exported, name)}`" for name in ("report", "card", "model")),
     ]  # fmt: skip
-    create_markdown_artifact("\n".join(lines), key="summary", description=f"{chosen.name}, run {exported.run}")
+    words = f"{chosen.name}: {_counts(tested)}; run {exported.run}"
+    create_markdown_artifact("\n".join(lines), key="summary", description=words)
 
 
 def _counts(tested: Evaluation) -> str:
