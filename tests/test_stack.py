@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from deployments.stack import Stack, marked
+from deployments.stack import Stack, StackError, marked
 from tests.conftest import ROOT
 from tests.operated import TINY, Operated, operated, wait
 
@@ -173,9 +173,9 @@ def test_a_schedule_fires_and_the_second_retraining_finds_nothing_new(stack, pha
 
 
 def test_down_ends_everything_and_the_state_stays(tmp_path):
-    """Up, timed; down: no process with its token is left; up again, on a backup of its database, finds the runs of before."""
+    """Up, timed; down: no process with its token is left; up again, on a backup of its database and with another password, finds the runs of before."""
     stack = Operated(tmp_path)
-    stack.extra = {}
+    stack.extra = dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), "operator:old")
     from flows.server import _free_port
 
     port, started = _free_port(), time.monotonic()
@@ -196,13 +196,15 @@ def test_down_ends_everything_and_the_state_stays(tmp_path):
         path.unlink()
     (tmp_path / "backup.db").rename(tmp_path / "prefect.db")
     again = Operated(tmp_path)
-    again.extra = {}
+    again.extra = SECRETS
     os.environ.pop("PREFECT_API_URL", None)
     try:
         started = time.monotonic()
         again.up(port, "cxr-cpu")
         print(f"MEASURED up again: {time.monotonic() - started:.0f} s")
         assert again.state(run) == "FAILED"
+        with pytest.raises(StackError, match="another password"):
+            stack.call("/admin/version")
         wait(lambda: again.slots("preprocess/preprocess") == 0, 30, "slot free", again.logs)
     finally:
         again.down()
