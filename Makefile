@@ -46,7 +46,7 @@ ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback, port 4
 	PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server start --host 127.0.0.1 --port 4200
 
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra redis --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
 
 clean: down ## Remove .venv, caches and the demo's work folder; the server's state in work/prefect stays
 	rm -rf .venv work/demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info

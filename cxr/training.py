@@ -123,7 +123,8 @@ def initial(job: Job) -> Any:
         return keras.models.load_model(job.init, compile=False)
     model = architectures.build(job.architecture, job.settings, job.weights)
     if job.weights is None:
-        architectures.settle(model, job.pixels[job.train[:: max(1, len(job.train) // _SETTLING)][:_SETTLING]][..., np.newaxis])
+        some = job.train[:: max(1, len(job.train) // _SETTLING)][:_SETTLING]
+        architectures.settle(model, job.pixels[some][..., np.newaxis])
     return model
 
 

@@ -153,16 +153,17 @@ class Stack:
             f"the worker did not come online in {READY_SECONDS} s: see {self.home / 'logs' / 'worker.log'}"
         )
 
-    def call(self, path: str, body: Any = None) -> Any:
-        """Return the API's answer; raises StackError where it refuses us, OSError where it does not answer."""
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """Return the API's answer, None for an empty one; raises StackError where it refuses us, OSError where it is away."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.address}/api{path}", data, {"Content-Type": "application/json"})
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.address}/api{path}", data, kind, method=method)
         if password := self.environment().get("PREFECT_API_AUTH_STRING"):
             request.add_header("Authorization", "Basic " + base64.b64encode(password.encode()).decode())
         for delay in (0.5, 1, 2, 4, None):
             try:
                 with urllib.request.urlopen(request, timeout=10) as answer:
-                    return json.load(answer)
+                    return json.loads(answer.read() or "null")
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code in {401, 403}:

@@ -12,7 +12,12 @@ from tasks.training import cache_pixels
 
 @flow(name="explore", flow_run_name=_run_name, description=__doc__)
 def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
-    """Draw the exploration of the preprocessed data in OUT and show it in the UI."""
+    """Draw the exploration of the preprocessed data in OUT and show it in the UI.
+
+    Args:
+        out: The work folder that `preprocess` wrote, a path or s3://bucket/prefix.
+        training: The settings of the training to come: size and encoding of the images.
+    """
     settings = training or TrainingSettings()
     with workspace.opened(out) as work:
         cache = cache_pixels(work, settings)

@@ -10,7 +10,12 @@ from tasks import exporting, training
 
 @flow(name="export_model", flow_run_name=_run_name, description=__doc__)
 def export_model(out: str, pickle: bool = False) -> Export:
-    """Export the newest run in OUT that has a selection."""
+    """Export the newest run in OUT that has a selection.
+
+    Args:
+        out: The work folder, a path or s3://bucket/prefix.
+        pickle: Write model.pkl too, which nobody should load who does not trust where it came from.
+    """
     with workspace.opened(out) as work:
         run = exporting.find_run(work)
         chosen = exporting.stage_model(run, work)

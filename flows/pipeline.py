@@ -9,6 +9,7 @@ from flows.explore import explore
 from flows.export_model import export_model
 from flows.preprocess import _run_name, preprocess
 from flows.train_models import train_models
+from tasks.summarising import show_summary
 from tasks.training import check_weights
 
 
@@ -21,10 +22,21 @@ def pipeline(
     pickle: bool = False,
     runner: Runner = "threads",
 ) -> Export:
-    """Run the whole pipeline; started again with the same parameters, it goes on where it was."""
+    """Run the whole pipeline; started again with the same parameters, it goes on where it was.
+
+    Args:
+        data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on, or a folder above it.
+        out: The work folder, a path or s3://bucket/prefix; everything that is made lies in it.
+        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        training: How each architecture is trained.
+        pickle: Write model.pkl too, which nobody should load who does not trust where it came from.
+        runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
+    """
     check_weights(training or TrainingSettings())
-    with workspace.opened(out):
+    with workspace.opened(out) as work:
         preprocess(data, out, splits, runner)
         explore(out, training)
         train_models(out, training, runner)
-        return export_model(out, pickle)
+        exported = export_model(out, pickle)
+        show_summary(work)
+        return exported

@@ -17,7 +17,14 @@ def _run_name() -> str:
 
 @flow(name="preprocess", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
 def preprocess(data: str, out: str, splits: SplitSettings | None = None, runner: Runner = "threads") -> Ingest:
-    """Scan DATA, inspect what is new shard by shard, publish the manifest."""
+    """Scan DATA, inspect what is new shard by shard, publish the manifest.
+
+    Args:
+        data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on, or a folder above it.
+        out: The work folder, a path or s3://bucket/prefix.
+        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
+    """
     settings = splits or SplitSettings()
     with workspace.opened(out) as work:
         scan = preprocessing.scan_images(data, work)

@@ -1,6 +1,7 @@
 """Flow `train_models`: every architecture trained in its own process, compared and one chosen on validation."""
 
 from prefect import flow
+from prefect.utilities.annotations import quote
 
 from cxr import workspace
 from cxr.records import Selection
@@ -12,7 +13,13 @@ from tasks import training as steps
 
 @flow(name="train_models", flow_run_name=_run_name, description=__doc__)
 def train_models(out: str, training: TrainingSettings | None = None, runner: Runner = "threads") -> Selection:
-    """Train on what `preprocess` and `explore` left in OUT, compare, choose."""
+    """Train on what `preprocess` and `explore` left in OUT, compare, choose.
+
+    Args:
+        out: The work folder, a path or s3://bucket/prefix.
+        training: How each architecture is trained.
+        runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
+    """
     settings = training or TrainingSettings()
     with workspace.opened(out) as work:
         run = steps.start_run(work, settings)
@@ -20,4 +27,5 @@ def train_models(out: str, training: TrainingSettings | None = None, runner: Run
         with runners.opened(runner, settings.trainings_at_a_time(), work, trainings=True) as pool:
             features = steps.extract_each(run, work, cache, pool) if runners.is_dask(runner) else {}
             outcomes = steps.train_each(run, work, cache, pool, features)
-        return steps.compare_models(outcomes, run.folder(work))
+        # Quoted: the UI shows an empty page for a task that it knows to have taken a flow's result.
+        return steps.compare_models(quote(outcomes), run.folder(work))

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from cxr import exploration, runs
 from cxr.audit import Audit
 from cxr.export import figure
+from cxr.records import LABEL_NAMES
 from cxr.settings import TrainingSettings
 from cxr.shift import Shift
 from tasks import pictures, progress, retries
@@ -18,7 +19,7 @@ LOOK = "look at the data"
 logger = logging.getLogger("cxr.exploration")
 
 
-@task(name="explore data", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="explore data", task_run_name="explore data", cache_policy=NO_CACHE, **retries.POLICY)
 def explore_data(work: Path, settings: TrainingSettings, cache: Path) -> exploration.Exploration:
     """Write eda/: pictures, numbers, shortcut audit, shift; unless they are there for this very data."""
     with progress.tracking(LOOK, len(exploration.STEPS), "steps"):
@@ -27,13 +28,13 @@ def explore_data(work: Path, settings: TrainingSettings, cache: Path) -> explora
         )
 
 
-@task(name="show exploration", cache_policy=NO_CACHE)
+@task(name="show exploration", task_run_name="show exploration", cache_policy=NO_CACHE)
 def show_exploration(found: exploration.Exploration, work: Path) -> None:
     """Put the counts and the pictures where the UI shows them."""
     rows = [{"split": split, **counts} for split, counts in found.counts.items()]
     create_table_artifact(rows, key="class-distribution", description="Images by split and class")
     shown = [pictures.markdown(work / "eda" / name) for name in found.figures]
-    weights = ", ".join(f"{label}: {weight:.3f}" for label, weight in found.class_weights.items())
+    weights = ", ".join(f"{LABEL_NAMES[label]} {weight:.3f}" for label, weight in found.class_weights.items())
     page = f"# Exploratory data analysis\n\nClass weights (balanced, train): {weights}\n\n" + "\n\n".join(shown)
     create_markdown_artifact(page, key="eda", description="What the data looks like")
     show_trust(Audit.read(work / "eda" / "audit.json"), Shift.read(work / "eda" / "shift.json"))

@@ -19,13 +19,13 @@ MOST_MAPS = 400
 logger = logging.getLogger("cxr.export")
 
 
-@task(name="find run", cache_policy=NO_CACHE)
+@task(name="find run", task_run_name="find run", cache_policy=NO_CACHE)
 def find_run(work: Path) -> Run:
     """Return the run whose selection was written last."""
     return runs.of_these_data(work, runs.latest(work))
 
 
-@task(name="stage model", cache_policy=NO_CACHE)
+@task(name="stage model", task_run_name="stage model", cache_policy=NO_CACHE)
 def stage_model(run: Run, work: Path) -> Training:
     """Copy the chosen model, whole and verified, into export/."""
     folder = run.folder(work)
@@ -53,7 +53,7 @@ def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluatio
     return Evaluation.read(folder / "evaluation.json")
 
 
-@task(name="write export", cache_policy=NO_CACHE)
+@task(name="write export", task_run_name="write export", cache_policy=NO_CACHE)
 def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path, pickle: bool) -> Export:
     """Write the model card, the report and the checksums; a pickle only where it was asked for."""
     folder = run.folder(work)
@@ -68,6 +68,7 @@ def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path
     card = (folder / "export" / "MODEL_CARD.md").read_text()
     create_markdown_artifact(card, key="model-card", description=f"{training.architecture}, run {run.id}")
     words = f"Test set: AUROC {evaluated.test['auroc']:.3f}, n = {evaluated.test['n']}"
+    logger.info(words)
     create_markdown_artifact("\n\n".join(map(pictures.markdown, figures)), key="evaluation", description=words)
     return Export(
         run=run.id, model=workspace.address(folder / "export" / "model.keras"),

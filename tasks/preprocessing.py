@@ -61,14 +61,14 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     return shards
 
 
-@task(name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="find near-duplicates", task_run_name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)
 def find_near_copies(scan: Scan, shards: list[Shard], work: Path, settings: SplitSettings) -> int:
     """Find near copies among all images, by perceptual hash and correlation; return the number of pairs."""
     with progress.tracking(COMPARE, scan.images, "images"):
         return ingest.find_near_copies(scan, work, settings, lambda n: progress.advance(COMPARE, n))
 
 
-@task(name="publish manifest", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="publish manifest", task_run_name="publish manifest", cache_policy=NO_CACHE, **retries.POLICY)
 def publish_manifest(scan: Scan, near_copies: int, work: Path, settings: SplitSettings) -> Ingest:
     """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
     try:
@@ -79,6 +79,8 @@ def publish_manifest(scan: Scan, near_copies: int, work: Path, settings: SplitSe
     books += [{"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()]
     _show_leakage(record)
     create_table_artifact(books, key="ingest", description=f"Files in {record.data}: found = kept + rejected")
+    splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in record.splits.items())
+    logger.info("%s: %s files found, %s images kept: %s", record.data, record.found, record.kept, splits)
     return record
 
 

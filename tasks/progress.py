@@ -54,17 +54,17 @@ class _Step:
             self.line()
         if now - self.sent >= _ARTIFACT_SECONDS:
             self.sent = now
-            self.send()
+            self.send(100.0 * done / self.total)
 
     def line(self) -> None:
         spent = time.monotonic() - self.started
         logger.info("%s: %.4g of %.4g %s, %.0f s %s", self.name, self.done, self.total, self.unit, spent, self.note)
 
-    def send(self) -> None:
+    def send(self, share: float) -> None:
         if self.artifact:
+            words = f"{self.name}: {self.done:.4g} of {self.total:.4g} {self.unit} {self.note}"
             with contextlib.suppress(Exception):
-                share = 100.0 * self.done / self.total if self.total else 100.0
-                update_progress_artifact(self.artifact, min(100.0, share), description=f"{self.name} {self.note}")
+                update_progress_artifact(self.artifact, round(min(100.0, share), 1), description=words)
 
 
 @contextlib.contextmanager
@@ -79,9 +79,9 @@ def tracking(name: str, total: float, unit: str) -> Iterator[None]:
         step = _steps[name] = _Step(name, total, unit)
     try:
         yield
+        step.send(100.0)  # early stopping and copies set aside leave the count below the total: it is done all the same
     finally:
         with _lock:
-            step.send()
             if not sys.stderr.isatty():
                 step.line()
             del _steps[name]

@@ -24,14 +24,14 @@ COMPARE = "score the champion"
 logger = logging.getLogger("cxr.retraining")
 
 
-@task(name="look for news", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="look for news", task_run_name="look for news", cache_policy=NO_CACHE, **retries.POLICY)
 def look_for_news(work: Path, settings: TrainingSettings, registry: str) -> tuple[Run, Retraining | None]:
     """Return the run that data and settings ask for, and the last retraining where it was of that very run."""
     run = runs.start(work, settings)
     return run, retraining.unchanged(Registry(registry), run)
 
 
-@task(name="show that nothing changed", cache_policy=NO_CACHE)
+@task(name="show that nothing changed", task_run_name="show that nothing changed", cache_policy=NO_CACHE)
 def show_unchanged(found: Retraining, registry: str) -> str:
     """Say so where people look, and return the words."""
     now = Registry(registry).champion()
@@ -46,13 +46,13 @@ def show_unchanged(found: Retraining, registry: str) -> str:
     return words
 
 
-@task(name="register", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="register", task_run_name="register", cache_policy=NO_CACHE, **retries.POLICY)
 def register(run: Run, work: Path, registry: str, who: str) -> Version:
     """Upload the run's export folder, and digests of what its training saw."""
     return Registry(registry).register(run.folder(work) / "export", who, work / "clean_metadata.csv")
 
 
-@task(name="challenge the champion", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="challenge the champion", task_run_name="challenge the champion", cache_policy=NO_CACHE, **retries.POLICY)
 def challenge_champion(version: Version, run: Run, work: Path, registry: str) -> Challenge:
     """Score the test images with the champion, compare the two by the rule, keep what came out."""
     place = Registry(registry)
@@ -79,7 +79,7 @@ def _challenger(version: Version, run: Run, work: Path) -> Side:
     return Side(version=version.name, card=card, scores=read_table(folder / "scores_test.csv"))
 
 
-@task(name="decide", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="decide", task_run_name="decide", cache_policy=NO_CACHE, **retries.POLICY)
 def decide(
     found: Challenge, run: Run, data: str, registry: str, who: str, needs_approval: bool
 ) -> Retraining:  # fmt: skip
@@ -87,13 +87,13 @@ def decide(
     return retraining.decided(Registry(registry), found, run, data, who, needs_approval)
 
 
-@task(name="settle", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="settle", task_run_name="settle", cache_policy=NO_CACHE, **retries.POLICY)
 def settle(waiting: Retraining, approve: bool, who: str, why: str, registry: str) -> Retraining:
     """Promote or keep as a person said, and write the record again."""
     return retraining.answered(Registry(registry), waiting, approve, who, why)
 
 
-@task(name="show retraining", cache_policy=NO_CACHE)
+@task(name="show retraining", task_run_name="show retraining", cache_policy=NO_CACHE)
 def show_retraining(found: Retraining) -> None:
     """Put the comparison and what became of it where the UI shows them."""
     create_markdown_artifact(page(found), key="retraining", description=f"Run {found.run}: {found.outcome}")

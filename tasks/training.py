@@ -25,21 +25,21 @@ DECODE = "decode pixels"
 SHARD_ROWS = 1000  # images whose features are one task on Dask: minutes of work beside the seconds of importing Keras
 
 
-@task(name="check weights", cache_policy=NO_CACHE)
+@task(name="check weights", task_run_name="check weights", cache_policy=NO_CACHE)
 def check_weights(settings: TrainingSettings) -> None:
     """Fail at once, before hours of work, where weights that were asked for are not there."""
     for name in settings.arch:
         architectures.find_weights(name, settings.weights)
 
 
-@task(name="start run", cache_policy=NO_CACHE)
+@task(name="start run", task_run_name="start run", cache_policy=NO_CACHE)
 def start_run(work: Path, settings: TrainingSettings) -> Run:
     """Name the run by its data, settings and weights, and write run.json."""
     exploration.require(work, runs.ingest(work), settings)
     return runs.start(work, settings)
 
 
-@task(name="cache pixels", cache_policy=NO_CACHE, **retries.POLICY)
+@task(name="cache pixels", task_run_name="cache pixels", cache_policy=NO_CACHE, **retries.POLICY)
 def cache_pixels(work: Path, settings: TrainingSettings) -> Path:
     """Check the manifest's contract, then decode every kept image once, for all that looks at pixels."""
     table, ingest = runs.manifest(work), runs.ingest(work)
@@ -190,7 +190,7 @@ def _outcome(member: Member, future: PrefectFuture[Training], work: Path) -> Tra
     return Failure(name=member.name, architecture=member.architecture, error=str(found))
 
 
-@task(name="compare", cache_policy=NO_CACHE)
+@task(name="compare", task_run_name="compare", cache_policy=NO_CACHE)
 def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selection:
     """Write comparison.csv and its plots, choose on validation alone, write selection.json."""
     trained = [each for each in outcomes if isinstance(each, Training)]
@@ -207,7 +207,9 @@ def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selectio
     words = f"Validation figures, each at its own operating point, n = {trained[0].val['n']}; AUROC with 95 % interval"
     create_table_artifact(shown, key="comparison", description=words)
     page = f"# {chosen.name} was chosen\n\n{chosen.reason}\n\n*Rule:* {chosen.rule}\n\n"
-    create_markdown_artifact(page + "\n\n".join(map(pictures.markdown, figures)), key="selection")
+    page += "\n\n".join(map(pictures.markdown, figures))
+    create_markdown_artifact(page, key="selection", description="Which model, by which rule, on validation alone")
+    logger.info(chosen.reason)
     return chosen
 
 

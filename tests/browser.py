@@ -59,10 +59,18 @@ class Page:
 
     def click(self, words: str) -> None:
         """Click the smallest element that shows exactly these words."""
-        script = f"""(() => {{ const found = [...document.querySelectorAll('a,button,[role=tab],span,p,div')]
+        script = f"""(() => {{ const found = [...document.querySelectorAll('a,button,li,span,p,div')]
             .filter(e => e.innerText && e.innerText.trim() === {json.dumps(words)});
             if (!found.length) return false; found[found.length - 1].click(); return true; }})()"""
         assert self.run(script), f"nothing to click says {words!r}: {self.text()[:1000]}"
+
+    def fill(self, label: str, words: str) -> None:
+        """Type words into the field under a label, key by key for the page's scripts."""
+        script = f"""(() => {{ const found = [...document.querySelectorAll('.p-label')]
+            .find(e => e.querySelector('label')?.innerText.trim() === {json.dumps(label)});
+            const field = found?.querySelector('input,textarea'); field?.focus(); return !!field; }})()"""
+        assert self.run(script), f"no field is called {label!r}: {self.text()[:1000]}"
+        self.call("Input.insertText", text=words)
 
     def picture(self, path: Path, settle: float = 1.5) -> Path:
         """Write what the page looks like after `settle` seconds without a change asked for."""

@@ -15,7 +15,8 @@ from typing import Any
 from flows.server import _free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-_FOUND = shutil.which("initdb") or (str(BINARIES[-1] / "initdb") if BINARIES else None)
+_LINKED = shutil.which("initdb")  # perhaps a link, with nothing of its own beside it
+_FOUND = os.path.realpath(_LINKED) if _LINKED else (str(BINARIES[-1] / "initdb") if BINARIES else None)
 
 
 def missing() -> str:
@@ -41,7 +42,7 @@ class Database:
     @property
     def url(self) -> str:
         """Return what PREFECT_API_DATABASE_CONNECTION_URL wants."""
-        return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/prefect"
 
     def make(self) -> None:
         """Create the cluster."""
@@ -88,6 +89,7 @@ def database() -> Iterator[Database]:
     try:
         found.make()
         found.start()
+        found.run("createdb", "prefect")
         yield found
     finally:
         found.stop()

@@ -59,6 +59,13 @@ class Bucket(NamedTuple):
         """Return a plain boto3 client."""
         return self.server.client()
 
+    def upload(self, folder: Path, prefix: str) -> None:
+        """Put every file of a folder below a prefix."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                key = f"{prefix}/{path.relative_to(folder).as_posix()}"
+                self.client().put_object(Bucket=self.name, Key=key, Body=path.read_bytes())
+
 
 def fresh_bucket(server: Server) -> Bucket:
     """Make a bucket of its own."""

@@ -1,8 +1,9 @@
 """`make up` and `make down` as an operator meets them: a real server and worker, basic auth on, in a folder of their own."""
 
-import json
+import contextlib
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,9 +13,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from deployments.stack import Stack, marked
+from deployments.stack import Stack, StackError, marked
 from tests.conftest import ROOT
-from tests.operated import Operated, operated, wait
+from tests.operated import TINY, Operated, operated, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 PASSWORD = secrets.token_hex(12)
@@ -63,12 +64,7 @@ def test_up_again_changes_nothing_and_keeps_what_the_operator_did(stack):
     place = f"/deployments/{retrain['id']}/schedules/{retrain['schedules'][0]['id']}"
 
     def resume():
-        body = json.dumps({"active": True}).encode()
-        request = urllib.request.Request(
-            f"{stack.address}/api{place}", body, {"Content-Type": "application/json"}, method="PATCH"
-        )
-        request.add_header("Authorization", credentials())
-        urllib.request.urlopen(request, timeout=10).close()
+        stack.call(place, {"active": True}, method="PATCH")
 
     def active():
         return stack.call("/deployments/name/retrain/retrain")["schedules"][0]["active"]
@@ -148,10 +144,38 @@ def test_a_run_on_the_worker_and_no_secret_in_anything_written(stack, phantoms, 
     assert looked > 10 and not any(value.decode() in done.stdout + done.stderr for value in values)
 
 
+def test_a_schedule_fires_and_the_second_retraining_finds_nothing_new(stack, phantoms, tmp_path):
+    """Every minute by cron: the server makes the runs, the worker takes them; the first trains, the next ends "Unchanged"."""
+    retrain = stack.call("/deployments/name/retrain/retrain")
+    place = f"/deployments/{retrain['id']}/schedules"
+    parameters = {"data": str(phantoms), "out": str(tmp_path), "training": TINY}
+    every_minute = {"cron": "* * * * *", "timezone": "UTC"}
+    before = {run["id"] for run in stack.call("/flow_runs/filter", {})}
+    started = time.monotonic()
+    (made,) = stack.call(place, [{"schedule": every_minute, "active": True, "parameters": parameters}])
+
+    def runs():
+        ask = {"deployments": {"id": {"any_": [retrain["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return [run for run in stack.call("/flow_runs/filter", ask) if run["parameters"]["out"] == str(tmp_path)]
+
+    try:
+        wait(lambda: len(runs()) > 1, 120, "the server lays out runs", stack.logs)
+        wait(lambda: runs()[0]["state"]["type"] == "RUNNING", 200, "the first run starts by itself", stack.logs)
+        print(f"MEASURED a schedule's first run started {time.monotonic() - started:.0f} s after it was made")
+        first, second = (run["id"] for run in runs()[:2])
+        assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED", stack.logs()
+    finally:
+        stack.call(f"{place}/{made['id']}", method="DELETE")
+    found = [stack.call(f"/flow_runs/{run}") for run in (first, second)]
+    assert [run["state"]["name"] for run in found] == ["Completed", "Unchanged"]
+    assert all(run["auto_scheduled"] and run["id"] not in before for run in found)
+    assert len(list(tmp_path.glob("runs/*"))) == 1 == len(list(tmp_path.glob("registry/versions/*")))
+
+
 def test_down_ends_everything_and_the_state_stays(tmp_path):
-    """Up, timed; down: no process with its token is left; up again on the same folder finds the runs of before."""
+    """Up, timed; down: no process with its token is left; up again, on a backup of its database and with another password, finds the runs of before."""
     stack = Operated(tmp_path)
-    stack.extra = {}
+    stack.extra = dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), "operator:old")
     from flows.server import _free_port
 
     port, started = _free_port(), time.monotonic()
@@ -160,17 +184,27 @@ def test_down_ends_everything_and_the_state_stays(tmp_path):
         print(f"MEASURED up on a fresh folder: {time.monotonic() - started:.0f} s")
         run = stack.start_run("preprocess/preprocess", data=str(tmp_path / "nothing"), out=str(tmp_path / "w"))
         assert stack.ended(run) == "FAILED"
+        with (
+            contextlib.closing(sqlite3.connect(tmp_path / "prefect.db")) as live,
+            contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as copy,
+        ):
+            live.backup(copy)  # docs/operations.md, Back up, restore
     finally:
         stack.down()
     assert marked(stack.token) == [] and Stack(tmp_path).pids == {}
+    for path in tmp_path.glob("prefect.db*"):
+        path.unlink()
+    (tmp_path / "backup.db").rename(tmp_path / "prefect.db")
     again = Operated(tmp_path)
-    again.extra = {}
+    again.extra = SECRETS
     os.environ.pop("PREFECT_API_URL", None)
     try:
         started = time.monotonic()
         again.up(port, "cxr-cpu")
         print(f"MEASURED up again: {time.monotonic() - started:.0f} s")
         assert again.state(run) == "FAILED"
+        with pytest.raises(StackError, match="another password"):
+            stack.call("/admin/version")
         wait(lambda: again.slots("preprocess/preprocess") == 0, 30, "slot free", again.logs)
     finally:
         again.down()
