@@ -1,6 +1,6 @@
 """Images per second through each network below its cut: one large batch at a time, or small ones in a stream a core.
 
-    python -m bench.streams [images; default 64]
+    python -m bench.streams [architecture ...; default all]
 
 Random weights, 224 pixels, noise; all ways in turn, five times in one process. The least time of each counts.
 """
@@ -15,7 +15,7 @@ from bench.precision import rate
 from cxr import architectures, child, hardware, streams
 from cxr.settings import TrainingSettings
 
-BATCHES = (32, 8, 4)
+IMAGES, BATCHES = 32, (32, 8, 4)
 
 
 def one_at_a_time(model: Any, pixels: np.ndarray, size: int) -> None:
@@ -30,15 +30,14 @@ def in_streams(model: Any, pixels: np.ndarray, size: int) -> None:
 
 
 def main() -> None:
-    images = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     child.limit_threads()
-    pixels = np.random.default_rng(0).integers(0, 256, (images, 224, 224, 1), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 1), dtype=np.uint8)
     ways = {f"{size}, one at a time": partial(one_at_a_time, size=size) for size in BATCHES}
     ways |= {f"{size}, {hardware.streams()} streams": partial(in_streams, size=size) for size in BATCHES}
     print(f"{'images per second':18}" + "".join(f"{way:>20}" for way in ways), flush=True)
-    for name in architectures.ARCHITECTURES:
+    for name in sys.argv[1:] or architectures.ARCHITECTURES:
         model = architectures.part(architectures.build(name, TrainingSettings(), None), name, None, "cut")
-        found = rate({way: partial(work, model, pixels) for way, work in ways.items()}, images)
+        found = rate({way: partial(work, model, pixels) for way, work in ways.items()}, IMAGES)
         print(f"{name:18}" + "".join(f"{found[way]:>20.1f}" for way in ways), flush=True)
 
 

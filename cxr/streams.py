@@ -36,8 +36,8 @@ def in_order(
 def through(network: Callable[[_Item], _Result], batches: Iterable[_Item]) -> Iterator[_Result]:
     """Yield network(batch) in the order of `batches`, several at once: one stream a core, two where there is a GPU.
 
-    A batch as small as `hardware.batch()` stays in a processor's cache from layer to layer, and streams of one core
-    each wait for nobody (bench/streams.py).
+    A batch as small as `hardware.batch()` stays in a processor's cache from layer to layer, and one stream reads its next
+    images while another computes (bench/streams.py).
     """
     left, streams = iter(batches), hardware.streams()
     for first in itertools.islice(left, 1):
