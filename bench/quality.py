@@ -99,9 +99,8 @@ def main() -> None:
         return
     seen = figures(given.work, trained(given.work, given.weights, flags, given.seeds), "test")
     print(seen.round(4).to_string(index=False))
-    print(
-        seen.groupby("world", sort=False)[["auroc", "sensitivity", "specificity"]].agg(["mean", "min", "max"]).round(4)
-    )
+    figures_of = seen.groupby("world", sort=False)[["auroc", "sensitivity", "specificity"]]
+    print(figures_of.agg(["mean", "min", "max"]).round(4).to_string())
 
 
 if __name__ == "__main__":
