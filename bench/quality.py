@@ -4,45 +4,72 @@
     python -m bench.quality WORK [--weights DIR] --ablate          validation figures of variants, two seeds each
 
 WORK was preprocessed (`cxr preprocess DATA --out WORK`). Besides the images as they are, each model scores them darker
-and lighter (gamma 1.6 and 0.6) and with less contrast (0.6): what a hospital with other devices might send. Variants are
-compared on validation, never on test.
+and lighter (gamma 1.6 and 0.6), with less contrast (0.6), coarser (through 96 pixels) and as a careless department might send
+them: turned, zoomed, shifted, darker or lighter, each image in its own way (`cxr/augmentation.py`, at its default ranges, drawn
+apart from those of training). Variants are compared on validation, never on test.
 """
 
 import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from cxr import metrics, pixels, runs, scoring
+from cxr import augmentation, metrics, pixels, runs, scoring
 from cxr.records import Training, read_table
 from cxr.runs import Run
+from cxr.settings import Augmentation
+
+Array = np.ndarray[Any, Any]
+
 
 ROOT = Path(__file__).parent.parent
-WORLDS = {"as they are": (1.0, 1.0), "darker": (1.6, 1.0), "lighter": (0.6, 1.0), "less contrast": (1.0, 0.6)}
 VARIANTS: dict[str, list[str]] = {
     "standard": [],
-    "no views": ["--views", "0"],
-    "1 view": ["--views", "1"],
-    "4 views": ["--views", "4"],
+    "2 epochs": ["--fine-tune-epochs", "2"],
+    "3 epochs": ["--fine-tune-epochs", "3"],
+    "6 epochs": ["--fine-tune-epochs", "6"],
+    "no views, 3 epochs": ["--views", "0", "--fine-tune-epochs", "3"],
+    "1 view, 3 epochs": ["--fine-tune-epochs", "3", "--views", "1"],
+    "5 views, 3 epochs": ["--fine-tune-epochs", "3", "--views", "5"],
+    "2 passes": ["--passes", "2"],
+    "3 passes": ["--passes", "3"],
     "mild views": ["--augmentation.gamma", "0", "--augmentation.contrast", "0.2", "--augmentation.brightness", "0.1"],
     "no mixup": ["--mixup", "0"],
     "label smoothing 0.1": ["--label-smoothing", "0.1"],
     "no weight decay": ["--weight-decay", "0"],
     "last layer alone": ["--fine-tune-epochs", "0"],
-    "12 epochs of fine-tuning": ["--fine-tune-epochs", "12"],
 }
 
 
-def changed(images: Any, gamma: float, contrast: float) -> Any:
-    """Return uint8 images with another gamma and contrast."""
-    levels = (np.arange(256) / 255) ** gamma
-    table = np.clip(255 * ((levels - 0.5) * contrast + 0.5) + 0.5, 0, 255).astype(np.uint8)
-    return table[images]
+def levels(gamma: float, contrast: float) -> Callable[[Array], Array]:
+    """Return what gives uint8 images another gamma and contrast."""
+    values = ((np.arange(256) / 255) ** gamma - 0.5) * contrast + 0.5
+    table = np.clip(255 * values + 0.5, 0, 255).astype(np.uint8)
+    return lambda images: table[images]
+
+
+def coarser(images: Array) -> Array:
+    """Return images through 96 x 96 pixels and back."""
+    each = [Image.fromarray(one).resize((96, 96), Image.Resampling.BILINEAR) for one in images]
+    return np.stack([np.asarray(one.resize(images.shape[2:0:-1], Image.Resampling.BILINEAR)) for one in each])
+
+
+def careless(images: Array) -> Array:
+    """Return images each changed in its own way."""
+    return np.stack([augmentation.augmented(one, f"world {at}", 1, Augmentation()) for at, one in enumerate(images)])
+
+
+WORLDS: dict[str, Callable[[Array], Array]] = {
+    "as they are": lambda images: images, "darker": levels(1.6, 1), "lighter": levels(0.6, 1),
+    "less contrast": levels(1, 0.6), "coarser": coarser, "careless": careless,
+}  # fmt: skip
 
 
 def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
@@ -69,8 +96,8 @@ def figures(work: Path, run: Run, split: str) -> pd.DataFrame:
     for member in run.members():
         folder = run.folder(work) / member.name
         training, model = Training.read(folder / "training.json"), keras.models.load_model(folder / "model.keras")
-        for world, how in WORLDS.items():
-            raw = scoring.score(model, changed(images, *how), np.arange(len(rows)))
+        for world, change in WORLDS.items():
+            raw = scoring.score(model, change(images)[..., np.newaxis], np.arange(len(rows)))
             seen = metrics.figures(labels, training.calibration.apply(raw), training.threshold)
             each.append({"seed": member.seed, "world": world, "auroc": metrics.figures(labels, raw, 0.5)["auroc"],
                          "sensitivity": seen["sensitivity"], "specificity": seen["specificity"],
@@ -89,12 +116,12 @@ def main() -> None:
     given = parser.parse_args()
     flags = given.flags.split()
     if given.ablate:
-        print(f"{'validation, 2 seeds':28}" + "".join(f"{world:>24}" for world in WORLDS) + f"{'minutes':>9}")
+        print(f"{'validation, 2 seeds':28}" + "".join(f"{world:>19}" for world in WORLDS) + f"{'minutes':>9}")
         for name in given.only:
             run = trained(given.work, given.weights, [*VARIANTS[name], *flags], 2)
             seen = figures(given.work, run, "val")
             cells = [seen.loc[seen["world"] == world, "auroc"].to_numpy(float) for world in WORLDS]
-            shown = "".join(f"{cell.mean():>13.4f} ({np.ptp(cell):.4f})" + " " * 2 for cell in cells)
+            shown = "".join(f"{cell.mean():>10.4f} ({np.ptp(cell):.4f})" for cell in cells)
             print(f"{name:28}{shown}{seen['minutes'].mean():>9.1f}", flush=True)
         return
     seen = figures(given.work, trained(given.work, given.weights, flags, given.seeds), "test")

@@ -22,8 +22,7 @@ class Architecture(NamedTuple):
 
     `cut` names the layer whose output is cached and above which fine-tuning releases everything; `relative_cost` is
     forward work per image in GFLOP at 224x224, to start the longest training first; `bfloat16` says that half
-    precision pays on processors that have it (measured: VGG16 2.0 times, DenseNet121 1.3, MobileNetV2 0.8); `views` is
-    how many randomly changed versions of a train image are worth their pass (mixing varies them, too).
+    precision pays on processors that have it (measured: VGG16 2.0 times, DenseNet121 1.3, MobileNetV2 0.8).
     """
 
     application: str
@@ -32,13 +31,12 @@ class Architecture(NamedTuple):
     cut: str
     relative_cost: float
     bfloat16: bool
-    views: int
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "MobileNetV2": Architecture("MobileNetV2", (1 / 127.5,) * 3, (-1.0,) * 3, "block_12_add", 0.6, False, 2),
+    "MobileNetV2": Architecture("MobileNetV2", (1 / 127.5,) * 3, (-1.0,) * 3, "block_12_add", 0.6, False),
     "VGG16": Architecture(
-        "VGG16", (1.0,) * 3, tuple(-mean for mean in reversed(_VGG_MEANS_RGB)), "block4_pool", 30.7, True, 0
+        "VGG16", (1.0,) * 3, tuple(-mean for mean in reversed(_VGG_MEANS_RGB)), "block4_pool", 30.7, True
     ),
     "DenseNet121": Architecture(
         "DenseNet121",
@@ -47,19 +45,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "pool4_pool",
         5.7,
         True,
-        1,
     ),
 }
-
-
-def views(name: str, settings: TrainingSettings) -> int:
-    """Return how many changed versions of each train image there are: as set, or the architecture's own number."""
-    return ARCHITECTURES[name].views if settings.views is None else settings.views
-
-
-def fine_tune_epochs(name: str, settings: TrainingSettings) -> int:
-    """Return how many epochs of fine-tuning there are at most: as set, or one for each view and the image itself."""
-    return views(name, settings) + 1 if settings.fine_tune_epochs is None else settings.fine_tune_epochs
 
 
 def build(name: str, settings: TrainingSettings, weights: str | None, policy: str = "float32") -> Any:
@@ -103,24 +90,21 @@ def _backbone(entry: Architecture, channels: Any, weights: str | None, policy: s
         keras.config.set_dtype_policy(before)
 
 
-def _score(features: Any, settings: TrainingSettings, penalty: float = 0.0) -> Any:
+def _score(features: Any, settings: TrainingSettings) -> Any:
     import keras
 
     layers = keras.layers
     dropped = layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(features)
     start = keras.initializers.GlorotUniform(settings.seed)
-    regular = keras.regularizers.L2(penalty) if penalty else None
-    return layers.Dense(
-        1, activation="sigmoid", kernel_initializer=start, kernel_regularizer=regular, dtype="float32", name="score"
-    )(dropped)
+    return layers.Dense(1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score")(dropped)
 
 
-def head(width: int, settings: TrainingSettings, penalty: float) -> Any:
-    """Return a model of the last layers alone: pooled features (n, width) → score (n, 1), with this L2 penalty."""
+def head(width: int, settings: TrainingSettings) -> Any:
+    """Return a model of the last layers alone: pooled features (n, width) → score (n, 1)."""
     import keras
 
     features = keras.Input((width,), name="pooled")
-    return keras.Model(features, _score(features, settings, penalty), name="head")
+    return keras.Model(features, _score(features, settings), name="head")
 
 
 def part(model: Any, name: str, start: str | None, end: str) -> Any:

@@ -1,6 +1,6 @@
 """Where in an image a score comes from: Grad-CAM maps of any of our networks, their figure and their border share.
 
-Run as `python -m cxr.attention` by `child.run`. Left out: any claim that a map outlines disease. It says which
+Done by `child.run`. Left out: any claim that a map outlines disease. It says which
 cells of the network's last, coarse grid raise the score, which is enough to notice a network that reads
 the side marker. Maps are of PNEUMONIA; those of NORMAL would be the same sums with the other sign.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import child, drawing, hardware, pixels, streams
+from cxr import drawing, hardware, pixels, streams
 from cxr.cache import Stored
 from cxr.errors import DataError
 from cxr.metrics import Vector
@@ -352,7 +352,6 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """
     import keras
 
-    child.limit_threads()
     run, threshold = Path(job["run"]), float(job["threshold"])
     table = read_table(Path(job["scores"])).reset_index(drop=True)
     listed = read_table(Path(job["manifest"]))
@@ -412,7 +411,3 @@ def _group(images: int, shares: Vector) -> Group:
 
 def _mean(known: Vector) -> float | None:
     return float(known.mean()) if len(known) else None
-
-
-if __name__ == "__main__":
-    child.serve(main)

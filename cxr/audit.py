@@ -219,7 +219,7 @@ def _line() -> Any:
 
 def _floor(study: _Study, signal: str, words: str, features: Vector, model: Any) -> Floor:
     """Return the floor of one signal: features float32 (n, k) and an unfitted scikit-learn classifier."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # scikit-learn brings it
+    from threadpoolctl import threadpool_limits
 
     pool, test = np.flatnonzero(~study.tested), np.flatnonzero(study.tested)
     obstacle = _too_few(study, pool) or _constant(features[pool])

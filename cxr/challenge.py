@@ -1,7 +1,7 @@
 """Challenger against champion on the same test images: both scored by the same path, compared by paired tests.
 
 Left out: any choice of threshold or calibration (each model brings its own in its card), and the promotion itself
-(`registry`). Run as `python -m cxr.challenge` by `child.run`: it scores the test images with an exported model.
+(`registry`). Done by `child.run`: it scores the test images with an exported model.
 """
 
 from collections.abc import Callable
@@ -208,7 +208,6 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """In the child: load the model, score the cached test images, publish the rows."""
     import keras
 
-    child.limit_threads()
     export = Path(job["export"])
     card, rows = read_card(export), _test(read_table(Path(job["manifest"])))
     model = keras.models.load_model(export / "model.keras")
@@ -220,7 +219,3 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     raw = scoring.score(model, pixels.load(Path(job["pixels"]), rows), np.arange(len(rows)), on_images=progress)
     scoring.write_scores(rows, raw, card.calibration.apply(raw), Path(job["out"]))
-
-
-if __name__ == "__main__":
-    child.serve(main)

@@ -1,22 +1,41 @@
 """Child processes for the work that imports Keras: a job goes in as JSON, events come back as JSON lines.
 
 A child ends itself when its parent is gone (its standard input closes), so that a killed run leaves nothing
-behind that still writes. Never forked: TensorFlow does not survive a fork.
+behind that still writes. Never forked: TensorFlow does not survive a fork. Importing Keras takes seconds, so children can
+be readied while their job is still being prepared.
 """
 
+import contextlib
+import importlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cxr.errors import CxrError, TrainingError
 
 Event = dict[str, Any]
 _LAST_LINES = 12
+_ready: dict[int, list["subprocess.Popen[str]"]] = {}  # by their threads
+
+
+@contextlib.contextmanager
+def readied(count: int, threads: int) -> Iterator[None]:
+    """Have so many children import Keras meanwhile; `run` with as many threads takes one. Those not taken end here."""
+    mine = [_started(threads, subprocess.DEVNULL) for _ in range(count)]
+    _ready.setdefault(threads, []).extend(mine)
+    try:
+        yield
+    finally:
+        for process in mine:
+            with contextlib.suppress(ValueError):  # taken
+                _ready[threads].remove(process)
+                _end(process)
 
 
 def run(
@@ -27,43 +46,54 @@ def run(
     on_event: Callable[[Event], None],
     gpus: list[str] | None = None,
 ) -> None:
-    """Run `python -m module` on a job to its end, passing on its events; what else it prints goes to `log`.
+    """Do module.main(job, emit) in a child to its end, passing on what it emits; what else it prints goes to `log`.
 
     `gpus` are the ids of those that it may use, all of them where None.
     Raises TrainingError with the child's own words where it fails, or the log's last lines where it died.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=_environment(threads, gpus), text=True, encoding="utf-8",
-        )  # fmt: skip
-        assert process.stdin and process.stdout
-        failure = None
-        try:
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                event = json.loads(line)
-                failure = event.get("failure", failure)
-                on_event(event)
-        finally:
-            process.stdin.close()  # the child ends itself
-            process.stdout.close()
-            status = process.wait(timeout=60)
+        process = _taken(threads) or _started(threads, errors)
+    assert process.stdin and process.stdout
+    failure = None
+    try:
+        process.stdin.write(json.dumps({"module": module, "job": job, "log": str(log), "gpus": gpus}) + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            event = json.loads(line)
+            failure = event.get("failure", failure)
+            on_event(event)
+    finally:
+        status = _end(process)
     if status:
         raise TrainingError(failure or f"{module} ended with status {status}: {_tail(log)}")
 
 
-def _environment(threads: int, gpus: list[str] | None = None) -> dict[str, str]:
-    chosen = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+def _taken(threads: int) -> "subprocess.Popen[str] | None":
+    """Return a readied child that is still alive, or None."""
+    while waiting := _ready.get(threads):
+        process = waiting.pop(0)
+        if process.poll() is None:
+            return process
+        _end(process)
+    return None
+
+
+def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")}
-    return (
-        os.environ
-        | quiet
-        | chosen
-        | {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    )
+    share = {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+        env=os.environ | quiet | share, text=True, encoding="utf-8",
+    )  # fmt: skip
+
+
+def _end(process: "subprocess.Popen[str]") -> int:
+    """Close the pipes, upon which the child ends itself; return its status."""
+    assert process.stdin and process.stdout
+    process.stdin.close()
+    process.stdout.close()
+    return process.wait(timeout=60)
 
 
 def _tail(log: Path) -> str:
@@ -71,12 +101,20 @@ def _tail(log: Path) -> str:
     return f"see {log}; its last lines: " + " | ".join(lines)
 
 
-def serve(work: Callable[[dict[str, Any], Callable[[Event], None]], None]) -> None:
-    """In the child: read the job, do `work(job, emit)`, exit 0; on a CxrError emit its words and exit 1."""
+def _serve() -> None:
+    """In the child: import Keras, wait for the job, do it, exit 0; on a CxrError emit its words and exit 1."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever libraries print goes to the log, not between the events
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=[asked], daemon=True).start()
+    importlib.import_module("keras")
+    task = asked.get()
+    with Path(task["log"]).open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if task["gpus"] is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task["gpus"])  # read when the first device is asked for
+    limit_threads()
 
     def emit(event: Event) -> None:
         channel.write(json.dumps(event) + "\n")
@@ -84,7 +122,7 @@ def serve(work: Callable[[dict[str, Any], Callable[[Event], None]], None]) -> No
 
     status = 0
     try:
-        work(job, emit)
+        importlib.import_module(task["module"]).main(task["job"], emit)
     except CxrError as error:
         emit({"failure": str(error)})
         status = 1
@@ -94,7 +132,10 @@ def serve(work: Callable[[dict[str, Any], Callable[[Event], None]], None]) -> No
     os._exit(status)
 
 
-def _end_with_parent() -> None:
+def _listen(asked: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    """Take the job, then watch the pipe: it closes with the parent."""
+    if line := sys.stdin.readline():
+        asked.put(json.loads(line))
     sys.stdin.read()
     os._exit(3)
 
@@ -113,3 +154,7 @@ def limit_threads() -> None:
     tensorflow.config.experimental.enable_op_determinism()
     for device in tensorflow.config.list_physical_devices("GPU"):  # several trainings share one
         tensorflow.config.experimental.set_memory_growth(device, True)
+
+
+if __name__ == "__main__":
+    _serve()

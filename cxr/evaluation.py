@@ -1,6 +1,6 @@
 """The chosen model on the hold-out test set, once, by a fresh process that also proves the export whole.
 
-Run as `python -m cxr.evaluation` by `child.run`: it loads the exported file, scores some validation images
+Done by `child.run`: it loads the exported file, scores some validation images
 again (must equal the training's own scores), compares the optimizer's state, scores test, and draws Grad-CAM.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import attention, calibration, child, intervals, metrics, pixels, scoring, subgroups, timing
+from cxr import attention, calibration, intervals, metrics, pixels, scoring, subgroups, timing
 from cxr.errors import ModelError
 from cxr.records import Evaluation, Training, file_sha256, read_table
 from cxr.training import optimizer_sha256
@@ -25,7 +25,6 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     Raises ModelError where the export is not the trained model.
     """
-    child.limit_threads()
     run, training = Path(job["run"]), Training.model_validate(job["training"])
     table = read_table(Path(job["manifest"]))
     count = int((table["split"] == "test").sum())
@@ -102,7 +101,3 @@ def _reload_difference(model: Any, cache: Any, table: Any, scores_val: Path) -> 
     rows = table.reset_index().set_index("image").loc[some["image"], "index"].to_numpy()
     again = scoring.score(model, cache, rows)
     return float(np.abs(again - some["raw_score"].to_numpy()).max()), len(some)
-
-
-if __name__ == "__main__":
-    child.serve(main)

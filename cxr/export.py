@@ -12,7 +12,6 @@ import jinja2
 import pydantic
 
 import cxr
-from cxr import architectures
 from cxr.attention import Attention
 from cxr.audit import Audit
 from cxr.calibration import Calibration
@@ -145,9 +144,7 @@ def write_card(run: Path, settings: TrainingSettings, training: Training, select
 def words(card: Card) -> str:
     """Return the card for people, in Markdown."""
     return (
-        templates()
-        .get_template("MODEL_CARD.md.j2")
-        .render(card=card, fine_tune_epochs=architectures.fine_tune_epochs(card.architecture, card.settings))
+        templates().get_template("MODEL_CARD.md.j2").render(card=card, fine_tune_epochs=card.settings.tuning_epochs())
     )
 
 
@@ -166,7 +163,7 @@ def write_checksums(folder: Path) -> str:
     return file_sha256(folder / "SHA256SUMS")
 
 
-def write_pickle(job: dict[str, Any], emit: Any) -> None:
+def main(job: dict[str, Any], emit: Any) -> None:
     """Write export/model.pkl beside the .keras file (in a child process). Nothing here ever loads one."""
     import pickle
 
@@ -211,9 +208,3 @@ def _commit() -> str:
     except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"
-
-
-if __name__ == "__main__":
-    from cxr import child
-
-    child.serve(write_pickle)

@@ -1,6 +1,6 @@
 """Features of one shard of a training's rows, computed before it, so that several machines share the work.
 
-Run as `python -m cxr.extraction` by `child.run`, with the job of the training and which shard of how many. What is
+Done by `child.run`, with the job of the training and which shard of how many. What is
 computed lies in the cache by content, where the training finds it; what is not, the training computes itself.
 """
 
@@ -8,19 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cxr import child, hardware, training
+from cxr import hardware, training
 
 
 def main(raw: dict[str, Any], emit: training.Emit) -> None:
     """Keep the features of one shard, and leave what they took in the training's folder."""
-    child.limit_threads()
     job = training.Job(raw, emit)
     shard, shards = raw["shard"]
     with hardware.scope():
         model = training.initial(job)  # random weights are settled on rows of the whole of train
         job.train, job.val = (np.array_split(rows, shards)[shard - 1] for rows in (job.train, job.val))
         training.learned_from(model, job)
-
-
-if __name__ == "__main__":
-    child.serve(main)

@@ -1,7 +1,7 @@
 """Frozen features, computed once and kept by content: activations at an architecture's cut, and pooled ones.
 
-The network below the cut runs once over each image and once over each of its views; everything that learns lies above
-it and reads from disk. Validation activations are kept in float32, so that scores from them are those of the whole
+The network below the cut runs over each train image in one or several of its versions, view 0 being the image itself;
+everything that learns lies above it and reads from disk. Validation activations are kept in float32, so that scores from them are those of the whole
 model; those of train, in float16 and computed in half precision where the machine gains by it.
 """
 
@@ -17,7 +17,7 @@ from cxr import architectures, augmentation, hardware, streams
 from cxr.cache import Cache, Recipe, Rows
 from cxr.settings import TrainingSettings
 
-VERSION = 1  # raise it when rows made from the same pixels and weights change
+VERSION = 2  # raise it when rows made from the same pixels and weights change
 _FLOAT16 = float(np.finfo(np.float16).max)
 Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
@@ -42,10 +42,15 @@ class Effort(NamedTuple):
     bare: float
 
 
+def drawn(key: str, turn: int, views: int) -> int:
+    """Return the view, 0 to `views`, in which an image has its turn: drawn from its key, another at each of views + 1 turns."""
+    return (int(key[:8], 16) + turn) % (views + 1)
+
+
 def at_cut(
-    source: Source, positions: Array, view: int, policy: str, dtype: str, on_images: OnImages = lambda n: None
+    source: Source, positions: Array, views: Array, policy: str, dtype: str, on_images: OnImages = lambda n: None
 ) -> tuple[Rows, Effort]:
-    """Return activations at the cut (n, h, w, c) of one view of the images at `positions`, and the effort.
+    """Return activations at the cut (n, h, w, c) of the images at `positions`, each in its view, and the effort.
 
     `policy` is the Keras dtype policy to compute in, `dtype` what is kept. Raises StorageError for a full disk.
     """
@@ -53,19 +58,23 @@ def at_cut(
     lower = architectures.part(source.model, source.architecture, None, "cut")
     made = {
         "version": VERSION, "architecture": source.architecture, "layer": entry.cut, "weights": _digest(lower),
-        "pixels": source.pixels.name, "view": view, "policy": policy,
-        "augmentation": f"{augmentation.VERSION} {ranges.digest()[:16]}" if view else "none",
+        "pixels": source.pixels.name, "policy": policy,
+        "augmentation": f"{augmentation.VERSION} {ranges.digest()[:16]}" if views.any() else "none",
     }  # fmt: skip
     recipe = Recipe(kind=f"{source.architecture}-cut", made=made, shape=tuple(lower.output.shape[1:]), dtype=dtype)
 
-    def views(some: Array) -> Array:
-        pictures = source.pixels[positions[some]]
-        keys = [source.keys[at] for at in positions[some]]
-        each = [augmentation.augmented(one, key, view, ranges) for one, key in zip(pictures, keys, strict=True)]
+    def seen(some: Array) -> Array:
+        pictures = zip(source.pixels[positions[some]], positions[some], views[some], strict=True)
+        each = [augmentation.augmented(one, source.keys[at], int(view), ranges) for one, at, view in pictures]
         return np.stack(each)[..., np.newaxis]
 
-    keys = [source.keys[at] for at in positions]
-    return _filled(Cache(source.root, recipe), keys, views, lambda: _in_policy(source, policy), on_images)
+    keys = named(source, positions, views)
+    return _filled(Cache(source.root, recipe), keys, seen, lambda: _in_policy(source, policy), on_images)
+
+
+def named(source: Source, positions: Array, views: Array) -> list[str]:
+    """Return the keys of rows: the image's own, and its view."""
+    return [f"{source.keys[at]}-{view}" for at, view in zip(positions, views, strict=True)]
 
 
 def pooled(source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda n: None) -> tuple[Rows, Effort]:

@@ -1,6 +1,6 @@
 """Batch scoring with an exported model and its card, and nothing else.
 
-Run as `python -m cxr.prediction` by `child.run`; `predict` is the way in.
+Done by `child.run`; `predict` is the way in.
 """
 
 import contextlib
@@ -47,7 +47,6 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """In the child: load the model, go through the images batch by batch, publish the table."""
     import keras
 
-    child.limit_threads()
     images.allow_large_headers()
     card = export.read_card(Path(job["export"]))
     storage, keys, rejects = _list(job["data"])
@@ -113,7 +112,3 @@ def _scored(key: str, score: float, card: Card) -> dict[str, Any]:
 
 def _rejected(key: str, reason: str, detail: str, card: Card) -> dict[str, Any]:
     return dict(zip(COLUMNS, (key, "nan", "", card.threshold, "rejected", f"{reason}: {detail}"), strict=True))
-
-
-if __name__ == "__main__":
-    child.serve(main)

@@ -107,28 +107,30 @@ class TrainingSettings(Strict):
         True, description="Give every image the same last JPEG encoding, so that its file cannot give the label away."
     )
     epochs: int = Field(
-        20, ge=1, description="At most so many epochs of the last layer alone, for each regularisation."
+        20,
+        ge=1,
+        description="At most so many epochs of the last layer alone, for each regularisation: ten L-BFGS steps each.",
     )
     fine_tune_epochs: int | None = Field(
         None,
         ge=0,
         description="At most so many more with the top of the network released; where not given each image is seen once "
-        "in each of its views (MobileNetV2 3 epochs, DenseNet121 2, VGG16 1).",
+        "in each version that it was computed in.",
     )
     patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
-    batch_size: int = Field(32, ge=1, description="Images per training step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step while the last layer alone learns.")
+    batch_size: int = Field(32, ge=1, description="Images per step of fine-tuning.")
     fine_tune_learning_rate: float = Field(5e-5, gt=0, description="AdamW's first step in fine-tuning; cosine to 0.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay in fine-tuning.")
     mixup: float = Field(0.2, ge=0, le=2, description="Fine-tuning mixes pairs by Beta(this, this); 0: not at all.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Fine-tuning's labels become this much less sure.")
-    dropout: float = Field(0.4, ge=0, lt=1, description="Dropout before the last layer.")
-    views: int | None = Field(
-        None,
-        ge=0,
-        le=16,
-        description="Randomly changed versions of each train image beside itself, one pass each; "
-        "where not given MobileNetV2 has 2, DenseNet121 1, VGG16 (as dear as fifty of MobileNetV2) none.",
+    dropout: float = Field(0.4, ge=0, lt=1, description="Dropout before the last layer in fine-tuning.")
+    views: int = Field(2, ge=0, le=16, description="Randomly changed versions of each train image beside itself.")
+    passes: int = Field(
+        1,
+        ge=1,
+        le=17,
+        description="In how many of its versions each train image is computed: 1 is one pass over train, in which every "
+        "version has its share of the images; views + 1 is all versions of all images.",
     )
     init: str = Field(
         "", description="Start from this exported model (folder or .keras) instead of weights, where it fits."
@@ -158,6 +160,14 @@ class TrainingSettings(Strict):
     def _each_once(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
         return tuple(dict.fromkeys(names))
 
+    def turns(self) -> int:
+        """Return in how many of its versions, which are views + 1, each train image is computed."""
+        return min(self.passes, self.views + 1)
+
+    def tuning_epochs(self) -> int:
+        """Return how many epochs of fine-tuning there are at most: as set, or one for each pass."""
+        return self.turns() if self.fine_tune_epochs is None else self.fine_tune_epochs
+
     def trainings_at_a_time(self) -> int:
         """Return how many processes train together on this machine: at least 1."""
         return min(self.concurrent or min(3, cores()), len(self.arch) * self.seeds)
@@ -165,7 +175,7 @@ class TrainingSettings(Strict):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quick": {"image_size": 160, "views": 1, "fine_tune_epochs": 0},
+    "quick": {"image_size": 160, "fine_tune_epochs": 0},
     "demo": {
         "weights": "none",
         "image_size": 64,

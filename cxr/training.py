@@ -3,7 +3,7 @@
 First the last layer alone on pooled features, once for each of a few regularisations; then the best of these with the
 top of the network released, on activations kept at the architecture's cut. The saved model is whole again.
 
-Run as `python -m cxr.training` by `child.run`. Everything random is drawn from (seed, epoch), and the history
+Done by `child.run`. Everything random is drawn from (seed, epoch), and the history
 on disk is the only state beside the checkpoint, so a killed training goes on to the result of an undisturbed one.
 """
 
@@ -20,16 +20,16 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from cxr import architectures, child, features, hardware, metrics, pixels, scoring, splits, validation
+from cxr import architectures, features, hardware, last_layer, metrics, pixels, scoring, splits, validation
 from cxr.cache import Rows
 from cxr.errors import TrainingError
 from cxr.records import Record, Stage, Training, file_sha256, publishing, read_table, write_table
 from cxr.settings import TrainingSettings
 
-PENALTIES = (1e-4, 1e-3, 1e-2)  # L2 of the last layer's weights, tried in turn
 WHOLE_TOLERANCE = 1e-4  # of scores from pixels against those from cached activations
 _CHECKED = 8
 _SETTLING = 32  # images that give a random network its batch normalisation statistics
+_VALIDATED = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
 Emit = Callable[[dict[str, Any]], None]
 History = list[dict[str, Any]]
 Array = np.ndarray[Any, Any]
@@ -58,7 +58,7 @@ class Job:
 
 
 class Data(NamedTuple):
-    """What one kind of phase learns from: rows of train for each view, in the order of Job.train, and rows of val."""
+    """What one kind of phase learns from: rows of train for each pass, in the order of Job.train, and rows of val."""
 
     train: list[Rows]
     val: Rows
@@ -87,20 +87,19 @@ def positions(table: pd.DataFrame, settings: TrainingSettings) -> tuple[Array, A
     return chosen, np.flatnonzero(table["split"] == "val")
 
 
-def passes(train: int, val: int, settings: TrainingSettings, name: str) -> int:
+def passes(train: int, val: int, settings: TrainingSettings) -> int:
     """Return how many images go through a part of the network before anything learns."""
-    views = architectures.views(name, settings) + 1
-    return train * (views + (1 if architectures.fine_tune_epochs(name, settings) else views)) + 2 * val
+    each = settings.turns()
+    return train * (each + (1 if settings.tuning_epochs() else each)) + 2 * val
 
 
-def most_epochs(settings: TrainingSettings, name: str) -> int:
+def most_epochs(settings: TrainingSettings) -> int:
     """Return how many epochs there are where no phase stops early."""
-    return len(PENALTIES) * settings.epochs + architectures.fine_tune_epochs(name, settings)
+    return len(last_layer.PENALTIES) * settings.epochs + settings.tuning_epochs()
 
 
 def main(raw: dict[str, Any], emit: Emit) -> None:
     """Train to the end and publish model.keras, history.csv, scores_val.csv and, last, training.json."""
-    child.limit_threads()
     job = Job(raw, emit)
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock", timeout=60), hardware.scope():
@@ -131,7 +130,7 @@ def initial(job: Job) -> Any:
 def learned_from(whole: Any, job: Job) -> tuple[Data, Data]:
     """Return what the last layer and what the top learns from, computing the features that are not kept yet.
 
-    Where fine-tuning follows, which sees the views itself, the last layer gets along with the images as they are.
+    Where fine-tuning follows, which sees all passes itself, the last layer gets along with the first.
     """
     settings, done = job.settings, [0]
 
@@ -140,23 +139,26 @@ def learned_from(whole: Any, job: Job) -> tuple[Data, Data]:
         job.emit({"features": done[0]})
 
     source = features.Source(job.caches, job.architecture, settings, job.pixels, job.keys, whole)
-    policy = hardware.policy(job.architecture)
-    val, effort = features.at_cut(source, job.val, 0, "float32", "float32", progress)
+    policy, plain = hardware.policy(job.architecture), np.zeros(len(job.val), int)
+    val, effort = features.at_cut(source, job.val, plain, "float32", "float32", progress)
     efforts = [effort]
-    views: list[Rows] = []
-    for view in range(architectures.views(job.architecture, settings) + 1):
-        rows, effort = features.at_cut(source, job.train, view, policy, "float16", progress)
-        views, efforts = [*views, rows], [*efforts, effort]
-    top = Data(views, val)
+    passes: list[Rows] = []
+    views = [
+        np.array([features.drawn(job.keys[at], turn, settings.views) for at in job.train])
+        for turn in range(settings.turns())
+    ]
+    for seen in views:
+        rows, effort = features.at_cut(source, job.train, seen, policy, "float16", progress)
+        passes, efforts = [*passes, rows], [*efforts, effort]
+    top = Data(passes, val)
     if _phases(job)[0].name == "fine_tune":
         _remember(efforts, job)
         return top, top
-    keys = [job.keys[at] for at in job.train]
-    pooled_val, effort = features.pooled(source, val, [job.keys[at] for at in job.val], progress)
+    pooled_val, effort = features.pooled(source, val, features.named(source, job.val, plain), progress)
     efforts = [*efforts, effort]
     pooled: list[Rows] = []
-    for rows in views[: 1 if _phases(job)[-1].name == "fine_tune" else None]:
-        each, effort = features.pooled(source, rows, keys, progress)
+    for rows, seen in list(zip(passes, views, strict=True))[: 1 if settings.tuning_epochs() else None]:
+        each, effort = features.pooled(source, rows, features.named(source, job.train, seen), progress)
         pooled, efforts = [*pooled, each], [*efforts, effort]
     _remember(efforts, job)
     return Data(pooled, pooled_val), top
@@ -171,11 +173,11 @@ def _remember(efforts: list[features.Effort], job: Job) -> None:
 
 def _phases(job: Job) -> list[Phase]:
     """Return the phases in their order; a model to go on from has a last layer already, so it is only fine-tuned."""
-    settings, epochs = job.settings, architectures.fine_tune_epochs(job.architecture, job.settings)
+    settings, epochs = job.settings, job.settings.tuning_epochs()
     fine = [Phase("fine_tune", 0.0, epochs)] if epochs else []
     if job.init and fine:
         return fine
-    return [*(Phase("frozen", penalty, settings.epochs) for penalty in PENALTIES), *fine]
+    return [*(Phase("frozen", penalty, settings.epochs) for penalty in last_layer.PENALTIES), *fine]
 
 
 def _phase(history: History, job: Job) -> Phase | None:
@@ -218,9 +220,9 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         return model
     settings = job.settings
     if phase.name == "frozen":
-        model = architectures.head(whole.get_layer("features").output.shape[-1], settings, phase.penalty)
-        optimizer = keras.optimizers.Adam(settings.learning_rate)
-        model.compile(optimizer, "binary_crossentropy", jit_compile=False)
+        model = architectures.head(whole.get_layer("features").output.shape[-1], settings)
+        model.compile("adam", "binary_crossentropy", jit_compile=False)  # unused, but a saved model has one
+        model.optimizer.build(model.trainable_variables)
         return model
     if _best(job).is_file():
         architectures.take_weights(whole, keras.models.load_model(_best(job)))
@@ -249,26 +251,18 @@ def _top(whole: Any, job: Job) -> Any:
 
 def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> History:
     """Train one epoch, publish its checkpoint and then the history that includes it; return that history."""
-    import keras
-
-    epoch = len(history)
-    _reseed(model, job.settings.seed, epoch)
-    started, bare = time.perf_counter(), [0.0]
-    row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase.name, "penalty": phase.penalty}
-    best = max((past["val_auroc"] for past in history), default=None)
-    callbacks = [
-        _clock(bare, job, epoch),
-        _validation(data.val, job),
-        keras.callbacks.ModelCheckpoint(
-            _best(job), monitor="val_auroc", mode="max", save_best_only=True, initial_value_threshold=best
-        ),
-    ]
-    batches = _batches(data.train, job, epoch, job.settings.mixup if phase.name == "fine_tune" else 0.0)
-    fitted = model.fit(batches, shuffle=False, initial_epoch=epoch, epochs=epoch + 1, callbacks=callbacks, verbose=0)
-    row |= {name: float("nan" if values[-1] is None else values[-1]) for name, values in fitted.history.items()}
-    row |= {"seconds": round(time.perf_counter() - started, 3), "bare_seconds": round(bare[0], 3)}
-    with publishing(_checkpoint(job, epoch + 1)) as temporary:
-        model.save(temporary)
+    epoch, started = len(history), time.perf_counter()
+    learn = _fine_tune if phase.name == "fine_tune" else _solve
+    loss, bare = learn(model, phase, data.train, epoch, job)
+    row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase.name, "penalty": phase.penalty, "loss": loss}
+    scores = scoring.score(model, data.val, np.arange(len(data.val)), job.settings.batch_size)
+    found = metrics.figures(job.labels(job.val), scores, 0.5)
+    row |= {f"val_{name}": found[name] for name in _VALIDATED}
+    row |= {"seconds": round(time.perf_counter() - started, 3), "bare_seconds": round(bare, 3)}
+    better = row["val_auroc"] > max((past["val_auroc"] for past in history), default=-1.0)
+    for path in [_best(job), _checkpoint(job, epoch + 1)] if better else [_checkpoint(job, epoch + 1)]:
+        with publishing(path) as temporary:
+            model.save(temporary)
     history = [*history, row]
     write_table(pd.DataFrame(history).astype({"epoch": int}), job.folder / "history.csv")
     _checkpoint(job, epoch).unlink(missing_ok=True)
@@ -276,10 +270,31 @@ def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> 
     return history
 
 
-def _batches(views: list[Rows], job: Job, epoch: int, mixup: float) -> Any:
-    """Return this epoch's shuffled batches (rows, labels, weights), each image in the view whose turn it is.
+def _solve(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
+    """Take the last layer an epoch further on all passes at once; return the loss, and the seconds of solving alone."""
+    layer, labels = model.get_layer("score"), np.tile(job.labels(job.train), len(passes))
+    features = np.concatenate([rows[:] for rows in passes])
+    kernel, bias = layer.get_weights()
+    solved = last_layer.solve(kernel, bias, features, labels, job.class_weights[labels], phase.penalty)
+    layer.set_weights([solved.kernel, solved.bias])
+    return solved.loss, solved.seconds
 
-    With `mixup`, rows and labels are mixed in pairs within the batch, each by its own share (Zhang et al., "mixup:
+
+def _fine_tune(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
+    """Learn once from each train image; return the loss, and the seconds inside the steps alone."""
+    bare = [0.0]
+    _reseed(model, job.settings.seed, epoch)
+    fitted = model.fit(
+        _batches(passes, job, epoch), shuffle=False, initial_epoch=epoch, epochs=epoch + 1,
+        callbacks=[_clock(bare, job, epoch)], verbose=0,
+    )  # fmt: skip
+    return float(fitted.history["loss"][-1]), bare[0]
+
+
+def _batches(passes: list[Rows], job: Job, epoch: int) -> Any:
+    """Return this epoch's shuffled batches (rows, labels, weights), each image in the version whose turn it is.
+
+    With the setting `mixup`, rows and labels are mixed in pairs within the batch, each by its own share (Zhang et al., "mixup:
     Beyond Empirical Risk Minimization", ICLR 2018; here of activations: Verma et al., "Manifold Mixup", ICML 2019).
     """
     import keras
@@ -293,12 +308,9 @@ def _batches(views: list[Rows], job: Job, epoch: int, mixup: float) -> Any:
 
         def __getitem__(self, at: int) -> Any:
             some = order[at * size : (at + 1) * size]
-            turn = (some + epoch) % len(views)
-            rows = np.empty((len(some), *views[0].shape[1:]), np.float32)
-            for view in np.unique(turn):
-                rows[turn == view] = views[view][some[turn == view]]
+            rows = passes[epoch % len(passes)][some].astype(np.float32)
             truth, weights = labels[some], job.class_weights[labels[some].astype(int)]
-            if mixup:
+            if mixup := job.settings.mixup:
                 rng = np.random.default_rng([job.settings.seed, epoch, at])
                 other, share = rng.permutation(len(some)), rng.beta(mixup, mixup, len(some)).astype(np.float32)
                 wide = share.reshape(-1, *[1] * (rows.ndim - 1))
@@ -316,20 +328,6 @@ def _reseed(model: Any, seed: int, epoch: int) -> None:
         generator = getattr(layer, "generator", None) or getattr(layer, "seed_generator", None)
         if generator is not None:
             generator.state.assign(np.random.default_rng([seed, epoch, at]).integers(0, 2**31, 2).astype("uint32"))
-
-
-def _validation(val: Rows, job: Job) -> Any:
-    """Return a callback that adds the exact validation figures at 0.5 to the epoch's logs."""
-    import keras
-
-    class Validation(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            scores = scoring.score(self.model, val, np.arange(len(val)), job.settings.batch_size)
-            found = metrics.figures(job.labels(job.val), scores, 0.5)
-            for name in ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity"):
-                (logs if logs is not None else {})[f"val_{name}"] = found[name]
-
-    return Validation()
 
 
 def _clock(bare: list[float], job: Job, epoch: int) -> Any:
@@ -470,7 +468,3 @@ def _versions() -> dict[str, str]:
         "tensorflow": tensorflow.__version__,
         "python": platform.python_version(),
     }
-
-
-if __name__ == "__main__":
-    child.serve(main)

@@ -10,7 +10,7 @@ from flows.export_model import export_model
 from flows.preprocess import _run_name, preprocess
 from flows.train_models import train_models
 from tasks.summarising import show_summary
-from tasks.training import check_weights
+from tasks.training import check_weights, readied
 
 
 @flow(name="pipeline", flow_run_name=_run_name, description=__doc__)
@@ -32,11 +32,13 @@ def pipeline(
         pickle: Write model.pkl too, which nobody should load who does not trust where it came from.
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
     """
-    check_weights(training or TrainingSettings())
+    settings = training or TrainingSettings()
+    check_weights(settings)
     with workspace.opened(out) as work:
         preprocess(data, out, splits, runner)
-        explore(out, training)
-        train_models(out, training, runner)
-        exported = export_model(out, pickle)
+        with readied(work, settings, runner):
+            explore(out, settings)
+            train_models(out, settings, runner)
+            exported = export_model(out, pickle)
         show_summary(work)
         return exported

@@ -16,7 +16,7 @@ from flows.export_model import export_model
 from flows.preprocess import _run_name, preprocess
 from flows.train_models import train_models
 from tasks import retraining as steps
-from tasks.training import check_weights
+from tasks.training import check_weights, readied
 
 
 @flow(name="retrain", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
@@ -54,9 +54,10 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         run, before = steps.look_for_news(work, settings, place)
         if before:
             return Completed(name="Unchanged", message=steps.show_unchanged(before, place))
-        explore(out, settings)
-        train_models(out, settings, runner)
-        export_model(out)
+        with readied(work, settings, runner):
+            explore(out, settings)
+            train_models(out, settings, runner)
+            export_model(out)
         who = f"flow run {flow_run.name} ({flow_run.id})"
         found = steps.challenge_champion(steps.register(run, work, place, who), run, work, place)
         workspace.push(work)  # before the promotion: what the champion comes from is there to be looked at

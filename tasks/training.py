@@ -1,7 +1,9 @@
 """Pixels, one training process per architecture, comparison and choice: the tasks of `train_models`."""
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from cxr import architectures, child, curves, exploration, hardware, pixels, runs, selection, training, workspace
-from cxr.errors import StorageError, TrainingError
+from cxr.errors import DataError, StorageError, TrainingError
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
-from cxr.settings import TrainingSettings
+from cxr.settings import TrainingSettings, cores
 from cxr.storage import open_storage
 from tasks import pictures, progress, retries, runners
 
@@ -30,6 +32,25 @@ def check_weights(settings: TrainingSettings) -> None:
     """Fail at once, before hours of work, where weights that were asked for are not there."""
     for name in settings.arch:
         architectures.find_weights(name, settings.weights)
+
+
+@contextlib.contextmanager
+def readied(work: Path, settings: TrainingSettings, runner: str) -> Iterator[None]:
+    """Have the processes that will train and test import Keras while the data are explored; not where that is done."""
+    with contextlib.ExitStack() as stack:
+        try:
+            exploration.require(work, runs.ingest(work), settings)
+        except DataError:
+            if not runners.is_dask(runner):
+                trainings = settings.trainings_at_a_time()
+                stack.enter_context(child.readied(trainings, _threads(runners.Place(cores(), trainings))))
+                stack.enter_context(child.readied(1, cores()))
+        yield
+
+
+def _threads(place: runners.Place) -> int:
+    """Return twice a training's share: for the last one, and for each while another reads or compiles (bench/concurrency.py)."""
+    return min(place.cores, -(-2 * place.cores // place.trainings))
 
 
 @task(name="start run", task_run_name="start run", cache_policy=NO_CACHE)
@@ -142,22 +163,16 @@ def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: R
     """Do a training's job, or a shard of it, in a child process with its share of this machine, and show how far it is."""
     settings, (shard, shards) = TrainingSettings.model_validate(job["settings"]), job.get("shard", (1, 1))
     train, val = training.positions(runs.manifest(work), settings)
-    # Twice its share of the cores: for the last one, and for each while another reads or compiles (bench/concurrency.py).
-    images = training.passes(len(train), len(val), settings, member.architecture) // shards
-    name, epochs = (
-        (f"{member.name} {shard}", 0)
-        if "shard" in job
-        else (member.name, training.most_epochs(settings, member.architecture))
-    )
+    images = training.passes(len(train), len(val), settings) // shards
+    name, epochs = (f"{member.name} {shard}", 0) if "shard" in job else (member.name, training.most_epochs(settings))
     place, found = runners.place(run.settings.trainings_at_a_time()), hardware.gpus()
-    threads = min(place.cores, -(-2 * place.cores // place.trainings))
     gpus = hardware.share(found, place.trainings, run.members().index(member)) if found else None
     with (
         progress.tracking(f"features {name}", images, "images"),
         progress.tracking(f"train {name}", epochs, "epochs"),
     ):
         child.run(
-            module, job, Path(job["folder"]) / log, threads, lambda event: _show(name, event), gpus,
+            module, job, Path(job["folder"]) / log, _threads(place), lambda event: _show(name, event), gpus,
         )  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """Features computed once: equal to the network's own, keyed by all that makes them, shared by later trainings."""
 
+import hashlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from cxr import architectures, augmentation
+from cxr import architectures, augmentation, features
 from cxr.settings import Augmentation
 from tests.conftest import ROOT
 
@@ -46,7 +47,7 @@ def test_cached_and_uncached_features_are_the_same(name, tmp_path):
     python(
         """
 positions = np.array([7, 3, 39])
-exact, effort = features.at_cut(source, positions, 0, "float32", "float32")
+exact, effort = features.at_cut(source, positions, np.full(3, 0), "float32", "float32")
 assert effort.images == 3 and 0 < effort.bare <= effort.seconds
 own = np.asarray(architectures.part(model, name, None, "cut")(images[positions][..., None]))
 assert np.allclose(exact[np.arange(3)], own, atol=1e-5 * np.abs(own).max())
@@ -55,12 +56,12 @@ own = np.asarray(architectures.part(model, name, None, "features")(images[positi
 assert np.allclose(pool[np.arange(3)], own, atol=4e-5 * np.abs(own).max())  # batches of other sizes: other kernels
 scores = np.asarray(architectures.part(model, name, "cut", "score")(exact[np.arange(3)]))
 assert np.allclose(scores, np.asarray(model(images[positions][..., None])), atol=2e-5)
-view, _ = features.at_cut(source, positions, 2, "float32", "float16")
+view, _ = features.at_cut(source, positions, np.full(3, 2), "float32", "float16")
 changed = np.stack([augmentation.augmented(images[at], keys[at], 2, settings.augmentation) for at in positions])
 own = np.asarray(architectures.part(model, name, None, "cut")(changed[..., None]))
 assert view.dtype == np.float16 and np.allclose(view[np.arange(3)], own, atol=2e-3 * np.abs(own).max())
 if name == "VGG16":
-    half, _ = features.at_cut(source, positions, 2, "mixed_bfloat16", "float16")
+    half, _ = features.at_cut(source, positions, np.full(3, 2), "mixed_bfloat16", "float16")
     assert np.corrcoef(half[np.arange(3)].ravel().astype(float), own.ravel())[0, 1] > 0.99
 """,
         tmp_path,
@@ -69,29 +70,41 @@ if name == "VGG16":
 
 
 def test_more_images_cost_their_own_features_and_any_change_another_key(tmp_path):
-    """Known rows are not computed again; another view, augmentation, weights, precision or size is another folder."""
+    """Known rows are not computed again; another view is another row; another augmentation,
+    weights or precision another folder."""
     python(
         """
-first, effort = features.at_cut(source, np.arange(30), 1, "float32", "float16")
-more, extra = features.at_cut(source, np.arange(33), 1, "float32", "float16")
+first, effort = features.at_cut(source, np.arange(30), np.full(30, 1), "float32", "float16")
+more, extra = features.at_cut(source, np.arange(33), np.full(33, 1), "float32", "float16")
 assert (effort.images, extra.images) == (30, 3) and first.name == more.name
 assert np.array_equal(first[np.arange(30)], more[np.arange(30)])
-assert features.at_cut(source, np.arange(33), 1, "float32", "float16")[1].images == 0
+assert features.at_cut(source, np.arange(33), np.full(33, 1), "float32", "float16")[1].images == 0
 names = {first.name}
-names.add(features.at_cut(source, np.arange(1), 2, "float32", "float16")[0].name)
-names.add(features.at_cut(source, np.arange(1), 1, "mixed_bfloat16", "float16")[0].name)
+other, effort = features.at_cut(source, np.arange(30), np.full(30, 2), "float32", "float16")
+assert effort.images == 30 and other.name == first.name and not np.array_equal(other[0], first[0])
+assert features.at_cut(source, np.arange(30), np.arange(30) % 2 + 1, "float32", "float16")[1].images == 0
+names.add(features.at_cut(source, np.arange(1), np.full(1, 1), "mixed_bfloat16", "float16")[0].name)
 gentler = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"rotation": 1.0})})
-names.add(features.at_cut(source._replace(settings=gentler), np.arange(1), 1, "float32", "float16")[0].name)
-assert features.at_cut(source._replace(settings=gentler), np.arange(1), 0, "float32", "float16")[0].name not in names
+names.add(features.at_cut(source._replace(settings=gentler), np.arange(1), np.full(1, 1), "float32", "float16")[0].name)
+assert features.at_cut(source._replace(settings=gentler), np.arange(1), np.full(1, 0), "float32", "float16")[0].name not in names
 top = model.get_layer("score"); top.set_weights([w + 1 for w in top.get_weights()])
-assert features.at_cut(source, np.arange(1), 1, "float32", "float16")[0].name == first.name
+assert features.at_cut(source, np.arange(1), np.full(1, 1), "float32", "float16")[0].name == first.name
 bottom = model.get_layer("Conv1"); bottom.set_weights([w + 1e-3 for w in bottom.get_weights()])
-names.add(features.at_cut(source, np.arange(1), 1, "float32", "float16")[0].name)
-assert len(names) == 5
+names.add(features.at_cut(source, np.arange(1), np.full(1, 1), "float32", "float16")[0].name)
+assert len(names) == 4
 """,
         tmp_path,
         "MobileNetV2",
     )
+
+
+def test_each_version_has_its_share_of_the_images_and_no_pass_repeats_one():
+    """Of 3,000 images about a third is in each of three versions; an image's passes are versions apart; nothing else decides."""
+    keys = [hashlib.sha256(str(at).encode()).hexdigest() for at in range(3000)]
+    first, second, third = ([features.drawn(key, turn, 2) for key in keys] for turn in range(3))
+    assert all(900 < first.count(view) < 1100 for view in range(3))
+    assert all(set(views) == {0, 1, 2} for views in zip(first, second, third, strict=True))
+    assert {features.drawn(key, 0, 0) for key in keys} == {0}
 
 
 def test_views_are_drawn_from_the_picture_itself():

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
-from cxr import architectures, child, evaluation, export, pixels, training
+from cxr import architectures, child, evaluation, export, last_layer, pixels, training
 from cxr.errors import TrainingError, WeightsError
 from cxr.records import Selection, Training, read_table, write_table
 from cxr.settings import TrainingSettings, training_settings
@@ -71,7 +73,7 @@ def test_training_leaves_what_the_design_promises(whole):
         "model.keras", "history.csv", "scores_val.csv", "training.json", "features.json",
     }  # fmt: skip
     history = read_table(folder / "history.csv")
-    assert list(history["phase"]) == ["frozen"] * 2 * len(training.PENALTIES) + ["fine_tune"] * 2
+    assert list(history["phase"]) == ["frozen"] * 2 * len(last_layer.PENALTIES) + ["fine_tune"] * 2
     assert [stage.name for stage in record.stages] == ["features", "frozen", "fine_tune"]
     assert record.best_epoch == int(history["val_auroc"].astype(float).to_numpy().argmax()) + 1
     assert record.val["auroc"] == pytest.approx(history["val_auroc"].astype(float).max(), abs=1e-9)
@@ -83,12 +85,10 @@ def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work
     folder, record = whole
     resumed = tmp_path / "MobileNetV2"
     resumed.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cxr.training"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, env=child._environment(1), cwd=ROOT,
-    )  # fmt: skip
+    asked = {"module": "cxr.training", "job": job(work, phantoms, resumed, two_and_two()), "log": str(tmp_path / "log")}
+    process = child._started(1, subprocess.DEVNULL)
     with process:
-        process.stdin.write(json.dumps(job(work, phantoms, resumed, two_and_two())) + "\n")
+        process.stdin.write(json.dumps(asked | {"gpus": None}) + "\n")
         process.stdin.flush()
         for line in process.stdout:
             if json.loads(line).get("epoch") == after:
@@ -217,7 +217,7 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     second = Training.read(tmp_path / "second" / "training.json")
     assert set(read_table(tmp_path / "second" / "history.csv")["phase"]) == {"fine_tune"}
     effort = training.Efforts.read(tmp_path / "second" / "features.json")
-    assert effort.images == (two_and_two().views + 1) * len(set(every) - set(some))
+    assert effort.images == two_and_two().turns() * len(set(every) - set(some))
     assert "first" in second.weights and first.model_sha256 != second.model_sha256
     still = two_and_two().model_copy(
         update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1, "weight_decay": 0.0}
@@ -255,7 +255,7 @@ def test_early_stopping_ends_a_phase():
     job = SimpleNamespace(
         settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="", architecture="VGG16"
     )
-    first, second, third = training.PENALTIES
+    first, second, third = last_layer.PENALTIES
 
     def rows(name, penalty, *values):
         return [{"phase": name, "penalty": penalty, "val_auroc": value} for value in values]
@@ -275,12 +275,41 @@ def test_early_stopping_ends_a_phase():
     assert training._phase([], warm)[:2] == ("frozen", first)
 
 
-@pytest.mark.parametrize(("name", "views", "epochs"), [("MobileNetV2", None, 3), ("VGG16", None, 1), ("VGG16", 2, 3)])
-def test_fine_tuning_sees_each_view_once_where_nothing_else_is_asked_for(name, views, epochs):
-    """One epoch for the image itself and one for each view; a number given by hand wins, 0 included."""
-    settings = TrainingSettings(views=views)
-    assert architectures.fine_tune_epochs(name, settings) == epochs
-    assert architectures.fine_tune_epochs(name, settings.model_copy(update={"fine_tune_epochs": 0})) == 0
+@pytest.mark.parametrize(
+    ("given", "epochs"), [({}, 1), ({"passes": 3}, 3), ({"passes": 3, "views": 1}, 2), ({"fine_tune_epochs": 0}, 0)]
+)
+def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, epochs):
+    """One epoch for each pass, of which there are at most as many as versions; a number given by hand wins, 0 included."""
+    assert TrainingSettings(**given).tuning_epochs() == epochs
+
+
+def test_the_last_layer_comes_to_where_scikit_learn_ends():
+    """Epoch by epoch the same weights and log loss as one long logistic regression, from a random start, class weights included."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 30)).astype(np.float32)
+    labels = (features[:, 0] + 0.5 * features[:, 1] + rng.normal(size=400) > 0.7).astype(int)
+    weights, penalty = np.where(labels, 1.6, 0.7), 1e-2
+    layer = last_layer.Solved(rng.normal(size=(30, 1)).astype(np.float32), np.zeros(1, np.float32), np.inf, 0.0)
+    for _ in range(8):
+        before, layer = layer, last_layer.solve(layer.kernel, layer.bias, features, labels, weights, penalty)
+        assert layer.loss <= before.loss + 1e-3
+    reference = LogisticRegression(C=1 / (2 * penalty * 400), max_iter=1000, tol=1e-8)
+    reference.fit(features.astype(float), labels, weights)
+    assert np.allclose(layer.kernel[:, 0], reference.coef_[0], atol=2e-3) and layer.bias.dtype == np.float32
+    scores = 1 / (1 + np.exp(-(features @ layer.kernel + layer.bias)[:, 0]))
+    assert layer.loss == pytest.approx(log_loss(labels, scores, sample_weight=weights), abs=1e-5)
+
+
+def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
+    """`run` takes a living one with its threads; a dead one is passed over; none outlives the `with`."""
+    with child.readied(3, 1):
+        first, second, third = child._ready[1]
+        first.kill()
+        first.wait()
+        with pytest.raises(TrainingError, match="No module named 'nowhere'"):
+            child.run("nowhere", {}, tmp_path / "log", 1, print)
+        assert child._ready[1] == [third] and second.returncode == 1 and third.poll() is None
+    assert third.returncode == 3 and not child._ready[1]
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
