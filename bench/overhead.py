@@ -49,7 +49,7 @@ def plain(data: str, work: Path) -> None:
     curves.draw_comparison(folder, [member.name])
     chosen = selection.select([trained], [], folder).write(folder / "selection.json")
     export.stage_model(folder, trained)
-    job = common | {"run": str(folder), "training": trained.model_dump(mode="json"), "most": 400}
+    job = common | {"run": str(folder), "training": trained.model_dump(mode="json")}
     child.run("cxr.evaluation", job, folder / "log", cores(), lambda event: None)
     export.keep_data(work, folder)
     export.write_card(folder, settings, trained, chosen)

@@ -1,6 +1,6 @@
 """Where in an image a score comes from: Grad-CAM maps of any of our networks, their figure and their border share.
 
-Done by `child.run`. Left out: any claim that a map outlines disease. It says which
+Left out: any claim that a map outlines disease. It says which
 cells of the network's last, coarse grid raise the score, which is enough to notice a network that reads
 the side marker. Maps are of PNEUMONIA; those of NORMAL would be the same sums with the other sign.
 """
@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import drawing, hardware, pixels, streams
+from cxr import drawing, scoring
 from cxr.cache import Stored
 from cxr.errors import DataError
 from cxr.metrics import Vector
-from cxr.records import LABEL_NAMES, Record, file_sha256, printable, read_table
+from cxr.records import LABEL_NAMES, Record, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,18 +87,10 @@ def maps(
     its slope, too, is a positive factor. Raises DataError for a model without such a head, or no positions.
     """
     both, weights = _with_last_features(model)
-    size = batch_size or hardware.batch()
-
-    def one(at: Vector) -> tuple[Vector, Vector]:
-        batch = pixels[np.pad(at, (0, size - len(at)), "edge")][..., np.newaxis]
-        features, score = (np.asarray(found)[: len(at)] for found in both.predict_on_batch(batch))
-        return np.maximum(features.astype(np.float32) @ weights, 0), score.astype(np.float64).reshape(-1)
-
     found, scores = [], []
-    for some, score in streams.through(one, (positions[at : at + size] for at in range(0, len(positions), size))):
-        found.append(some)
-        scores.append(score)
-        on_images(len(score))
+    for features, score in scoring.outputs(both, pixels, positions, batch_size, on_images):
+        found.append(np.maximum(features.astype(np.float32) @ weights, 0))
+        scores.append(score.astype(np.float64).reshape(-1))
     if not found:
         raise DataError("attention: expected at least one image, found none: check the split and its scores")
     raw = np.concatenate(found)
@@ -193,21 +185,6 @@ def _evenly(rows: Vector, most: int) -> Vector:
     return kept
 
 
-def examined(members: Mapping[str, Vector], most: int) -> dict[str, Vector]:
-    """Return at most `most` rows of all groups together, at even steps of certainty within each.
-
-    Groups shrink alike, but a small one keeps what a row of the figure shows (a fourth of `most` if that is less).
-    """
-    count = sum(len(rows) for rows in members.values())
-    if count <= most:
-        return dict(members)
-    least = min(_COLUMNS, most // len(members))
-    quota = {name: max(min(len(rows), least), len(rows) * most // count) for name, rows in members.items()}
-    largest = max(members, key=lambda name: len(members[name]))
-    quota[largest] -= max(0, sum(quota.values()) - most)
-    return {name: _evenly(rows, quota[name]) for name, rows in members.items()}
-
-
 def interval(shares: Vector, seed: int = 0) -> tuple[float, float] | None:
     """Return the 95 % percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapter 13).
 
@@ -222,23 +199,22 @@ def interval(shares: Vector, seed: int = 0) -> tuple[float, float] | None:
 
 
 def draw(
-    pixels: Vector,
+    pixels: Stored,
     maps: Vector,
     table: pd.DataFrame,
     threshold: float,
     path: Path,
-    counts: Mapping[str, int] | None = None,
 ) -> Path:
     """Return `path` after drawing there a row of at most 4 images for each group, PNG under 400 kB.
 
     `pixels` is gray uint8 (n, h, w), `maps` (n, h, w) in 0..1, `table` their image, label and score; raises
     ValueError where their numbers differ. In each row the images run from the most certain to the one
-    nearest the threshold, at even steps: nobody picks them. `counts` are the groups' sizes where `table` is a part.
+    nearest the threshold, at even steps: nobody picks them.
     """
     if not len(pixels) == len(maps) == len(table):
         raise ValueError(f"expected as many images as maps and rows, got {len(pixels)}, {len(maps)}, {len(table)}")
     members_of = groups(table, threshold)
-    counts = counts or {name: len(members) for name, members in members_of.items()}
+    counts = {name: len(members) for name, members in members_of.items()}
     figure = _figure(counts, threshold, maps.shape[1:])
     panels = figure.subplots(len(GROUPS), _COLUMNS)
     for row, (name, members) in zip(panels, members_of.items(), strict=True):
@@ -344,69 +320,33 @@ def _coloured(strength: Vector) -> Vector:
     return colours
 
 
-def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """Write gradcam.png and then attention.json into `run`.
+def leave(run: Path, pixels: Stored, found: Vector, table: pd.DataFrame, of: dict[str, Any]) -> Attention:
+    """Write gradcam.png and then attention.json into `run`; return the record.
 
-    The job names run, model, manifest, pixels, threshold, split, scores (a table of image, label and score, whose
-    scores make the groups and captions) and most (images examined). Raises DataError where they do not fit together.
+    `pixels` (n, side, side) and `found`, their maps, are in the order of `table`, whose scores make the groups and
+    captions; `of` names architecture, model_sha256, threshold and split.
     """
-    import keras
-
-    run, threshold = Path(job["run"]), float(job["threshold"])
-    table = read_table(Path(job["scores"])).reset_index(drop=True)
-    listed = read_table(Path(job["manifest"]))
-    positions = _positions(listed, table, job["split"])
-    members = groups(table, threshold)
-    chosen = examined(members, int(job["most"]))
-    rows = np.concatenate(list(chosen.values()))
-    model, cache = keras.models.load_model(job["model"]), pixels.load(Path(job["pixels"]), listed)
-    done = [0]
-
-    def progress(count: int) -> None:
-        done[0] += count
-        emit({"done": done[0], "of": len(rows)})
-
-    found, _ = maps(model, cache, positions[rows], on_images=progress)
-    seen = table.iloc[rows].reset_index(drop=True)
-    figure = draw(
-        cache[positions[rows]], found, seen, threshold, run / "gradcam.png", {k: len(v) for k, v in members.items()}
-    )
-    of = {"architecture": model.name, "model_sha256": file_sha256(Path(job["model"])), "threshold": threshold}
-    _record(found, members, chosen, of | {"split": job["split"], "figure": figure.name}).write(run / "attention.json")
+    figure = draw(pixels, found, table, of["threshold"], run / "gradcam.png")
+    members = groups(table, of["threshold"])
+    return _record(found, members, of | {"figure": figure.name}).write(run / "attention.json")
 
 
-def _positions(manifest: pd.DataFrame, table: pd.DataFrame, split: str) -> Vector:
-    """Return the manifest row of every row of `table`, int (n,); raises DataError for one that is not in the split."""
-    own = manifest[manifest["split"] == split]
-    rows = pd.Series(own.index, index=own["image"]).reindex(table["image"])
-    if rows.isna().any():
-        raise DataError(
-            f"attention: expected scores of {split} images of the manifest, found {int(rows.isna().sum())} others, first "
-            f"{printable(str(rows.index[rows.isna()][0]))}: score this run's {split} set again"
-        )
-    return rows.to_numpy(dtype=np.int64)
-
-
-def _record(
-    found: Vector, members: Mapping[str, Vector], chosen: Mapping[str, Vector], of: dict[str, Any]
-) -> Attention:
-    """Return the record of maps that lie group after group in the order of `chosen`."""
+def _record(found: Vector, members: Mapping[str, Vector], of: dict[str, Any]) -> Attention:
+    """Return the record of maps whose rows are in these groups."""
     side_fraction = 0.1
     shares = border_share(found, side_fraction)
-    ends = np.cumsum([len(rows) for rows in chosen.values()])[:-1]
-    each = dict(zip(chosen, np.split(shares, ends), strict=True))
     known = shares[~np.isnan(shares)]
     return Attention(
-        images=sum(len(rows) for rows in members.values()), examined=len(shares), with_map=len(known),
-        grid=found.shape[1:], side_fraction=side_fraction, border_share=_mean(known), interval=interval(known),
+        images=len(shares), examined=len(shares), with_map=len(known), grid=found.shape[1:],
+        side_fraction=side_fraction, border_share=_mean(known), interval=interval(known),
         uniform_share=uniform_share(side_fraction),
-        groups={name: _group(len(members[name]), own) for name, own in each.items()}, **of,
+        groups={name: _group(shares[rows]) for name, rows in members.items()}, **of,
     )  # fmt: skip
 
 
-def _group(images: int, shares: Vector) -> Group:
+def _group(shares: Vector) -> Group:
     known = shares[~np.isnan(shares)]
-    return Group(images=images, examined=len(shares), with_map=len(known), border_share=_mean(known))
+    return Group(images=len(shares), examined=len(shares), with_map=len(known), border_share=_mean(known))
 
 
 def _mean(known: Vector) -> float | None:

@@ -80,12 +80,16 @@ def _taken(threads: int) -> "subprocess.Popen[str] | None":
 
 
 def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")}
-    share = {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        env=os.environ | quiet | share, text=True, encoding="utf-8",
+        env=_environment(threads), text=True, encoding="utf-8",
     )  # fmt: skip
+
+
+def _environment(threads: int) -> dict[str, str]:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")}
+    share = {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    return os.environ | quiet | share
 
 
 def _end(process: "subprocess.Popen[str]") -> int:

@@ -1,7 +1,7 @@
 """The chosen model on the hold-out test set, once, by a fresh process that also proves the export whole.
 
 Done by `child.run`: it loads the exported file, scores some validation images
-again (must equal the training's own scores), compares the optimizer's state, scores test, and draws Grad-CAM.
+again (must equal the training's own scores), compares the optimizer's state, scores test, each image with its Grad-CAM map.
 """
 
 from collections.abc import Callable
@@ -26,17 +26,28 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     Raises ModelError where the export is not the trained model.
     """
     run, training = Path(job["run"]), Training.model_validate(job["training"])
+    if evaluated(run, training) and attended(run, training):
+        return
     table = read_table(Path(job["manifest"]))
-    count = int((table["split"] == "test").sum())
+    test = table[table["split"] == "test"]
+    model, proof = _proven(run, training, table, Path(job["pixels"]))
+    cache, done = pixels.load(Path(job["pixels"]), test), [0]
+
+    def progress(count: int) -> None:
+        done[0] += count
+        emit({"done": done[0]})
+
+    with timing.timed(run, "test", len(test), 1000 / training.milliseconds):
+        maps, raw = attention.maps(model, cache, np.arange(len(test)), on_images=progress)
     if not evaluated(run, training):
-        _evaluate(run, training, table, pixels.load(Path(job["pixels"]), table), lambda done: emit({"done": done}))
-    if not attended(run, training):
-        seen = {name: job[name] for name in ("run", "manifest", "pixels", "most")}
-        seen |= {"model": str(run / "export" / "model.keras"), "scores": str(run / "scores_test.csv")}
-        attention.main(
-            seen | {"threshold": training.threshold, "split": "test"},
-            lambda event: emit({"done": count + event["done"]}),
-        )
+        scoring.write_scores(test, raw, training.calibration.apply(raw), run / "scores_test.csv")
+        Evaluation(
+            architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold,
+            **measured(read_table(run / "scores_test.csv"), training.threshold), **proof,
+            scores_sha256=file_sha256(run / "scores_test.csv"),
+        ).write(run / "evaluation.json")  # fmt: skip
+    of = {name: getattr(training, name) for name in ("architecture", "model_sha256", "threshold")} | {"split": "test"}
+    attention.leave(run, cache, maps, read_table(run / "scores_test.csv"), of)
 
 
 def evaluated(run: Path, training: Training) -> bool:
@@ -52,7 +63,8 @@ def attended(run: Path, training: Training) -> bool:
     return (found.model_sha256, found.threshold) == (training.model_sha256, training.threshold)
 
 
-def _evaluate(run: Path, training: Training, table: pd.DataFrame, cache: Any, on_done: Callable[[int], None]) -> None:
+def _proven(run: Path, training: Training, table: pd.DataFrame, cache: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the exported model, and how it was proven to be the trained one; raises ModelError where it is not."""
     import keras
 
     model = keras.models.load_model(run / "export" / "model.keras")
@@ -63,21 +75,7 @@ def _evaluate(run: Path, training: Training, table: pd.DataFrame, cache: Any, on
             f"the exported model is not the trained one: scores differ by up to {difference:.2g} (expected at most "
             f"{RELOAD_TOLERANCE}), optimizer state {'equal' if equal else 'different'}: delete the run folder, run again"
         )
-    positions = np.flatnonzero(table["split"] == "test")
-    done = [0]
-
-    def progress(count: int) -> None:
-        done[0] += count
-        on_done(done[0])
-
-    with timing.timed(run, "test", len(positions), 1000 / training.milliseconds):
-        raw = scoring.score(model, cache, positions, on_images=progress)
-    scoring.write_scores(table.iloc[positions], raw, training.calibration.apply(raw), run / "scores_test.csv")
-    Evaluation(
-        architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold,
-        **measured(read_table(run / "scores_test.csv"), training.threshold), reload_max_difference=difference,
-        reload_images=images, optimizer_equal=equal, scores_sha256=file_sha256(run / "scores_test.csv"),
-    ).write(run / "evaluation.json")  # fmt: skip
+    return model, {"reload_max_difference": difference, "reload_images": images, "optimizer_equal": equal}
 
 
 def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
@@ -94,10 +92,10 @@ def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
     }
 
 
-def _reload_difference(model: Any, cache: Any, table: Any, scores_val: Path) -> tuple[float, int]:
+def _reload_difference(model: Any, cache: Path, table: pd.DataFrame, scores_val: Path) -> tuple[float, int]:
     """Return the largest difference to the training's scores, over validation images spread evenly, and their number."""
     before = read_table(scores_val)
     some = before.iloc[:: max(1, len(before) // RELOAD_IMAGES)].head(RELOAD_IMAGES)
-    rows = table.reset_index().set_index("image").loc[some["image"], "index"].to_numpy()
-    again = scoring.score(model, cache, rows)
+    held = pixels.load(cache, table.set_index("image").loc[some["image"]])
+    again = scoring.score(model, held, np.arange(len(some)))
     return float(np.abs(again - some["raw_score"].to_numpy()).max()), len(some)

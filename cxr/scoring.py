@@ -1,6 +1,6 @@
 """The single path from a model and pixels to scores: validation, test and prediction all come through here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,28 @@ def score(
     (the last is filled up with copies of its last image): a second size costs a second tracing of the model, on a GPU a
     second compilation.
     """
+    found = [score for (score,) in outputs(model, pixels, positions, batch_size, on_images)]
+    return np.concatenate([np.empty(0), *(score.astype(np.float64).reshape(-1) for score in found)])
+
+
+def outputs(
+    model: Any,
+    pixels: Stored,
+    positions: Vector,
+    batch_size: int | None = None,
+    on_images: Callable[[int], None] = lambda n: None,
+) -> Iterator[list[Vector]]:
+    """Yield, batch by batch, each output of a model, as `score` has it of its only one."""
     size = even_batch(len(positions), batch_size or hardware.batch())
 
-    def one(at: Vector) -> Vector:
+    def one(at: Vector) -> list[Vector]:
         batch = pixels[np.pad(at, (0, size - len(at)), "edge")]
-        batch = batch[..., np.newaxis] if batch.ndim == 3 else batch
-        return np.asarray(model.predict_on_batch(batch), np.float64).reshape(-1)[: len(at)]
+        found = model.predict_on_batch(batch[..., np.newaxis] if batch.ndim == 3 else batch)
+        return [np.asarray(each)[: len(at)] for each in (found if isinstance(found, list) else [found])]
 
-    parts = [np.empty(0)]
-    for scores in streams.through(one, (positions[at : at + size] for at in range(0, len(positions), size))):
-        parts.append(scores)
-        on_images(len(scores))
-    return np.concatenate(parts)
+    for found in streams.through(one, (positions[at : at + size] for at in range(0, len(positions), size))):
+        yield found
+        on_images(len(found[0]))
 
 
 def even_batch(images: int, most: int = 32) -> int:

@@ -15,7 +15,6 @@ from cxr.settings import cores
 from tasks import pictures, progress
 
 TEST = "test and Grad-CAM"
-MOST_MAPS = 400
 logger = logging.getLogger("cxr.export")
 
 
@@ -43,9 +42,9 @@ def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluatio
         images = sum(runs.ingest(work).splits["test"].values())
         job = {
             "run": str(folder), "training": training.model_dump(mode="json"), "pixels": str(cache),
-            "manifest": str(work / "clean_metadata.csv"), "most": MOST_MAPS,
+            "manifest": str(work / "clean_metadata.csv"),
         }  # fmt: skip
-        with progress.tracking(TEST, images + min(MOST_MAPS, images), "images"):
+        with progress.tracking(TEST, images, "images"):
             child.run(
                 "cxr.evaluation", job, folder / "evaluation.log", cores(),
                 lambda event: progress.advance(TEST, to=event.get("done", 0)),

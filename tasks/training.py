@@ -24,6 +24,7 @@ from tasks import pictures, progress, retries, runners
 
 logger = logging.getLogger("cxr.training")
 DECODE = "decode pixels"
+READIED = 3  # trainings whose processes import Keras ahead: 0.4 GB each until they are wanted
 SHARD_ROWS = 1000  # images whose features are one task on Dask: minutes of work beside the seconds of importing Keras
 
 
@@ -42,8 +43,9 @@ def readied(work: Path, settings: TrainingSettings, runner: str) -> Iterator[Non
             exploration.require(work, runs.ingest(work), settings)
         except DataError:
             if not runners.is_dask(runner):
-                trainings = settings.trainings_at_a_time()
-                stack.enter_context(child.readied(trainings, _threads(runners.Place(cores(), trainings))))
+                place = runners.Place(cores(), settings.trainings_at_a_time())
+                members = min(READIED, len(settings.arch) * settings.seeds)
+                stack.enter_context(child.readied(members, _threads(place)))
                 stack.enter_context(child.readied(1, cores()))
         yield
 

@@ -160,7 +160,7 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     the_job = job(work, phantoms, folder, two_and_two())
     child.run(
         "cxr.evaluation",
-        {"run": str(run), "training": record.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}, "most": 9},
+        {"run": str(run), "training": record.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
         tmp_path / "log", 1, lambda event: None,
     )  # fmt: skip
     found = evaluation.Evaluation.read(run / "evaluation.json")
@@ -174,7 +174,7 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     with pytest.raises(TrainingError, match="optimizer state different"):
         child.run(
             "cxr.evaluation",
-            {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}, "most": 9},
+            {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
             tmp_path / "log", 1, lambda event: None,
         )  # fmt: skip
 
