@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -19,7 +18,8 @@ from typing import Any, NamedTuple
 from packaging.requirements import Requirement
 
 from cxr.architectures import ARCHITECTURES, find_weights
-from cxr.errors import CxrError
+from cxr.errors import CxrError, DeviceError
+from cxr.hardware import ask_driver
 from cxr.settings import cores
 from cxr.storage import open_storage
 
@@ -102,16 +102,11 @@ def processors() -> Check:
 
 def gpu() -> Check:
     """Tell the GPUs that the NVIDIA driver sees; without one, training runs on the cores."""
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return Check("GPU", True, "none (no nvidia-smi): training runs on the cores", False)
-    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return Check("GPU", False, f"nvidia-smi did not answer in {ANSWER_SECONDS} s: look at the driver", False)
-    found = "; ".join(done.stdout.split("\n")).strip("; ")
-    return Check("GPU", done.returncode == 0, found or (done.stderr or "nvidia-smi failed").strip(), False)
+        found = ask_driver("name,memory.total")
+    except DeviceError as error:
+        return Check("GPU", False, str(error), False)
+    return Check("GPU", True, "; ".join(found) or "none: training runs on the cores", False)
 
 
 def place(name: str, uri: str) -> Check:
