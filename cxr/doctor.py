@@ -3,30 +3,27 @@
 TensorFlow is not imported (a GPU is asked for at its driver's own tool), Prefect neither (its API speaks HTTP).
 """
 
-import base64
-import json
 import os
 import shutil
-import subprocess
 import sys
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
 from cxr.architectures import ARCHITECTURES, find_weights
-from cxr.errors import CxrError
+from cxr.errors import CxrError, DeviceError
+from cxr.hardware import ask_driver
+from cxr.prefect_api import ask
 from cxr.settings import cores
 from cxr.storage import open_storage
 
 PACKAGE = "cxr-pipeline"
 POOLS = ("cxr-cpu",)
 DISK_GIB, MEMORY_GIB = 5, 4  # a run on the published images leaves about 1 GiB; one training holds 1 to 2 GiB
-ANSWER_SECONDS = 10
 
 
 class Check(NamedTuple):
@@ -102,16 +99,11 @@ def processors() -> Check:
 
 def gpu() -> Check:
     """Tell the GPUs that the NVIDIA driver sees; without one, training runs on the cores."""
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return Check("GPU", True, "none (no nvidia-smi): training runs on the cores", False)
-    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return Check("GPU", False, f"nvidia-smi did not answer in {ANSWER_SECONDS} s: look at the driver", False)
-    found = "; ".join(done.stdout.split("\n")).strip("; ")
-    return Check("GPU", done.returncode == 0, found or (done.stderr or "nvidia-smi failed").strip(), False)
+        found = ask_driver("name,memory.total")
+    except DeviceError as error:
+        return Check("GPU", False, str(error), False)
+    return Check("GPU", True, "; ".join(found) or "none: training runs on the cores", False)
 
 
 def place(name: str, uri: str) -> Check:
@@ -147,10 +139,10 @@ def prefect_api(environment: dict[str, str]) -> Iterator[Check]:
     if not url:
         yield Check("Prefect", True, "PREFECT_API_URL is not set: each cxr command brings a server of its own", False)
         return
-    ask = _asker(url, environment.get("PREFECT_API_AUTH_STRING", ""))
+    password = environment.get("PREFECT_API_AUTH_STRING", "")
     try:
-        yield Check("Prefect", True, f"{url} answers, version {ask('/admin/version', None)}")
-        pools = {pool["name"] for pool in ask("/work_pools/filter", {})}
+        yield Check("Prefect", True, f"{url} answers, version {ask(url, '/admin/version', password)}")
+        pools = {pool["name"] for pool in ask(url, "/work_pools/filter", password, {})}
     except urllib.error.HTTPError as error:
         refused = error.code in {401, 403}
         words = (
@@ -166,15 +158,3 @@ def prefect_api(environment: dict[str, str]) -> Iterator[Check]:
         f"missing: {', '.join(missing)}: run python -m deployments.register" if missing else ", ".join(sorted(pools))
     )
     yield Check("work pools", not missing, words)
-
-
-def _asker(url: str, password: str) -> Callable[[str, Any], Any]:
-    def ask(path: str, body: Any) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url.rstrip("/") + path, data, {"Content-Type": "application/json"})
-        if password:
-            request.add_header("Authorization", "Basic " + base64.b64encode(password.encode()).decode())
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            return json.load(answer)
-
-    return ask

@@ -9,6 +9,7 @@ CxrError
 │   └── DamagedError   bytes are not those that were sent
 ├── WeightsError   pretrained weights are not to be had
 ├── TrainingError  a training ended without a model
+├── DeviceError    the driver of a graphics processor fails
 ├── ModelError     an exported model and its card do not fit together
 └── RegistryError  a version is not there, or may not become champion
 """
@@ -52,6 +53,14 @@ class WeightsError(CxrError):
 
 class TrainingError(CxrError):
     """A training ended without a model."""
+
+
+class DeviceError(CxrError):
+    """The driver of a graphics processor fails; `hangs`: it does not even answer."""
+
+    def __init__(self, message: str, hangs: bool = False):
+        super().__init__(message)
+        self.hangs = hangs
 
 
 class ModelError(CxrError):

@@ -1,6 +1,7 @@
 """What this machine computes with: graphics processors for the trainings, and the precision that pays on it."""
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -9,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from cxr.architectures import ARCHITECTURES
+from cxr.errors import DeviceError
 from cxr.settings import cores
 
+ANSWER_SECONDS = 10  # a driver in order answers within two
+logger = logging.getLogger("cxr.hardware")
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 
 
 def gpus() -> list[str]:
-    """Return the ids of the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them; [] for none."""
+    """Return the ids of the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them; [] for none.
+
+    Where the driver is broken that is none, with a warning; where it hangs, as TensorFlow then would, DeviceError.
+    """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [each for each in allowed.split(",") if each and each != "-1"]
@@ -24,12 +31,34 @@ def gpus() -> list[str]:
 
 @cache
 def _installed() -> tuple[str, ...]:
-    if not shutil.which("nvidia-smi"):
+    try:
+        return tuple(ask_driver("index"))
+    except DeviceError as error:
+        if error.hangs:
+            raise
+        logger.warning("%s; computing on the cores", error)
         return ()
-    found = subprocess.run(
-        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return tuple(found.stdout.split()) if found.returncode == 0 else ()
+
+
+def ask_driver(fields: str) -> list[str]:
+    """Return nvidia-smi's `fields` of each GPU, a line each; [] where there is no GPU or no such tool. Raises DeviceError."""
+    if not (tool := shutil.which("nvidia-smi")):
+        return []
+    query = [tool, f"--query-gpu={fields}", "--format=csv,noheader"]
+    asked = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        said, complaint = asked.communicate(timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        asked.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # what is stuck in a driver does not end when it is killed
+            asked.communicate(timeout=1)
+        advice = "look at the driver, or set CUDA_VISIBLE_DEVICES=-1 to compute on the cores"
+        raise DeviceError(f"nvidia-smi did not answer in {ANSWER_SECONDS} s: {advice}", hangs=True) from None
+    if "No devices were found" in said:
+        return []
+    if asked.returncode:
+        raise DeviceError(f"nvidia-smi failed: {(complaint or said).strip() or f'status {asked.returncode}'}")
+    return said.splitlines()
 
 
 def batch() -> int:

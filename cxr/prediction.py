@@ -6,6 +6,7 @@ Done by `child.run`; `predict` is the way in.
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import child, export, hardware, images, manifest, scoring, streams, workspace
+from cxr.ahead import in_order
 from cxr.errors import DataError
 from cxr.export import Card
 from cxr.records import read_table, write_table
@@ -78,7 +80,10 @@ def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> I
     Images are read and decoded in threads, up to AHEAD of them before the model asks. Raises StorageError.
     """
     size = scoring.even_batch(len(keys), hardware.batch())
-    with contextlib.closing(streams.in_order(lambda key: _pixels(storage, key, card), keys, THREADS, AHEAD)) as pixels:
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        contextlib.closing(in_order(lambda key: _pixels(storage, key, card), keys, pool, AHEAD)) as pixels,
+    ):
         parts = ((keys[at : at + size], list(itertools.islice(pixels, size))) for at in range(0, len(keys), size))
         yield from streams.through(lambda part: _score_batch(model, *part, size, card), parts)
 

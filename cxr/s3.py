@@ -13,13 +13,13 @@ import random
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from cxr import object_cache
+from cxr.ahead import in_order
 from cxr.errors import DamagedError, DataError, StorageError
 from cxr.records import publishing
 from cxr.s3_faults import CONFLICTS, code_of, errors, failure, is_cut_short
@@ -108,26 +108,13 @@ class S3Storage:
         """Yield (key, bytes or error) in the order wanted, up to CXR_S3_CONNECTIONS of them under way."""
         fast = self._fast_reader()
 
-        def one(key: str, version: str | None) -> bytes | Exception:
+        def one(each: tuple[str, str | None]) -> tuple[str, bytes | Exception]:
             try:
-                return fast(key, version)
+                return each[0], fast(*each)
             except (OSError, StorageError) as error:
-                return error
+                return each[0], error
 
-        pool = _pool()
-        under_way: deque[tuple[str, Future[bytes | Exception]]] = deque()
-        try:
-            for key, version in wanted:
-                under_way.append((key, pool.submit(one, key, version)))
-                if len(under_way) > connections():
-                    first, future = under_way.popleft()
-                    yield first, future.result()
-            while under_way:
-                first, future = under_way.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in under_way:
-                future.cancel()
+        return in_order(one, wanted, _pool(), connections() + 1)
 
     def _fast_reader(self) -> Callable[[str, str | None], bytes]:
         """Return a function like `read` that asks obstore first, and boto3 where that fails for whatever reason."""
@@ -239,25 +226,23 @@ class S3Storage:
         target = {"Bucket": self.bucket, "Key": self.prefix + key}
         upload = target | {"UploadId": self.client.create_multipart_upload(**target, Metadata=metadata)["UploadId"]}
         seen = hashlib.sha256()
-        etags: list[str] = []
-        under_way: deque[Future[str]] = deque()
 
-        def put(number: int, data: bytes) -> str:
+        def parts() -> Iterator[tuple[int, bytes]]:
+            for number, data in enumerate(iter(lambda: file.read(PART), b""), 1):
+                seen.update(data)
+                yield number, data
+
+        def put(part: tuple[int, bytes]) -> dict[str, Any]:
+            number, data = part
             answer = self.client.upload_part(**upload, PartNumber=number, Body=data, ContentMD5=_md5(data))
-            return str(answer["ETag"])
+            return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
             with ThreadPoolExecutor(4) as pool:
-                for number, data in enumerate(iter(lambda: file.read(PART), b""), 1):
-                    seen.update(data)
-                    under_way.append(pool.submit(put, number, data))
-                    if len(under_way) > 4:  # so many parts are in memory
-                        etags.append(under_way.popleft().result())
-                etags += [future.result() for future in under_way]
+                sent = list(in_order(put, parts(), pool, 5))  # so many parts are in memory
             if seen.hexdigest() != metadata["sha256"]:
                 raise mismatch(f"{self.uri}/{key}", metadata["sha256"], seen.hexdigest())
-            parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-            done: dict[str, str] = self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+            done: dict[str, str] = self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent})
             return done
         except BaseException:
             with contextlib.suppress(*errors()):  # what went wrong first is what is told

@@ -10,7 +10,6 @@ Linux only (/proc). Left out: restarting what died by itself; `up` again does th
 """
 
 import argparse
-import base64
 import contextlib
 import json
 import os
@@ -21,11 +20,12 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from cxr import prefect_api
 
 ROOT = Path(__file__).parent.parent
 MARK, LOOPBACK = "CXR_STACK", "127.0.0.1"
@@ -155,15 +155,10 @@ class Stack:
 
     def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """Return the API's answer, None for an empty one; raises StackError where it refuses us, OSError where it is away."""
-        data = None if body is None else json.dumps(body).encode()
-        kind = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.address}/api{path}", data, kind, method=method)
-        if password := self.environment().get("PREFECT_API_AUTH_STRING"):
-            request.add_header("Authorization", "Basic " + base64.b64encode(password.encode()).decode())
+        password = self.environment().get("PREFECT_API_AUTH_STRING", "")
         for delay in (0.5, 1, 2, 4, None):
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
-                    return json.loads(answer.read() or "null")
+                return prefect_api.ask(f"{self.address}/api", path, password, body, method)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code in {401, 403}:

@@ -5,12 +5,12 @@ from prefect import flow
 from cxr import workspace
 from cxr.exploration import Exploration
 from cxr.settings import TrainingSettings
-from flows.preprocess import _run_name
+from flows import names
 from tasks import exploring
 from tasks.training import cache_pixels
 
 
-@flow(name="explore", flow_run_name=_run_name, description=__doc__)
+@flow(name="explore", flow_run_name=names.of_data, description=__doc__)
 def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
     """Draw the exploration of the preprocessed data in OUT and show it in the UI.
 

@@ -4,11 +4,11 @@ from prefect import flow
 
 from cxr import workspace
 from cxr.records import Export
-from flows.preprocess import _run_name
+from flows import names
 from tasks import exporting, training
 
 
-@flow(name="export_model", flow_run_name=_run_name, description=__doc__)
+@flow(name="export_model", flow_run_name=names.of_data, description=__doc__)
 def export_model(out: str, pickle: bool = False) -> Export:
     """Export the newest run in OUT that has a selection.
 

@@ -5,15 +5,16 @@ from prefect import flow
 from cxr import workspace
 from cxr.records import Export
 from cxr.settings import Runner, SplitSettings, TrainingSettings
+from flows import names
 from flows.explore import explore
 from flows.export_model import export_model
-from flows.preprocess import _run_name, preprocess
+from flows.preprocess import preprocess
 from flows.train_models import train_models
 from tasks.summarising import show_summary
 from tasks.training import check_weights, readied
 
 
-@flow(name="pipeline", flow_run_name=_run_name, description=__doc__)
+@flow(name="pipeline", flow_run_name=names.of_training, description=__doc__)
 def pipeline(
     data: str,
     out: str,

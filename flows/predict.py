@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from flows.preprocess import _run_name
+from flows import names
 from tasks import predicting
 
 
-@flow(name="predict", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
+@flow(name="predict", flow_run_name=names.of_data, description=__doc__, validate_parameters=True)
 def predict(model: str, images: str, out: str) -> predicting.Predictions:
     """Score images and write the table.
 

@@ -1,21 +1,15 @@
 """Flow `preprocess`: a place with files becomes clean_metadata.csv, rejects.csv and ingest.json."""
 
-from pathlib import Path
-
 from prefect import flow
-from prefect.runtime import flow_run
 
 from cxr import workspace
 from cxr.records import Ingest
 from cxr.settings import Runner, SplitSettings, cores
+from flows import names
 from tasks import preprocessing, runners
 
 
-def _run_name() -> str:
-    return f"{flow_run.flow_name.replace('_', ' ')} {Path(str(flow_run.parameters.get('data', flow_run.parameters['out']))).name}"
-
-
-@flow(name="preprocess", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
+@flow(name="preprocess", flow_run_name=names.of_data, description=__doc__, validate_parameters=True)
 def preprocess(data: str, out: str, splits: SplitSettings | None = None, runner: Runner = "threads") -> Ingest:
     """Scan DATA, inspect what is new shard by shard, publish the manifest.
 

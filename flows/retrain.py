@@ -11,15 +11,16 @@ from cxr import workspace
 from cxr.retraining import Retraining
 from cxr.settings import Runner, SplitSettings, TrainingSettings
 from flows import approval as approvals
+from flows import names
 from flows.explore import explore
 from flows.export_model import export_model
-from flows.preprocess import _run_name, preprocess
+from flows.preprocess import preprocess
 from flows.train_models import train_models
 from tasks import retraining as steps
 from tasks.training import check_weights, readied
 
 
-@flow(name="retrain", flow_run_name=_run_name, description=__doc__, validate_parameters=True)
+@flow(name="retrain", flow_run_name=names.of_training, description=__doc__, validate_parameters=True)
 def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     data: str,
     out: str,

@@ -6,12 +6,12 @@ from prefect.utilities.annotations import quote
 from cxr import workspace
 from cxr.records import Selection
 from cxr.settings import Runner, TrainingSettings
-from flows.preprocess import _run_name
+from flows import names
 from tasks import runners
 from tasks import training as steps
 
 
-@flow(name="train_models", flow_run_name=_run_name, description=__doc__)
+@flow(name="train_models", flow_run_name=names.of_training, description=__doc__)
 def train_models(out: str, training: TrainingSettings | None = None, runner: Runner = "threads") -> Selection:
     """Train on what `preprocess` and `explore` left in OUT, compare, choose.
 

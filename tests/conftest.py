@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -59,6 +59,19 @@ def tiny() -> TrainingSettings:
     return training_settings(
         "demo", arch=("MobileNetV2",), image_size=32, epochs=1, fine_tune_epochs=1, min_sensitivity=0.9
     )
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that puts a shell script in the place of nvidia-smi; before it is called there is no such tool."""
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def put(script: str) -> None:
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+
+    return put
 
 
 @pytest.fixture(scope="session")

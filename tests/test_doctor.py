@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from cxr import doctor
+from cxr import doctor, hardware
 
 
 def by_what(checks):
@@ -47,16 +47,16 @@ def test_room(tmp_path):
     assert list(doctor.room("s3://bucket/work")) == []
 
 
-def test_gpu_by_the_driver_s_tool(tmp_path, monkeypatch):
-    """What nvidia-smi says, its failure, and no tool at all, which is no failure."""
-    tool = tmp_path / "nvidia-smi"
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_gpu_by_the_driver_s_tool(nvidia_smi, monkeypatch):
+    """What nvidia-smi says, its failure, its silence, and no tool at all, which is no failure."""
     assert doctor.gpu().ok and "none" in doctor.gpu().advice
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB'\n")
-    tool.chmod(0o755)
-    assert doctor.gpu().ok and "H200" in doctor.gpu().advice
-    tool.write_text("#!/bin/sh\necho 'driver mismatch' >&2; exit 18\n")
+    nvidia_smi("echo 'NVIDIA H200, 143771 MiB'; echo 'NVIDIA H200, 143771 MiB'")
+    assert doctor.gpu().ok and doctor.gpu().advice == "NVIDIA H200, 143771 MiB; NVIDIA H200, 143771 MiB"
+    nvidia_smi("echo 'driver mismatch' >&2; exit 18")
     assert not doctor.gpu().ok and "driver mismatch" in doctor.gpu().advice
+    monkeypatch.setattr(hardware, "ANSWER_SECONDS", 0.2)
+    nvidia_smi("exec /bin/sleep 60")
+    assert not doctor.gpu().ok and "did not answer" in doctor.gpu().advice
 
 
 def test_weights(tmp_path):

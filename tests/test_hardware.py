@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cxr import child, hardware
+from cxr.errors import DeviceError
 from tests.conftest import ROOT
 
 
@@ -32,6 +33,36 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
     assert hardware.gpus() == []
     assert "CUDA_VISIBLE_DEVICES" not in child._environment(1) or child._environment(1)["CUDA_VISIBLE_DEVICES"] == "-1"
     assert child._environment(1, ["1", "3"])["CUDA_VISIBLE_DEVICES"] == "1,3"
+
+
+def test_gpus_where_the_driver_is_asked(nvidia_smi, monkeypatch, caplog):
+    """None without the tool, without a device and, with a warning, where the driver is broken; its indices else."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def gpus():
+        hardware._installed.cache_clear()
+        return hardware.gpus()
+
+    assert gpus() == []
+    nvidia_smi("echo 'No devices were found'; exit 6")
+    assert gpus() == [] and not caplog.records
+    nvidia_smi("echo 0; echo 1")
+    assert gpus() == ["0", "1"]
+    nvidia_smi("echo 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9")
+    assert gpus() == [] and "could not communicate" in caplog.text and "on the cores" in caplog.text
+    hardware._installed.cache_clear()
+
+
+def test_a_driver_that_hangs_ends_the_work_with_what_to_do(nvidia_smi, monkeypatch):
+    """TensorFlow would wait for it without an end; told to use no GPU, nobody asks it."""
+    monkeypatch.setattr(hardware, "ANSWER_SECONDS", 0.2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    hardware._installed.cache_clear()
+    nvidia_smi("exec /bin/sleep 60")
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES=-1"):
+        hardware.gpus()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert hardware.gpus() == []
 
 
 def test_half_precision_only_where_the_processor_has_it_and_the_architecture_gains(tmp_path):

@@ -6,11 +6,13 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from cxr import hardware, images, manifest, prediction, scoring, streams
+from cxr.ahead import in_order
 from cxr.errors import StorageError
 from cxr.export import Card
 from cxr.images import Rejected
@@ -152,7 +154,8 @@ def test_results_come_in_order_whichever_is_done_first():
             second.set()
         return item
 
-    assert list(streams.in_order(work, range(5), 2, 3)) == [0, 1, 2, 3, 4]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(in_order(work, range(5), pool, 3)) == [0, 1, 2, 3, 4]
 
 
 def test_batches_go_through_the_network_several_at_once_but_the_first_alone(monkeypatch):
@@ -173,12 +176,13 @@ def test_batches_go_through_the_network_several_at_once_but_the_first_alone(monk
 
 
 def test_an_endless_list_is_taken_only_as_far_as_asked():
-    """Nothing is held for each item of the list: an endless one works; closed, it ends its threads."""
-    before, begun = threading.active_count(), []
-    results = streams.in_order(lambda item: begun.append(item) or item, itertools.count(), 2, 8)
-    assert list(itertools.islice(results, 20)) == list(range(20))
-    results.close()
-    assert len(begun) <= 28 and threading.active_count() == before
+    """Nothing is held for each item of the list: an endless one works; closed, it begins nothing more."""
+    begun = []
+    with ThreadPoolExecutor(2) as pool:
+        results = in_order(lambda item: begun.append(item) or item, itertools.count(), pool, 8)
+        assert list(itertools.islice(results, 20)) == list(range(20))
+        results.close()
+    assert len(begun) <= 28
 
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 100])
