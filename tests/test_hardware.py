@@ -1,5 +1,6 @@
 """Which device a training gets, and in which precision frozen features are computed."""
 
+import os
 import subprocess
 import sys
 
@@ -31,8 +32,17 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
     assert hardware.gpus() == ["2", "GPU-5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert hardware.gpus() == []
-    assert "CUDA_VISIBLE_DEVICES" not in child._environment(1) or child._environment(1)["CUDA_VISIBLE_DEVICES"] == "-1"
-    assert child._environment(1, ["1", "3"])["CUDA_VISIBLE_DEVICES"] == "1,3"
+
+
+def test_a_child_sees_its_own_gpus_and_threads(tmp_path, monkeypatch):
+    """Readied before its GPUs were known, or not: CUDA_VISIBLE_DEVICES is its share before any device is looked for."""
+    (tmp_path / "what_it_sees.py").write_text(
+        "import os\ndef main(job, emit):\n    emit({n: os.environ[n] for n in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS')})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    seen = []
+    child.run("what_it_sees", {}, tmp_path / "log", 3, seen.append, ["1", "3"])
+    assert seen == [{"CUDA_VISIBLE_DEVICES": "1,3", "OMP_NUM_THREADS": "3"}]
 
 
 def test_gpus_where_the_driver_is_asked(nvidia_smi, monkeypatch, caplog):
