@@ -119,9 +119,11 @@ class TrainingSettings(Strict):
     )
     patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
     batch_size: int = Field(32, ge=1, description="Images per step of fine-tuning.")
-    fine_tune_learning_rate: float = Field(1e-4, gt=0, description="AdamW's first step in fine-tuning; cosine to 0.")
+    fine_tune_learning_rate: float = Field(
+        5e-5, gt=0, description="AdamW's largest step in fine-tuning; slowly up to it, by cosine to 0."
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay in fine-tuning.")
-    mixup: float = Field(0.2, ge=0, le=2, description="Fine-tuning mixes pairs by Beta(this, this); 0: not at all.")
+    mixup: float = Field(0.0, ge=0, le=2, description="Fine-tuning mixes pairs by Beta(this, this); 0: not at all.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Fine-tuning's labels become this much less sure.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the last layer in fine-tuning.")
     views: int = Field(2, ge=0, le=16, description="Randomly changed versions of each train image beside itself.")

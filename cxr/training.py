@@ -30,6 +30,7 @@ WHOLE_TOLERANCE = 1e-4  # of scores from pixels against those from cached activa
 _CHECKED = 8
 _SETTLING = 32  # images that give a random network its batch normalisation statistics
 _VALIDATED = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
+_WARM_UP = 0.2  # of the steps of fine-tuning: the solved layer's gradients are small, and Adam's first steps are not
 Emit = Callable[[dict[str, Any]], None]
 History = list[dict[str, Any]]
 Array = np.ndarray[Any, Any]
@@ -208,8 +209,22 @@ def _checkpoint(job: Job, epochs: int) -> Path:
     return job.folder / f"checkpoint-{epochs:04d}.keras"
 
 
-def _best(job: Job) -> Path:
-    return job.folder / "best.keras"
+def _best(phase: str, job: Job) -> Path:
+    return job.folder / f"best-{phase}.keras"
+
+
+def _auroc(row: dict[str, Any]) -> float:
+    return float(row["val_auroc"])
+
+
+def _candidates(history: History) -> History:
+    """Return the epochs that the model is chosen from: those of fine-tuning where there are any.
+
+    The last layer alone, solved to its end, can look as good on validation, which does not see the shift to other hospitals;
+    a top tuned from a solved layer holds better there (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
+    Underperform Out-of-Distribution", ICLR 2022).
+    """
+    return [row for row in history if row["phase"] == history[-1]["phase"]] if history else []
 
 
 def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> Any:
@@ -224,12 +239,15 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         model.compile("adam", "binary_crossentropy", jit_compile=False)  # unused, but a saved model has one
         model.optimizer.build(model.trainable_variables)
         return model
-    if _best(job).is_file():
-        architectures.take_weights(whole, keras.models.load_model(_best(job)))
+    if _best("frozen", job).is_file():
+        architectures.take_weights(whole, keras.models.load_model(_best("frozen", job)))
     model = _top(whole, job)
     architectures.release_top(model, job.architecture)
     steps = phase.epochs * math.ceil(len(job.train) / settings.batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(settings.fine_tune_learning_rate, steps)
+    slow = int(_WARM_UP * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
+    )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
     loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing)
     model.compile(optimizer, loss, jit_compile=False)
@@ -259,11 +277,11 @@ def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> 
     found = metrics.figures(job.labels(job.val), scores, 0.5)
     row |= {f"val_{name}": found[name] for name in _VALIDATED}
     row |= {"seconds": round(time.perf_counter() - started, 3), "bare_seconds": round(bare, 3)}
-    better = row["val_auroc"] > max((past["val_auroc"] for past in history), default=-1.0)
-    for path in [_best(job), _checkpoint(job, epoch + 1)] if better else [_checkpoint(job, epoch + 1)]:
+    history = [*history, row]
+    better = [_best(phase.name, job)] if max(_candidates(history), key=_auroc) is row else []
+    for path in [*better, _checkpoint(job, epoch + 1)]:
         with publishing(path) as temporary:
             model.save(temporary)
-    history = [*history, row]
     write_table(pd.DataFrame(history).astype({"epoch": int}), job.folder / "history.csv")
     _checkpoint(job, epoch).unlink(missing_ok=True)
     job.emit({"epoch": epoch + 1, "phase": phase.name, "loss": row["loss"], "val_auroc": row["val_auroc"]})
@@ -354,9 +372,9 @@ def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> N
     """Make the best model whole, prove it so, save it, score validation with it, and write the record last."""
     import keras
 
-    best = max(history, key=lambda row: row["val_auroc"])
+    best = max(_candidates(history), key=_auroc)
     fine = best["phase"] == "fine_tune"
-    trained, data = keras.models.load_model(_best(job)), top if fine else head
+    trained, data = keras.models.load_model(_best(best["phase"], job)), top if fine else head
     architectures.take_weights(whole, trained)
     above = architectures.part(whole, job.architecture, "cut" if fine else "features", "score")  # in float32
     raw = scoring.score(above, data.val, np.arange(len(data.val)))
@@ -396,7 +414,7 @@ def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> N
         optimizer_sha256=optimizer_sha256(whole),
         versions=_versions(),
     ).write(job.folder / "training.json")
-    for path in [_best(job), *job.folder.glob("checkpoint-*.keras")]:
+    for path in [*job.folder.glob("best-*.keras"), *job.folder.glob("checkpoint-*.keras")]:
         path.unlink(missing_ok=True)
 
 
