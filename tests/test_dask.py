@@ -41,7 +41,7 @@ RESULTS = (
 def data(tmp_path_factory) -> Path:
     """More images than one shard holds."""
     folder = tmp_path_factory.mktemp("data") / "phantoms"
-    phantom.make_dataset(folder, images=420, size=96, seed=2)
+    phantom.make_dataset(folder, images=210, size=96, seed=2)
     return folder
 
 
@@ -105,12 +105,12 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
     assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(states.values()) == {"COMPLETED"}
 
 
-def test_a_killed_run_takes_its_trainings_along(cxr, data, tmp_path):
+def test_a_killed_run_takes_its_trainings_along(cxr, phantoms, tmp_path):
     """kill -9 of the run: the worker ends a training that would have gone on for minutes, and is free for the next."""
     work, endless = tmp_path / "work", ["--arch", "MobileNetV2", "--epochs", "900", "--patience", "900"]
     with cluster(tmp_path / "cluster") as found:
         found.join("one")
-        arguments = ("run", data, "--out", work, *FLAGS, *endless, "--runner", found.address)
+        arguments = ("run", phantoms, "--out", work, *FLAGS, *endless, "--runner", found.address)
         with started(cxr.environment, *arguments):
             wait(lambda: list(work.glob("runs/*/*/history.csv")), 300, "a training is under way", found.logs)
         wait(lambda: "the run that asked for this task has gone" in found.log("one"), 60, "it ends", found.logs)
