@@ -23,7 +23,7 @@ from tasks import runners
 from tests.conftest import ROOT
 from tests.dask_cluster import Cluster, cluster, wait
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 FLAGS = [
     "--preset", "demo", "--image-size", "32", "--fine-tune-epochs", "0", "--min-sensitivity", "0.9",
 ]  # fmt: skip
@@ -55,7 +55,7 @@ def started(environment: dict[str, str], *arguments: str | Path) -> Iterator[Cal
     )  # fmt: skip
 
     def ended() -> None:
-        said = process.communicate(timeout=400)[0]
+        said = process.communicate(timeout=1200)[0]
         assert process.returncode == 0, said
 
     try:
@@ -96,7 +96,7 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
             found.join(name)
         arguments = ("run", data, "--out", work, *TWO, "--runner", found.address)
         with started(cxr.environment, *arguments) as ended, Client(found.address, timeout=60) as client:
-            wait(lambda: list(work.glob("runs/*/*/training.log")), 300, "a training runs", found.logs)
+            wait(lambda: list(work.glob("runs/*/*/training.log")), 600, "a training runs", found.logs)
             victim = found.busy(client)[0]
             found.kill(victim)
             ended()
@@ -115,7 +115,7 @@ def test_a_killed_run_takes_its_trainings_along(cxr, phantoms, tmp_path):
         found.join("one")
         arguments = ("run", phantoms, "--out", work, *FLAGS, *endless, "--runner", found.address)
         with started(cxr.environment, *arguments):
-            wait(lambda: list(work.glob("runs/*/*/history.csv")), 300, "a training is under way", found.logs)
+            wait(lambda: list(work.glob("runs/*/*/history.csv")), 600, "a training is under way", found.logs)
         wait(lambda: "the run that asked for this task has gone" in found.log("one"), 60, "it ends", found.logs)
         with FileLock(next(work.glob("runs/*/MobileNetV2")) / ".lock", timeout=20):
             pass  # the child process has let go of it
