@@ -28,8 +28,8 @@ down: ## End what `make up` started; its state stays
 test: .venv/.installed ## Fast tests on phantom images (a few minutes)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-all: .venv/.installed ## All tests, slow ones too (real images where they are present)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow or not slow"
+test-all: test ## The fast tests, then the slow ones: servers, browser, whole runs (real images where they are present)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -65,16 +66,17 @@ class Page:
         assert self.run(script), f"nothing to click says {words!r}: {self.text()[:1000]}"
 
     def fill(self, label: str, words: str) -> None:
-        """Type words into the field under a label, key by key for the page's scripts."""
+        """Type words into the field under a label, in place of what is there, key by key for the page's scripts."""
         script = f"""(() => {{ const found = [...document.querySelectorAll('.p-label')]
             .find(e => e.querySelector('label')?.innerText.trim() === {json.dumps(label)});
-            const field = found?.querySelector('input,textarea'); field?.focus(); return !!field; }})()"""
+            const field = found?.querySelector('input,textarea'); field?.focus(); field?.select(); return !!field; }})()"""
         assert self.run(script), f"no field is called {label!r}: {self.text()[:1000]}"
         self.call("Input.insertText", text=words)
 
     def picture(self, path: Path, settle: float = 1.5) -> Path:
-        """Write what the page looks like after `settle` seconds without a change asked for."""
-        time.sleep(settle)
+        """Write what the page looks like, after `settle` seconds where the pictures are kept for a person (see `keep`)."""
+        if os.environ.get("CXR_TEST_OUTPUTS"):
+            time.sleep(settle)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
         return path
 

@@ -22,6 +22,13 @@ hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow test starts many processes: what would be hanging for a fast one is a busy machine for it."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom data set with duplicates, a label conflict and broken files. Read only."""
@@ -147,7 +154,7 @@ def cxr(api: str, tmp_path: Path):
             text=True,
             env=environment,
             check=False,
-            timeout=200,
+            timeout=800,
         )
 
     call.environment = environment

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import boto3
 import pytest
 from botocore.config import Config
+from filelock import FileLock
 
 SCRIPT = Path(__file__).parent / "servers" / "s3_server.sh"
 
@@ -92,7 +93,8 @@ def mock() -> Iterator[Server]:
 @contextmanager
 def real() -> Iterator[Server]:
     """Give a RADOS gateway with its own folder and port; skips the test where its packages cannot be had."""
-    installed = subprocess.run([SCRIPT, "install"], capture_output=True, text=True, check=False)
+    with FileLock(Path(tempfile.gettempdir()) / f"cxr-s3-install-{os.geteuid()}.lock"):  # two workers, one apt-get
+        installed = subprocess.run([SCRIPT, "install"], capture_output=True, text=True, check=False)
     if installed.returncode:
         pytest.skip(f"no real S3 server here: {installed.stderr.strip().splitlines()[-1]}")
     folder = tempfile.mkdtemp(prefix="cxr-s3-")

@@ -54,7 +54,10 @@ def test_worker_and_flow_killed_in_mid_training(stack, phantoms, tmp_path):
 
 
 def test_flow_process_killed_while_the_worker_lives(stack, phantoms, tmp_path):
-    """kill -9 after training: the worker reports Crashed within 60 s, the slot is free; the next run trains nothing again."""
+    """kill -9 after training: the worker reports Crashed within 60 s, the slot is free; the next run trains nothing again.
+
+    A run started meanwhile waits in AwaitingConcurrencySlot for that one; both end Completed, in their order.
+    """
     parameters = {"data": str(phantoms), "out": str(tmp_path), "training": TINY}
     run = stack.start_run(FLOW, **parameters)
     wait(lambda: list(tmp_path.glob("runs/*/MobileNetV2/training.json")), 600, "a trained model", stack.logs)
@@ -63,7 +66,14 @@ def test_flow_process_killed_while_the_worker_lives(stack, phantoms, tmp_path):
     stated("slot freed after that", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs))
     (trained,) = tmp_path.glob("runs/*/MobileNetV2/training.json")
     before = trained.stat().st_mtime_ns
-    assert stack.ended(stack.start_run(FLOW, **parameters)) == "COMPLETED"
+    first = stack.start_run(FLOW, **parameters)
+    wait(lambda: stack.state(first) == "RUNNING", 600, "the first runs", stack.logs)
+    second = stack.start_run(FLOW, **parameters)
+    state = f"/flow_runs/{second}"
+    wait(lambda: stack.call(state)["state"]["name"] == "AwaitingConcurrencySlot", 120, "it waits", stack.logs)
+    assert stack.state(first) == "RUNNING"
+    assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED"
+    assert stack.call(state)["start_time"] >= stack.call(f"/flow_runs/{first}")["end_time"]
     assert trained.stat().st_mtime_ns == before and newly_read(tmp_path) == 0
     assert (trained.parent.parent / "export" / "SHA256SUMS").is_file()
 
@@ -78,23 +88,6 @@ def test_server_killed_and_restarted_in_mid_run(stack, phantoms, tmp_path):
     assert stack.ended(run) == "COMPLETED"
     stated("slot freed after the run", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs))
     assert list(tmp_path.glob("runs/*/export/SHA256SUMS"))
-
-
-def test_the_second_run_waits_for_the_first(stack, phantoms, tmp_path):
-    """Two runs of one deployment: the second waits in AwaitingConcurrencySlot; both end Completed, in their order."""
-    first = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=TINY)
-    wait(lambda: stack.state(first) == "RUNNING", 600, "the first runs", stack.logs)
-    second = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=TINY)
-    wait(
-        lambda: stack.call(f"/flow_runs/{second}")["state"]["name"] == "AwaitingConcurrencySlot",
-        120,
-        "it waits",
-        stack.logs,
-    )
-    assert stack.state(first) == "RUNNING"
-    assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED"
-    started = {run: stack.call(f"/flow_runs/{run}") for run in (first, second)}
-    assert started[second]["start_time"] >= started[first]["end_time"]
 
 
 def test_disk_full(stack, phantoms, tmp_path):

@@ -12,7 +12,7 @@ from cxr import lease
 from cxr.storage import open_storage
 from tests.conftest import ROOT
 
-TINY = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "1")
+TINY = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0")
 
 
 def command(api, cache, *arguments):

@@ -1,8 +1,8 @@
 """`make up` and `make down` as an operator meets them: a real server and worker, basic auth on, in a folder of their own."""
 
 import contextlib
-import os
 import secrets
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -28,7 +28,9 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
+    started = time.monotonic()
     with operated(tmp_path_factory.mktemp("stack"), **SECRETS) as found:
+        print(f"MEASURED up on a fresh folder: {time.monotonic() - started:.0f} s")
         yield found
 
 
@@ -172,32 +174,23 @@ def test_a_schedule_fires_and_the_second_retraining_finds_nothing_new(stack, pha
     assert len(list(tmp_path.glob("runs/*"))) == 1 == len(list(tmp_path.glob("registry/versions/*")))
 
 
-def test_down_ends_everything_and_the_state_stays(tmp_path):
-    """Up, timed; down: no process with its token is left; up again, on a backup of its database and with another password, finds the runs of before."""
-    stack = Operated(tmp_path)
-    stack.extra = dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), "operator:old")
-    from flows.server import _free_port
-
-    port, started = _free_port(), time.monotonic()
-    try:
-        stack.up(port, "cxr-cpu")
-        print(f"MEASURED up on a fresh folder: {time.monotonic() - started:.0f} s")
-        run = stack.start_run("preprocess/preprocess", data=str(tmp_path / "nothing"), out=str(tmp_path / "w"))
-        assert stack.ended(run) == "FAILED"
-        with (
-            contextlib.closing(sqlite3.connect(tmp_path / "prefect.db")) as live,
-            contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as copy,
-        ):
-            live.backup(copy)  # docs/operations.md, Back up, restore
-    finally:
-        stack.down()
-    assert marked(stack.token) == [] and Stack(tmp_path).pids == {}
-    for path in tmp_path.glob("prefect.db*"):
+def test_down_ends_everything_and_the_state_stays(stack, tmp_path):
+    """Down: no process with its token is left; up again, on a backup of its database and with another password, finds the runs of before."""
+    run = stack.start_run("preprocess/preprocess", data=str(tmp_path / "nothing"), out=str(tmp_path / "w"))
+    assert stack.ended(run) == "FAILED"
+    with (
+        contextlib.closing(sqlite3.connect(stack.home / "prefect.db")) as live,
+        contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as copy,
+    ):
+        live.backup(copy)  # docs/operations.md, Back up, restore
+    port = stack.port
+    stack.down()
+    assert marked(stack.token) == [] and Stack(stack.home).pids == {}
+    for path in stack.home.glob("prefect.db*"):
         path.unlink()
-    (tmp_path / "backup.db").rename(tmp_path / "prefect.db")
-    again = Operated(tmp_path)
-    again.extra = SECRETS
-    os.environ.pop("PREFECT_API_URL", None)
+    shutil.copy(tmp_path / "backup.db", stack.home / "prefect.db")
+    again = Operated(stack.home)
+    again.extra = dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), "operator:new")
     try:
         started = time.monotonic()
         again.up(port, "cxr-cpu")

@@ -80,22 +80,29 @@ def test_training_leaves_what_the_design_promises(whole):
     assert record.val["auroc"] == pytest.approx(tuned.max(), abs=1e-9)
 
 
-@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 7])
-def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
-    """kill -9 after an epoch, then the same job: same scores, same optimizer, same history of figures."""
-    folder, record = whole
-    resumed = tmp_path / "MobileNetV2"
-    resumed.mkdir()
-    asked = {"module": "cxr.training", "job": job(work, phantoms, resumed, two_and_two()), "log": str(tmp_path / "log")}
+def killed(the_job: dict, after: int) -> None:
+    """Run a training; kill -9 after that epoch."""
+    asked = {"module": "cxr.training", "job": the_job, "log": f"{the_job['folder']}.log", "gpus": None}
     process = child._started(1, subprocess.DEVNULL)
     with process:
-        process.stdin.write(json.dumps(asked | {"gpus": None}) + "\n")
+        process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
         for line in process.stdout:
             if json.loads(line).get("epoch") == after:
                 time.sleep(0.05)
                 os.kill(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL and not (resumed / "training.json").exists()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("after", [pytest.param((1, 4), marks=pytest.mark.slow), (7,)], ids=str)
+def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
+    """kill -9 after an epoch, and after another, then the same job: same scores, same optimizer, same history of figures."""
+    folder, record = whole
+    resumed = tmp_path / "MobileNetV2"
+    resumed.mkdir()
+    for epoch in after:
+        killed(job(work, phantoms, resumed, two_and_two()), epoch)
+        assert not (resumed / "training.json").exists()
     assert same(train(work, phantoms, resumed, two_and_two()), record)
     figures = [read_table(each / "history.csv").drop(columns=["seconds", "bare_seconds"]) for each in (folder, resumed)]
     assert figures[0].equals(figures[1])
@@ -242,7 +249,8 @@ hardware.scope, child.limit_threads = mirrored.scope, lambda: None
 training.main(json.load(sys.stdin), lambda event: None)
 assert mirrored.num_replicas_in_sync == 2
 """
-    the_job = json.dumps(job(work, phantoms, tmp_path / "mirrored", two_and_two()))
+    settings = two_and_two().model_copy(update={"epochs": 1, "fine_tune_epochs": 1})
+    the_job = json.dumps(job(work, phantoms, tmp_path / "mirrored", settings))
     done = subprocess.run(
         [sys.executable, "-c", code], input=the_job, capture_output=True, text=True, cwd=ROOT, check=False
     )

@@ -4,6 +4,8 @@ The screenshots lie in pytest's temporary folder, and in CXR_TEST_OUTPUTS/ui whe
 moto's; tests/test_s3_run.py runs the pipeline on a real one.
 """
 
+import contextlib
+
 import pytest
 
 from tests.browser import CHROMIUM, browser
@@ -48,11 +50,19 @@ def run(tmp_path_factory, page, pictures, bucket):
         demo = stack.call(f"/deployments/name/{FLOW}")["id"]
         stack.call(f"/deployments/{demo}", {"parameters": {"training": TINY}}, method="PATCH")
         page.open(f"{stack.address}/deployments/deployment/{demo}/run", "data", "out", "Folder or s3://", "Submit")
-        page.fill("data", f"s3://{bucket.name}/images")
-        page.fill("out", f"s3://{bucket.name}/work")
-        page.picture(pictures / "1_custom_run.png")
-        page.click("Submit")
-        wait(lambda: stack.call("/flow_runs/filter", {}), 60, "the form made a run", page.text)
+
+        def submitted():
+            """As a person does who sees whether it was taken: while the form still builds itself, it loses what is typed."""
+            if not (there := stack.call("/flow_runs/filter", {})):
+                page.fill("data", f"s3://{bucket.name}/images")
+                page.fill("out", f"s3://{bucket.name}/work")
+                page.picture(pictures / "1_custom_run.png")
+                page.click("Submit")
+                with contextlib.suppress(AssertionError):
+                    wait(lambda: stack.call("/flow_runs/filter", {}), 10, "a run")
+            return there
+
+        wait(submitted, 120, "the form made a run", page.text)
         (found,) = stack.call("/flow_runs/filter", {})
         assert stack.ended(found["id"]) == "COMPLETED", stack.logs()
         yield stack, found["id"]
@@ -131,12 +141,14 @@ def test_artifacts(run, page, pictures, key, words):
     wait(lambda: key in artifacts(stack), 30, f"artifact {key}")
     shown = page.open(f"{stack.address}/artifacts/artifact/{artifacts(stack)[key]}", *words)
     assert "base64" not in shown and "<img" not in shown
-    images = page.run(
+    look = (
         "[...document.querySelectorAll('img')].filter(i => i.src.startsWith('data:'))"
         ".map(i => [i.complete && i.naturalWidth > 0, i.getBoundingClientRect().right <= window.innerWidth])"
     )
+    wait(lambda: all(decoded for decoded, _ in page.run(look)), 30, "the pictures are decoded", page.text)
+    images = page.run(look)
     page.picture(pictures / f"4_{key}.png", settle=1)
-    assert all(decoded and fits for decoded, fits in images), key
+    assert all(fits for _, fits in images), key
     assert (len(images) > 0) == (key in {"near-copies", "eda", "selection", "evaluation"}), key
 
 
