@@ -1,8 +1,8 @@
 """Where in an image a score comes from: Grad-CAM maps of any of our networks, their figure and their border share.
 
-Left out: any claim that a map outlines disease. It says which
-cells of the network's last, coarse grid raise the score, which is enough to notice a network that reads
-the side marker. Maps are of PNEUMONIA; those of NORMAL would be the same sums with the other sign.
+Left out: any claim that a map outlines disease. It says which cells of the network's last, coarse grid raise the score,
+which is enough to notice a network that reads the side marker. Maps are of PNEUMONIA; those of NORMAL would be the same
+sums with the other sign.
 """
 
 import textwrap

@@ -57,8 +57,9 @@ def run(
     assert process.stdin and process.stdout
     failure = None
     try:
-        process.stdin.write(json.dumps({"module": module, "job": job, "log": str(log), "gpus": gpus}) + "\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died; its status says so
+            process.stdin.write(json.dumps({"module": module, "job": job, "log": str(log), "gpus": gpus}) + "\n")
+            process.stdin.flush()
         for line in process.stdout:
             event = json.loads(line)
             failure = event.get("failure", failure)
@@ -95,7 +96,8 @@ def _environment(threads: int) -> dict[str, str]:
 def _end(process: "subprocess.Popen[str]") -> int:
     """Close the pipes, upon which the child ends itself; return its status."""
     assert process.stdin and process.stdout
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     process.stdout.close()
     return process.wait(timeout=60)
 

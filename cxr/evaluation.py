@@ -1,7 +1,7 @@
 """The chosen model on the hold-out test set, once, by a fresh process that also proves the export whole.
 
-Done by `child.run`: it loads the exported file, scores some validation images
-again (must equal the training's own scores), compares the optimizer's state, scores test, each image with its Grad-CAM map.
+Done by `child.run`: it loads the exported file, scores some validation images again (must equal the training's own
+scores), compares the optimizer's state, and scores test, each image with its Grad-CAM map.
 """
 
 from collections.abc import Callable

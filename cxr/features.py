@@ -1,8 +1,8 @@
 """Frozen features, computed once and kept by content: activations at an architecture's cut, and pooled ones.
 
 The network below the cut runs over each train image in one or several of its versions, view 0 being the image itself;
-everything that learns lies above it and reads from disk. Validation activations are kept in float32, so that scores from them are those of the whole
-model; those of train, in float16 and computed in half precision where the machine gains by it.
+everything that learns lies above it and reads from disk. Validation activations are kept in float32, so that scores from
+them are those of the whole model; those of train, in float16 and computed in half precision where the machine gains by it.
 """
 
 import hashlib

@@ -3,8 +3,8 @@
 First the last layer alone on pooled features, once for each of a few regularisations; then the best of these with the
 top of the network released, on activations kept at the architecture's cut. The saved model is whole again.
 
-Done by `child.run`. Everything random is drawn from (seed, epoch), and the history
-on disk is the only state beside the checkpoint, so a killed training goes on to the result of an undisturbed one.
+Done by `child.run`. Everything random is drawn from (seed, epoch), and the history on disk is the only state
+beside the checkpoint, so a killed training goes on to the result of an undisturbed one.
 """
 
 import hashlib
