@@ -60,9 +60,9 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
 
     Reads training.json, scores_val.csv and history.csv of each; raises FileNotFoundError.
     """
-    thresholds = {name: Training.read(run / name / "training.json").threshold for name in names}
-    scored = [_Scored.read(run / name / "scores_val.csv", name, at) for name, at in thresholds.items()]
-    histories = {name: _history(run / name / "history.csv") for name in names}
+    trained = {name: Training.read(run / name / "training.json") for name in names}
+    scored = [_Scored.read(run / name / "scores_val.csv", name, each.threshold) for name, each in trained.items()]
+    histories = {name: (_history(run / name / "history.csv"), each.best_epoch) for name, each in trained.items()}
     title = f"ROC on validation, n = {len(scored[0].labels)} images ({_classes(scored[0].labels)})"
     return [
         drawing.publish(_roc(scored, title), run / "roc_val.png"),
@@ -151,17 +151,17 @@ def _point_style(colour: str) -> dict[str, Any]:
     return {"marker": "o", "linestyle": "none", "markersize": 9, "markerfacecolor": colour, **edge}
 
 
-def _histories(histories: dict[str, pd.DataFrame]) -> "Figure":
-    """Return two rows (validation AUROC, training loss), a column per architecture, on shared scales."""
+def _histories(histories: dict[str, tuple[pd.DataFrame, int]]) -> "Figure":
+    """Return two rows (validation AUROC, training loss), a column per history and its kept epoch, on shared scales."""
     figure = _figure(max(3.6 * len(histories), 5.2), 5.8, "Training histories, one column per architecture")
     panels = figure.subplots(2, len(histories), squeeze=False, sharey="row")
-    for column, (name, history) in enumerate(histories.items()):
+    for column, (name, (history, kept)) in enumerate(histories.items()):
         upper, lower = _bare(panels[0, column]), _bare(panels[1, column])
-        best = history.iloc[int(history["val_auroc"].argmax())]
+        best = history[history["epoch"] == kept].iloc[0]
         for axes, value in ((upper, "val_auroc"), (lower, "loss")):
             _line(axes, history, value, STYLES.get(name.split("-")[0], (_INK, "-"))[0])
             axes.plot(best["epoch"], best[value], **_point_style("white"))
-        upper.set_title(f"{name}\nbest {best['val_auroc']:.3f} at epoch {best['epoch']:.0f}", fontsize=10)
+        upper.set_title(f"{name}\nkept: {best['val_auroc']:.3f} at epoch {kept}", fontsize=10)
         lower.set_xlabel("Epoch (circle: the one kept)")
     panels[0, 0].set_ylabel("Validation AUROC")
     panels[1, 0].set_ylabel("Training loss")
@@ -169,10 +169,11 @@ def _histories(histories: dict[str, pd.DataFrame]) -> "Figure":
 
 
 def _line(axes: "Axes", history: pd.DataFrame, value: str, colour: str) -> None:
-    """Draw one value by epoch, and the fine-tuning phase as a shaded band with its name."""
+    """Draw one value by epoch, a line for each regularisation and phase, fine-tuning in a shaded band with its name."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.plot(history["epoch"], history[value], color=colour, linewidth=2, marker=".", markersize=6)
+    for _, part in history.groupby(["phase", "penalty"], sort=False):
+        axes.plot(part["epoch"], part[value], color=colour, linewidth=2, marker=".", markersize=6)
     last = float(history["epoch"].max())
     axes.set_xlim(0.5, last + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

@@ -41,7 +41,13 @@ def trained(
     scores(run / name / "scores_val.csv", seed, apart, found["calibration"])
     if specific is not None:
         found["val"] |= {"specificity": specific}
-    history = {"epoch": [1, 2], "phase": ["frozen", "fine_tune"], "loss": [0.6, 0.4], "val_auroc": [0.7, 0.8]}
+    history = {
+        "epoch": [1, 2],
+        "phase": ["frozen", "fine_tune"],
+        "penalty": [0.01, 0.0],
+        "loss": [0.6, 0.4],
+        "val_auroc": [0.7, 0.8],
+    }
     write_table(pd.DataFrame(history), run / name / "history.csv")
     return Training(
         name=name, architecture=name.split("-", maxsplit=1)[0], weights="none", weights_sha256="", image_size=64,
