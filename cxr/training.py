@@ -158,7 +158,8 @@ def learned_from(whole: Any, job: Job) -> tuple[Data, Data]:
     pooled_val, effort = features.pooled(source, val, features.named(source, job.val, plain), progress)
     efforts = [*efforts, effort]
     pooled: list[Rows] = []
-    for rows, seen in list(zip(passes, views, strict=True))[: 1 if settings.tuning_epochs() else None]:
+    needed = 1 if settings.tuning_epochs() else len(passes)
+    for rows, seen in zip(passes[:needed], views[:needed], strict=True):
         each, effort = features.pooled(source, rows, features.named(source, job.train, seen), progress)
         pooled, efforts = [*pooled, each], [*efforts, effort]
     _remember(efforts, job)
@@ -239,8 +240,8 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         model.compile("adam", "binary_crossentropy", jit_compile=False)  # unused, but a saved model has one
         model.optimizer.build(model.trainable_variables)
         return model
-    if _best("frozen", job).is_file():
-        architectures.take_weights(whole, keras.models.load_model(_best("frozen", job)))
+    if (solved := _best("frozen", job)).is_file():
+        architectures.take_weights(whole, keras.models.load_model(solved))
     model = _top(whole, job)
     architectures.release_top(model, job.architecture)
     steps = phase.epochs * math.ceil(len(job.train) / settings.batch_size)
