@@ -1,11 +1,13 @@
 """The whole pipeline against the notebook way of doing the same job, on the same images, one after the other.
 
-    python -m bench.notebook DATA [--weights DIR] [--arch A ...] [--train N --test N] [--out FILE]
+    python -m bench.notebook DATA [--weights DIR] [--arch A ...] [--train N --test N] [--stand-ins] [--out FILE]
 
 Both with up to 20 epochs and a patience of 3. The notebook is ../shared/baseline/notebook_baseline.py; the pipeline is
 `cxr run` as a user starts it, its embedded server, exploration, audit, test and report included. --train and --test take
-a subset by patient, the same for both. Processor seconds are those of all processes of a side: on a shared machine they
-tell more than the wall clock.
+a subset by patient, the same for both. --stand-ins gives both sides the same weight files for architectures that DIR has
+none of: random ones that carry a signal (He et al. 2015; batch normalisation settled on images of DATA). From Keras' own
+random weights the notebook learns nothing and gives up as soon as its patience allows, which real weights would not do.
+Processor seconds are those of all processes of a side: on a shared machine they tell more than the wall clock.
 """
 
 import argparse
@@ -56,6 +58,33 @@ def timed(command: list[str], folder: Path) -> tuple[float, float]:
         sys.exit(f"{' '.join(command)} failed:\n" + (folder / "log").read_text()[-3000:])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.perf_counter() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder: Path) -> str:
+    """Write weight files for architectures that `weights` has none of; return a folder with these and those."""
+    import keras
+    from PIL import Image
+
+    folder.mkdir()
+    for file in weights.glob("*.h5") if weights else ():
+        shutil.copyfile(file, folder / file.name)
+    paths = [path for path in sorted((data / "train").glob("*/*")) if path.suffix.lower() in images.SUFFIXES]
+    drawn = np.random.default_rng(0).choice(len(paths), 64, replace=False)
+    pixels = [np.asarray(Image.open(paths[at]).convert("RGB").resize((224, 224))) for at in drawn]
+    settling = np.stack(pixels).astype(np.float32) / 255
+    draw = keras.initializers.HeNormal(keras.random.SeedGenerator(0))
+    for name in architectures:
+        if _weights(name, str(folder)) != "none":
+            continue
+        model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(224, 224, 3))
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Conv2D):
+                layer.kernel.assign(draw(layer.kernel.shape))
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.0
+        model(settling, training=True)
+        model.save(folder / f"{name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5")  # as the notebook asks for
+    return str(folder)
 
 
 def notebook(data: Path, weights: str | None, architectures: list[str], folder: Path) -> dict[str, Any]:
@@ -118,12 +147,15 @@ def main() -> None:
     parser.add_argument("--arch", nargs="+", default=["MobileNetV2", "VGG16", "DenseNet121"])
     parser.add_argument("--train", type=int, default=0)
     parser.add_argument("--test", type=int, default=10**9)
+    parser.add_argument("--stand-ins", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args()
     weights = str(Path(given.weights).resolve()) if given.weights else None
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         data = subset(given.data, given.train, given.test, root / "data") if given.train else given.data.resolve()
+        if given.stand_ins:
+            weights = stand_ins(data, Path(weights) if weights else None, given.arch, root / "weights")
         ours = pipeline(data, weights, given.arch, root / "pipeline")
         shown("pipeline", ours)
         print("    images", ours["images"])

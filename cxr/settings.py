@@ -65,7 +65,7 @@ class SplitSettings(Strict):
     patient_key: str = Field(
         "person+etiology",
         description=f"How the patient is read: {', '.join(READINGS)} (from the file name), regex:PATTERN with a group "
-        "(?P<patient>...) searched in the image's path, or csv:FILE with the columns image and patient_id.",
+        "`(?P<patient>...)` searched in the image's path, or csv:FILE with the columns image and patient_id.",
     )
     repair_leakage: bool = Field(
         True, description="Take near copies and shared patients out of train (never out of test) before the gate."

@@ -52,6 +52,7 @@ Preset = Annotated[
 ]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
+Images = Annotated[int, Parameter(help="How many phantom images.")]
 RegistryPlace = Annotated[
     str | None, Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given.")
 ]
@@ -69,7 +70,7 @@ app.command(registry_app)
 
 
 @app.command
-def demo(*, out: Out = "work/demo", images: int = 300) -> None:
+def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
     """Make phantom images and run the whole pipeline on them: all three architectures, local, no downloads."""
     from cxr import phantom, workspace
 
@@ -83,7 +84,7 @@ def demo(*, out: Out = "work/demo", images: int = 300) -> None:
 
 
 @app.command
-def phantoms(folder: Path, /, *, images: int = 300) -> None:
+def phantoms(folder: Annotated[Path, Parameter(help="The folder to make.")], /, *, images: Images = 300) -> None:
     """Make phantom images in a folder, broken files and copies among them, to try things on.
 
     Example: `cxr phantoms work/phantoms`
@@ -173,7 +174,13 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
 
 
 @app.command
-def predict(model: str, images: str, /, *, out: Annotated[str, Parameter(help="The CSV to write.")]) -> None:
+def predict(
+    model: Annotated[str, Parameter(help="An export folder, the model.keras in it, or a registry.")],
+    images: Annotated[str, Parameter(help="An image, or a folder (or s3://bucket/prefix) of images.")],
+    /,
+    *,
+    out: Annotated[str, Parameter(help="The CSV to write.")],
+) -> None:
     """Score images with an exported model (its folder, or the model.keras in it) or with a registry's champion.
 
     Example: `cxr predict work/registry new_images --out predictions.csv`
@@ -266,7 +273,12 @@ def cache_prune(
 
 
 @app.command
-def doctor(*, data: str | None = None, out: str = "work", weights: str = "imagenet") -> None:
+def doctor(
+    *,
+    data: Annotated[str | None, Parameter(help="Can these images be read?")] = None,
+    out: Annotated[str, Parameter(help="Is there room, and can be written, here?")] = "work",
+    weights: Annotated[str, Parameter(help="Are these at hand? As in `cxr run`.")] = "imagenet",
+) -> None:
     """Check this machine: versions, disk, memory, GPU, Prefect's API, storage and weights. Exit 1: no work without a fix.
 
     Example: `cxr doctor --data s3://bucket/images --out s3://bucket/work`
