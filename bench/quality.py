@@ -40,6 +40,8 @@ VARIANTS: dict[str, list[str]] = {
     "mild views": ["--augmentation.gamma", "0", "--augmentation.contrast", "0.2", "--augmentation.brightness", "0.1"],
     "mixup 0.2": ["--mixup", "0.2"],
     "dropout 0.4": ["--dropout", "0.4"],
+    "averaged 0.9": ["--averaged", "0.9"],
+    "averaged 0.97, 3 epochs": ["--averaged", "0.97", "--fine-tune-epochs", "3"],
     "four times the step": ["--fine-tune-learning-rate", "2e-4"],
     "label smoothing 0.1": ["--label-smoothing", "0.1"],
     "no weight decay": ["--weight-decay", "0"],

@@ -126,6 +126,12 @@ class TrainingSettings(Strict):
     mixup: float = Field(0.0, ge=0, le=2, description="Fine-tuning mixes pairs by Beta(this, this); 0: not at all.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Fine-tuning's labels become this much less sure.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the last layer in fine-tuning.")
+    averaged: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Fine-tuning ends with the moving average of its weights, of this momentum; 0: with the last.",
+    )
     views: int = Field(2, ge=0, le=16, description="Randomly changed versions of each train image beside itself.")
     passes: int = Field(
         1,

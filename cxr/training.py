@@ -249,7 +249,12 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=settings.weight_decay,
+        use_ema=settings.averaged > 0,
+        ema_momentum=settings.averaged or 0.99,
+    )
     loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing)
     model.compile(optimizer, loss, jit_compile=False)
     return model
