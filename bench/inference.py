@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures, child, export, images, manifest, phantom, prediction, scoring
+from cxr import architectures, child, export, hardware, images, manifest, phantom, prediction, scoring
 from cxr.records import file_sha256
 from cxr.settings import cores, training_settings
 from cxr.storage import LocalStorage
 from tests import finished
 
 DATA = Path(__file__).parent.parent / ".." / "shared" / "data"
-IMAGES, REPEATS, BATCH = 320, 3, 32
+IMAGES, REPEATS, BATCH = 320, 3, hardware.batch()  # the batch at which the bare loop is fastest
 THREADS = (1, 2, 8)
 
 

@@ -136,7 +136,8 @@ def closest(made: Made) -> Array:
         for seen, other in ((original, whole[1]), (copy, whole[0])):
             differing = near_duplicates.hashed(seen, view) ^ other
             distances.append(np.bitwise_count(differing).sum(axis=1, dtype=np.int64))
-    return np.min(distances, axis=0)
+    least: Array = np.min(distances, axis=0)
+    return least
 
 
 def spread(made: Made) -> str:

@@ -7,7 +7,8 @@ Each pair in turn, five times, in one process; random weights, 224 pixels, noise
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from cxr.settings import TrainingSettings
 POLICIES, REPEATS = ("float32", "mixed_bfloat16"), 5
 
 
-def rate(work: dict[str, Callable[[], Any]], images: int) -> dict[str, float]:
+def rate(work: Mapping[str, Callable[[], Any]], images: int) -> dict[str, float]:
     """Return images per second of each way of working, tried in turn."""
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(REPEATS + 1):  # the first round traces
@@ -46,11 +47,8 @@ def main() -> None:
             model.compile(keras.optimizers.AdamW(1e-5), "binary_crossentropy", jit_compile=False)
         rows = rng.random((batch, *upper["float32"].input.shape[1:])).astype(np.float32)
         for what, work in (
-            ("below the cut", {p: lambda m=model: m.predict_on_batch(pixels) for p, model in lower.items()}),
-            (
-                "training the top",
-                {p: lambda m=model, r=rows: m.train_on_batch(r, labels) for p, model in upper.items()},
-            ),
+            ("below the cut", {p: partial(model.predict_on_batch, pixels) for p, model in lower.items()}),
+            ("training the top", {p: partial(model.train_on_batch, rows, labels) for p, model in upper.items()}),
         ):
             found = rate(work, batch)
             ratio = found["mixed_bfloat16"] / found["float32"]

@@ -51,7 +51,9 @@ def work_on(stage: str, data: Path, work: Path) -> float:
         held = pixels.load(next((work / "cache").glob("pixels-*")), table)
         model = architectures.build("MobileNetV2", settings, None)
         source = features.Source(work / "cache", "MobileNetV2", settings, held, list(table["pixel_sha256"]), model)
-        features.at_cut(source, np.arange(256), 1, "float32", "float16")  # traces and warms up, in another cache
+        features.at_cut(
+            source, np.arange(256), np.ones(256, int), "float32", "float16"
+        )  # traces and warms up, in another cache
     started = time.perf_counter()
     if stage == "inspect":
         scan = manifest.scan(storage, work)
@@ -63,7 +65,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     elif stage == "decode":
         pixels.cache(read_table(work / "clean_metadata.csv"), storage, SIDE, True, work)
     else:
-        features.at_cut(source, np.arange(len(table)), 0, "float32", "float16")
+        features.at_cut(source, np.arange(len(table)), np.zeros(len(table), int), "float32", "float16")
     return time.perf_counter() - started
 
 

@@ -102,8 +102,8 @@ def _filled(
         model = network() if len(todo) else None
         for start in range(0, len(todo), cache.segment_rows):
             some = todo[start : start + cache.segment_rows]
-            rows = list(_outputs(model, inputs, some, on_images, bare))
-            cache.add([keys[at] for at in some], _narrow(np.concatenate(rows), cache.recipe.dtype))
+            rows = [_narrow(found, cache.recipe.dtype) for found in _outputs(model, inputs, some, on_images, bare)]
+            cache.add([keys[at] for at in some], np.concatenate(rows))
     return cache.rows(keys), Effort(len(todo), time.perf_counter() - started, bare[0])
 
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -104,7 +105,7 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
     assert left == {"one", "two"} - {victim}
     assert results(work) == plain
     assert len(list(work.glob("runs/*/*/features-1of1.json"))) == 2, "features were tasks of their own"
-    states = {task["name"]: task["state_type"] for task in tasks_of("train models one killed", cxr.environment)}
+    states = {task["name"]: task["state_type"] for task in tasks_of("train_models", work, cxr.environment)}
     assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(states.values()) == {"COMPLETED"}
 
 
@@ -122,14 +123,21 @@ def test_a_killed_run_takes_its_trainings_along(cxr, phantoms, tmp_path):
     assert not list(work.glob("runs/*/*/training.json"))
 
 
-def tasks_of(run: str, environment: dict[str, str]) -> list[dict[str, str]]:
-    """Return what the server tells of the tasks of a flow run, which is what the UI shows."""
-    asked = json.dumps({"flow_runs": {"name": {"any_": [run]}}}).encode()
-    request = urllib.request.Request(
-        f"{environment['PREFECT_API_URL']}/task_runs/filter", asked, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+def tasks_of(flow: str, out: Path, environment: dict[str, str]) -> list[dict[str, str]]:
+    """Return what the server tells of the tasks of a flow's run with that work folder, which is what the UI shows."""
+
+    def ask(what: str, having: dict[str, Any]) -> list[dict[str, Any]]:
+        request = urllib.request.Request(
+            f"{environment['PREFECT_API_URL']}/{what}/filter",
+            json.dumps(having).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    runs = ask("flow_runs", {"flows": {"name": {"any_": [flow]}}})
+    (run,) = (each["id"] for each in runs if each["parameters"]["out"] == str(out))
+    return ask("task_runs", {"flow_runs": {"id": {"any_": [run]}}})
 
 
 def test_a_work_folder_on_s3(cxr, data, plain, moto_bucket, tmp_path):

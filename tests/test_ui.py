@@ -1,7 +1,7 @@
 """What a person does and sees in the Prefect UI: a real server, a real worker, a real browser, images on S3.
 
-The screenshots lie in pytest's temporary folder, and in CXR_TEST_OUTPUTS/ui where that is set: look at them. The S3 is
-moto's; tests/test_s3_run.py runs the pipeline on a real one.
+The screenshots lie in pytest's temporary folder, and in CXR_TEST_OUTPUTS/ui where that is set: look at them. The S3
+is a RADOS gateway.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bucket(moto, phantoms):
+def bucket(ceph, phantoms):
     """A bucket with the phantom images below images/."""
-    found = fresh_bucket(moto)
+    found = fresh_bucket(ceph)
     found.upload(phantoms, "images")
     return found
 
@@ -163,7 +163,7 @@ def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictu
     links = dict(page.run("[...document.querySelectorAll('li a')].map(a => [a.innerText, a.href])"))
     assert {"ingest", "eda", "comparison", "selection", "evaluation", "model-card"} <= set(links)
     page.open(links["model-card"], "Figures on the hold-out test set", "export model")  # a click opens another tab
-    page.click("export model work")
+    page.click("export model images")
     page.wait("Task Runs", "Finished in state Completed")
 
 
