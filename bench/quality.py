@@ -22,6 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from cxr import architectures, augmentation, metrics, pixels, runs, scoring
+from cxr.cache import Cache
 from cxr.records import Training, read_table
 from cxr.runs import Run
 from cxr.settings import Augmentation
@@ -38,12 +39,7 @@ VARIANTS: dict[str, list[str]] = {
     "5 views": ["--views", "5"],
     "3 passes": ["--passes", "3"],
     "mild views": ["--augmentation.gamma", "0", "--augmentation.contrast", "0.2", "--augmentation.brightness", "0.1"],
-    "mixup 0.2": ["--mixup", "0.2"],
-    "dropout 0.4": ["--dropout", "0.4"],
-    "averaged 0.9": ["--averaged", "0.9"],
-    "averaged 0.97, 3 epochs": ["--averaged", "0.97", "--fine-tune-epochs", "3"],
     "four times the step": ["--fine-tune-learning-rate", "2e-4"],
-    "label smoothing 0.1": ["--label-smoothing", "0.1"],
     "no weight decay": ["--weight-decay", "0"],
     "last layer alone": ["--fine-tune-epochs", "0"],
 }
@@ -94,7 +90,7 @@ def figures(work: Path, run: Run, split: str, below: dict[str, Array]) -> pd.Dat
     table = runs.manifest(work)
     rows = np.flatnonzero(table["split"] == split)
     made = {"side": run.settings.image_size, "jpeg": 90 if run.settings.harmonise else None}
-    found = [c for c in (work / "cache").glob("pixels-*") if made.items() <= pixels.Cache.open(c).recipe.made.items()]
+    found = [c for c in (work / "cache").glob("pixels-*") if made.items() <= Cache.open(c).recipe.made.items()]
     images, labels = pixels.load(found[0], table)[rows], table["label"].to_numpy()[rows]
     each = []
     for member in run.members():

@@ -94,9 +94,8 @@ def _score(features: Any, settings: TrainingSettings) -> Any:
     import keras
 
     layers = keras.layers
-    dropped = layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(features)
     start = keras.initializers.GlorotUniform(settings.seed)
-    return layers.Dense(1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score")(dropped)
+    return layers.Dense(1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score")(features)
 
 
 def head(width: int, settings: TrainingSettings) -> Any:

@@ -123,15 +123,6 @@ class TrainingSettings(Strict):
         5e-5, gt=0, description="AdamW's largest step in fine-tuning; slowly up to it, by cosine to 0."
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay in fine-tuning.")
-    mixup: float = Field(0.0, ge=0, le=2, description="Fine-tuning mixes pairs by Beta(this, this); 0: not at all.")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Fine-tuning's labels become this much less sure.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the last layer in fine-tuning.")
-    averaged: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Fine-tuning ends with the moving average of its weights, of this momentum; 0: with the last.",
-    )
     views: int = Field(2, ge=0, le=16, description="Randomly changed versions of each train image beside itself.")
     passes: int = Field(
         1,

@@ -249,14 +249,8 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=settings.weight_decay,
-        use_ema=settings.averaged > 0,
-        ema_momentum=settings.averaged or 0.99,
-    )
-    loss = keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing)
-    model.compile(optimizer, loss, jit_compile=False)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    model.compile(optimizer, "binary_crossentropy", jit_compile=False)
     return model
 
 
@@ -307,7 +301,6 @@ def _solve(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -
 def _fine_tune(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
     """Learn once from each train image; return the loss, and the seconds inside the steps alone."""
     bare = [0.0]
-    _reseed(model, job.settings.seed, epoch)
     fitted = model.fit(
         _batches(passes, job, epoch), shuffle=False, initial_epoch=epoch, epochs=epoch + 1,
         callbacks=[_clock(bare, job, epoch)], verbose=0,
@@ -316,11 +309,7 @@ def _fine_tune(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Jo
 
 
 def _batches(passes: list[Rows], job: Job, epoch: int) -> Any:
-    """Return this epoch's shuffled batches (rows, labels, weights), each image in the version whose turn it is.
-
-    With the setting `mixup`, rows and labels are mixed in pairs within the batch, each by its own share (Zhang et al., "mixup:
-    Beyond Empirical Risk Minimization", ICLR 2018; here of activations: Verma et al., "Manifold Mixup", ICML 2019).
-    """
+    """Return this epoch's shuffled batches (rows, labels, weights), each image in the version whose turn it is."""
     import keras
 
     order = np.random.default_rng([job.settings.seed, epoch]).permutation(len(job.train))
@@ -334,24 +323,9 @@ def _batches(passes: list[Rows], job: Job, epoch: int) -> Any:
             some = order[at * size : (at + 1) * size]
             rows = passes[epoch % len(passes)][some].astype(np.float32)
             truth, weights = labels[some], job.class_weights[labels[some].astype(int)]
-            if mixup := job.settings.mixup:
-                rng = np.random.default_rng([job.settings.seed, epoch, at])
-                other, share = rng.permutation(len(some)), rng.beta(mixup, mixup, len(some)).astype(np.float32)
-                wide = share.reshape(-1, *[1] * (rows.ndim - 1))
-                rows = wide * rows + (1 - wide) * rows[other]
-                truth = share * truth + (1 - share) * truth[other]
-                weights = share * weights + (1 - share) * weights[other]
             return rows, truth[:, np.newaxis], weights.astype(np.float32)
 
     return Batches()
-
-
-def _reseed(model: Any, seed: int, epoch: int) -> None:
-    """Set the state of every random layer from (seed, epoch): a resumed epoch draws what it would have drawn."""
-    for at, layer in enumerate(model.layers):
-        generator = getattr(layer, "generator", None) or getattr(layer, "seed_generator", None)
-        if generator is not None:
-            generator.state.assign(np.random.default_rng([seed, epoch, at]).integers(0, 2**31, 2).astype("uint32"))
 
 
 def _clock(bare: list[float], job: Job, epoch: int) -> Any:

@@ -33,7 +33,7 @@ keras.utils.set_random_seed(0)
 layers = keras.layers
 
 def headed(pixels, features):
-    pooled = layers.Dropout(0.1, name="dropout")(layers.GlobalAveragePooling2D(name="features")(features))
+    pooled = layers.GlobalAveragePooling2D(name="features")(features)
     return keras.Model(pixels, layers.Dense(1, activation="sigmoid", name="score")(pooled), name="Small")
 """
 
@@ -261,7 +261,7 @@ def test_maps_of_a_trained_mobilenet_land_on_opacities_more_often_than_chance(tm
     table = write_chests(tmp_path, 500, 128)
     network = """
 def network():
-    model = architectures.build("MobileNetV2", TrainingSettings(image_size=128, dropout=0.1), None)
+    model = architectures.build("MobileNetV2", TrainingSettings(image_size=128), None)
     for layer in model.layers:
         layer.trainable = True
         if isinstance(layer, layers.BatchNormalization):
