@@ -44,7 +44,7 @@ def main() -> None:
         upper = {policy: architectures.part(model, name, "cut", "score") for policy, model in models.items()}
         for model in upper.values():
             architectures.release_top(model, name)
-            model.compile(keras.optimizers.AdamW(1e-5), "binary_crossentropy", jit_compile=False)
+            model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=False)
         rows = rng.random((batch, *upper["float32"].input.shape[1:])).astype(np.float32)
         for what, work in (
             ("below the cut", {p: partial(model.predict_on_batch, pixels) for p, model in lower.items()}),

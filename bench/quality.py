@@ -40,7 +40,6 @@ VARIANTS: dict[str, list[str]] = {
     "3 passes": ["--passes", "3"],
     "mild views": ["--augmentation.gamma", "0", "--augmentation.contrast", "0.2", "--augmentation.brightness", "0.1"],
     "four times the step": ["--fine-tune-learning-rate", "2e-4"],
-    "no weight decay": ["--weight-decay", "0"],
     "last layer alone": ["--fine-tune-epochs", "0"],
 }
 

@@ -82,7 +82,7 @@ def _backbone(entry: Architecture, channels: Any, weights: str | None, policy: s
         if weights is None:
             raise
         raise WeightsError(
-            f"{entry.application}: weights {weights} could not be loaded ({type(error).__name__}: {error}). Expected a "
+            f"weights {weights} could not be loaded ({type(error).__name__}: {error}). Expected a "
             f"network for Keras' own download, or `--weights DIR` with {entry.application}'s notop .h5 file, or "
             "`--weights none` to start from random ones"
         ) from error

@@ -120,9 +120,8 @@ class TrainingSettings(Strict):
     patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
     batch_size: int = Field(32, ge=1, description="Images per step of fine-tuning.")
     fine_tune_learning_rate: float = Field(
-        5e-5, gt=0, description="AdamW's largest step in fine-tuning; slowly up to it, by cosine to 0."
+        5e-5, gt=0, description="Adam's largest step in fine-tuning; slowly up to it, by cosine to 0."
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay in fine-tuning.")
     views: int = Field(2, ge=0, le=16, description="Randomly changed versions of each train image beside itself.")
     passes: int = Field(
         1,

@@ -249,8 +249,7 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
-    model.compile(optimizer, "binary_crossentropy", jit_compile=False)
+    model.compile(keras.optimizers.Adam(schedule), "binary_crossentropy", jit_compile=False)
     return model
 
 

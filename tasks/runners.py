@@ -122,6 +122,11 @@ def _dask(address: str, work: Path, trainings: bool) -> Iterator[TaskRunner[Any]
                 f"--runner {address}: no Dask scheduler answers there ({error}): start one (dask scheduler), or look at the "
                 "address and the firewall"
             ) from error
+        except TypeError as error:  # that is how Dask says that its settings name no certificate
+            raise CxrError(
+                f"--runner {address}: expected a certificate to connect with, found none ({error}): set "
+                "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT, …CLIENT__KEY and …TLS__CA_FILE"
+            ) from error
         if trainings and (slot := _slot(client)):
             stack.enter_context(dask.annotate(resources={slot: 1}))
         yield pool

@@ -91,6 +91,15 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
         pass
 
 
+def test_a_tls_scheduler_without_a_certificate(tmp_path):
+    """Dask's own settings name none: the error says which ones are expected."""
+    with (
+        pytest.raises(CxrError, match=r"--runner tls://127.0.0.1:8786: expected a certificate"),
+        runners.opened("tls://127.0.0.1:8786", 1, tmp_path),
+    ):
+        pass
+
+
 class Workers:
     """A cluster's client whose one worker gives a made-up answer."""
 

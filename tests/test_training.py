@@ -227,9 +227,7 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     effort = training.Efforts.read(tmp_path / "second" / "features.json")
     assert effort.images == two_and_two().turns() * len(set(every) - set(some))
     assert "first" in second.weights and first.model_sha256 != second.model_sha256
-    still = two_and_two().model_copy(
-        update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1, "weight_decay": 0.0}
-    )
+    still = two_and_two().model_copy(update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1})
     the_job = job(work, phantoms, tmp_path / "still", still) | init
     child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
     scores = [read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")]
