@@ -29,7 +29,7 @@ test: .venv/.installed ## Fast tests on phantom images (a few minutes)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: test ## The fast tests, then the slow ones: servers, browser, whole runs (real images where they are present)
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m slow  # they wait more than they compute
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m slow  # by number of tests the longest files would come last
 
 lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
