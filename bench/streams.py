@@ -15,7 +15,7 @@ from bench.precision import rate
 from cxr import architectures, child, hardware, streams
 from cxr.settings import TrainingSettings
 
-IMAGES, BATCHES = 32, (32, 8, 4)
+IMAGES, BATCHES = 48, (32, 8, 4, 3, 2)
 
 
 def one_at_a_time(model: Any, pixels: np.ndarray, size: int) -> None:

@@ -64,9 +64,9 @@ def ask_driver(fields: str) -> list[str]:
 def batch() -> int:
     """Return how many images go through a network at a time where nothing is learnt from them.
 
-    On a processor so few that activations stay in its cache: MobileNetV2 is 1.8 times as fast by 4 as by 32 (bench/streams.py).
+    On a processor so few that activations stay in its cache: see bench/streams.py.
     """
-    return 32 if gpus() else 4
+    return 32 if gpus() else 3
 
 
 def streams() -> int:

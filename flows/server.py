@@ -31,7 +31,8 @@ def embedded() -> Iterator[str | None]:
     environment = os.environ | {"PREFECT_UI_API_URL": f"{address}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     process = subprocess.Popen([sys.executable, "-m", __name__, str(port)], stdin=subprocess.PIPE, env=environment)
     try:
-        importlib.import_module("flows.pipeline")  # takes as long as the server's start, so at the same time
+        for module in ("flows.pipeline", "seaborn", "sklearn.ensemble"):  # they take as long as the server's start
+            importlib.import_module(module)
         _wait(process, f"{address}/api/health")
         os.environ["PREFECT_API_URL"] = f"{address}/api"
         _refresh_settings()
