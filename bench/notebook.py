@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from cxr import architectures as built
 from cxr import images, patients
 from cxr.records import Training, read_table
 
@@ -80,9 +81,7 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 layer.kernel.assign(draw(layer.kernel.shape))
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = 0.0
-        model(settling, training=True)
+        built.settle(model, settling)
         model.save(folder / f"{name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5")  # as the notebook asks for
     return str(folder)
 

@@ -51,9 +51,8 @@ def work_on(stage: str, data: Path, work: Path) -> float:
         held = pixels.load(next((work / "cache").glob("pixels-*")), table)
         model = architectures.build("MobileNetV2", settings, None)
         source = features.Source(work / "cache", "MobileNetV2", settings, held, list(table["pixel_sha256"]), model)
-        features.at_cut(
-            source, np.arange(256), np.ones(256, int), "float32", "float16"
-        )  # traces and warms up, in another cache
+        # Traces and warms up, in another cache.
+        features.at_cut(source, np.arange(256), np.ones(256, int), "float32", "float16")
     started = time.perf_counter()
     if stage == "inspect":
         scan = manifest.scan(storage, work)

@@ -93,9 +93,9 @@ def _backbone(entry: Architecture, channels: Any, weights: str | None, policy: s
 def _score(features: Any, settings: TrainingSettings) -> Any:
     import keras
 
-    layers = keras.layers
     start = keras.initializers.GlorotUniform(settings.seed)
-    return layers.Dense(1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score")(features)
+    last = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score")
+    return last(features)
 
 
 def head(width: int, settings: TrainingSettings) -> Any:

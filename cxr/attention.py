@@ -82,7 +82,8 @@ def maps(
     Grad-CAM (Selvaraju et al., ICCV 2017) is relu(sum_k a_k A_k) over the last feature maps A_k, where a_k is the
     mean over their h x w cells of d logit / d A_k. Here logit = sum_k w_k mean(A_k) + b (average pooling, one dense
     unit), so d logit / d A_k = w_k / (h w) in every cell, and the map is relu(sum_k w_k A_k) up to a factor
-    that the scaling to 1 removes: no gradient is taken, whatever the backend. It is the class activation map of Zhou et al. (CVPR 2016). The sigmoid is left out, as usual:
+    that the scaling to 1 removes: no gradient is taken, whatever the backend. It is the class activation
+    map of Zhou et al. (CVPR 2016). The sigmoid is left out, as usual:
     its slope, too, is a positive factor. Raises DataError for a model without such a head, or no positions.
     """
     both, weights = _with_last_features(model)

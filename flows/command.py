@@ -276,7 +276,7 @@ def cache_prune(
 def doctor(
     *,
     data: Annotated[str | None, Parameter(help="Can these images be read?")] = None,
-    out: Annotated[str, Parameter(help="Is there room, and can be written, here?")] = "work",
+    out: Annotated[str, Parameter(help="Is there room here, and may it be written?")] = "work",
     weights: Annotated[str, Parameter(help="Are these at hand? As in `cxr run`.")] = "imagenet",
 ) -> None:
     """Check this machine: versions, disk, memory, GPU, Prefect's API, storage and weights. Exit 1: no work without a fix.

@@ -2,13 +2,11 @@
 
 import contextlib
 import itertools
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 from filelock import FileLock
 from prefect import flow, task
 
-from cxr import lease, phantom
+from cxr import lease, phantom, prefect_api
 from cxr.errors import CxrError
 from cxr.storage import open_storage
 from tasks import runners
@@ -126,18 +124,12 @@ def test_a_killed_run_takes_its_trainings_along(cxr, phantoms, tmp_path):
 def tasks_of(flow: str, out: Path, environment: dict[str, str]) -> list[dict[str, str]]:
     """Return what the server tells of the tasks of a flow's run with that work folder, which is what the UI shows."""
 
-    def ask(what: str, having: dict[str, Any]) -> list[dict[str, Any]]:
-        request = urllib.request.Request(
-            f"{environment['PREFECT_API_URL']}/{what}/filter",
-            json.dumps(having).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+    def having(what: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        return prefect_api.ask(environment["PREFECT_API_URL"], f"/{what}/filter", body=wanted)
 
-    runs = ask("flow_runs", {"flows": {"name": {"any_": [flow]}}})
+    runs = having("flow_runs", {"flows": {"name": {"any_": [flow]}}})
     (run,) = (each["id"] for each in runs if each["parameters"]["out"] == str(out))
-    return ask("task_runs", {"flow_runs": {"id": {"any_": [run]}}})
+    return having("task_runs", {"flow_runs": {"id": {"any_": [run]}}})
 
 
 def test_a_work_folder_on_s3(cxr, data, plain, moto_bucket, tmp_path):
