@@ -13,7 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,16 +25,24 @@ _ready: dict[int, list["subprocess.Popen[str]"]] = {}  # by their threads
 
 
 @contextlib.contextmanager
-def readied(count: int, threads: int) -> Iterator[None]:
-    """Have so many children import Keras meanwhile; `run` with as many threads takes one. Those not taken end here."""
-    mine = [_started(threads, subprocess.DEVNULL) for _ in range(count)]
-    _ready.setdefault(threads, []).extend(mine)
+def readied(wanted: Mapping[int, int]) -> Iterator[None]:
+    """Have children import Keras meanwhile, so many of each number of threads; `run` with as many threads takes one.
+
+    Those that wait already count. Those not taken end here.
+    """
+    mine = [
+        (_ready.setdefault(threads, []), _started(threads, subprocess.DEVNULL))
+        for threads, count in wanted.items()
+        for _ in range(count - len(_ready.get(threads, [])))
+    ]
+    for waiting, process in mine:
+        waiting.append(process)
     try:
         yield
     finally:
-        for process in mine:
+        for waiting, process in mine:
             with contextlib.suppress(ValueError):  # taken
-                _ready[threads].remove(process)
+                waiting.remove(process)
                 _end(process)
 
 

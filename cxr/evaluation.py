@@ -13,6 +13,7 @@ import pandas as pd
 
 from cxr import attention, calibration, intervals, metrics, pixels, scoring, subgroups, timing
 from cxr.errors import ModelError
+from cxr.metrics import Vector
 from cxr.records import Evaluation, Training, file_sha256, read_table
 from cxr.training import optimizer_sha256
 
@@ -25,20 +26,26 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     Raises ModelError where the export is not the trained model.
     """
+    import keras
+
     run, training = Path(job["run"]), Training.model_validate(job["training"])
     if evaluated(run, training) and attended(run, training):
         return
     table = read_table(Path(job["manifest"]))
-    test = table[table["split"] == "test"]
-    model, proof = _proven(run, training, table, Path(job["pixels"]))
-    cache, done = pixels.load(Path(job["pixels"]), test), [0]
+    test, known = table[table["split"] == "test"], _known(run, training)
+    rows = pd.concat([table.set_index("image", drop=False).loc[known["image"]], test])
+    model = keras.models.load_model(run / "export" / "model.keras")
+    folder, done = Path(job["pixels"]), [-len(known)]
 
     def progress(count: int) -> None:
         done[0] += count
-        emit({"done": done[0]})
+        emit({"done": max(0, done[0])})
 
-    with timing.timed(run, "test", len(test), 1000 / training.milliseconds):
-        maps, raw = attention.maps(model, cache, np.arange(len(test)), on_images=progress)
+    with timing.timed(run, "test", len(rows), 1000 / training.milliseconds):
+        # Both in one go: another function to score with is another tracing of the network.
+        maps, raw = attention.maps(model, pixels.load(folder, rows), np.arange(len(rows)), on_images=progress)
+    proof = _proof(model, training, known["raw_score"].to_numpy(), raw[: len(known)])
+    maps, raw = maps[len(known) :], raw[len(known) :]
     if not evaluated(run, training):
         scoring.write_scores(test, raw, training.calibration.apply(raw), run / "scores_test.csv")
         Evaluation(
@@ -47,7 +54,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
             scores_sha256=file_sha256(run / "scores_test.csv"),
         ).write(run / "evaluation.json")  # fmt: skip
     of = {name: getattr(training, name) for name in ("architecture", "model_sha256", "threshold")} | {"split": "test"}
-    attention.leave(run, cache, maps, read_table(run / "scores_test.csv"), of)
+    attention.leave(run, pixels.load(folder, test), maps, read_table(run / "scores_test.csv"), of)
 
 
 def evaluated(run: Path, training: Training) -> bool:
@@ -63,19 +70,21 @@ def attended(run: Path, training: Training) -> bool:
     return (found.model_sha256, found.threshold) == (training.model_sha256, training.threshold)
 
 
-def _proven(run: Path, training: Training, table: pd.DataFrame, cache: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the exported model, and how it was proven to be the trained one; raises ModelError where it is not."""
-    import keras
+def _known(run: Path, training: Training) -> pd.DataFrame:
+    """Return the training's own scores of validation images spread evenly."""
+    before = read_table(run / training.name / "scores_val.csv")
+    return before.iloc[:: max(1, len(before) // RELOAD_IMAGES)].head(RELOAD_IMAGES)
 
-    model = keras.models.load_model(run / "export" / "model.keras")
-    difference, images = _reload_difference(model, cache, table, run / training.name / "scores_val.csv")
-    equal = optimizer_sha256(model) == training.optimizer_sha256
+
+def _proof(model: Any, training: Training, before: Vector, again: Vector) -> dict[str, Any]:
+    """Return how the exported model was proven to be the trained one; raises ModelError where it is not."""
+    difference, equal = float(np.abs(again - before).max()), optimizer_sha256(model) == training.optimizer_sha256
     if difference > RELOAD_TOLERANCE or not equal:
         raise ModelError(
             f"the exported model is not the trained one: scores differ by up to {difference:.2g} (expected at most "
             f"{RELOAD_TOLERANCE}), optimizer state {'equal' if equal else 'different'}: delete the run folder, run again"
         )
-    return model, {"reload_max_difference": difference, "reload_images": images, "optimizer_equal": equal}
+    return {"reload_max_difference": difference, "reload_images": len(before), "optimizer_equal": equal}
 
 
 def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
@@ -90,12 +99,3 @@ def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
         "calibration_quality": calibration.quality(labels, scores["raw_score"].to_numpy(), values),
         "subgroups": subgroups.subgroups(scores, threshold),
     }
-
-
-def _reload_difference(model: Any, cache: Path, table: pd.DataFrame, scores_val: Path) -> tuple[float, int]:
-    """Return the largest difference to the training's scores, over validation images spread evenly, and their number."""
-    before = read_table(scores_val)
-    some = before.iloc[:: max(1, len(before) // RELOAD_IMAGES)].head(RELOAD_IMAGES)
-    held = pixels.load(cache, table.set_index("image").loc[some["image"]])
-    again = scoring.score(model, held, np.arange(len(some)))
-    return float(np.abs(again - some["raw_score"].to_numpy()).max()), len(some)

@@ -8,6 +8,7 @@ them are those of the whole model; those of train, in float16 and computed in ha
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Where features come from: a cache's root, pixels with the key of each row, and the whole model."""
 
     root: Path
@@ -32,6 +34,19 @@ class Source(NamedTuple):
     pixels: Rows
     keys: Sequence[str]
     model: Any
+    _parts: dict[tuple[str | None, str, str], Any] = field(default_factory=dict, init=False, repr=False)
+
+    def part(self, start: str | None, end: str, policy: str = "float32") -> Any:
+        """Return that part of the model, computing in `policy`: the same one each time, because Keras traces each anew."""
+        if (named := (start, end, policy)) not in self._parts:
+            whole = self.model if policy == "float32" else self._in_half(policy)
+            self._parts[named] = architectures.part(whole, self.architecture, start, end)
+        return self._parts[named]
+
+    def _in_half(self, policy: str) -> Any:
+        model = architectures.build(self.architecture, self.settings, None, policy)
+        model.set_weights(self.model.get_weights())
+        return model
 
 
 class Effort(NamedTuple):
@@ -55,7 +70,7 @@ def at_cut(
     `policy` is the Keras dtype policy to compute in, `dtype` what is kept. Raises StorageError for a full disk.
     """
     entry, ranges = architectures.ARCHITECTURES[source.architecture], source.settings.augmentation
-    lower = architectures.part(source.model, source.architecture, None, "cut")
+    lower = source.part(None, "cut")
     made = {
         "version": VERSION, "architecture": source.architecture, "layer": entry.cut, "weights": _digest(lower),
         "pixels": source.pixels.name, "policy": policy,
@@ -69,7 +84,7 @@ def at_cut(
         return np.stack(each)[..., np.newaxis]
 
     keys = named(source, positions, views)
-    return _filled(Cache(source.root, recipe), keys, seen, lambda: _in_policy(source, policy), on_images)
+    return _filled(Cache(source.root, recipe), keys, seen, lambda: source.part(None, "cut", policy), on_images)
 
 
 def named(source: Source, positions: Array, views: Array) -> list[str]:
@@ -79,7 +94,7 @@ def named(source: Source, positions: Array, views: Array) -> list[str]:
 
 def pooled(source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda n: None) -> tuple[Rows, Effort]:
     """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`; the effort."""
-    upper = architectures.part(source.model, source.architecture, "cut", "features")
+    upper = source.part("cut", "features")
     made = {"version": VERSION, "architecture": source.architecture, "from": cut.name, "weights": _digest(upper)}
     recipe = Recipe(
         kind=f"{source.architecture}-pooled", made=made, shape=(int(upper.output.shape[-1]),), dtype="float32"
@@ -132,15 +147,6 @@ def _narrow(rows: Array, dtype: str) -> Array:
     """Return rows as `dtype`; what float16 cannot hold becomes its largest number, never infinity."""
     wide = rows.astype(np.float32)
     return np.clip(wide, -_FLOAT16, _FLOAT16).astype(dtype) if dtype == "float16" else wide
-
-
-def _in_policy(source: Source, policy: str) -> Any:
-    """Return the part below the cut, computing in `policy`."""
-    model = source.model
-    if policy != "float32":
-        model = architectures.build(source.architecture, source.settings, None, policy)
-        model.set_weights(source.model.get_weights())
-    return architectures.part(model, source.architecture, None, "cut")
 
 
 def _digest(model: Any) -> str:

@@ -41,7 +41,7 @@ STAGES = {
     "inspect": "Read, check, hash and measure each file", "compare": "Look for near copies",
     "decode": "Decode and resize, once for all", "explore": "Explore, audit shortcuts, test for shift",
     "features": "frozen features of the images and their views", "frozen": "the last layer alone",
-    "fine_tune": "the top of the network", "test": "Score the test images",
+    "fine_tune": "the top of the network", "test": "Prove the export, score the test images",
 }  # fmt: skip
 _TEST = {
     "confusion_matrix": "Every test image, by the label of its folder (rows) and what the model says (columns).",

@@ -105,14 +105,12 @@ def main(raw: dict[str, Any], emit: Emit) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(job.folder / ".lock", timeout=60), hardware.scope():
         whole = initial(job)
-        start = whole.get_weights()
         head, top = learned_from(whole, job)
         history, model = _resume(job)
         while phase := _phase(history, job):
             model = _enter(phase, history, model, whole, job)
             history = _epoch(phase, history, model, top if phase.name == "fine_tune" else head, job)
-        whole.set_weights(start)
-        _publish(history, whole, head, top, job)
+        _publish(history, model, whole, head, top, job)
 
 
 def initial(job: Job) -> Any:
@@ -210,22 +208,19 @@ def _checkpoint(job: Job, epochs: int) -> Path:
     return job.folder / f"checkpoint-{epochs:04d}.keras"
 
 
-def _best(phase: str, job: Job) -> Path:
-    return job.folder / f"best-{phase}.keras"
-
-
 def _auroc(row: dict[str, Any]) -> float:
     return float(row["val_auroc"])
 
 
-def _candidates(history: History) -> History:
-    """Return the epochs that the model is chosen from: those of fine-tuning where there are any.
+def _best(history: History, phase: str) -> dict[str, Any]:
+    """Return the phase's best epoch, the first of equals."""
+    return max((row for row in history if row["phase"] == phase), key=_auroc)
 
-    The last layer alone, solved to its end, can look as good on validation, which does not see the shift to other hospitals;
-    a top tuned from a solved layer holds better there (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
-    Underperform Out-of-Distribution", ICLR 2022).
-    """
-    return [row for row in history if row["phase"] == history[-1]["phase"]] if history else []
+
+def _kept(history: History) -> set[int]:
+    """Return the epochs whose checkpoints are still wanted: the last one, and the best of each phase."""
+    best = {int(_best(history, phase)["epoch"]) for phase in {row["phase"] for row in history}}
+    return best | {len(history)}
 
 
 def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> Any:
@@ -240,7 +235,8 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         model.compile("adam", "binary_crossentropy", jit_compile=False)  # unused, but a saved model has one
         model.optimizer.build(model.trainable_variables)
         return model
-    if (solved := _best("frozen", job)).is_file():
+    if history and history[0]["phase"] == "frozen":
+        solved = _checkpoint(job, int(_best(history, "frozen")["epoch"]))
         architectures.take_weights(whole, keras.models.load_model(solved))
     model = _top(whole, job)
     architectures.release_top(model, job.architecture)
@@ -250,6 +246,7 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
     )
     model.compile(keras.optimizers.Adam(schedule), "binary_crossentropy", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # else by the first step, which is then traced twice
     return model
 
 
@@ -272,19 +269,23 @@ def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> 
     learn = _fine_tune if phase.name == "fine_tune" else _solve
     loss, bare = learn(model, phase, data.train, epoch, job)
     row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase.name, "penalty": phase.penalty, "loss": loss}
-    scores = scoring.score(model, data.val, np.arange(len(data.val)), job.settings.batch_size)
+    scores = scoring.score(model, data.val, np.arange(len(data.val)), _batch(phase.name, job))
     found = metrics.figures(job.labels(job.val), scores, 0.5)
     row |= {f"val_{name}": found[name] for name in _VALIDATED}
     row |= {"seconds": round(time.perf_counter() - started, 3), "bare_seconds": round(bare, 3)}
     history = [*history, row]
-    better = [_best(phase.name, job)] if max(_candidates(history), key=_auroc) is row else []
-    for path in [*better, _checkpoint(job, epoch + 1)]:
-        with publishing(path) as temporary:
-            model.save(temporary)
+    with publishing(_checkpoint(job, epoch + 1)) as temporary:
+        model.save(temporary)
     write_table(pd.DataFrame(history).astype({"epoch": int}), job.folder / "history.csv")
-    _checkpoint(job, epoch).unlink(missing_ok=True)
+    for done in set(range(1, epoch + 1)) - _kept(history):
+        _checkpoint(job, done).unlink(missing_ok=True)
     job.emit({"epoch": epoch + 1, "phase": phase.name, "loss": row["loss"], "val_auroc": row["val_auroc"]})
     return history
+
+
+def _batch(phase: str, job: Job) -> int | None:
+    """Return how many images are scored at a time: the last layer alone has so little to do that a call costs more."""
+    return job.settings.batch_size if phase == "frozen" else None
 
 
 def _solve(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
@@ -347,16 +348,23 @@ def _clock(bare: list[float], job: Job, epoch: int) -> Any:
     return Clock()
 
 
-def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> None:
-    """Make the best model whole, prove it so, save it, score validation with it, and write the record last."""
+def _publish(history: History, model: Any, whole: Any, head: Data, top: Data, job: Job) -> None:
+    """Make the best model whole, prove it so, save it, score validation with it, and write the record last.
+
+    It is the best of fine-tuning where there is any: the last layer alone, solved to its end, can look as good on validation,
+    which does not see the shift to other hospitals; a top tuned from a solved layer holds better there (Kumar et al.,
+    "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+    """
     import keras
 
-    best = max(_candidates(history), key=_auroc)
-    fine = best["phase"] == "fine_tune"
-    trained, data = keras.models.load_model(_best(best["phase"], job)), top if fine else head
-    architectures.take_weights(whole, trained)
-    above = architectures.part(whole, job.architecture, "cut" if fine else "features", "score")  # in float32
-    raw = scoring.score(above, data.val, np.arange(len(data.val)))
+    best = _best(history, history[-1]["phase"])
+    fine, data = best["phase"] == "fine_tune", top if best["phase"] == "fine_tune" else head
+    last = model is not None and best is history[-1]
+    trained = model if last else keras.models.load_model(_checkpoint(job, int(best["epoch"])))
+    architectures.take_weights(whole, trained)  # below the cut nothing was trained
+    exact = hardware.policy(job.architecture) == "float32"
+    above = trained if exact or not fine else architectures.part(whole, job.architecture, "cut", "score")
+    raw = scoring.score(above, data.val, np.arange(len(data.val)), _batch(best["phase"], job))
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
     if fine:
@@ -393,7 +401,7 @@ def _publish(history: History, whole: Any, head: Data, top: Data, job: Job) -> N
         optimizer_sha256=optimizer_sha256(whole),
         versions=_versions(),
     ).write(job.folder / "training.json")
-    for path in [*job.folder.glob("best-*.keras"), *job.folder.glob("checkpoint-*.keras")]:
+    for path in job.folder.glob("checkpoint-*.keras"):
         path.unlink(missing_ok=True)
 
 

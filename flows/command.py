@@ -3,6 +3,7 @@
 Prefect, Keras and the flows are imported when a command runs, so that --help answers at once.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -313,13 +314,21 @@ def _pipeline(
         pipeline(data, out, splits, training, pickle, runner)
         show(work)
 
-    _with_server(call, out)
+    def meanwhile(work: Path) -> contextlib.AbstractContextManager[None]:
+        from tasks.training import readied
+
+        return readied(work, training, runner)
+
+    _with_server(call, out, meanwhile=meanwhile)
 
 
-def _with_server(call: Callable[[Path], None], out: str, wait: bool = False) -> None:
+def _with_server(
+    call: Callable[[Path], None], out: str, wait: bool = False,
+    meanwhile: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda work: contextlib.nullcontext(),
+) -> None:  # fmt: skip
     """Do `call` on the local folder of the work folder `out`, alone in it, with a server to talk to.
 
-    Where another is at work in it: ConflictError, or `wait` until it is done.
+    Where another is at work in it: ConflictError, or `wait` until it is done. `meanwhile` is entered while the server starts.
     """
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "cxr")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -331,7 +340,7 @@ def _with_server(call: Callable[[Path], None], out: str, wait: bool = False) -> 
     from flows.server import embedded
 
     opened = workspace.opened_when_free if wait else workspace.opened
-    with opened(out) as work, embedded() as address:
+    with opened(out) as work, embedded(lambda: meanwhile(work)) as address:
         if address:
             logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
         call(work)

@@ -12,16 +12,19 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 READY_SECONDS = 120
 
 
 @contextlib.contextmanager
-def embedded() -> Iterator[str | None]:
+def embedded(
+    meanwhile: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Iterator[str | None]:
     """Give the address of a fresh server on loopback, or None where an API address is set already.
 
-    Sets PREFECT_API_URL for this process and its children. Raises RuntimeError where the server does not start.
+    Sets PREFECT_API_URL for this process and its children. `meanwhile` is entered while the server starts, which leaves a core
+    idle. Raises RuntimeError where the server does not start.
     """
     if os.environ.get("PREFECT_API_URL") or _profile_has_api():
         yield None
@@ -33,10 +36,11 @@ def embedded() -> Iterator[str | None]:
     try:
         for module in ("flows.pipeline", "seaborn", "sklearn.ensemble"):  # they take as long as the server's start
             importlib.import_module(module)
-        _wait(process, f"{address}/api/health")
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
-        _refresh_settings()
-        yield address
+        with meanwhile():
+            _wait(process, f"{address}/api/health")
+            os.environ["PREFECT_API_URL"] = f"{address}/api"
+            _refresh_settings()
+            yield address
     finally:
         _flush()
         os.environ.pop("PREFECT_API_URL", None)

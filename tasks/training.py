@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,15 @@ def check_weights(settings: TrainingSettings) -> None:
 @contextlib.contextmanager
 def readied(work: Path, settings: TrainingSettings, runner: str) -> Iterator[None]:
     """Have the processes that will train and test import Keras while the data are explored; not where that is done."""
-    with contextlib.ExitStack() as stack:
-        try:
-            exploration.require(work, runs.ingest(work), settings)
-        except DataError:
-            if not runners.is_dask(runner):
-                place = runners.Place(cores(), settings.trainings_at_a_time())
-                members = min(READIED, len(settings.arch) * settings.seeds)
-                stack.enter_context(child.readied(members, _threads(place)))
-                stack.enter_context(child.readied(1, cores()))
+    wanted: Counter[int] = Counter()
+    try:
+        exploration.require(work, runs.ingest(work), settings)
+    except DataError:
+        if not runners.is_dask(runner):
+            place = runners.Place(cores(), settings.trainings_at_a_time())
+            wanted[_threads(place)] += min(READIED, len(settings.arch) * settings.seeds)
+            wanted[cores()] += 1
+    with child.readied(wanted):
         yield
 
 

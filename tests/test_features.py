@@ -12,7 +12,7 @@ from cxr.settings import Augmentation
 from tests.conftest import ROOT
 
 START = """
-import sys
+import dataclasses, sys
 import numpy as np, keras
 from pathlib import Path
 from cxr import architectures, augmentation, features
@@ -85,8 +85,8 @@ assert effort.images == 30 and other.name == first.name and not np.array_equal(o
 assert features.at_cut(source, np.arange(30), np.arange(30) % 2 + 1, "float32", "float16")[1].images == 0
 names.add(features.at_cut(source, np.arange(1), np.full(1, 1), "mixed_bfloat16", "float16")[0].name)
 gentler = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"rotation": 1.0})})
-names.add(features.at_cut(source._replace(settings=gentler), np.arange(1), np.full(1, 1), "float32", "float16")[0].name)
-assert features.at_cut(source._replace(settings=gentler), np.arange(1), np.full(1, 0), "float32", "float16")[0].name not in names
+names.add(features.at_cut(dataclasses.replace(source, settings=gentler), np.arange(1), np.full(1, 1), "float32", "float16")[0].name)
+assert features.at_cut(dataclasses.replace(source, settings=gentler), np.arange(1), np.full(1, 0), "float32", "float16")[0].name not in names
 top = model.get_layer("score"); top.set_weights([w + 1 for w in top.get_weights()])
 assert features.at_cut(source, np.arange(1), np.full(1, 1), "float32", "float16")[0].name == first.name
 bottom = model.get_layer("Conv1"); bottom.set_weights([w + 1e-3 for w in bottom.get_weights()])

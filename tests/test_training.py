@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 
 from cxr import architectures, child, evaluation, export, last_layer, pixels, training
 from cxr.errors import TrainingError, WeightsError
@@ -78,6 +78,21 @@ def test_training_leaves_what_the_design_promises(whole):
     tuned = history[history["phase"] == "fine_tune"].set_index("epoch")["val_auroc"].astype(float)
     assert record.best_epoch == int(tuned.idxmax())
     assert record.val["auroc"] == pytest.approx(tuned.max(), abs=1e-9)
+
+
+@pytest.mark.parametrize(("fine_tune_epochs", "name"), [(0, "MobileNetV2"), (1, "VGG16")])
+def test_the_model_that_is_published_is_that_of_its_best_epoch_where_it_is_the_last(
+    fine_tune_epochs, name, work, phantoms, tmp_path
+):
+    """Its validation scores have the AUROC that its best epoch."""
+    settings = training_settings(
+        "demo", image_size=32, epochs=1, fine_tune_epochs=fine_tune_epochs, min_sensitivity=0.9
+    )
+    record = train(work, phantoms, tmp_path / name, settings, name=name)
+    best = float(read_table(tmp_path / name / "history.csv")["val_auroc"][record.best_epoch - 1])
+    scores = read_table(tmp_path / name / "scores_val.csv")
+    found = roc_auc_score(scores["label"].astype(int), scores["raw_score"].astype(float))
+    assert found == pytest.approx(best, abs=1e-9)
 
 
 def killed(the_job: dict, after: int) -> None:
@@ -308,8 +323,8 @@ def test_the_last_layer_comes_to_where_scikit_learn_ends():
 
 
 def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
-    """`run` takes a living one with its threads; a dead one is passed over; none outlives the `with`."""
-    with child.readied(3, 1):
+    """`run` takes a living one with its threads; a dead one is passed over; those that wait count; none outlives the `with`."""
+    with child.readied({1: 3}), child.readied({1: 2}):
         first, second, third = child._ready[1]
         first.kill()
         first.wait()
