@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,24 @@ def scope() -> contextlib.AbstractContextManager[Any]:
             mirrored: contextlib.AbstractContextManager[Any] = tensorflow.distribute.MirroredStrategy().scope()
             return mirrored
     return contextlib.nullcontext()
+
+
+def fed(batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
+    """Return what `fit` takes for an epoch of these batches, tuples of arrays.
+
+    From plain Python data Keras makes a TensorFlow dataset that tunes itself: a thread which sleeps ever longer, up to a
+    minute, and is waited for when the epoch is over. This one does not.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return batches()
+    import tensorflow
+
+    specs = tuple(tensorflow.TensorSpec((None, *each.shape[1:]), each.dtype) for each in next(batches()))
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    return tensorflow.data.Dataset.from_generator(batches, output_signature=specs).prefetch(2).with_options(options)
 
 
 def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:

@@ -12,7 +12,7 @@ import math
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -302,30 +302,24 @@ def _fine_tune(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Jo
     """Learn once from each train image; return the loss, and the seconds inside the steps alone."""
     bare = [0.0]
     fitted = model.fit(
-        _batches(passes, job, epoch), shuffle=False, initial_epoch=epoch, epochs=epoch + 1,
+        hardware.fed(lambda: _batches(passes, job, epoch)), initial_epoch=epoch, epochs=epoch + 1,
         callbacks=[_clock(bare, job, epoch)], verbose=0,
     )  # fmt: skip
     return float(fitted.history["loss"][-1]), bare[0]
 
 
-def _batches(passes: list[Rows], job: Job, epoch: int) -> Any:
-    """Return this epoch's shuffled batches (rows, labels, weights), each image in the version whose turn it is."""
-    import keras
-
+def _batches(passes: list[Rows], job: Job, epoch: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield this epoch's shuffled batches (rows, labels, weights), float32, each image in the version whose turn it is."""
     order = np.random.default_rng([job.settings.seed, epoch]).permutation(len(job.train))
-    labels, size = job.labels(job.train).astype(np.float32), job.settings.batch_size
-
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-        def __len__(self) -> int:
-            return math.ceil(len(order) / size)
-
-        def __getitem__(self, at: int) -> Any:
-            some = order[at * size : (at + 1) * size]
-            rows = passes[epoch % len(passes)][some].astype(np.float32)
-            truth, weights = labels[some], job.class_weights[labels[some].astype(int)]
-            return rows, truth[:, np.newaxis], weights.astype(np.float32)
-
-    return Batches()
+    labels, size = job.labels(job.train), job.settings.batch_size
+    for start in range(0, len(order), size):
+        some = order[start : start + size]
+        rows, truth = passes[epoch % len(passes)][some], labels[some]
+        yield (
+            rows.astype(np.float32),
+            truth[:, np.newaxis].astype(np.float32),
+            job.class_weights[truth].astype(np.float32),
+        )
 
 
 def _clock(bare: list[float], job: Job, epoch: int) -> Any:
