@@ -21,7 +21,7 @@ from cxr.errors import StorageError
 from cxr.records import Record, publishing
 
 SEGMENT_BYTES = 16 * 2**20  # a few copies of one are in memory while it is made
-_MAPS = 16  # segments mapped at a time: more would let a process grow with what it has read
+_MAPS = 4  # segments mapped at a time: more would let a process grow with what it has read
 Array = np.ndarray[Any, Any]
 
 

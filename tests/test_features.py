@@ -54,6 +54,7 @@ assert np.allclose(exact[np.arange(3)], own, atol=1e-5 * np.abs(own).max())
 pool, _ = features.pooled(source, exact, [keys[at] for at in positions])
 own = np.asarray(architectures.part(model, name, None, "features")(images[positions][..., None]))
 assert np.allclose(pool[np.arange(3)], own, atol=4e-5 * np.abs(own).max())  # batches of other sizes: other kernels
+assert source.part(None, "cut") is source.part(None, "cut")  # another object would be traced anew
 scores = np.asarray(architectures.part(model, name, "cut", "score")(exact[np.arange(3)]))
 assert np.allclose(scores, np.asarray(model(images[positions][..., None])), atol=2e-5)
 view, _ = features.at_cut(source, positions, np.full(3, 2), "float32", "float16")

@@ -89,3 +89,27 @@ for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_an_epoch_is_fed_in_order_by_a_dataset_that_does_not_tune_itself():
+    """Each time it is gone through: the batches of a fresh generator, the last one shorter, with their dtypes."""
+    code = """
+import keras, numpy as np
+from cxr.hardware import fed
+begun = []
+def batches():
+    begun.append(1)
+    for rows in (2, 2, 1):
+        yield np.full((rows, 3), len(begun), np.float32), np.arange(rows)[:, None], np.ones(rows, np.float32)
+data = fed(batches)
+assert data.options().autotune.enabled is False
+for _ in range(2):
+    before, found = len(begun), [[np.asarray(each) for each in batch] for batch in data]
+    assert [len(rows) for rows, *_ in found] == [2, 2, 1] and len(begun) == before + 1
+    assert all((rows == len(begun)).all() for rows, *_ in found) and [each.dtype for each in found[2]] == ["f4", "i8", "f4"]
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
