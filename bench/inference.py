@@ -74,8 +74,9 @@ def measure(model: Any, card: export.Card, folder: Path, work: Path) -> None:
     pixels = np.stack([images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded])
     np.save(work / "pixels.npy", pixels)
     cache = np.load(work / "pixels.npy", mmap_mode="r")
+    folded = architectures.folded(model)
     sides: dict[str, Callable[[], Any]] = {
-        f"files, {n} threads": partial(from_files, model, storage, keys, card, n) for n in THREADS
+        f"files, {n} threads": partial(from_files, folded, storage, keys, card, n) for n in THREADS
     }
     sides["`scoring.score` on a memory map"] = partial(scoring.score, model, cache, np.arange(IMAGES))
     report(sides, partial(bare, model, pixels[..., np.newaxis]))

@@ -4,8 +4,11 @@ Every model takes pixels 0..255, gray or RGB, any size, and carries its own gray
 scaling. Keras applications disagree on scaling; scaled twice, nothing fails and the model is only worse.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from cxr import workspace
 from cxr.errors import DataError, WeightsError
@@ -14,6 +17,7 @@ from cxr.settings import TrainingSettings
 
 # VGG16 was trained on BGR with these ImageNet means subtracted (0..255); DenseNet121 on RGB in 0..1, standardised.
 _VGG_MEANS_RGB = (123.68, 116.779, 103.939)
+Array = np.ndarray[Any, Any]
 _IMAGENET_MEANS, _IMAGENET_STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -116,6 +120,57 @@ def part(model: Any, name: str, start: str | None, end: str) -> Any:
     names = {"cut": ARCHITECTURES[name].cut, "features": "features", "score": "score"}
     begin = model.input if start is None else model.get_layer(names[start]).output
     return keras.Model(begin, model.get_layer(names[end]).output, name=f"{name}_{start or 'pixels'}_to_{end}")
+
+
+def folded(model: Any) -> Any:
+    """Return a model of the same scores, to float tolerance, whose convolutions do the batch normalisation after them.
+
+    In inference the two are one convolution with other kernels and a bias (Jacob et al., "Quantization and Training of Neural
+    Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2). Only for scoring: the statistics are gone.
+    A normalisation that comes before its convolution, as half of DenseNet121's do, stays.
+    """
+    import keras
+
+    layers, users = keras.layers, Counter(_sources(model))
+    norms = {
+        source: layer
+        for layer in model.layers
+        if isinstance(layer, layers.BatchNormalization) and users[source := layer.input._keras_history.operation.name] == 1
+        if isinstance(model.get_layer(source), layers.Conv2D | layers.DepthwiseConv2D)
+    }  # fmt: skip
+    gone = {norm.name for norm in norms.values()}
+
+    def copied(layer: Any) -> Any:
+        return layer.from_config(layer.get_config() | ({"use_bias": True} if layer.name in norms else {}))
+
+    def called(layer: Any, *inputs: Any, **options: Any) -> Any:
+        return inputs[0] if layer.name in gone else layer(*inputs, **options)
+
+    found = keras.models.clone_model(model, clone_function=copied, call_function=called)
+    for layer in found.layers:
+        weights = model.get_layer(layer.name).get_weights()
+        layer.set_weights(_merged(weights, norms[layer.name]) if layer.name in norms else weights)
+    return found
+
+
+def _sources(model: Any) -> Iterator[str]:
+    """Yield the name of the layer that each input of each layer comes from."""
+    import keras
+
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.InputLayer):
+            yield from (tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input))
+
+
+def _merged(weights: list[Array], norm: Any) -> list[Array]:
+    """Return kernel and bias that do what the convolution with `weights` (kernel, and a bias or none) and `norm` after it do."""
+    gamma, beta, mean, variance = (weight.astype(np.float64) for weight in norm.get_weights())
+    scale, kernel = gamma / np.sqrt(variance + norm.epsilon), weights[0]
+    bias = weights[1] if len(weights) > 1 else np.zeros(1)
+    along = (
+        scale if scale.size == kernel.shape[3] else scale.reshape(kernel.shape[2:])
+    )  # depthwise: (h, w, channels, 1)
+    return [kernel * along, beta + (bias - mean) * scale]
 
 
 def settle(model: Any, pixels: Any) -> None:

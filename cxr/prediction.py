@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import child, export, hardware, images, manifest, scoring, streams, workspace
+from cxr import architectures, child, export, hardware, images, manifest, scoring, streams, workspace
 from cxr.ahead import in_order
 from cxr.errors import DataError
 from cxr.export import Card
@@ -52,7 +52,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     images.allow_large_headers()
     card = export.read_card(Path(job["export"]))
     storage, keys, rejects = _list(job["data"])
-    model = keras.models.load_model(Path(job["export"]) / "model.keras")
+    model = architectures.folded(keras.models.load_model(Path(job["export"]) / "model.keras"))
     rows: list[dict[str, Any]] = [_rejected(key, reason, detail, card) for key, reason, detail in rejects]
     for batch in score_images(model, storage, keys, card):
         rows += batch

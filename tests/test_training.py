@@ -336,7 +336,7 @@ def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
-    """Gray or RGB, any dtype; the scaled pixels are what Keras' own preprocess_input gives; weight files load."""
+    """Gray or RGB, any dtype; pixels scaled as Keras' own preprocess_input does; weight files load; folded, the same scores."""
     code = f"""
 import keras, numpy as np
 from cxr import architectures
@@ -362,6 +362,15 @@ assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in r
 model.save({str(tmp_path / "m.keras")!r})
 again = keras.models.load_model({str(tmp_path / "m.keras")!r})
 assert np.allclose(again.predict_on_batch(gray), first, atol=1e-6)
+norms = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
+rng = np.random.default_rng(1)
+for norm in norms:
+    width = norm.get_weights()[0].shape
+    norm.set_weights([rng.uniform(0.5, 1.5, width), rng.normal(0, 0.1, width), rng.normal(0, 0.1, width), rng.uniform(0.5, 1.5, width)])
+folded = architectures.folded(again)
+assert np.allclose(folded.predict_on_batch(gray), again.predict_on_batch(gray), atol=1e-5)
+left = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
+assert (len(norms), left) == {{"MobileNetV2": (52, 0), "VGG16": (0, 0), "DenseNet121": (121, 62)}}[{name!r}]
 source = getattr(keras.applications, {name!r})(include_top=False, weights=None, input_shape=(32, 32, 3))
 source.save_weights({str(tmp_path)!r} + "/{name.lower()}_test_notop.weights.h5")
 path, digest = architectures.find_weights({name!r}, {str(tmp_path)!r})
