@@ -225,6 +225,7 @@ def test_the_child_reports_batches_and_publishes_a_sorted_table(phantoms, finish
     loader = types.SimpleNamespace(models=types.SimpleNamespace(load_model=lambda path: Darkness()))
     monkeypatch.setitem(sys.modules, "keras", loader)
     monkeypatch.setattr(prediction.child, "limit_threads", lambda: None)
+    monkeypatch.setattr(prediction.architectures, "folded", lambda model: model)
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "notes.txt").write_text("no image")
     export, events = next((finished_work / "runs").iterdir()) / "export", []
