@@ -16,7 +16,7 @@ help: ## List the targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: .venv/.installed ## Make phantom images and run the whole pipeline on them (about 4 minutes)
+run: .venv/.installed ## Make phantom images and run the whole pipeline on them (about 3 minutes)
 	$(BIN)/cxr demo --out work/demo
 
 up: .venv/.installed ## Prefect server, worker, deployments and UI on loopback (PORT=4200); state in work/prefect

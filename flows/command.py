@@ -21,7 +21,7 @@ from flows.registry_command import registry_app
 EXAMPLES = """
 Examples:
 
-- `cxr demo` runs everything on made-up images, in about 4 minutes
+- `cxr demo` runs everything on made-up images, in about 3 minutes
 - `cxr run chest_xray --out work` runs the whole pipeline with ImageNet weights
 - `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
