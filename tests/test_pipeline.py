@@ -118,7 +118,7 @@ def test_predict_uses_the_export_alone(finished, api, phantoms, tmp_path):
     assert set(table["status"]) <= {"scored", "rejected"}
     expected = read_table(run / "scores_test.csv").assign(image=lambda t: t["image"].str.removeprefix("test/"))
     both = expected.merge(table, on="image", suffixes=("", "_again"))
-    assert len(both) == len(expected) and (both["score"] - both["score_again"]).abs().max() < 1e-5
+    assert len(both) == len(expected) and (both["score"] - both["score_again"]).abs().max() < 1e-4  # folded
     threshold = Card.read(export / "model_card.json").threshold
     assert ((both["score"] >= threshold) == (both["prediction"] == "PNEUMONIA")).all()
     one = command(

@@ -246,7 +246,8 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
     found = predict(place.uri, str(data / "test"), str(tmp_path / "predictions.csv"))
     table = read_table(tmp_path / "predictions.csv").assign(image=lambda t: "test/" + t["image"])
     both = own.merge(table, on="image", suffixes=("", "_again"))
-    assert found.scored >= len(both) == len(own) and (both["score"] - both["score_again"]).abs().max() < 1e-5
+    assert found.scored >= len(both) == len(own)
+    assert (both["score"] - both["score_again"]).abs().max() < 1e-4  # prediction folds the network
     assert found.model_sha256 == place.version(first.challenge.challenger).model_sha256
 
 
