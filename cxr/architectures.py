@@ -17,8 +17,8 @@ from cxr.settings import TrainingSettings
 
 # VGG16 was trained on BGR with these ImageNet means subtracted (0..255); DenseNet121 on RGB in 0..1, standardised.
 _VGG_MEANS_RGB = (123.68, 116.779, 103.939)
-Array = np.ndarray[Any, Any]
 _IMAGENET_MEANS, _IMAGENET_STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Array = np.ndarray[Any, Any]
 
 
 class Architecture(NamedTuple):

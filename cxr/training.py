@@ -343,27 +343,9 @@ def _clock(bare: list[float], job: Job, epoch: int) -> Any:
 
 
 def _publish(history: History, model: Any, whole: Any, head: Data, top: Data, job: Job) -> None:
-    """Make the best model whole, prove it so, save it, score validation with it, and write the record last.
-
-    It is the best of fine-tuning where there is any: the last layer alone, solved to its end, can look as good on validation,
-    which does not see the shift to other hospitals; a top tuned from a solved layer holds better there (Kumar et al.,
-    "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
-    """
-    import keras
-
+    """Make the best model whole, prove it so, save it, score validation with it, and write the record last."""
     best = _best(history, history[-1]["phase"])
-    fine, data = best["phase"] == "fine_tune", top if best["phase"] == "fine_tune" else head
-    last = model is not None and best is history[-1]
-    trained = model if last else keras.models.load_model(_checkpoint(job, int(best["epoch"])))
-    architectures.take_weights(whole, trained)  # below the cut nothing was trained
-    exact = hardware.policy(job.architecture) == "float32"
-    above = trained if exact or not fine else architectures.part(whole, job.architecture, "cut", "score")
-    raw = scoring.score(above, data.val, np.arange(len(data.val)), _batch(best["phase"], job))
-    for layer in whole.layers:
-        layer.trainable = layer.name == "score"
-    if fine:
-        architectures.release_top(whole, job.architecture)
-    _take_optimizer(whole, trained)
+    raw = _made_whole(best, model if best is history[-1] else None, whole, head, top, job)
     milliseconds = _prove(whole, raw, job)
     model_path = job.folder / "model.keras"
     with publishing(model_path) as temporary:
@@ -397,6 +379,30 @@ def _publish(history: History, model: Any, whole: Any, head: Data, top: Data, jo
     ).write(job.folder / "training.json")
     for path in job.folder.glob("checkpoint-*.keras"):
         path.unlink(missing_ok=True)
+
+
+def _made_whole(best: dict[str, Any], model: Any, whole: Any, head: Data, top: Data, job: Job) -> Array:
+    """Give `whole` what was trained up to the best epoch, its optimizer's state too; return the raw scores of validation.
+
+    `model` is the trained part as it was after that epoch, or None where its checkpoint has it. The best epoch is one of
+    fine-tuning where there is any: the last layer alone, solved to its end, can look as good on validation,
+    which does not see the shift to other hospitals; a top tuned from a solved layer holds better there (Kumar et al.,
+    "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
+    """
+    import keras
+
+    fine, data = best["phase"] == "fine_tune", top if best["phase"] == "fine_tune" else head
+    trained = model if model is not None else keras.models.load_model(_checkpoint(job, int(best["epoch"])))
+    architectures.take_weights(whole, trained)  # below the cut nothing was trained
+    exact = hardware.policy(job.architecture) == "float32"
+    above = trained if exact or not fine else architectures.part(whole, job.architecture, "cut", "score")
+    raw = scoring.score(above, data.val, np.arange(len(data.val)), _batch(best["phase"], job))
+    for layer in whole.layers:
+        layer.trainable = layer.name == "score"
+    if fine:
+        architectures.release_top(whole, job.architecture)
+    _take_optimizer(whole, trained)
+    return raw
 
 
 def _take_optimizer(whole: Any, trained: Any) -> None:
