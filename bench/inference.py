@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures, child, export, hardware, images, manifest, phantom, prediction, scoring
+from cxr import architectures, backend, export, images, manifest, phantom, prediction, scoring
 from cxr.records import file_sha256
 from cxr.settings import cores, training_settings
 from cxr.storage import LocalStorage
 from tests import finished
 
 DATA = Path(__file__).parent.parent / ".." / "shared" / "data"
-IMAGES, REPEATS, BATCH = 320, 3, hardware.batch()  # the batch at which the bare loop is fastest
+IMAGES, REPEATS, BATCH = 320, 3, backend.batch()  # the batch at which the bare loop is fastest
 THREADS = (1, 2, 8)
 
 
@@ -108,8 +108,8 @@ def report(sides: dict[str, Callable[[], Any]], barest: Callable[[], Any]) -> No
 
 
 def main() -> None:
-    os.environ.update(child._environment(cores()))
-    child.limit_threads()
+    os.environ.update(backend.environment(cores()))
+    backend.configure()
     images.allow_large_headers()
     given = [Path(folder) for folder in sys.argv[1:]] or [DATA / "chest_xray_dev", DATA / "full_resolution_sample"]
     with tempfile.TemporaryDirectory() as scratch:

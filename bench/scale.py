@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cxr import architectures, child, features, ingest, manifest, pixels
+from cxr import architectures, backend, features, ingest, manifest, pixels
 from cxr.records import read_table
 from cxr.settings import SplitSettings, TrainingSettings, cores
 from cxr.storage import open_storage
@@ -46,7 +46,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     """Do one stage as the flows do it; return its seconds, imports and the network's building left out."""
     storage, settings = open_storage(str(data)), TrainingSettings(image_size=SIDE)
     if stage == "features":
-        child.limit_threads()
+        backend.configure()
         table = read_table(work / "clean_metadata.csv")
         held = pixels.load(next((work / "cache").glob("pixels-*")), table)
         model = architectures.build("MobileNetV2", settings, None)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.precision import rate
-from cxr import architectures, child, hardware, streams
+from cxr import architectures, backend, streams
 from cxr.settings import TrainingSettings
 
 IMAGES, BATCHES = 48, (32, 8, 4, 3, 2)
@@ -25,15 +25,15 @@ def one_at_a_time(model: Any, pixels: np.ndarray, size: int) -> None:
 
 def in_streams(model: Any, pixels: np.ndarray, size: int) -> None:
     parts = (pixels[at : at + size] for at in range(0, len(pixels), size))
-    for _ in streams.through(model.predict_on_batch, parts):
+    for _ in streams.through(lambda part: part, model.predict_on_batch, parts):
         pass
 
 
 def main() -> None:
-    child.limit_threads()
+    backend.configure()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 1), dtype=np.uint8)
     ways = {f"{size}, one at a time": partial(one_at_a_time, size=size) for size in BATCHES}
-    ways |= {f"{size}, {hardware.streams()} streams": partial(in_streams, size=size) for size in BATCHES}
+    ways |= {f"{size}, {backend.streams()} streams": partial(in_streams, size=size) for size in BATCHES}
     print(f"{'images per second':18}" + "".join(f"{way:>20}" for way in ways), flush=True)
     for name in sys.argv[1:] or architectures.ARCHITECTURES:
         model = architectures.part(architectures.build(name, TrainingSettings(), None), name, None, "cut")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from cxr import backend
 from cxr.errors import CxrError, TrainingError
 
 Event = dict[str, Any]
@@ -91,14 +92,8 @@ def _taken(threads: int) -> "subprocess.Popen[str] | None":
 def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        env=_environment(threads), text=True, encoding="utf-8",
+        env=os.environ | backend.environment(threads), text=True, encoding="utf-8",
     )  # fmt: skip
-
-
-def _environment(threads: int) -> dict[str, str]:
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")}
-    share = {"CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    return os.environ | quiet | share
 
 
 def _end(process: "subprocess.Popen[str]") -> int:
@@ -128,7 +123,7 @@ def _serve() -> None:
         os.dup2(log.fileno(), 2)
     if task["gpus"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task["gpus"])  # read when the first device is asked for
-    limit_threads()
+    backend.configure()
 
     def emit(event: Event) -> None:
         channel.write(json.dumps(event) + "\n")
@@ -152,22 +147,6 @@ def _listen(asked: "queue.SimpleQueue[dict[str, Any]]") -> None:
         asked.put(json.loads(line))
     sys.stdin.read()
     os._exit(3)
-
-
-def limit_threads() -> None:
-    """Give TensorFlow the threads this child was allotted, and make its operations repeatable."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return
-    import tensorflow
-
-    threads = int(os.environ.get("CXR_THREADS", "0"))
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    tensorflow.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)
-    tensorflow.config.experimental.enable_op_determinism()
-    for device in tensorflow.config.list_physical_devices("GPU"):  # several trainings share one
-        tensorflow.config.experimental.set_memory_growth(device, True)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cxr import hardware, training
+from cxr import backend, training
 
 
 def main(raw: dict[str, Any], emit: training.Emit) -> None:
     """Keep the features of one shard, and leave what they took in the training's folder."""
     job = training.Job(raw, emit)
     shard, shards = raw["shard"]
-    with hardware.scope():
+    with backend.scope():
         model = training.initial(job)  # random weights are settled on rows of the whole of train
         job.train, job.val = (np.array_split(rows, shards)[shard - 1] for rows in (job.train, job.val))
         training.learned_from(model, job)

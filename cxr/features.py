@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr import architectures, augmentation, hardware, streams
+from cxr import architectures, augmentation, backend, streams
 from cxr.cache import Cache, Recipe, Rows
 from cxr.settings import TrainingSettings
 
@@ -126,19 +126,22 @@ def _outputs(
     model: Any, inputs: Callable[[Array], Array], positions: Array, on_images: OnImages, bare: list[float]
 ) -> Iterator[Array]:
     """Yield the network's output of small batches, in order; adds to `bare` the seconds inside the network, as if its streams were one."""
-    size = hardware.batch()
+    size = backend.batch()
 
-    def one(batch: Array) -> tuple[Array, float]:
+    def read(batch: Array) -> tuple[Array, int]:
         given = inputs(batch)
         # A shorter last batch would have Keras trace the network once more, which takes seconds.
-        whole = np.resize(given, (size, *given.shape[1:]))
+        return np.resize(given, (size, *given.shape[1:])), len(batch)
+
+    def one(given: tuple[Array, int]) -> tuple[Array, float]:
+        batch, count = given
         started = time.perf_counter()
-        found = np.asarray(model.predict_on_batch(whole))[: len(batch)]
+        found = np.asarray(model.predict_on_batch(batch))[:count]
         return found, time.perf_counter() - started
 
     batches = (positions[at : at + size] for at in range(0, len(positions), size))
-    for found, seconds in streams.through(one, batches):
-        bare[0] += seconds / hardware.streams()
+    for found, seconds in streams.through(read, one, batches):
+        bare[0] += seconds / backend.streams()
         on_images(len(found))
         yield found
 

@@ -1,22 +1,19 @@
-"""What this machine computes with: graphics processors for the trainings, and the precision that pays on it."""
+"""The graphics processors of this machine, as their driver tells of them, and which training gets which.
+
+Left out: whether the Keras backend can use them, and how (`backend`).
+"""
 
 import contextlib
 import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-from cxr.architectures import ARCHITECTURES
 from cxr.errors import DeviceError
-from cxr.settings import cores
 
 ANSWER_SECONDS = 10  # a driver in order answers within two
 logger = logging.getLogger("cxr.hardware")
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 
 
 def gpus() -> list[str]:
@@ -41,11 +38,11 @@ def _installed() -> tuple[str, ...]:
         return ()
 
 
-def ask_driver(fields: str) -> list[str]:
+def ask_driver(fields: str, form: str = "") -> list[str]:
     """Return nvidia-smi's `fields` of each GPU, a line each; [] where there is no GPU or no such tool. Raises DeviceError."""
     if not (tool := shutil.which("nvidia-smi")):
         return []
-    query = [tool, f"--query-gpu={fields}", "--format=csv,noheader"]
+    query = [tool, f"--query-gpu={fields}", f"--format=csv,noheader{form}"]
     asked = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         said, complaint = asked.communicate(timeout=ANSWER_SECONDS)
@@ -62,17 +59,9 @@ def ask_driver(fields: str) -> list[str]:
     return said.splitlines()
 
 
-def batch() -> int:
-    """Return how many images go through a network at a time where nothing is learnt from them.
-
-    On a processor so few that activations stay in its cache: see bench/streams.py.
-    """
-    return 32 if gpus() else 3
-
-
-def streams() -> int:
-    """Return how many batches are on their way at once: one for each core of this process, two for a GPU."""
-    return 2 if gpus() else int(os.environ.get("CXR_THREADS", "0")) or cores()
+def free_memory() -> int:
+    """Return the bytes free on the fullest GPU of this machine; 0 without one. Raises DeviceError."""
+    return min((int(mebibytes) for mebibytes in ask_driver("memory.free", ",nounits")), default=0) << 20
 
 
 def share(gpus: list[str], trainings: int, at: int) -> list[str]:
@@ -85,55 +74,3 @@ def share(gpus: list[str], trainings: int, at: int) -> list[str]:
     """
     own = gpus[at % trainings :: trainings]
     return own or ([gpus[at % len(gpus)]] if gpus else [])
-
-
-def scope() -> contextlib.AbstractContextManager[Any]:
-    """Return the scope to build and train in: mirrored over this process' GPUs where there are several, else nothing."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        if len(tensorflow.config.list_logical_devices("GPU")) > 1:
-            mirrored: contextlib.AbstractContextManager[Any] = tensorflow.distribute.MirroredStrategy().scope()
-            return mirrored
-    return contextlib.nullcontext()
-
-
-def fed(batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
-    """Return what `fit` takes for an epoch of these batches, tuples of arrays.
-
-    From plain Python data Keras makes a TensorFlow dataset that tunes itself: a thread which sleeps ever longer, up to a
-    minute, and is waited for when the epoch is over. This one does not.
-    """
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return batches()
-    import tensorflow
-
-    specs = tuple(tensorflow.TensorSpec((None, *each.shape[1:]), each.dtype) for each in next(batches()))
-    options = tensorflow.data.Options()
-    options.autotune.enabled = False
-    return tensorflow.data.Dataset.from_generator(batches, output_signature=specs).prefetch(2).with_options(options)
-
-
-def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the Keras dtype policy for frozen features of train images here: half precision where it pays.
-
-    On a GPU bfloat16 from compute capability 8, float16 from 7; on a processor bfloat16 where it has the instructions
-    and the architecture gains by them. Called in a child that has TensorFlow; other backends get float32.
-    """
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        if devices := tensorflow.config.list_physical_devices("GPU"):
-            details = tensorflow.config.experimental.get_device_details(devices[0])
-            major = (details.get("compute_capability") or (0, 0))[0]
-            return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-    if not ARCHITECTURES[architecture].bfloat16 or not info.is_file():
-        return "float32"
-    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
-    return "mixed_bfloat16" if _BFLOAT16_FLAGS & set(flags.split()) else "float32"

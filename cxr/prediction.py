@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import architectures, child, export, hardware, images, manifest, scoring, streams, workspace
+from cxr import architectures, backend, child, export, images, manifest, scoring, streams, workspace
 from cxr.ahead import in_order
 from cxr.errors import DataError
 from cxr.export import Card
@@ -79,13 +79,13 @@ def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> I
 
     Images are read and decoded in threads, up to AHEAD of them before the model asks. Raises StorageError.
     """
-    size = scoring.even_batch(len(keys), hardware.batch())
+    size = scoring.even_batch(len(keys), backend.batch())
     with (
         ThreadPoolExecutor(THREADS) as pool,
         contextlib.closing(in_order(lambda key: _pixels(storage, key, card), keys, pool, AHEAD)) as pixels,
     ):
         parts = ((keys[at : at + size], list(itertools.islice(pixels, size))) for at in range(0, len(keys), size))
-        yield from streams.through(lambda part: _score_batch(model, *part, size, card), parts)
+        yield from streams.through(lambda part: part, lambda part: _score_batch(model, *part, size, card), parts)
 
 
 def _pixels(storage: Storage, key: str, card: Card) -> images.Pixels | _Reject:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import hardware, streams
+from cxr import backend, streams
 from cxr.cache import Stored
 from cxr.metrics import Vector
 from cxr.records import write_table
@@ -25,7 +25,7 @@ def score(
     """Return the model's scores, float64 (n,), of `pixels` at `positions`.
 
     `pixels` is uint8 (m, side, side), or what a model that begins higher up takes: activations (m, h, w, c) or features
-    (m, width). Batches hold at most `batch_size` images, `hardware.batch()` where not given, and are all of one size
+    (m, width). Batches hold at most `batch_size` images, `backend.batch()` where not given, and are all of one size
     (the last is filled up with copies of its last image): a second size costs a second tracing of the model, on a GPU a
     second compilation.
     """
@@ -41,14 +41,18 @@ def outputs(
     on_images: Callable[[int], None] = lambda n: None,
 ) -> Iterator[list[Vector]]:
     """Yield, batch by batch, each output of a model, as `score` has it of its only one."""
-    size = even_batch(len(positions), batch_size or hardware.batch())
+    size = even_batch(len(positions), batch_size or backend.batch())
 
-    def one(at: Vector) -> list[Vector]:
+    def read(at: Vector) -> tuple[Vector, int]:
         batch = pixels[np.pad(at, (0, size - len(at)), "edge")]
-        found = model.predict_on_batch(batch[..., np.newaxis] if batch.ndim == 3 else batch)
-        return [np.asarray(each)[: len(at)] for each in (found if isinstance(found, list) else [found])]
+        return (batch[..., np.newaxis] if batch.ndim == 3 else batch), len(at)
 
-    for found in streams.through(one, (positions[at : at + size] for at in range(0, len(positions), size))):
+    def one(given: tuple[Vector, int]) -> list[Vector]:
+        batch, count = given
+        found = model.predict_on_batch(batch)
+        return [np.asarray(each)[:count] for each in (found if isinstance(found, list) else [found])]
+
+    for found in streams.through(read, one, (positions[at : at + size] for at in range(0, len(positions), size))):
         yield found
         on_images(len(found[0]))
 

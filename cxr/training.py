@@ -13,6 +13,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from cxr import architectures, features, hardware, last_layer, metrics, pixels, scoring, splits, validation
+from cxr import architectures, backend, features, last_layer, metrics, pixels, scoring, splits, validation
 from cxr.cache import Rows
 from cxr.errors import TrainingError
 from cxr.records import Record, Stage, Training, file_sha256, publishing, read_table, write_table
@@ -103,7 +104,7 @@ def main(raw: dict[str, Any], emit: Emit) -> None:
     """Train to the end and publish model.keras, history.csv, scores_val.csv and, last, training.json."""
     job = Job(raw, emit)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.folder / ".lock", timeout=60), hardware.scope():
+    with FileLock(job.folder / ".lock", timeout=60), backend.scope():
         whole = initial(job)
         head, top = learned_from(whole, job)
         history, model = _resume(job)
@@ -138,7 +139,7 @@ def learned_from(whole: Any, job: Job) -> tuple[Data, Data]:
         job.emit({"features": done[0]})
 
     source = features.Source(job.caches, job.architecture, settings, job.pixels, job.keys, whole)
-    policy, plain = hardware.policy(job.architecture), np.zeros(len(job.val), int)
+    policy, plain = backend.policy(job.architecture), np.zeros(len(job.val), int)
     val, effort = features.at_cut(source, job.val, plain, "float32", "float32", progress)
     efforts = [effort]
     passes: list[Rows] = []
@@ -245,7 +246,7 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
     )
-    model.compile(keras.optimizers.Adam(schedule), "binary_crossentropy", jit_compile=False)
+    model.compile(keras.optimizers.Adam(schedule), "binary_crossentropy", jit_compile=backend.compiled())
     model.optimizer.build(model.trainable_variables)  # else by the first step, which is then traced twice
     return model
 
@@ -255,7 +256,7 @@ def _top(whole: Any, job: Job) -> Any:
 
     Never in float16: its gradients would need their loss scaled.
     """
-    policy = hardware.policy(job.architecture)
+    policy = backend.policy(job.architecture)
     if policy != "mixed_bfloat16":
         return architectures.part(whole, job.architecture, "cut", "score")
     half = architectures.build(job.architecture, job.settings, None, policy)
@@ -300,26 +301,38 @@ def _solve(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -
 
 def _fine_tune(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
     """Learn once from each train image; return the loss, and the seconds inside the steps alone."""
-    bare = [0.0]
-    fitted = model.fit(
-        hardware.fed(lambda: _batches(passes, job, epoch)), initial_epoch=epoch, epochs=epoch + 1,
+    rows, bare = passes[epoch % len(passes)], [0.0]
+    learner, given = _learner(model, rows, job)
+    fitted = learner.fit(
+        backend.fed(lambda: _batches(given, job, epoch)), initial_epoch=epoch, epochs=epoch + 1,
         callbacks=[_clock(bare, job, epoch)], verbose=0,
     )  # fmt: skip
     return float(fitted.history["loss"][-1]), bare[0]
 
 
-def _batches(passes: list[Rows], job: Job, epoch: int) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield this epoch's shuffled batches (rows, labels, weights), float32, each image in the version whose turn it is."""
+def _learner(model: Any, rows: Rows, job: Job) -> tuple[Any, Callable[[Array], Array]]:
+    """Return what learns from these rows, and what it is given for some of them: the rows, or their numbers.
+
+    Where a GPU has room they stay on it for the epoch, as `backend.resident` has it.
+    """
+    if not backend.fits(rows.shape, rows.dtype, job.settings.trainings_at_a_time()):
+        return model, lambda some: rows[some].astype(np.float32)
+    learner, place = _resident(model, rows.shape, str(rows.dtype))
+    place.assign(rows[:])
+    return learner, lambda some: some.astype(np.int32)
+
+
+_resident = lru_cache(maxsize=1)(backend.resident)  # one for all epochs: each would be compiled anew
+
+
+def _batches(given: Callable[[Array], Array], job: Job, epoch: int) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield this epoch's shuffled batches: what is `given` for positions in train; labels and weights, float32."""
     order = np.random.default_rng([job.settings.seed, epoch]).permutation(len(job.train))
     labels, size = job.labels(job.train), job.settings.batch_size
     for start in range(0, len(order), size):
         some = order[start : start + size]
-        rows, truth = passes[epoch % len(passes)][some], labels[some]
-        yield (
-            rows.astype(np.float32),
-            truth[:, np.newaxis].astype(np.float32),
-            job.class_weights[truth].astype(np.float32),
-        )
+        truth = labels[some]
+        yield given(some), truth[:, np.newaxis].astype(np.float32), job.class_weights[truth].astype(np.float32)
 
 
 def _clock(bare: list[float], job: Job, epoch: int) -> Any:
@@ -394,7 +407,7 @@ def _made_whole(best: dict[str, Any], model: Any, whole: Any, head: Data, top: D
     fine, data = best["phase"] == "fine_tune", top if best["phase"] == "fine_tune" else head
     trained = model if model is not None else keras.models.load_model(_checkpoint(job, int(best["epoch"])))
     architectures.take_weights(whole, trained)  # below the cut nothing was trained
-    exact = hardware.policy(job.architecture) == "float32"
+    exact = backend.policy(job.architecture) == "float32"
     above = trained if exact or not fine else architectures.part(whole, job.architecture, "cut", "score")
     raw = scoring.score(above, data.val, np.arange(len(data.val)), _batch(best["phase"], job))
     for layer in whole.layers:
@@ -410,7 +423,7 @@ def _take_optimizer(whole: Any, trained: Any) -> None:
     import keras
 
     config = keras.optimizers.serialize(trained.optimizer)
-    whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=False)
+    whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=backend.compiled())
     whole.optimizer.build(whole.trainable_variables)
     state = {variable.path: variable for variable in trained.optimizer.variables}
     for variable in whole.optimizer.variables:
@@ -463,13 +476,12 @@ def optimizer_sha256(model: Any) -> str:
 
 def _versions() -> dict[str, str]:
     import keras
-    import tensorflow
 
     import cxr
 
     return {
         "cxr": cxr.__version__,
         "keras": keras.__version__,
-        "tensorflow": tensorflow.__version__,
+        **backend.version(),
         "python": platform.python_version(),
     }

@@ -5,6 +5,7 @@ Everything that imports Keras runs in a process of its own.
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.stats import binomtest
 
-from cxr import attention, child, images, phantom
+from cxr import attention, backend, images, phantom
 from cxr.attention import Attention
 from cxr.cache import Cache, Recipe
 from cxr.records import LABEL_NAMES, write_table
@@ -26,9 +27,9 @@ from tests.conftest import ROOT
 _SMALL = """
 import sys
 import keras, numpy as np
-from cxr import architectures, attention, child
+from cxr import architectures, attention, backend
 from cxr.settings import TrainingSettings
-child.limit_threads()
+backend.configure()
 keras.utils.set_random_seed(0)
 layers = keras.layers
 
@@ -42,7 +43,7 @@ def python(code: str, *arguments: object) -> None:
     """Run `code` after the shared lines, where Keras may be imported; fail with its last words."""
     done = subprocess.run(
         [sys.executable, "-c", _SMALL + code, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=ROOT,
-        env=child._environment(2),
+        env=os.environ | backend.environment(2),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
 

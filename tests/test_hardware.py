@@ -81,7 +81,7 @@ def test_half_precision_only_where_the_processor_has_it_and_the_architecture_gai
     (tmp_path / "old").write_text("processor : 0\nflags : fpu avx2\n")
     code = f"""
 from pathlib import Path
-from cxr.hardware import policy
+from cxr.backend import policy
 folder = Path({str(tmp_path)!r})
 assert policy("VGG16", folder / "new") == policy("DenseNet121", folder / "new") == "mixed_bfloat16"
 for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing")):
@@ -95,7 +95,7 @@ def test_an_epoch_is_fed_in_order_by_a_dataset_that_does_not_tune_itself():
     """Each time it is gone through: the batches of a fresh generator, the last one shorter, with their dtypes."""
     code = """
 import keras, numpy as np
-from cxr.hardware import fed
+from cxr.backend import fed
 begun = []
 def batches():
     begun.append(1)

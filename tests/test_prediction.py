@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cxr import hardware, images, manifest, prediction, scoring, streams
+from cxr import backend, images, manifest, prediction, scoring, streams
 from cxr.ahead import in_order
 from cxr.errors import StorageError
 from cxr.export import Card
@@ -128,12 +128,12 @@ def test_a_storage_error_in_the_middle_stops_with_its_own_words(picture, card):
 
 def test_reading_goes_on_while_the_model_works_and_stays_within_its_bound(picture, card):
     """While a batch is scored, AHEAD images behind it are read, and no more than AHEAD behind the batches that wait."""
-    storage, begun, size = Copies(picture, 300), itertools.count(1), hardware.batch()
+    storage, begun, size = Copies(picture, 300), itertools.count(1), backend.batch()
 
     def wait_for_reads():
         batches = next(begun)
         least = min(batches * size + prediction.AHEAD, 300)
-        most = min((batches + 2 * hardware.streams()) * size + prediction.AHEAD, 300)
+        most = min((batches + 2 * backend.streams()) * size + prediction.AHEAD, 300)
         deadline = time.monotonic() + 60
         while storage.reads < least - 1 and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -160,7 +160,7 @@ def test_results_come_in_order_whichever_is_done_first():
 
 def test_batches_go_through_the_network_several_at_once_but_the_first_alone(monkeypatch):
     """With three streams three batches meet in the network; before the first is done none begins; order is kept."""
-    monkeypatch.setattr(hardware, "streams", lambda: 3)
+    monkeypatch.setattr(backend, "streams", lambda: 3)
     inside, meeting = [], threading.Barrier(3, timeout=60)
 
     def network(batch):
@@ -172,7 +172,26 @@ def test_batches_go_through_the_network_several_at_once_but_the_first_alone(monk
             meeting.wait()
         return batch
 
-    assert list(streams.through(network, range(7))) == list(range(7)) and list(streams.through(network, [])) == []
+    assert list(streams.through(int, network, "0123456")) == list(range(7))
+    assert list(streams.through(int, network, "")) == []
+
+
+def test_one_network_at_a_time_is_prepared_for_by_every_thread(monkeypatch):
+    """With one stream, as a GPU has, three batches meet in preparation; the network takes them in order, in one thread."""
+    monkeypatch.setattr(backend, "streams", lambda: 1)
+    monkeypatch.setattr(backend, "threads", lambda: 3)
+    meeting, inside = threading.Barrier(3, timeout=60), set()
+
+    def prepare(batch):
+        meeting.wait()
+        return -batch
+
+    def network(batch):
+        inside.add(threading.get_ident())
+        return batch
+
+    assert list(streams.through(prepare, network, range(6))) == [0, -1, -2, -3, -4, -5]
+    assert inside == {threading.get_ident()}
 
 
 def test_an_endless_list_is_taken_only_as_far_as_asked():
@@ -190,8 +209,8 @@ def test_the_model_sees_one_batch_size(picture, card, count):
     """A last, short batch and one with a rejected image are filled up: a second shape would be a second tracing."""
     storage, model = Copies(picture, count, {"0007.jpeg": b"no image"}), Darkness()
     assert len(rows_of(model, storage, storage.keys, card)) == count
-    assert len(set(model.shapes)) == 1 and model.shapes[0][0] <= hardware.batch()
-    assert len(model.shapes) == -(-count // hardware.batch())
+    assert len(set(model.shapes)) == 1 and model.shapes[0][0] <= backend.batch()
+    assert len(model.shapes) == -(-count // backend.batch())
 
 
 def test_a_batch_of_rejects_alone_is_not_scored(picture, card):
@@ -224,7 +243,7 @@ def test_the_child_reports_batches_and_publishes_a_sorted_table(phantoms, finish
     """Keras replaced by a made-up model: progress rises to the number of images, rejects by name are in the table."""
     loader = types.SimpleNamespace(models=types.SimpleNamespace(load_model=lambda path: Darkness()))
     monkeypatch.setitem(sys.modules, "keras", loader)
-    monkeypatch.setattr(prediction.child, "limit_threads", lambda: None)
+    monkeypatch.setattr(prediction.backend, "configure", lambda: None)
     monkeypatch.setattr(prediction.architectures, "folded", lambda model: model)
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "notes.txt").write_text("no image")

@@ -256,9 +256,9 @@ def test_several_devices_train_one_model(work, phantoms, tmp_path):
 import json, sys, tensorflow as tf
 processor = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
-from cxr import child, hardware, training
+from cxr import backend, training
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-hardware.scope, child.limit_threads = mirrored.scope, lambda: None
+backend.scope, backend.configure = mirrored.scope, lambda: None
 training.main(json.load(sys.stdin), lambda event: None)
 assert mirrored.num_replicas_in_sync == 2
 """

@@ -1,0 +1,184 @@
+"""What differs between Keras' backends: TensorFlow, or JAX where KERAS_BACKEND=jax. All else is the same Keras code.
+
+Called in child processes, which have the backend imported.
+"""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr import hardware
+from cxr.architectures import ARCHITECTURES
+from cxr.settings import cores
+
+PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
+_GPU_BATCH = 128
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
+_RESIDENT_SHARE = 0.25  # of a GPU's free memory: networks, their gradients and the compiler's trials want the rest
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+logger = logging.getLogger("cxr.backend")
+
+
+def name() -> str:
+    """Return the backend of this process' children: KERAS_BACKEND, or tensorflow."""
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return what a process with so many threads needs to have set before it imports the backend."""
+    return {
+        "KERAS_BACKEND": name(),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+        "CXR_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip(),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several trainings share a GPU
+    }
+
+
+def configure() -> None:
+    """Give the backend the threads of this process, and make its operations repeatable and exact in float32.
+
+    GPUs round the inputs of float32 products to 10 bits (TF32) where they are let; scores would then not be those of the
+    same model on a processor.
+    """
+    if name() == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "float32")
+        return
+    import tensorflow
+
+    threads = int(os.environ.get("CXR_THREADS", "0"))
+    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+    tensorflow.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)
+    tensorflow.config.experimental.enable_op_determinism()
+    tensorflow.config.experimental.enable_tensor_float_32_execution(False)
+    for device in tensorflow.config.list_physical_devices("GPU"):  # several trainings share one
+        tensorflow.config.experimental.set_memory_growth(device, True)
+
+
+@cache
+def on_gpu() -> bool:
+    """Return whether the backend computes on a GPU. Where there is one that it cannot use, False and a warning."""
+    if not hardware.gpus():
+        return False
+    import keras
+
+    with contextlib.suppress(RuntimeError):  # JAX's for a kind of device that it does not know
+        if keras.distribution.list_devices("gpu"):
+            return True
+    logger.warning("computing on the cores: %s does not see the GPU; install %s", name(), PACKAGES.get(name(), name()))
+    return False
+
+
+def batch() -> int:
+    """Return how many images go through a network at a time where nothing is learnt from them.
+
+    On a processor so few that activations stay in its cache: see bench/streams.py.
+    """
+    return _GPU_BATCH if on_gpu() else 3 if name() == "tensorflow" else 32
+
+
+def threads() -> int:
+    """Return how many threads this process was allotted, or has cores."""
+    return int(os.environ.get("CXR_THREADS", "0")) or cores()
+
+
+def streams() -> int:
+    """Return how many batches are in a network at once: one for each thread on a processor, one on a GPU.
+
+    One at a time, too, for other backends than TensorFlow: JAX gives a network's variables away while it computes.
+    """
+    return threads() if name() == "tensorflow" and not on_gpu() else 1
+
+
+@cache
+def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the Keras dtype policy for frozen features of train images here: half precision where it pays.
+
+    On a GPU bfloat16 from compute capability 8, float16 from 7; on a processor bfloat16 where it has the instructions
+    and the architecture gains by them, with TensorFlow. Called in a child process.
+    """
+    if on_gpu():
+        capability = min((float(each) for each in hardware.ask_driver("compute_cap")), default=0.0)
+        return "mixed_bfloat16" if capability >= 8 else "mixed_float16" if capability >= 7 else "float32"
+    if name() != "tensorflow" or not ARCHITECTURES[architecture].bfloat16 or not info.is_file():
+        return "float32"
+    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
+    return "mixed_bfloat16" if _BFLOAT16_FLAGS & set(flags.split()) else "float32"
+
+
+def compiled() -> bool:
+    """Return whether training steps are compiled by XLA: JAX without it would run them operation by operation.
+
+    TensorFlow's are slower for it on processors, and Keras leaves it out where operations are deterministic.
+    """
+    return name() == "jax"
+
+
+def scope() -> contextlib.AbstractContextManager[Any]:
+    """Return the scope to build and train in: mirrored over this process' GPUs where TensorFlow has several, else nothing."""
+    if name() == "tensorflow":
+        import tensorflow
+
+        if len(tensorflow.config.list_logical_devices("GPU")) > 1:
+            mirrored: contextlib.AbstractContextManager[Any] = tensorflow.distribute.MirroredStrategy().scope()
+            return mirrored
+    return contextlib.nullcontext()
+
+
+def fed(batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
+    """Return what `fit` takes for an epoch of these batches, tuples of arrays.
+
+    From plain Python data Keras makes a TensorFlow dataset that tunes itself: a thread which sleeps ever longer, up to a
+    minute, and is waited for when the epoch is over. This one does not.
+    """
+    if name() != "tensorflow":
+        return batches()
+    import tensorflow
+
+    specs = tuple(tensorflow.TensorSpec((None, *each.shape[1:]), each.dtype) for each in next(batches()))
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    return tensorflow.data.Dataset.from_generator(batches, output_signature=specs).prefetch(2).with_options(options)
+
+
+def fits(shape: tuple[int, ...], dtype: np.dtype[Any], trainings: int) -> bool:
+    """Return whether such rows fit on a GPU beside all else, so many trainings sharing it; False without a GPU."""
+    return on_gpu() and math.prod(shape) * dtype.itemsize * trainings < _RESIDENT_SHARE * hardware.free_memory()
+
+
+def resident(model: Any, shape: tuple[int, ...], dtype: str) -> tuple[Any, Any]:
+    """Return (a model of row numbers, the variable that holds the rows): `model` on rows (n, …) that stay on the device.
+
+    It shares `model`'s layers and optimizer; a training step brings to the device a number for each image instead of its
+    activations. Assign the rows before use.
+    """
+    import keras
+
+    class Rows(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, _: Any) -> None:
+            self.rows = self.add_weight(shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False)
+
+        def call(self, numbers: Any) -> Any:
+            return keras.ops.cast(keras.ops.take(self.rows, numbers, axis=0), "float32")
+
+    numbers, layer = keras.Input((), dtype="int32", name="number"), Rows(name="rows")
+    whole = keras.Model(numbers, model(layer(numbers)))
+    whole.compile(model.optimizer, model.loss, jit_compile=compiled())
+    return whole, layer.rows
+
+
+def version() -> dict[str, str]:
+    """Return the backend's name and version."""
+    return {name(): metadata.version(name())}
