@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from cxr import architectures as built
-from cxr import images, patients
+from cxr import backend, images, patients
 from cxr.records import Training, read_table
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 layer.kernel.assign(draw(layer.kernel.shape))
-        built.settle(model, settling)
+        built.settle(model, settling, backend.in_training)
         model.save(folder / f"{name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5")  # as the notebook asks for
     return str(folder)
 

@@ -5,7 +5,7 @@ scaling. Keras applications disagree on scaling; scaled twice, nothing fails and
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,12 +173,13 @@ def _merged(weights: list[Array], norm: Any) -> list[Array]:
     return [kernel * along, beta + (bias - mean) * scale]
 
 
-def settle(model: Any, pixels: Any) -> None:
+def settle(model: Any, pixels: Any, run: Callable[[Any, Any], None]) -> None:
     """Set the batch normalisation statistics of a random network from one batch of training pixels.
 
     Frozen at their initial 0 and 1 they would let the activations of a deep random network die out: its
     features would be constant. The idea is that of data-dependent initialisation (Mishkin and Matas,
     "All you need is a good init", ICLR 2016). Pretrained networks keep their own statistics.
+    `run` calls the model in training mode, as `backend.in_training` does.
     """
     import keras
 
@@ -188,7 +189,7 @@ def settle(model: Any, pixels: Any) -> None:
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.trainable, layer.momentum = True, 0.0
-    model(pixels, training=True)
+    run(model, pixels)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.trainable, layer.momentum = False, momentum
 

@@ -36,7 +36,7 @@ def augmented(pixels: Pixels, key: str, view: int, ranges: Augmentation) -> Pixe
     )  # fmt: skip
     levels = (np.arange(256) / 255) ** np.exp(ranges.gamma * gamma)
     levels = (levels - 0.5) * (1 + ranges.contrast * contrast) + 0.5 + ranges.brightness * light
-    changed: Pixels = np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8)[np.asarray(moved)]
+    changed: Pixels = np.take(np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8), np.asarray(moved))
     return changed
 
 

@@ -23,6 +23,7 @@ PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what 
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 _RESIDENT_SHARE = 0.25  # of a GPU's free memory: networks, their gradients and the compiler's trials want the rest
+_COMPILED = Path("~/.cache/cxr/xla").expanduser()
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 logger = logging.getLogger("cxr.backend")
 
@@ -36,6 +37,8 @@ def environment(threads: int) -> dict[str, str]:
     """Return what a process with so many threads needs to have set before it imports the backend."""
     return {
         "KERAS_BACKEND": name(),
+        # What one training has compiled the next ones find, on this machine.
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(_COMPILED),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "CXR_THREADS": str(threads),
@@ -124,6 +127,21 @@ def compiled() -> bool:
     TensorFlow's are slower for it on processors, and Keras leaves it out where operations are deterministic.
     """
     return name() == "jax"
+
+
+def in_training(model: Any, inputs: Any) -> None:
+    """Call a model once in training mode, for what that leaves in its layers."""
+    if name() != "jax":
+        model(inputs, training=True)
+        return
+    import jax  # operation by operation it would compile each one by itself
+
+    def called(trained: Any, other: Any, given: Any) -> Any:
+        return model.stateless_call(trained, other, given, training=True)[1]
+
+    values = [[each.value for each in held] for held in (model.trainable_variables, model.non_trainable_variables)]
+    for variable, value in zip(model.non_trainable_variables, jax.jit(called)(*values, inputs), strict=True):
+        variable.assign(value)
 
 
 def scope() -> contextlib.AbstractContextManager[Any]:

@@ -56,7 +56,7 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
             f"{len(labels)} patient(s), {fewest} in the smaller class"
         )
     count = max(2, round(fraction * len(labels)))
-    _, moved = train_test_split(labels.index, test_size=count, stratify=labels, random_state=seed)
+    _, moved = train_test_split(labels.index.to_numpy(), test_size=count, stratify=labels, random_state=seed)
     split = rows["split"].mask(pooled, "out" if into == "in" else "train")
     return rows.assign(split=split.mask(patients.isin(moved) & pooled, into))
 

@@ -123,7 +123,7 @@ def initial(job: Job) -> Any:
     model = architectures.build(job.architecture, job.settings, job.weights)
     if job.weights is None:
         some = job.train[:: max(1, len(job.train) // _SETTLING)][:_SETTLING]
-        architectures.settle(model, job.pixels[some][..., np.newaxis])
+        architectures.settle(model, job.pixels[some][..., np.newaxis], backend.in_training)
     return model
 
 
@@ -326,13 +326,20 @@ _resident = lru_cache(maxsize=1)(backend.resident)  # one for all epochs: each w
 
 
 def _batches(given: Callable[[Array], Array], job: Job, epoch: int) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield this epoch's shuffled batches: what is `given` for positions in train; labels and weights, float32."""
+    """Yield this epoch's shuffled batches: what is `given` for positions in train; labels and weights, float32.
+
+    Where steps are compiled the last batch is filled up with images of weight 0, because a second size is a second
+    compilation; its other weights grow by as much as the mean over it shrinks.
+    """
     order = np.random.default_rng([job.settings.seed, epoch]).permutation(len(job.train))
     labels, size = job.labels(job.train), job.settings.batch_size
     for start in range(0, len(order), size):
         some = order[start : start + size]
-        truth = labels[some]
-        yield given(some), truth[:, np.newaxis].astype(np.float32), job.class_weights[truth].astype(np.float32)
+        weights = job.class_weights[labels[some]]
+        if backend.compiled():
+            weights = np.pad(weights * size / len(some), (0, size - len(some)))
+            some = np.resize(some, size)
+        yield given(some), labels[some, np.newaxis].astype(np.float32), weights.astype(np.float32)
 
 
 def _clock(bare: list[float], job: Job, epoch: int) -> Any:

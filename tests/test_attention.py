@@ -61,7 +61,7 @@ noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64), dtype=np.uint8)
 np.save(sys.argv[1] + "/noise.npy", noise)
 name = sys.argv[2]
 model = architectures.build(name, TrainingSettings(image_size=64), None)
-architectures.settle(model, noise[..., np.newaxis])  # untrained, every image would give the same features
+architectures.settle(model, noise[..., np.newaxis], backend.in_training)  # untrained, every image would give the same features
 head = model.get_layer("score")
 # Features are not negative: weights that mostly are not either give every image a map.
 size = head.kernel.shape

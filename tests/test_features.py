@@ -15,7 +15,7 @@ START = """
 import dataclasses, sys
 import numpy as np, keras
 from pathlib import Path
-from cxr import architectures, augmentation, features
+from cxr import architectures, augmentation, backend, features
 from cxr.cache import Cache, Recipe
 from cxr.settings import TrainingSettings
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -25,7 +25,7 @@ keys = [f"picture{at}" for at in range(40)]
 held = Cache(root / "cache", Recipe(kind="pixels", made={}, shape=(32, 32), dtype="uint8"))
 held.add(keys, images)
 model = architectures.build(name, settings, None)
-architectures.settle(model, images[:16][..., np.newaxis])
+architectures.settle(model, images[:16][..., np.newaxis], backend.in_training)
 source = features.Source(root / "cache", name, settings, held.rows(keys), keys, model)
 """
 
