@@ -39,6 +39,7 @@ def environment(threads: int) -> dict[str, str]:
         "KERAS_BACKEND": name(),
         # What one training has compiled the next ones find, on this machine.
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(_COMPILED),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
         "CXR_THREADS": str(threads),
