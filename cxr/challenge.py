@@ -210,7 +210,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     export = Path(job["export"])
     card, rows = read_card(export), _test(read_table(Path(job["manifest"])))
-    model = keras.models.load_model(export / "model.keras")
+    model = keras.models.load_model(export / "model.keras", compile=False)
     done = [0]
 
     def progress(count: int) -> None:

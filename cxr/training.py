@@ -237,8 +237,7 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         model.optimizer.build(model.trainable_variables)
         return model
     if history and history[0]["phase"] == "frozen":
-        solved = _checkpoint(job, int(_best(history, "frozen")["epoch"]))
-        architectures.take_weights(whole, keras.models.load_model(solved))
+        architectures.take_weights(whole, _reloaded(_best(history, "frozen"), job))
     model = _top(whole, job)
     architectures.release_top(model, job.architecture)
     steps = phase.epochs * math.ceil(len(job.train) / settings.batch_size)
@@ -365,8 +364,10 @@ def _clock(bare: list[float], job: Job, epoch: int) -> Any:
 def _publish(history: History, model: Any, whole: Any, head: Data, top: Data, job: Job) -> None:
     """Make the best model whole, prove it so, save it, score validation with it, and write the record last."""
     best = _best(history, history[-1]["phase"])
-    raw = _made_whole(best, model if best is history[-1] else None, whole, head, top, job)
+    trained = model if best is history[-1] else _reloaded(best, job)
+    raw = _made_whole(best, trained, whole, head, top, job)
     milliseconds = _prove(whole, raw, job)
+    _take_optimizer(whole, trained)
     model_path = job.folder / "model.keras"
     with publishing(model_path) as temporary:
         whole.save(temporary)
@@ -401,18 +402,21 @@ def _publish(history: History, model: Any, whole: Any, head: Data, top: Data, jo
         path.unlink(missing_ok=True)
 
 
-def _made_whole(best: dict[str, Any], model: Any, whole: Any, head: Data, top: Data, job: Job) -> Array:
-    """Give `whole` what was trained up to the best epoch, its optimizer's state too; return the raw scores of validation.
+def _reloaded(row: dict[str, Any], job: Job) -> Any:
+    """Return the trained part as it was after that epoch."""
+    import keras
 
-    `model` is the trained part as it was after that epoch, or None where its checkpoint has it. The best epoch is one of
-    fine-tuning where there is any: the last layer alone, solved to its end, can look as good on validation,
+    return keras.models.load_model(_checkpoint(job, int(row["epoch"])))
+
+
+def _made_whole(best: dict[str, Any], trained: Any, whole: Any, head: Data, top: Data, job: Job) -> Array:
+    """Give `whole` what `trained` has learned up to the best epoch; return the raw scores of validation.
+
+    The best epoch is one of fine-tuning where there is any: the last layer alone, solved to its end, can look as good on validation,
     which does not see the shift to other hospitals; a top tuned from a solved layer holds better there (Kumar et al.,
     "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
     """
-    import keras
-
     fine, data = best["phase"] == "fine_tune", top if best["phase"] == "fine_tune" else head
-    trained = model if model is not None else keras.models.load_model(_checkpoint(job, int(best["epoch"])))
     architectures.take_weights(whole, trained)  # below the cut nothing was trained
     exact = backend.policy(job.architecture) == "float32"
     above = trained if exact or not fine else architectures.part(whole, job.architecture, "cut", "score")
@@ -421,16 +425,15 @@ def _made_whole(best: dict[str, Any], model: Any, whole: Any, head: Data, top: D
         layer.trainable = layer.name == "score"
     if fine:
         architectures.release_top(whole, job.architecture)
-    _take_optimizer(whole, trained)
     return raw
 
 
 def _take_optimizer(whole: Any, trained: Any) -> None:
-    """Compile `whole` with the state of the optimizer that trained a part of it."""
+    """Compile `whole` with the state of the optimizer that trained a part of it; not for XLA, which TensorFlow's resizing lacks."""
     import keras
 
     config = keras.optimizers.serialize(trained.optimizer)
-    whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=backend.compiled())
+    whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=False)
     whole.optimizer.build(whole.trainable_variables)
     state = {variable.path: variable for variable in trained.optimizer.variables}
     for variable in whole.optimizer.variables:

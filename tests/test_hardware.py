@@ -1,14 +1,11 @@
-"""Which device a training gets, and in which precision frozen features are computed."""
+"""Which GPUs there are, and which of them a training gets."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from cxr import child, hardware
 from cxr.errors import DeviceError
-from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -73,43 +70,3 @@ def test_a_driver_that_hangs_ends_the_work_with_what_to_do(nvidia_smi, monkeypat
         hardware.gpus()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert hardware.gpus() == []
-
-
-def test_half_precision_only_where_the_processor_has_it_and_the_architecture_gains(tmp_path):
-    """VGG16 with avx512_bf16 or amx_bf16: bfloat16; without, or MobileNetV2, or no cpuinfo: float32."""
-    (tmp_path / "new").write_text("processor : 0\nflags : fpu avx512f avx512_bf16\n")
-    (tmp_path / "old").write_text("processor : 0\nflags : fpu avx2\n")
-    code = f"""
-from pathlib import Path
-from cxr.backend import policy
-folder = Path({str(tmp_path)!r})
-assert policy("VGG16", folder / "new") == policy("DenseNet121", folder / "new") == "mixed_bfloat16"
-for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing")):
-    assert policy(name, folder / file) == "float32", (name, file)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_an_epoch_is_fed_in_order_by_a_dataset_that_does_not_tune_itself():
-    """Each time it is gone through: the batches of a fresh generator, the last one shorter, with their dtypes."""
-    code = """
-import keras, numpy as np
-from cxr.backend import fed
-begun = []
-def batches():
-    begun.append(1)
-    for rows in (2, 2, 1):
-        yield np.full((rows, 3), len(begun), np.float32), np.arange(rows)[:, None], np.ones(rows, np.float32)
-data = fed(batches)
-assert data.options().autotune.enabled is False
-for _ in range(2):
-    before, found = len(begun), [[np.asarray(each) for each in batch] for batch in data]
-    assert [len(rows) for rows, *_ in found] == [2, 2, 1] and len(begun) == before + 1
-    assert all((rows == len(begun)).all() for rows, *_ in found) and [each.dtype for each in found[2]] == ["f4", "i8", "f4"]
-model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-model.compile("sgd", "mse")
-assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-2000:]

@@ -272,6 +272,38 @@ assert mirrored.num_replicas_in_sync == 2
     assert record.epochs == len(read_table(tmp_path / "mirrored" / "history.csv")) and record.val["auroc"] is not None
 
 
+@pytest.mark.slow
+def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(work, phantoms, tmp_path, monkeypatch):
+    """KERAS_BACKEND=jax where there is no TensorFlow: killed in the last phase it ends as undisturbed; TensorFlow finds its scores."""
+    (absent := tmp_path / "absent" / "tensorflow").mkdir(parents=True)
+    (absent / "__init__.py").write_text("raise ImportError('not here')")
+    with monkeypatch.context() as jax:
+        jax.setenv("KERAS_BACKEND", "jax")
+        jax.setenv("PYTHONPATH", f"{absent.parent}:{os.environ.get('PYTHONPATH', '')}")
+        jax.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+        record = train(work, phantoms, tmp_path / "first", two_and_two())
+        (tmp_path / "resumed").mkdir()
+        killed(job(work, phantoms, tmp_path / "resumed", two_and_two()), 7)
+        assert same(train(work, phantoms, tmp_path / "resumed", two_and_two()), record)
+    assert "jax" in record.versions and "tensorflow" not in record.versions and list((tmp_path / "compiled").iterdir())
+    code = """
+import json, sys
+import keras, numpy as np
+from cxr import scoring, training
+job = training.Job(json.load(sys.stdin), print)
+assert keras.backend.backend() == "tensorflow"
+scores = scoring.score(keras.models.load_model(job.folder / "model.keras"), job.pixels, job.val)
+np.save(job.folder / "again.npy", scores)
+"""
+    the_job = json.dumps(job(work, phantoms, tmp_path / "first", two_and_two()))
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=the_job, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    raw = read_table(tmp_path / "first" / "scores_val.csv")["raw_score"]
+    assert np.allclose(np.load(tmp_path / "first" / "again.npy"), raw, atol=1e-4)
+
+
 def test_early_stopping_ends_a_phase():
     """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
     job = SimpleNamespace(
