@@ -35,7 +35,7 @@ lint: .venv/.installed ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
-BENCHES := streams concurrency precision near_duplicates intervals inference scale overhead trigger runners preprocessing storage
+BENCHES := streams concurrency precision gpu near_duplicates intervals inference scale overhead trigger runners preprocessing storage
 bench: .venv/.installed ## Measure, for hours: every bench but notebook and quality (docs/results.md lists them all)
 	@for each in $(BENCHES); do echo "bench.$$each"; $(BIN)/python -m bench.$$each || exit 1; done
 

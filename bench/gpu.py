@@ -1,6 +1,8 @@
 """A GPU's images per second: augmentation that the cores must keep up with, below the cut, and training the top.
 
-    KERAS_BACKEND=jax python -m bench.gpu [rows; default 2048] [architecture ...; default all]
+    KERAS_BACKEND=jax python -m bench.gpu [images; default 2048] [architecture ...; default all]
+
+Without a GPU, and without a number of images, nothing is measured: it would take hours.
 
 Random weights, 224 pixels, noise. Below the cut: in float32 and in the half precision of this machine, by batch size, pixels
 brought and activations taken back. Training the top, an epoch: rows brought batch by batch, and rows that stay on the
@@ -80,6 +82,9 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
 def main() -> None:
     os.environ.update(backend.environment(cores()))
     backend.configure()
+    if len(sys.argv) == 1 and not backend.on_gpu():
+        print(f"no GPU that {backend.name()} sees: nothing measured")
+        return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 224, 224), dtype=np.uint8)

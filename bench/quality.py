@@ -79,8 +79,8 @@ def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
     return runs.latest(work)
 
 
-def figures(work: Path, run: Run, split: str, below: dict[str, Array]) -> pd.DataFrame:
-    """Return a row for each seed and world: AUROC, and sensitivity and specificity at the model's operating point.
+def figures(work: Path, run: Run, split: str, below: dict[str, Array], trainings: Path) -> pd.DataFrame:
+    """Return a row for each seed in `trainings` and world: AUROC, and sensitivity and specificity at the model's operating point.
 
     `below` keeps each world's activations at the cut, which nothing that is learned changes, from one call to the next.
     """
@@ -93,7 +93,7 @@ def figures(work: Path, run: Run, split: str, below: dict[str, Array]) -> pd.Dat
     images, labels = pixels.load(found[0], table)[rows], table["label"].to_numpy()[rows]
     each = []
     for member in run.members():
-        folder = run.folder(work) / member.name
+        folder = trainings / member.name
         training, model = Training.read(folder / "training.json"), keras.models.load_model(folder / "model.keras")
         lower, upper = (architectures.part(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score")))
         for world, change in WORLDS.items():
@@ -107,6 +107,12 @@ def figures(work: Path, run: Run, split: str, below: dict[str, Array]) -> pd.Dat
                          "sensitivity": seen["sensitivity"], "specificity": seen["specificity"],
                          "minutes": training.seconds / 60, "epochs": len(read_table(folder / "history.csv"))})  # fmt: skip
     return pd.DataFrame(each)
+
+
+def shown(name: str, seen: pd.DataFrame) -> str:
+    """Return the line of a variant: in each world the mean AUROC (largest less smallest), then minutes."""
+    cells = [seen.loc[seen["world"] == world, "auroc"].to_numpy(float) for world in WORLDS]
+    return f"{name:28}{''.join(f'{cell.mean():>10.4f} ({np.ptp(cell):.4f})' for cell in cells)}{seen['minutes'].mean():>9.1f}"
 
 
 def main() -> None:
@@ -124,12 +130,10 @@ def main() -> None:
         print(f"{'validation, 2 seeds':28}" + "".join(f"{world:>19}" for world in WORLDS) + f"{'minutes':>9}")
         for name in given.only:
             run = trained(given.work, given.weights, [*VARIANTS[name], *flags], 2)
-            seen = figures(given.work, run, "val", below)
-            cells = [seen.loc[seen["world"] == world, "auroc"].to_numpy(float) for world in WORLDS]
-            shown = "".join(f"{cell.mean():>10.4f} ({np.ptp(cell):.4f})" for cell in cells)
-            print(f"{name:28}{shown}{seen['minutes'].mean():>9.1f}", flush=True)
+            print(shown(name, figures(given.work, run, "val", below, run.folder(given.work))), flush=True)
         return
-    seen = figures(given.work, trained(given.work, given.weights, flags, given.seeds), "test", {})
+    run = trained(given.work, given.weights, flags, given.seeds)
+    seen = figures(given.work, run, "test", {}, run.folder(given.work))
     print(seen.round(4).to_string(index=False))
     figures_of = seen.groupby("world", sort=False)[["auroc", "sensitivity", "specificity"]]
     print(figures_of.agg(["mean", "min", "max"]).round(4).to_string())

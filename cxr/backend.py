@@ -19,7 +19,7 @@ from cxr import hardware
 from cxr.architectures import ARCHITECTURES
 from cxr.settings import cores
 
-PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
+_PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 _RESIDENT_SHARE = 0.25  # of a GPU's free memory: networks, their gradients and the compiler's trials want the rest
@@ -31,6 +31,11 @@ logger = logging.getLogger("cxr.backend")
 def name() -> str:
     """Return the backend of this process' children: KERAS_BACKEND, or tensorflow."""
     return os.environ.get("KERAS_BACKEND") or "tensorflow"
+
+
+def package() -> str:
+    """Return what pip installs for the backend to use an NVIDIA GPU."""
+    return _PACKAGES.get(name(), name())
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -81,7 +86,7 @@ def on_gpu() -> bool:
     with contextlib.suppress(RuntimeError):  # JAX's for a kind of device that it does not know
         if keras.distribution.list_devices("gpu"):
             return True
-    logger.warning("computing on the cores: %s does not see the GPU; install %s", name(), PACKAGES.get(name(), name()))
+    logger.warning("computing on the cores: %s does not see the GPU; install %s", name(), package())
     return False
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
+from cxr import backend
 from cxr.architectures import ARCHITECTURES, find_weights
 from cxr.errors import CxrError, DeviceError
 from cxr.hardware import ask_driver
@@ -98,12 +99,14 @@ def processors() -> Check:
 
 
 def gpu() -> Check:
-    """Tell the GPUs that the NVIDIA driver sees; without one, training runs on the cores."""
+    """Tell the GPUs that the NVIDIA driver sees, and what Keras needs to use them; without one, training runs on the cores."""
     try:
         found = ask_driver("name,memory.total")
     except DeviceError as error:
         return Check("GPU", False, str(error), False)
-    return Check("GPU", True, "; ".join(found) or "none: training runs on the cores", False)
+    if not found:
+        return Check("GPU", True, "none: training runs on the cores", False)
+    return Check("GPU", True, f"{'; '.join(found)}; for {backend.name()} to use it: {backend.package()}", False)
 
 
 def place(name: str, uri: str) -> Check:

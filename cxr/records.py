@@ -299,7 +299,9 @@ def read_table(path: Path) -> pd.DataFrame:
         if not columns:
             raise DataError(f"{path}: expected a table with a line of column names, found an empty file")
         try:
-            table = pd.DataFrame(list(rows), columns=columns, dtype=object)
+            known: dict[str, str] = {}  # one object for all cells of the same word: most columns have few
+            cells = [[known.setdefault(cell, cell) if len(cell) < 16 else cell for cell in row] for row in rows]
+            table = pd.DataFrame(cells, columns=columns, dtype=object)
             return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
         except ValueError as error:
             raise DataError(f"{path}: expected numbers and as many cells as columns in every row: {error}") from error

@@ -1,0 +1,100 @@
+"""Cheaper variety than views: random crops of a larger feature map, with and without views beside them.
+
+    python -m bench.crops WORK [--weights DIR] [--flags "--train-fraction 0.3"]
+
+WORK was preprocessed (`cxr preprocess DATA --out WORK`). Each train image gets a black border of 16 pixels, one cell of the map at
+MobileNetV2's cut, before it goes through the network, once; each time it is learned from, a crop of the map is taken that
+leaves out two rows and two columns of cells, drawn anew. The rows to compare with are those of
+`bench.quality --ablate`: "no views" and "standard". Validation figures, two seeds.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from bench.quality import NAME, WORLDS, figures, shown, trained
+from cxr import architectures, child, features, training
+from cxr.cache import Rows, Stored
+from cxr.settings import cores
+
+BORDER = 16  # pixels: one cell at the cut
+Array = np.ndarray[Any, Any]
+
+
+class Bordered:
+    """Pixels (n, side, side) with a black border."""
+
+    def __init__(self, pixels: Rows):
+        self.pixels, self.name = pixels, f"{pixels.name} with a border of {BORDER}"
+
+    def __getitem__(self, at: Any) -> Array:
+        around = (BORDER, BORDER)
+        return np.pad(self.pixels[at], ((0, 0), around, around))
+
+
+class Crops:
+    """Activations (n, h, w, c) of which each access gets crops two rows and columns smaller, drawn anew."""
+
+    def __init__(self, rows: Stored, name: str, seed: int):
+        self.rows, self.name, self.dtype, self.rng = rows, f"{name} cropped", rows.dtype, np.random.default_rng(seed)
+        count, height, width, channels = rows.shape
+        self.shape = (count, height - 2, width - 2, channels)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, at: Any) -> Array:
+        whole, (_, height, width, _) = self.rows[at], self.shape
+        corners = self.rng.integers(0, 3, (len(whole), 2))
+        return np.stack([one[y : y + height, x : x + width] for one, (y, x) in zip(whole, corners, strict=True)])
+
+
+def main(job: dict[str, Any], emit: training.Emit) -> None:
+    """In the child: train as ever, but for what train's rows at the cut are."""
+    at_cut = features.at_cut
+
+    def cropped(source: Any, positions: Array, views: Array, policy: str, dtype: str, *rest: Any) -> Any:
+        if dtype == "float32":  # validation
+            return at_cut(source, positions, views, policy, dtype, *rest)
+        settings = source.settings.model_copy(update={"image_size": source.settings.image_size + 2 * BORDER})
+        model = architectures.build(NAME, settings, None)
+        model.set_weights(source.model.get_weights())
+        pixels: Any = Bordered(source.pixels)
+        larger = features.Source(source.root, NAME, settings, pixels, source.keys, model)
+        rows, effort = at_cut(larger, positions, views, policy, dtype, *rest)
+        return Crops(rows, rows.name, settings.seed), effort
+
+    with mock.patch.object(features, "at_cut", cropped):
+        training.main(job, emit)
+
+
+def compare() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--flags", default="", help="more flags of `cxr train`, for all")
+    given = parser.parse_args()
+    below: dict[str, Array] = {}
+    print(f"{'validation, 2 seeds':28}" + "".join(f"{world:>19}" for world in WORLDS) + f"{'minutes':>9}")
+    for name, flags in {"crops": ["--views", "0"], "crops and 2 views": []}.items():
+        run = trained(given.work, given.weights, [*flags, *given.flags.split()], 2)
+        cache = next(each for each in (given.work / "cache").glob("pixels-*"))
+        folder = run.folder(given.work) / "crops"
+        for member in run.members():
+            weights, digest = run.weights[NAME]
+            job = {
+                "name": member.name, "architecture": NAME, "folder": str(folder / member.name), "pixels": str(cache),
+                "settings": run.settings.model_copy(update={"seed": member.seed}).model_dump(mode="json"),
+                "weights": weights, "weights_sha256": digest, "manifest": str(given.work / "clean_metadata.csv"),
+                "class_weights": json.loads((given.work / "eda" / "class_weights.json").read_text()),
+            }  # fmt: skip
+            child.run("bench.crops", job, folder / f"{member.name}.log", cores(), lambda event: None)
+        print(shown(name, figures(given.work, run, "val", below, folder)), flush=True)
+
+
+if __name__ == "__main__":
+    compare()
