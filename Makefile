@@ -36,7 +36,7 @@ lint: .venv/.installed ## ruff and mypy
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
 BENCHES := streams concurrency precision gpu near_duplicates intervals inference scale overhead trigger runners preprocessing storage
-bench: .venv/.installed ## Measure, for hours: every bench but notebook and quality (docs/results.md lists them all)
+bench: .venv/.installed ## Measure, for hours: every bench but quality, crops and notebook (docs/results.md lists them all)
 	@for each in $(BENCHES); do echo "bench.$$each"; $(BIN)/python -m bench.$$each || exit 1; done
 
 ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback, port 4200

@@ -72,7 +72,10 @@ app.command(registry_app)
 
 @app.command
 def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
-    """Make phantom images and run the whole pipeline on them: all three architectures, local, no downloads."""
+    """Make phantom images and run the whole pipeline on them: all three architectures, local, no downloads.
+
+    Example: `cxr demo --images 600`
+    """
     from cxr import phantom, workspace
 
     _log_to_terminal()
@@ -292,6 +295,10 @@ def doctor(
         print(f"{word:<7}{check.what}: {check.advice}")  # noqa: T201
     if failed := sum(check.essential and not check.ok for check in checks):
         raise CxrError(f"{failed} of {len(checks)} checks failed: do what their lines say, then run cxr doctor again")
+
+
+for _name in set(app) - {*app.help_flags, *app.version_flags}:
+    app[_name].help_epilogue = ""  # each has its own example; without this it would show all of them again
 
 
 def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:

@@ -37,6 +37,8 @@ def test_help_and_wrong_usage():
 
     shown = call("--help")
     assert shown.returncode == 0 and "cxr demo" in shown.stdout and "Examples" in shown.stdout
+    one = call("verify", "--help")
+    assert "Example: cxr verify" in one.stdout and "Examples" not in one.stdout, "a command shows its own example alone"
     for arguments, word in [
         (("run", "x", "--out", "y", "--epoch", "3"), "--epoch"),
         (("run", "x", "--out", "y", "--image-size", "7"), "32"),
@@ -80,7 +82,7 @@ def test_results_list_every_bench_and_make_bench_runs_them():
     benches = {path.stem for path in (ROOT / "bench").glob("[a-z]*.py")}
     listed = re.findall(r"^\| `python -m bench\.(\w+)` \|", table, re.M)
     made = re.search(r"^BENCHES := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    assert set(listed) == benches and listed == ["quality", "notebook", *made]
+    assert set(listed) == benches and listed == ["quality", "crops", "notebook", *made]
 
 
 def test_the_readme_s_figures_are_those_of_its_scores():
