@@ -15,40 +15,42 @@ from typing import Any
 
 import numpy as np
 
-from cxr import hardware
+from cxr import hardware, object_cache
 from cxr.architectures import ARCHITECTURES
+from cxr.errors import DeviceError
 from cxr.settings import cores
 
 _PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 _RESIDENT_SHARE = 0.25  # of a GPU's free memory: networks, their gradients and the compiler's trials want the rest
-_COMPILED = Path("~/.cache/cxr/xla").expanduser()
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 logger = logging.getLogger("cxr.backend")
 
 
 def name() -> str:
-    """Return the backend of this process' children: KERAS_BACKEND, or tensorflow."""
-    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+    """Return the backend of this process' children: KERAS_BACKEND, or tensorflow. Raises DeviceError for another."""
+    found = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if found not in _PACKAGES:
+        raise DeviceError(f"KERAS_BACKEND={found}: expected one of {', '.join(_PACKAGES)}; set it to one, or unset it")
+    return found
 
 
 def package() -> str:
     """Return what pip installs for the backend to use an NVIDIA GPU."""
-    return _PACKAGES.get(name(), name())
+    return _PACKAGES[name()]
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return what a process with so many threads needs to have set before it imports the backend."""
-    return {
-        "KERAS_BACKEND": name(),
+    """Return what a process with so many threads needs to have set before it imports the backend. Raises DeviceError."""
+    common = {"KERAS_BACKEND": name(), "CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    if name() == "tensorflow":
+        onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
+        return common | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": onednn}
+    return common | {
         # What one training has compiled the next ones find, on this machine.
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(_COMPILED),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(object_cache.home() / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
-        "CXR_THREADS": str(threads),
-        "OMP_NUM_THREADS": str(threads),
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip(),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several trainings share a GPU
     }

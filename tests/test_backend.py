@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cxr import backend, hardware, training
+from cxr import backend, child, hardware, training
+from cxr.errors import DeviceError
 from cxr.settings import TrainingSettings
 from tests.conftest import ROOT
 
@@ -147,3 +148,15 @@ model.compile("sgd", "mse")
 assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
 """
     python(code)
+
+
+def test_a_backend_that_is_none_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    """KERAS_BACKEND=torch: an error that names the two; empty or not set: TensorFlow; jax compiles into the cache folder."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(DeviceError, match=r"KERAS_BACKEND=torch: expected one of tensorflow, jax"):
+        child.run("cxr.training", {}, tmp_path / "log", 1, lambda event: None)
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    assert backend.environment(2)["KERAS_BACKEND"] == "tensorflow"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path))
+    assert backend.environment(2)["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "xla")
