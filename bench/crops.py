@@ -3,8 +3,8 @@
     python -m bench.crops WORK [--weights DIR] [--flags "--train-fraction 0.3"]
 
 WORK was preprocessed (`cxr preprocess DATA --out WORK`). Each train image gets a black border of 16 pixels, one cell of the map at
-MobileNetV2's cut, before it goes through the network, once; each time it is learned from, a crop of the map is taken that
-leaves out two rows and two columns of cells, drawn anew. The rows to compare with are those of
+MobileNetV2's cut, before it goes through the network, once; fine-tuning learns from a crop of the map that
+leaves out two rows and two columns of cells, drawn anew in each epoch, and the last layer from one crop. The rows to compare with are those of
 `bench.quality --ablate`: "no views" and "standard". Validation figures, two seeds.
 """
 
@@ -66,7 +66,7 @@ def main(job: dict[str, Any], emit: training.Emit) -> None:
         pixels: Any = Bordered(source.pixels)
         larger = features.Source(source.root, NAME, settings, pixels, source.keys, model)
         rows, effort = at_cut(larger, positions, views, policy, dtype, *rest)
-        return Crops(rows, rows.name, settings.seed), effort
+        return Crops(rows, f"{rows.name} {settings.seed}", settings.seed), effort
 
     with mock.patch.object(features, "at_cut", cropped):
         training.main(job, emit)

@@ -5,34 +5,24 @@
 Without a GPU, and without a number of images, nothing is measured: it would take hours.
 
 Random weights, 224 pixels, noise. Below the cut: in float32 and in the half precision of this machine, by batch size, pixels
-brought and activations taken back. Training the top, an epoch: rows brought batch by batch, and rows that stay on the
-device. The least of three times counts, the first of all, which compiles, not.
+brought and activations taken back. Training the top, an epoch: rows brought from memory batch by batch, and rows that are on the
+device (bringing them there, once an epoch, is not counted). The least time counts, the first, which compiles, not.
 """
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from bench.precision import rate
 from cxr import architectures, augmentation, backend
 from cxr.settings import Augmentation, TrainingSettings, cores
 
-BATCHES, REPEATS = (32, 128, 512), 3
+BATCHES = (32, 128, 512)
 Array = np.ndarray[Any, Any]
-
-
-def rate(once: Callable[[], Any], images: int) -> float:
-    """Return the images per second of the fastest repeat."""
-    times = []
-    for _ in range(REPEATS + 1):
-        started = time.perf_counter()
-        once()
-        times.append(time.perf_counter() - started)
-    return images / min(times[1:])
 
 
 def augmenting(pixels: Array) -> float:
@@ -43,7 +33,7 @@ def augmenting(pixels: Array) -> float:
         def once() -> None:
             list(pool.map(lambda at: augmentation.augmented(pixels[at], f"{at:064x}", 1, ranges), range(len(pixels))))
 
-        return rate(once, len(pixels))
+        return rate({"": once}, len(pixels))[""]
 
 
 def below(name: str, policy: str, pixels: Array) -> list[float]:
@@ -54,7 +44,7 @@ def below(name: str, policy: str, pixels: Array) -> list[float]:
         for at in range(0, len(pixels) // size * size, size):
             model.predict_on_batch(pixels[at : at + size, ..., np.newaxis])
 
-    return [rate(lambda size=size: once(size), len(pixels) // size * size) for size in BATCHES]  # type: ignore[misc]
+    return [rate({"": partial(once, size)}, len(pixels) // size * size)[""] for size in BATCHES]
 
 
 def top(name: str, policy: str, rows: Array, resident: bool) -> float:
@@ -76,11 +66,12 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
             labels = (some[:, np.newaxis] % 2).astype(np.float32)
             yield (some if resident else rows[some].astype(np.float32)), labels, np.ones(len(some), np.float32)
 
-    return rate(lambda: learner.fit(backend.fed(batches), verbose=0), len(rows))
+    return rate({"": lambda: learner.fit(backend.fed(batches), verbose=0)}, len(rows))[""]
 
 
 def main() -> None:
     os.environ.update(backend.environment(cores()))
+    backend.load()
     backend.configure()
     if len(sys.argv) == 1 and not backend.on_gpu():
         print(f"no GPU that {backend.name()} sees: nothing measured")

@@ -28,7 +28,7 @@ from cxr.storage import LocalStorage
 from tests import finished
 
 DATA = Path(__file__).parent.parent / ".." / "shared" / "data"
-IMAGES, REPEATS, BATCH = 320, 3, backend.batch()  # the batch at which the bare loop is fastest
+IMAGES, REPEATS = 320, 3
 THREADS = (1, 2, 8)
 
 
@@ -48,8 +48,9 @@ def exported(work: Path) -> tuple[Any, export.Card]:
 
 
 def bare(model: Any, pixels: np.ndarray) -> None:
-    for start in range(0, len(pixels), BATCH):
-        model.predict_on_batch(pixels[start : start + BATCH])
+    size = backend.batch()  # at which this loop is fastest
+    for start in range(0, len(pixels), size):
+        model.predict_on_batch(pixels[start : start + size])
 
 
 def from_files(model: Any, storage: LocalStorage, keys: list[str], card: export.Card, threads: int) -> None:
@@ -109,6 +110,7 @@ def report(sides: dict[str, Callable[[], Any]], barest: Callable[[], Any]) -> No
 
 def main() -> None:
     os.environ.update(backend.environment(cores()))
+    backend.load()
     backend.configure()
     images.allow_large_headers()
     given = [Path(folder) for folder in sys.argv[1:]] or [DATA / "chest_xray_dev", DATA / "full_resolution_sample"]

@@ -46,6 +46,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     """Do one stage as the flows do it; return its seconds, imports and the network's building left out."""
     storage, settings = open_storage(str(data)), TrainingSettings(image_size=SIDE)
     if stage == "features":
+        backend.load()
         backend.configure()
         table = read_table(work / "clean_metadata.csv")
         held = pixels.load(next((work / "cache").glob("pixels-*")), table)

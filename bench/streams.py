@@ -30,6 +30,7 @@ def in_streams(model: Any, pixels: np.ndarray, size: int) -> None:
 
 
 def main() -> None:
+    backend.load()
     backend.configure()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 1), dtype=np.uint8)
     ways = {f"{size}, one at a time": partial(one_at_a_time, size=size) for size in BATCHES}

@@ -4,9 +4,11 @@ Called in child processes, which have the backend imported.
 """
 
 import contextlib
+import importlib
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
@@ -23,7 +25,9 @@ from cxr.settings import cores
 _PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
-_RESIDENT_SHARE = 0.25  # of a GPU's free memory: networks, their gradients and the compiler's trials want the rest
+_RESIDENT_SHARE = (
+    0.25  # of a GPU's free memory, and the machine's: networks, their gradients and the compiler's trials want the rest
+)
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 logger = logging.getLogger("cxr.backend")
 
@@ -43,7 +47,12 @@ def package() -> str:
 
 def environment(threads: int) -> dict[str, str]:
     """Return what a process with so many threads needs to have set before it imports the backend. Raises DeviceError."""
-    common = {"KERAS_BACKEND": name(), "CXR_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    common = {
+        "KERAS_BACKEND": name(),
+        "CXR_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",  # a child leaves without flushing
+    }
     if name() == "tensorflow":
         onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
         return common | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": onednn}
@@ -56,8 +65,22 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
+def load() -> None:
+    """Import Keras with its backend.
+
+    TensorFlow imports JAX where it is installed, for converters that nothing here calls: 0.4 s and 120 MB of each process.
+    """
+    hidden = {"jax": None} if name() == "tensorflow" and "jax" not in sys.modules else {}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
+    try:
+        importlib.import_module("keras")
+    finally:
+        for module in hidden:
+            del sys.modules[module]  # others would take None for a JAX that is there
+
+
 def configure() -> None:
-    """Give the backend the threads of this process, and make its operations repeatable and exact in float32.
+    """Make the backend's operations repeatable, and exact in float32; give TensorFlow the threads of this process (JAX takes all cores).
 
     GPUs round the inputs of float32 products to 10 bits (TF32) where they are let; scores would then not be those of the
     same model on a processor.
@@ -80,7 +103,10 @@ def configure() -> None:
 
 @cache
 def on_gpu() -> bool:
-    """Return whether the backend computes on a GPU. Where there is one that it cannot use, False and a warning."""
+    """Return whether the backend computes on a GPU. Where there is one that it cannot use, False and a warning.
+
+    Raises DeviceError for a driver that hangs, and so do all below that ask it.
+    """
     if not hardware.gpus():
         return False
     import keras
@@ -121,7 +147,7 @@ def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:
     and the architecture gains by them, with TensorFlow. Called in a child process.
     """
     if on_gpu():
-        capability = min((float(each) for each in hardware.ask_driver("compute_cap")), default=0.0)
+        capability = hardware.least("compute_cap")
         return "mixed_bfloat16" if capability >= 8 else "mixed_float16" if capability >= 7 else "float32"
     if name() != "tensorflow" or not ARCHITECTURES[architecture].bfloat16 or not info.is_file():
         return "float32"
@@ -179,9 +205,17 @@ def fed(batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
     return tensorflow.data.Dataset.from_generator(batches, output_signature=specs).prefetch(2).with_options(options)
 
 
+@cache  # the first answer holds: later there is less memory free, by these very rows
 def fits(shape: tuple[int, ...], dtype: np.dtype[Any], trainings: int) -> bool:
-    """Return whether such rows fit on a GPU beside all else, so many trainings sharing it; False without a GPU."""
-    return on_gpu() and math.prod(shape) * dtype.itemsize * trainings < _RESIDENT_SHARE * hardware.free_memory()
+    """Return whether such rows fit on a GPU beside all else, and in memory on their way there, so many trainings sharing both.
+
+    False without a GPU. Raises DeviceError for a driver that hangs.
+    """
+    if not on_gpu():
+        return False
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    room = _RESIDENT_SHARE * min(hardware.least("memory.free") * 2**20, memory)
+    return math.prod(shape) * dtype.itemsize * trainings < room
 
 
 def resident(model: Any, shape: tuple[int, ...], dtype: str) -> tuple[Any, Any]:

@@ -58,7 +58,7 @@ def run(
     """Do module.main(job, emit) in a child to its end, passing on what it emits; what else it prints goes to `log`.
 
     `gpus` are the ids of those that it may use, all of them where None.
-    Raises TrainingError with the child's own words where it fails, or the log's last lines where it died.
+    Raises DeviceError for a Keras backend that is none, and TrainingError with the child's own words where it fails, or the log's last lines where it died.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
@@ -116,7 +116,7 @@ def _serve() -> None:
     os.dup2(2, 1)  # whatever libraries print goes to the log, not between the events
     asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=[asked], daemon=True).start()
-    importlib.import_module("keras")
+    backend.load()
     task = asked.get()
     with Path(task["log"]).open("ab") as log:
         os.dup2(log.fileno(), 1)

@@ -38,7 +38,7 @@ class Check(NamedTuple):
 
 def examine(data: str | None, out: str, weights: str, environment: dict[str, str]) -> list[Check]:
     """Return every check of this machine for runs that read `data`, write to `out` and start from `weights`."""
-    checks = [python(), *packages(), *room(out), memory(), processors(), gpu()]
+    checks = [python(), *packages(), keras_backend(), *room(out), memory(), processors(), gpu()]
     checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and "s3://" in uri]
     return [*checks, *starting_weights(weights), *prefect_api(environment)]
 
@@ -99,14 +99,27 @@ def processors() -> Check:
 
 
 def gpu() -> Check:
-    """Tell the GPUs that the NVIDIA driver sees, and what Keras needs to use them; without one, training runs on the cores."""
+    """Tell the GPUs that the NVIDIA driver sees; without one, training runs on the cores."""
     try:
         found = ask_driver("name,memory.total")
     except DeviceError as error:
         return Check("GPU", False, str(error), False)
     if not found:
         return Check("GPU", True, "none: training runs on the cores", False)
-    return Check("GPU", True, f"{'; '.join(found)}; for {backend.name()} to use it: {backend.package()}", False)
+    return Check("GPU", True, "; ".join(found), False)
+
+
+def keras_backend() -> Check:
+    """Check that what Keras computes with is installed, and tell what it needs for a GPU."""
+    try:
+        (found,) = backend.version().items()
+    except DeviceError as error:
+        return Check("Keras", False, str(error))
+    except metadata.PackageNotFoundError as error:
+        return Check(
+            "Keras", False, f"computes with {backend.name()}, which is not installed ({error}): pip install it"
+        )
+    return Check("Keras", True, f"computes with {' '.join(found)}; to use a GPU it wants {backend.package()}")
 
 
 def place(name: str, uri: str) -> Check:

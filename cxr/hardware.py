@@ -38,11 +38,14 @@ def _installed() -> tuple[str, ...]:
         return ()
 
 
-def ask_driver(fields: str, form: str = "") -> list[str]:
-    """Return nvidia-smi's `fields` of each GPU, a line each; [] where there is no GPU or no such tool. Raises DeviceError."""
+def ask_driver(fields: str, *more: str) -> list[str]:
+    """Return nvidia-smi's `fields` of each GPU, a line each; [] where there is no GPU or no such tool. Raises DeviceError.
+
+    `more` are further arguments of nvidia-smi.
+    """
     if not (tool := shutil.which("nvidia-smi")):
         return []
-    query = [tool, f"--query-gpu={fields}", f"--format=csv,noheader{form}"]
+    query = [tool, f"--query-gpu={fields}", "--format=csv,noheader", *more]
     asked = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         said, complaint = asked.communicate(timeout=ANSWER_SECONDS)
@@ -59,9 +62,22 @@ def ask_driver(fields: str, form: str = "") -> list[str]:
     return said.splitlines()
 
 
-def free_memory() -> int:
-    """Return the bytes free on the fullest GPU of this machine; 0 without one. Raises DeviceError."""
-    return min((int(mebibytes) for mebibytes in ask_driver("memory.free", ",nounits")), default=0) << 20
+def least(field: str) -> float:
+    """Return the smallest that the driver tells of this process' GPUs: compute_cap, or memory.free in MiB; 0 where it does not.
+
+    Raises DeviceError for a driver that hangs.
+    """
+    try:
+        return min(float(said.split()[0]) for said in ask_driver(field, f"--id={','.join(gpus())}"))
+    except (
+        DeviceError,
+        ValueError,
+        IndexError,
+    ) as error:  # the driver is too old for it, or part of a GPU has no such figure
+        if getattr(error, "hangs", False):
+            raise
+        logger.warning("the driver does not tell %s: %s", field, error)
+        return 0.0
 
 
 def share(gpus: list[str], trainings: int, at: int) -> list[str]:

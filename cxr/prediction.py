@@ -33,7 +33,7 @@ def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], No
     """Score every image below `data` (or the one image it names), publish predictions.csv at `out`, return its rows.
 
     `model` is an export folder or the model.keras in it. Rejected files are listed with their reason. Raises
-    ModelError where the model does not fit its card, DataError where there is nothing to score.
+    ModelError where the model does not fit its card, DataError where there is nothing to score, DeviceError.
     """
     folder = workspace.fetched_export(model)
     card = export.read_card(folder)
@@ -77,15 +77,20 @@ def _list(data: str) -> tuple[Storage, list[str], list[tuple[str, str, str]]]:
 def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each batch of images, scored or rejected, in the order of `keys`.
 
-    Images are read and decoded in threads, up to AHEAD of them before the model asks. Raises StorageError.
+    Images are read and decoded in threads, AHEAD of them before the model asks, or two batches. Raises StorageError.
     """
     size = scoring.even_batch(len(keys), backend.batch())
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        contextlib.closing(in_order(lambda key: _pixels(storage, key, card), keys, pool, AHEAD)) as pixels,
+        contextlib.closing(
+            in_order(lambda key: _pixels(storage, key, card), keys, pool, max(AHEAD, 2 * size))
+        ) as pixels,
     ):
         parts = ((keys[at : at + size], list(itertools.islice(pixels, size))) for at in range(0, len(keys), size))
-        yield from streams.through(lambda part: part, lambda part: _score_batch(model, *part, size, card), parts)
+        if backend.streams() == 1:  # reading ahead is all the preparation there is
+            yield from (_score_batch(model, *part, size, card) for part in parts)
+        else:
+            yield from streams.through(lambda part: part, lambda part: _score_batch(model, *part, size, card), parts)
 
 
 def _pixels(storage: Storage, key: str, card: Card) -> images.Pixels | _Reject:

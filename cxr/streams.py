@@ -28,7 +28,7 @@ def through(
     left, streams = iter(batches), backend.streams()
     if streams == 1:
         with ThreadPoolExecutor(backend.threads()) as pool:
-            for each in in_order(prepare, left, pool, 2 * backend.threads()):
+            for each in in_order(prepare, left, pool, backend.threads() + 1):
                 yield network(each)
         return
     for first in itertools.islice(left, 1):

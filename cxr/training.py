@@ -48,6 +48,7 @@ class Job:
         self.weights: str | None = job["weights"]
         self.weights_sha256: str = job["weights_sha256"]
         self.init: str = job.get("init", "")
+        self.sharing: int = job.get("sharing", 1)  # trainings at a time
         self.class_weights = np.array([job["class_weights"][label] for label in ("0", "1")])
         self.table = read_table(Path(job["manifest"]))
         self.pixels = pixels.load(Path(job["pixels"]), self.table)
@@ -314,7 +315,7 @@ def _learner(model: Any, rows: Rows, job: Job) -> tuple[Any, Callable[[Array], A
 
     Where a GPU has room they stay on it for the epoch, as `backend.resident` has it.
     """
-    if not backend.fits(rows.shape, rows.dtype, job.settings.trainings_at_a_time()):
+    if not backend.fits(rows.shape, rows.dtype, job.sharing):
         return model, lambda some: rows[some].astype(np.float32)
     learner, place = _resident(model, rows.shape, str(rows.dtype))
     place.assign(rows[:])
@@ -328,7 +329,8 @@ def _batches(given: Callable[[Array], Array], job: Job, epoch: int) -> Iterator[
     """Yield this epoch's shuffled batches: what is `given` for positions in train; labels and weights, float32.
 
     Where steps are compiled the last batch is filled up with images of weight 0, because a second size is a second
-    compilation; its other weights grow by as much as the mean over it shrinks.
+    compilation; its other weights grow by as much as the mean over it shrinks. (Of the loss that Keras tells for the epoch such a
+    batch has the share of a full one.)
     """
     order = np.random.default_rng([job.settings.seed, epoch]).permutation(len(job.train))
     labels, size = job.labels(job.train), job.settings.batch_size

@@ -175,7 +175,8 @@ def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: R
         progress.tracking(f"train {name}", epochs, "epochs"),
     ):
         child.run(
-            module, job, Path(job["folder"]) / log, _threads(place), lambda event: _show(name, event), gpus,
+            module, job | {"sharing": place.trainings}, Path(job["folder"]) / log, _threads(place),
+            lambda event: _show(name, event), gpus,
         )  # fmt: skip
 
 

@@ -32,12 +32,14 @@ def python(code: str, **environment: str) -> str:
     ("capabilities", "expected"),
     [
         (["9.0", "8.6"], "mixed_bfloat16"), (["9.0", "7.5"], "mixed_float16"), (["6.1"], "float32"), ([], "float32"),
+        (["[N/A]"], "float32"),
     ],
 )  # fmt: skip
 def test_half_precision_is_what_the_oldest_gpu_has(nvidia_smi, monkeypatch, capabilities, expected):
     """Compute capability 8: bfloat16; 7: float16; older, or where the driver does not say: float32. The network does not matter."""
     monkeypatch.setattr(backend, "on_gpu", lambda: True)
-    nvidia_smi("".join(f"echo {each};" for each in capabilities))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-5")
+    nvidia_smi('[ "$3" = --id=1,GPU-5 ] || exit 9;' + "".join(f"echo '{each}';" for each in capabilities))
     backend.policy.cache_clear()
     assert backend.policy("MobileNetV2") == expected
     backend.policy.cache_clear()
@@ -57,12 +59,19 @@ assert backend.policy("MobileNetV2") == "float32" and not backend.fits((1,), Non
 
 
 def test_rows_stay_on_a_gpu_only_where_all_trainings_find_room(nvidia_smi, monkeypatch):
-    """A quarter of the fullest GPU's free memory is for the rows of all trainings that share it."""
+    """A quarter of the fullest GPU's free memory is for the rows of all trainings that share it; the first answer holds."""
     monkeypatch.setattr(backend, "on_gpu", lambda: True)
-    nvidia_smi("echo 40000; echo 8000")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    backend.fits.cache_clear()
+    nvidia_smi("echo 40000 MiB; echo 8000 MiB")
     rows, half = (1000, 1 << 19), np.dtype("float16")  # 1000 MiB
-    assert hardware.free_memory() == 8000 << 20
+    assert hardware.least("memory.free") == 8000
     assert backend.fits(rows, half, 1) and not backend.fits(rows, half, 2)
+    nvidia_smi("echo 10 MiB")
+    assert backend.fits(rows, half, 1) and not backend.fits((1001, 1 << 19), half, 1)
+    nvidia_smi("echo 'Field \"memory.free\" is not a valid field'; exit 2")
+    assert not backend.fits((1002, 1 << 19), half, 1), "a driver that does not tell ends no training"
+    backend.fits.cache_clear()
 
 
 def test_learning_from_rows_on_the_device_is_learning_from_the_rows():
@@ -148,6 +157,18 @@ model.compile("sgd", "mse")
 assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
 """
     python(code)
+
+
+def test_tensorflow_comes_without_jax_which_is_there_for_whoever_asks():
+    """Loading Keras on TensorFlow imports no JAX; afterwards it can be imported, and nothing takes it for imported before."""
+    code = """
+import sys
+from cxr import backend
+backend.load()
+assert "keras" in sys.modules and "tensorflow" in sys.modules and "jax" not in sys.modules
+import jax
+"""
+    python(code, KERAS_BACKEND="tensorflow")
 
 
 def test_a_backend_that_is_none_is_refused_before_anything_starts(tmp_path, monkeypatch):
