@@ -28,7 +28,7 @@ from cxr.records import Record, Stage, Training, file_sha256, publishing, read_t
 from cxr.settings import TrainingSettings
 
 WHOLE_TOLERANCE = 1e-4  # of scores from pixels against those from cached activations
-_CHECKED = 8
+_CHECKED = 4
 _SETTLING = 32  # images that give a random network its batch normalisation statistics
 _VALIDATED = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
 _WARM_UP = 0.2  # of the steps of fine-tuning: the solved layer's gradients are small, and Adam's first steps are not
@@ -203,7 +203,7 @@ def _resume(job: Job) -> tuple[History, Any]:
     numbers = [name for name in table.columns if name != "phase"]
     history: History = table.astype(dict.fromkeys(numbers, float)).to_dict("records")  # type: ignore[assignment]
     checkpoint = _checkpoint(job, len(history))
-    return history, keras.models.load_model(checkpoint) if checkpoint.is_file() else None
+    return history, backend.eased(keras.models.load_model(checkpoint)) if checkpoint.is_file() else None
 
 
 def _checkpoint(job: Job, epochs: int) -> Path:
@@ -239,7 +239,7 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
         return model
     if history and history[0]["phase"] == "frozen":
         architectures.take_weights(whole, _reloaded(_best(history, "frozen"), job))
-    model = _top(whole, job)
+    model = backend.eased(_top(whole, job))
     architectures.release_top(model, job.architecture)
     steps = phase.epochs * math.ceil(len(job.train) / settings.batch_size)
     slow = int(_WARM_UP * steps)

@@ -159,6 +159,38 @@ assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
     python(code)
 
 
+def test_eased_convolutions_learn_the_same(tmp_path):
+    """Each 3x3 convolution of stride 1 has the forward results of before and the gradients to rounding; others are left alone."""
+    code = """
+import keras, numpy as np, tensorflow as tf
+from cxr import backend
+keras.utils.set_random_seed(0)
+layers = keras.layers
+model = keras.Sequential([
+    keras.Input((7, 9, 3)), layers.Conv2D(5, 3, padding="same", activation="relu"), layers.Conv2D(4, 3, padding="same", use_bias=False),
+    layers.Conv2D(4, 3), layers.Conv2D(4, 3, strides=2, padding="same"), layers.DepthwiseConv2D(3, padding="same"), layers.Conv2D(2, 1),
+])
+def run():
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(np.random.default_rng(1).normal(size=(6, 7, 9, 3)).astype("f4"))
+        tape.watch(inputs)
+        found = model(inputs)
+        loss = tf.reduce_mean(found**2)
+    return [found, *tape.gradient(loss, [inputs, *model.trainable_variables])]
+before = run()
+assert backend.eased(model) is model
+assert ["convolution_op" in vars(layer) for layer in model.layers] == [True, True, False, False, False, False]
+after = run()
+assert (before[0].numpy() == after[0].numpy()).all()
+for one, other in zip(before, after, strict=True):
+    assert np.abs(one.numpy() - other.numpy()).max() < 1e-6 * max(1, np.abs(one.numpy()).max())
+model.compile("adam", "mse")
+model.save("MODEL.keras")
+assert np.allclose(keras.models.load_model("MODEL.keras").predict(np.ones((1, 7, 9, 3)), verbose=0), model.predict(np.ones((1, 7, 9, 3)), verbose=0))
+"""
+    python(code.replace("MODEL", f"{tmp_path}/model"))
+
+
 def test_tensorflow_comes_without_jax_which_is_there_for_whoever_asks():
     """Loading Keras on TensorFlow imports no JAX; afterwards it can be imported, and nothing takes it for imported before."""
     code = """
