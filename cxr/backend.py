@@ -25,9 +25,7 @@ from cxr.settings import cores
 _PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
-_RESIDENT_SHARE = (
-    0.25  # of a GPU's free memory, and the machine's: networks, their gradients and the compiler's trials want the rest
-)
+_RESIDENT_SHARE = 0.25  # of free GPU memory, and of the machine's: networks, gradients and the compiler want the rest
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 logger = logging.getLogger("cxr.backend")
 

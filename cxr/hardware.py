@@ -69,11 +69,7 @@ def least(field: str) -> float:
     """
     try:
         return min(float(said.split()[0]) for said in ask_driver(field, f"--id={','.join(gpus())}"))
-    except (
-        DeviceError,
-        ValueError,
-        IndexError,
-    ) as error:  # the driver is too old for it, or part of a GPU has no such figure
+    except (DeviceError, ValueError, IndexError) as error:  # an old driver, or a part of a GPU, has no such figure
         if getattr(error, "hangs", False):
             raise
         logger.warning("the driver does not tell %s: %s", field, error)

@@ -87,10 +87,7 @@ def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> I
         ) as pixels,
     ):
         parts = ((keys[at : at + size], list(itertools.islice(pixels, size))) for at in range(0, len(keys), size))
-        if backend.streams() == 1:  # reading ahead is all the preparation there is
-            yield from (_score_batch(model, *part, size, card) for part in parts)
-        else:
-            yield from streams.through(lambda part: part, lambda part: _score_batch(model, *part, size, card), parts)
+        yield from streams.through(None, lambda part: _score_batch(model, part[0], part[1], size, card), parts)
 
 
 def _pixels(storage: Storage, key: str, card: Card) -> images.Pixels | _Reject:

@@ -6,20 +6,19 @@ Left out: child processes (`child`), reading ahead (`ahead`).
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cxr import backend
 from cxr.ahead import in_order
 
 _Batch = TypeVar("_Batch")
-_Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
 
 def through(
-    prepare: Callable[[_Batch], _Input], network: Callable[[_Input], _Result], batches: Iterable[_Batch]
+    prepare: Callable[[_Batch], Any] | None, network: Callable[[Any], _Result], batches: Iterable[_Batch]
 ) -> Iterator[_Result]:
-    """Yield network(prepare(batch)) in the order of `batches`, several at once.
+    """Yield network(prepare(batch)) in the order of `batches`, several at once; network(batch) where nothing is to prepare.
 
     Where a processor computes, each core has a stream: a batch as small as `backend.batch()` stays in its cache from
     layer to layer, and one stream prepares its next images while another computes (bench/streams.py). Where a GPU computes,
@@ -28,10 +27,12 @@ def through(
     left, streams = iter(batches), backend.streams()
     if streams == 1:
         with ThreadPoolExecutor(backend.threads()) as pool:
-            for each in in_order(prepare, left, pool, backend.threads() + 1):
-                yield network(each)
+            yield from map(network, in_order(prepare, left, pool, backend.threads() + 1) if prepare else left)
         return
-    for first in itertools.islice(left, 1):
-        yield network(prepare(first))  # alone: it builds the network's function, which two threads would do twice
+
+    def both(batch: _Batch) -> _Result:
+        return network(prepare(batch) if prepare else batch)
+
+    yield from map(both, itertools.islice(left, 1))  # alone: it builds the network's function, which two would do twice
     with ThreadPoolExecutor(streams) as pool:
-        yield from in_order(lambda batch: network(prepare(batch)), left, pool, 2 * streams)
+        yield from in_order(both, left, pool, 2 * streams)

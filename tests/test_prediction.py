@@ -192,6 +192,7 @@ def test_one_network_at_a_time_is_prepared_for_by_every_thread(monkeypatch):
 
     assert list(streams.through(prepare, network, range(6))) == [0, -1, -2, -3, -4, -5]
     assert inside == {threading.get_ident()}
+    assert list(streams.through(None, network, range(3))) == [0, 1, 2], "nothing to prepare: as they come"
 
 
 def test_an_endless_list_is_taken_only_as_far_as_asked():
