@@ -10,6 +10,7 @@ leaves out two rows and two columns of cells, drawn anew in each epoch, and the 
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -84,6 +85,7 @@ def compare() -> None:
         run = trained(given.work, given.weights, [*flags, *given.flags.split()], 2)
         cache = next(each for each in (given.work / "cache").glob("pixels-*"))
         folder = run.folder(given.work) / "crops"
+        shutil.rmtree(folder, ignore_errors=True)  # a training that is there already is not done again
         for member in run.members():
             weights, digest = run.weights[NAME]
             job = {
