@@ -431,7 +431,7 @@ def _write_broken(root: Path, seed: int, size: int) -> dict[str, int]:
         ("ignored", "train/.DS_Store", b"\0\0\0\1Bud1"),
         ("ignored", "__MACOSX/train/NORMAL/._IM-0001-0001.jpeg", b"\0\5\x16\7"),
         ("ignored", "train/NORMAL/._IM-0001-0001.jpeg", b"\0\5\x16\7"),
-        ("unknown_class", "train/UNCERTAIN/person9102_bacteria_9102.jpeg", _encoded(unknown)),
+        ("unknown_class", "train/person9102_bacteria_9102.jpeg", _encoded(unknown)),
         ("unsupported_mode", "train/PNEUMONIA/person9103_bacteria_9103.jpeg", _encoded(cmyk.convert("CMYK"))),
         ("unsupported_mode", "train/PNEUMONIA/person9104_bacteria_9104.png", _encoded(sixteen, "PNG")),
     )

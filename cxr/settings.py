@@ -55,6 +55,56 @@ class Augmentation(Strict):
     brightness: float = Field(0.15, ge=0, le=0.4, description="Brightness change, up to this fraction of the range.")
 
 
+class FileSettings(Strict):
+    """Which files are looked at, and what a picture must be to count as a film. One rule for training and prediction."""
+
+    exclude: tuple[str, ...] = Field(
+        (),
+        description="Leave out what fits this pattern: a folder's or file's name (COVID, *.bmp), or a path from the "
+        "top (train/COVID). May be given several times.",
+    )
+    follow_links: bool = Field(
+        False, description="Follow symbolic links out of the folder, for data sets that are made of links."
+    )
+    backslash_folders: bool = Field(
+        False,
+        description="Read a backslash in a file name as a folder: archives from Windows unpack to names like "
+        "train\\NORMAL\\a.jpeg.",
+    )
+    bit_depth: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="Bits in use in 16-bit gray PNG and TIFF files (12 for most detectors): white is 2^N - 1. "
+        "Without it such files are rejected, because the scale cannot be known.",
+    )
+    min_side: int = Field(28, ge=1, description="Reject pictures whose shorter side has fewer pixels (too_small).")
+    max_aspect: float = Field(
+        5.0, gt=1, description="Reject pictures whose longer side is more than so many times the shorter (extreme_shape)."
+    )
+    min_contrast: float = Field(
+        2.0, ge=0, description="Reject pictures whose gray values have a smaller standard deviation, of 255 (flat)."
+    )
+
+
+class ReadingSettings(FileSettings):
+    """How DATA is read: which folder is which split and class, and what is left out."""
+
+    splits: tuple[str, ...] = Field(
+        (),
+        description="What other split folders mean: holdout2024=test. FOLDER=none says that a folder is no split.",
+    )
+    classes: tuple[str, ...] = Field(
+        (),
+        description="What other class folders mean: NORMAL=healthy,no_finding PNEUMONIA=bacteria,virus.",
+    )
+    negatives: Literal["report", "reject", "invert"] = Field(
+        "report",
+        description="Negatives of films (bright surround): report them, and stop where more than 5 % of a folder are; "
+        "reject them; or invert them.",
+    )
+
+
 class SplitSettings(Strict):
     """Who a patient is, how validation (and test, where none is given) is carved, and what becomes of leakage."""
 
