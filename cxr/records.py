@@ -22,12 +22,12 @@ from cxr.intervals import Interval
 from cxr.metrics import Figures
 from cxr.operating import OperatingPoint
 from cxr.paired import Difference, Disagreement
+from cxr.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 from cxr.settings import Strict
 from cxr.subgroups import Subgroup
 
 SPLITS = ("train", "val", "test")
 EXCLUDED = "excluded"  # the split of rows set aside because their patient is in another one
-LABEL_NAMES = ("NORMAL", "PNEUMONIA")
 REJECT_REASONS = (
     "not_an_image", "unreadable", "truncated", "empty_file", "too_large", "unsupported_mode", "duplicate",
     "near_duplicate", "label_conflict", "ignored", "outside_root", "unknown_class", "nested_copy", "vanished",

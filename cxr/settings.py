@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 ArchitectureName = Literal["MobileNetV2", "VGG16", "DenseNet121"]
+LABEL_NAMES = ("NORMAL", "PNEUMONIA")  # by label: 0 and 1
 READINGS = ("person+etiology", "person", "person+etiology/one-normal", "merged")
 _RUNNERS = r"^(threads|processes|(tcp|tls|ws|wss)://[^\s/]+:[0-9]+/?)$"
 
@@ -55,6 +56,32 @@ class Augmentation(Strict):
     brightness: float = Field(0.15, ge=0, le=0.4, description="Brightness change, up to this fraction of the range.")
 
 
+def given_split(item: str) -> tuple[str, str]:
+    """Return (pattern, split) of one `--splits` item; "" for none.
+
+    Raises:
+        ValueError: The item is not FOLDER=train, val, test or none.
+    """
+    pattern, _, split = item.rpartition("=")
+    split = split.strip().lower()
+    if not pattern.strip("/ ") or split not in {"train", "val", "test", "none"}:
+        raise ValueError(f"expected FOLDER=train, val, test or none, as in holdout=test, found {item!r}")
+    return pattern.strip("/"), "" if split == "none" else split
+
+
+def given_class(item: str) -> tuple[str, list[str]]:
+    """Return (class name, spellings) of one `--classes` item.
+
+    Raises:
+        ValueError: The item is not NORMAL=… or PNEUMONIA=… with at least one spelling.
+    """
+    name, _, spellings = item.partition("=")
+    words = [word.strip() for word in spellings.split(",") if word.strip()]
+    if name.strip().upper() not in LABEL_NAMES or not words:
+        raise ValueError(f"expected NORMAL=a,b or PNEUMONIA=c,d, found {item!r}")
+    return name.strip().upper(), words
+
+
 class FileSettings(Strict):
     """Which files are looked at, and what a picture must be to count as a film. One rule for training and prediction."""
 
@@ -80,7 +107,9 @@ class FileSettings(Strict):
     )
     min_side: int = Field(28, ge=1, description="Reject pictures whose shorter side has fewer pixels (too_small).")
     max_aspect: float = Field(
-        5.0, gt=1, description="Reject pictures whose longer side is more than so many times the shorter (extreme_shape)."
+        5.0,
+        gt=1,
+        description="Reject pictures whose longer side is more than so many times the shorter (extreme_shape).",
     )
     min_contrast: float = Field(
         2.0, ge=0, description="Reject pictures whose gray values have a smaller standard deviation, of 255 (flat)."
@@ -103,6 +132,24 @@ class ReadingSettings(FileSettings):
         description="Negatives of films (bright surround): report them, and stop where more than 5 % of a folder are; "
         "reject them; or invert them.",
     )
+
+    @field_validator("splits")
+    @classmethod
+    def _check_splits(cls, items: tuple[str, ...]) -> tuple[str, ...]:
+        for item in items:
+            given_split(item)
+        return items
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, items: tuple[str, ...]) -> tuple[str, ...]:
+        meant: dict[str, str] = {name.lower(): name for name in LABEL_NAMES}
+        for item in items:
+            name, spellings = given_class(item)
+            for word in spellings:
+                if meant.setdefault(word.lower(), name) != name:
+                    raise ValueError(f"expected one class for each folder name, found two for {word!r}")
+        return items
 
 
 class SplitSettings(Strict):
