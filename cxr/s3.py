@@ -22,7 +22,7 @@ from cxr import object_cache
 from cxr.ahead import in_order
 from cxr.errors import DamagedError, DataError, StorageError
 from cxr.records import publishing
-from cxr.s3_faults import CONFLICTS, code_of, errors, failure, is_cut_short
+from cxr.s3_faults import CONFLICTS, EMPTY, code_of, errors, failure, is_cut_short
 from cxr.storage import ANY, Entry, changed, mismatch
 
 PART = 16 * 1024 * 1024  # bytes of one part of a large upload; at most 10,000 of them: 160 GB
@@ -43,18 +43,21 @@ class S3Storage:
     """A prefix in an S3-compatible bucket; endpoint, region, certificates and profile by the usual AWS variables."""
 
     def __init__(self, uri: str):
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        bucket, _, prefix = uri.partition("://")[2].partition("/")
         if "@" in bucket or ":" in bucket:
             raise DataError(
                 "s3://…: expected s3://bucket/prefix; credentials never belong in a URI: see docs/operations.md"
             )
         if not bucket:
             raise DataError(f"{uri}: expected s3://bucket/prefix, found no bucket")
-        self.bucket, self.prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self.bucket = bucket
+        # A slash in front or two in the middle are part of the keys, as they are to S3 itself.
+        self.prefix = prefix.rstrip("/") + "/" if prefix.rstrip("/") else ""
         self.uri = f"s3://{bucket}/{self.prefix}".rstrip("/")
+        no_address: tuple[type[Exception], ...] = (ValueError,)
         try:
             self._connection = _connected()
-        except errors() as error:
+        except errors() + no_address as error:
             raise failure("open", self.uri, error) from error
         self.client = self._connection.client
         self.place = f"{self._connection.endpoint} {self.uri}"
@@ -70,6 +73,11 @@ class S3Storage:
                         yield Entry(key, item["Size"], item["ETag"].strip('"'))
         except errors() as error:
             raise failure("list", f"{self.uri}/{prefix}".rstrip("/"), error) from error
+
+    def find(self, key: str) -> Entry | None:
+        """Return the object as `list` does: in the order of a listing it comes before all that begin with its name."""
+        found = next(self.list(key), None)
+        return found if found and found.key == key else None
 
     def read(self, key: str, version: str | None = None) -> bytes:
         """Return the object's bytes, from the local cache where its ETag is still the same."""
@@ -106,15 +114,7 @@ class S3Storage:
 
     def read_many(self, wanted: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield (key, bytes or error) in the order wanted, up to CXR_S3_CONNECTIONS of them under way."""
-        fast = self._fast_reader()
-
-        def one(each: tuple[str, str | None]) -> tuple[str, bytes | Exception]:
-            try:
-                return each[0], fast(*each)
-            except (OSError, StorageError) as error:
-                return each[0], error
-
-        return in_order(one, wanted, _pool(), connections() + 1)
+        return _at_once(self._fast_reader(), wanted)
 
     def _fast_reader(self) -> Callable[[str, str | None], bytes]:
         """Return a function like `read` that asks obstore first, and boto3 where that fails for whatever reason."""
@@ -138,6 +138,52 @@ class S3Storage:
             return data
 
         return read
+
+    def peek(self, key: str, count: int) -> bytes:
+        """Return the object's first `count` bytes, by one ranged request."""
+        return self._peek(key, None, count)
+
+    def _peek(self, key: str, version: str | None, count: int) -> bytes:
+        cached = object_cache.find(self._at(key)) if version is not None else None
+        if cached and cached.version == version:
+            return cached.data[:count]
+        condition = {"IfMatch": version} if version is not None else {}
+        return self._again("read", key, lambda: self._get_start(key, condition, count))
+
+    def _get_start(self, key: str, condition: dict[str, str], count: int) -> bytes:
+        """Return the first bytes; they are not checked against the object's SHA-256, which is of the whole."""
+        try:
+            answer = self.client.get_object(
+                Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes=0-{count - 1}", **condition
+            )
+            data: bytes = answer["Body"].read()
+        except errors() as error:
+            code = code_of(error)
+            if code in EMPTY:  # there is no first byte to begin at
+                return b""
+            if code in CONFLICTS:
+                raise changed(f"{self.uri}/{key}", condition.get("IfMatch"), "another") from error
+            if is_cut_short(error):
+                raise
+            raise failure("read", f"{self.uri}/{key}", error) from error
+        return data[:count]
+
+    def peek_many(
+        self, wanted: Iterable[tuple[str, str | None]], count: int
+    ) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield (key, first bytes or error) in the order wanted, as `read_many` does."""
+        store = _bulk_store(self._connection, self.bucket)
+
+        def peek(key: str, version: str | None) -> bytes:
+            if store is None or version is None:
+                return self._peek(key, version, count)
+            try:
+                answer = store.get(self.prefix + key, options={"if_match": version, "range": (0, count)})
+                return bytes(answer.bytes())[:count]
+            except Exception:  # noqa: BLE001  # boto3 repeats the question and names what is wrong
+                return self._peek(key, version, count)
+
+        return _at_once(peek, wanted)
 
     def version(self, key: str) -> str | None:
         """Return the object's ETag, None where there is no such object."""
@@ -304,6 +350,21 @@ class S3Storage:
         return f"{self._connection.endpoint} {self.bucket}/{self.prefix}{key}"
 
 
+def _at_once(
+    read: Callable[[str, str | None], bytes], wanted: Iterable[tuple[str, str | None]]
+) -> Iterator[tuple[str, bytes | Exception]]:
+    """Yield (key, what `read` gives or raises) in the order wanted, up to CXR_S3_CONNECTIONS of them under way."""
+
+    def one(each: tuple[str, str | None]) -> tuple[str, bytes | Exception]:
+        key, version = each
+        try:
+            return key, read(key, version)
+        except (OSError, StorageError) as error:
+            return key, error
+
+    return in_order(one, wanted, _pool(), connections() + 1)
+
+
 class _NotModifiedError(Exception):
     """The server says that what is in the local cache still holds."""
 
@@ -332,7 +393,11 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 def connections() -> int:
     """Return how many objects a process reads at the same time: CXR_S3_CONNECTIONS, or 16."""
-    return max(1, int(os.environ.get("CXR_S3_CONNECTIONS", "16")))
+    given = os.environ.get("CXR_S3_CONNECTIONS", "16")
+    try:
+        return max(1, int(given))
+    except ValueError:
+        raise DataError(f"CXR_S3_CONNECTIONS: expected a number, found {given!r}") from None
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -6,6 +6,7 @@ from typing import Any
 from cxr.errors import StorageError
 
 CONFLICTS = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
+EMPTY = frozenset({"InvalidRange", "416"})  # a range of an object without bytes
 _RENEW = "renew them where they come from (docs/operations.md, Storage), then give the same command again"
 _WRONG = "the server refuses these credentials: check AWS_PROFILE or the variables, and that they are of this endpoint"
 _ADVICE = {
@@ -17,6 +18,7 @@ _ADVICE = {
     "RequestTimeTooSkewed": "this machine's clock is off by more than the server allows: set it (NTP), then try again",
     "NoCredentialsError": "no credentials were found: set AWS_PROFILE, or another source that boto3 knows",
     "ProfileNotFound": "AWS_PROFILE names a profile that is not in the AWS configuration files",
+    "ValueError": "check the endpoint in AWS_ENDPOINT_URL: it begins with http:// or https://",
     "SSLError": "the server's certificate is not trusted: give its authority's file in AWS_CA_BUNDLE",
     "SlowDown": "the server asks for fewer requests: give a smaller CXR_S3_CONNECTIONS, or try again later",
     "InternalError": "the server failed: try again later, and look at its own log",
@@ -75,7 +77,7 @@ def failure(verb: str, uri: str, error: Exception) -> Exception:
     response = _response(error)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     words = _ADVICE.get(named, "check bucket, endpoint and credentials").format(verb=verb, endpoint=_endpoint())
-    detail = response.get("Error", {}).get("Message") or ("" if response else str(error))
+    detail = response.get("Error", {}).get("Message") or ("" if response else " ".join(str(error).split()))
     shown = f"{code}: {words}" if named in _ADVICE else f"{code}: {detail}: {words}"
     return StorageError(f"cannot {verb} {uri}: {shown}", named in _PASSING or status >= 500)
 

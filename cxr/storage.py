@@ -1,12 +1,14 @@
 """Where files live: a local folder or an S3 prefix behind the same few verbs.
 
-A version is what changes when a file does: the time of change in ns, or the ETag. A write that expects a version is
+A version is what changes when a file does: times of change in ns, or the ETag. A write that expects a version is
 refused where another one is there, so of several at once exactly one wins. S3 itself is in `s3`; whole work folders
 are in `workspace`.
 """
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -17,16 +19,31 @@ from urllib.parse import unquote, urlparse
 from filelock import FileLock
 
 from cxr.errors import ChangedError, ConflictError, DamagedError, DataError, StorageError
-from cxr.records import file_sha256, publishing
+from cxr.records import file_sha256, printable, publishing
 
 __all__ = ["ANY", "ConflictError", "Entry", "LocalStorage", "Storage", "is_local", "local_folder", "open_storage"]
 
 ANY: Final = "*"  # expected by a write that takes whatever is there now, or nothing
 LOCK = ".cxr-lock"  # held during a local write; never listed
+LINK_OUT = "link out of the data folder"
+FOLDER_LINK_OUT = "link to a folder out of the data folder"
+FOLDER_LINK = "link to a folder: its files are read at their own place"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ADVICE = {
+    errno.EACCES: "check the folder's rights, or give another",
+    errno.EPERM: "check the folder's rights, or give another",
+    errno.EROFS: "give a folder that can be written",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "a file is where a folder is needed: give another name",
+    errno.EEXIST: "a file is where a folder is needed: give another name",
+    errno.ENOENT: "it cannot be made there: give another folder",
+    errno.EISDIR: "a folder is where a file is needed: give another name",
+}
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class Entry(NamedTuple):
-    """One file as listed: POSIX key below the root, bytes, version (mtime in ns, or ETag), problem.
+    """One file as listed: POSIX key below the root, bytes, version (times of change, or ETag), problem.
 
     `problem` is empty, or a reject reason and its detail for what must not be read.
     """
@@ -49,6 +66,9 @@ class Storage(Protocol):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file whose key starts with `prefix`, in no particular order."""
 
+    def find(self, key: str) -> Entry | None:
+        """Return one file as `list` would yield it, None where there is none."""
+
     def read(self, key: str, version: str | None = None) -> bytes:
         """Return a file's bytes; with a version, ConflictError where the file is another one by now.
 
@@ -57,6 +77,14 @@ class Storage(Protocol):
 
     def read_many(self, wanted: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield (key, bytes, or what `read` would raise) for each (key, version), in their order, read ahead."""
+
+    def peek(self, key: str, count: int) -> bytes:
+        """Return a file's first `count` bytes, fewer where it has no more; raises what `read` does."""
+
+    def peek_many(
+        self, wanted: Iterable[tuple[str, str | None]], count: int
+    ) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield (key, first bytes, or what `peek` would raise) for each (key, version), in their order."""
 
     def version(self, key: str) -> str | None:
         """Return the version of what is there now, None where nothing is."""
@@ -78,60 +106,124 @@ class Storage(Protocol):
 
 
 class LocalStorage:
-    """A folder on this machine. Links are never followed out of it, folders behind links never entered."""
+    """A folder on this machine.
 
-    def __init__(self, folder: Path):
+    Links to files and folders are followed where `follow_links` says so, out of the folder too; a link back to a
+    folder above it is not entered. Without it no link is followed out of the folder, no link to a folder entered.
+    """
+
+    def __init__(self, folder: Path, follow_links: bool = False):
         self.folder = folder.absolute()
-        self.uri = self.place = str(self.folder)
+        self.uri = str(self.folder)
+        self.place = self.uri
+        self.follow_links = follow_links
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every file below the folder; raises DataError where there is no such folder."""
         start = prefix.rpartition("/")[0]
-        if prefix and not (self._path(start) if start else self.folder).is_dir():
+        if prefix and not _is_folder(self._path(start) if start else self.folder):
             return
-        if not self.folder.is_dir():
-            raise DataError(f"{self.folder} is not a folder: give the folder that holds the images")
-        for entry in self._walk(str(self.folder / start), f"{start}/" if start else "", self.folder.resolve()):
+        if not _is_folder(self.folder):
+            raise DataError(_no_folder(self.folder))
+        for entry in self._walk(self.folder / start, f"{start}/" if start else ""):
             if entry.key.startswith(prefix) and entry.key != LOCK:
                 yield entry
 
-    def _walk(self, folder: str, prefix: str, root: Path) -> Iterator[Entry]:
+    def _walk(self, start: Path, prefix: str) -> Iterator[Entry]:
+        """Yield the files below `start`, whose keys begin with `prefix`.
+
+        Each folder is kept with the real paths of those that lead to it: a loop of links comes back to one of them.
+        """
+        root = self.folder.resolve()
+        left = [(str(start), prefix, frozenset([os.path.realpath(start)]))]
+        while left:
+            folder, above, path = left.pop()
+            try:
+                found = list(os.scandir(folder))
+            except OSError as error:
+                if not above:
+                    raise failure("list", folder, error) from error
+                yield Entry(above, 0, "", ("unreadable", f"folder cannot be listed: {error.strerror}"))
+                continue
+            for item in found:
+                key = above + item.name
+                problem = self._link_problem(item.path, root, path) if item.is_symlink() else None
+                if problem:
+                    yield Entry(key, 0, "", problem)
+                elif item.is_dir():
+                    left.append((item.path, key + "/", path | {os.path.realpath(item.path)}))
+                else:
+                    yield _local_entry(item.path, key)
+
+    def _link_problem(self, link: str, root: Path, above: frozenset[str]) -> tuple[str, str] | None:
+        """Return why a link is not followed, None where it is; `above`: the real paths of the folders it is in."""
         try:
-            found = list(os.scandir(folder))
+            target = Path(link).resolve(strict=True)
+            is_folder = target.is_dir()
+        except (FileNotFoundError, NotADirectoryError, RuntimeError):
+            return "unreadable", "broken link"
         except OSError as error:
-            yield Entry(prefix, 0, "", ("unreadable", f"folder cannot be listed: {error.strerror}"))
-            return
-        for item in found:
-            key = prefix + item.name
-            if item.is_symlink() and (problem := _link_problem(Path(item.path), root)):
-                yield Entry(key, 0, "", problem)
-            elif item.is_dir(follow_symlinks=False):
-                yield from self._walk(item.path, key + "/", root)
-            else:
-                yield _local_entry(item, key)
+            loops = error.errno == errno.ELOOP
+            return "unreadable", "broken link" if loops else f"link cannot be followed: {error.strerror}"
+        if self.follow_links:
+            back = is_folder and str(target) in above
+            return ("ignored", "link back to a folder above it") if back else None
+        if not target.is_relative_to(root):
+            return "outside_root", FOLDER_LINK_OUT if is_folder else LINK_OUT
+        return ("ignored", FOLDER_LINK) if is_folder else None
+
+    def find(self, key: str) -> Entry | None:
+        """Return the file, with its problem where it may not be read; None where there is none, or a folder."""
+        path = self._path(key)
+        try:
+            if path.is_symlink():
+                above = frozenset(os.path.realpath(folder) for folder in path.parents)
+                if problem := self._link_problem(str(path), self.folder.resolve(), above):
+                    return Entry(key, 0, "", problem)
+            return None if not path.exists() or path.is_dir() else _local_entry(str(path), key)
+        except OSError as error:
+            raise failure("look at", f"{self.uri}/{key}", error) from error
 
     def read(self, key: str, version: str | None = None) -> bytes:
         """Return the file's bytes; raises FileNotFoundError or PermissionError as the system does, ConflictError."""
-        with self._path(key).open("rb") as file:
-            found = str(os.fstat(file.fileno()).st_mtime_ns)
-            if version is not None and found != version:
-                raise changed(f"{self.uri}/{key}", version, found)
-            return file.read()
+        return self._read(key, version, -1)
+
+    def _read(self, key: str, version: str | None, count: int) -> bytes:
+        try:
+            with self._path(key).open("rb") as file:
+                found = _version(os.fstat(file.fileno()))
+                if version is not None and found != version:
+                    raise changed(f"{self.uri}/{key}", version, found)
+                return file.read(count)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from error
 
     def read_many(self, wanted: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield (key, bytes or error) one after the other: a disk needs no reading ahead."""
+        return self.peek_many(wanted, -1)
+
+    def peek(self, key: str, count: int) -> bytes:
+        """Return the file's first `count` bytes."""
+        return self._read(key, None, count)
+
+    def peek_many(
+        self, wanted: Iterable[tuple[str, str | None]], count: int
+    ) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield (key, first bytes or error) one after the other."""
         for key, version in wanted:
             try:
-                yield key, self.read(key, version)
+                yield key, self._read(key, version, count)
             except (OSError, StorageError) as error:
                 yield key, error
 
     def version(self, key: str) -> str | None:
-        """Return the time of the last change in ns, None where there is no such file."""
+        """Return the file's times of change in ns, None where there is no such file."""
         try:
-            return str(self._path(key).stat().st_mtime_ns)
-        except FileNotFoundError:
+            return _version(self._path(key).stat())
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise failure("look at", f"{self.uri}/{key}", error) from error
 
     def write(self, key: str, data: bytes, expected: str | None = ANY) -> str:
         """Publish `data` by renaming a temporary file, under a lock; each version is later than the one before."""
@@ -145,20 +237,26 @@ class LocalStorage:
                 with publishing(path) as temporary:
                     temporary.write_bytes(data)
                     _make_later(temporary, before)
-                return str(path.stat().st_mtime_ns)
+                return _version(path.stat())
         except OSError as error:
-            raise _failure("write", f"{self.uri}/{key}", error) from error
+            raise failure("write", f"{self.uri}/{key}", error) from error
 
     def upload(self, path: Path, key: str) -> str:
         """Copy a file into the folder, renamed when whole; StorageError where the copy's SHA-256 is not the file's."""
-        with FileLock(self._made() / LOCK):
-            before = self.version(key)
-            _copy(path, self._path(key), f"{self.uri}/{key}", before)
-        return str(self._path(key).stat().st_mtime_ns)
+        target = self._path(key)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / LOCK):
+                _copy(path, target, f"{self.uri}/{key}", self.version(key))
+                return _version(target.stat())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise failure("write", f"{self.uri}/{key}", error) from error
 
     def download(self, key: str, path: Path) -> str:
         """Copy a file out of the folder, renamed when whole; FileNotFoundError where there is none."""
-        found = str(self._path(key).stat().st_mtime_ns)
+        found = _version(self._path(key).stat())
         _copy(self._path(key), path, str(path), None)
         return found
 
@@ -166,12 +264,10 @@ class LocalStorage:
         """Remove the file where there is one."""
         try:
             self._path(key).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as error:
-            raise _failure("delete", f"{self.uri}/{key}", error) from error
-
-    def _made(self) -> Path:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder
+            raise failure("delete", f"{self.uri}/{key}", error) from error
 
     def _path(self, key: str) -> Path:
         return below(self.folder, key)
@@ -198,8 +294,9 @@ def mismatch(uri: str, expected: str, found: str) -> DamagedError:
     return DamagedError(f"{uri}: expected SHA-256 {expected}, found {found}: {words}", transient=True)
 
 
-def _failure(verb: str, uri: str, error: OSError) -> StorageError:
-    return StorageError(f"cannot {verb} {uri}: {error.strerror or error}: check the folder's rights and free space")
+def failure(verb: str, uri: str, error: OSError) -> StorageError:
+    advice = _ADVICE.get(error.errno or 0, "check the folder's rights and free space")
+    return StorageError(f"cannot {verb} {uri}: {error.strerror or error}: {advice}")
 
 
 def _copy(source: Path, target: Path, uri: str, before: str | None) -> None:
@@ -215,56 +312,106 @@ def _copy(source: Path, target: Path, uri: str, before: str | None) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _failure("write", uri, error) from error
+        raise failure("write", uri, error) from error
+
+
+def _version(status: os.stat_result) -> str:
+    """Return a file's version: when its content was changed, and when anything of it was, in ns.
+
+    The second cannot be set: it tells a file from another of the same size that was given the same time. The inode would
+    say no more, and some network and overlay file systems give a file another one each time.
+    """
+    return f"{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def _make_later(path: Path, before: str | None) -> None:
     """Give a file a time after `before`: the system's clock ticks more slowly than two writes can follow."""
-    if before is not None and path.stat().st_mtime_ns <= int(before):
-        os.utime(path, ns=(int(before) + 1, int(before) + 1))
+    if before is None:
+        return
+    earlier = int(before.partition("-")[0])
+    if path.stat().st_mtime_ns <= earlier:
+        os.utime(path, ns=(earlier + 1, earlier + 1))
 
 
-def _link_problem(path: Path, root: Path) -> tuple[str, str] | None:
+def _local_entry(path: str, key: str) -> Entry:
     try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return "unreadable", "broken link"
-    if not target.is_relative_to(root):
-        return "outside_root", "the link's target lies outside the data folder"
-    return ("ignored", "link to a folder: its files are read at their own place") if target.is_dir() else None
-
-
-def _local_entry(item: "os.DirEntry[str]", key: str) -> Entry:
-    try:
-        status = item.stat()
+        status = os.stat(path)  # noqa: PTH116  # a Path made of each of 100,000 files takes as long as the call
     except OSError:
         return Entry(key, 0, "", ("vanished", "gone while the folder was listed"))
     if not stat.S_ISREG(status.st_mode):
         return Entry(key, 0, "", ("not_an_image", "not a regular file"))
-    return Entry(key, status.st_size, str(status.st_mtime_ns))
+    return Entry(key, status.st_size, _version(status))
 
 
-def open_storage(uri: str) -> Storage:
-    """Return the storage behind a path, `file://…` or `s3://bucket/prefix`; DataError for another scheme."""
-    scheme = urlparse(uri).scheme if "://" in uri else ""
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # its name is too long, or a folder above it is closed
+        raise failure("look at", str(path), error) from error
+
+
+def _no_folder(path: Path) -> str:
+    """Return what is at a path where a folder was expected, and what to do."""
+    if path.is_symlink() and not path.exists():
+        return f"{path} is a broken link: give the folder that holds the images"
+    if path.name.lower().endswith(_ARCHIVES) and path.exists():
+        return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out of it"
+    if path.exists():
+        return f"{path} is a file, not a folder: give the folder that holds the images"
+    there = next((folder for folder in path.parents if folder.exists()), Path("/"))
+    if not there.is_dir():
+        return f"{path}: there is no such folder, because {there} is a file: give the folder that holds the images"
+    return f"{path}: there is no such folder ({there} is there): check its name"
+
+
+def open_storage(uri: str, follow_links: bool = False) -> Storage:
+    """Return the storage behind a path, `file://…` or `s3://bucket/prefix`; DataError for another scheme.
+
+    `follow_links` is for folders: S3 has no links.
+    """
+    scheme = scheme_of(uri)
     if scheme == "s3":
         from cxr.s3 import S3Storage
 
         return S3Storage(uri)
     if scheme in {"", "file"}:
-        return LocalStorage(local_folder(uri))
+        return LocalStorage(local_folder(uri), follow_links)
     raise DataError(f"{uri}: expected a path, file://… or s3://bucket/prefix, found {scheme}://")
+
+
+def scheme_of(uri: str) -> str:
+    """Return what stands before :// in small letters, "" for a path.
+
+    >>> [scheme_of(uri) for uri in ("S3://bucket/x", "File:///data", "/data/x://y")]
+    ['s3', 'file', '']
+    """
+    found = _SCHEME.match(uri)
+    return found[1].lower() if found else ""
 
 
 def is_local(uri: str) -> bool:
     """Return whether a URI is a path or `file://…`."""
-    return "://" not in uri or uri.startswith("file://")
+    return scheme_of(uri) in {"", "file"}
 
 
 def local_folder(uri: str) -> Path:
-    """Return the folder behind a path or `file://…`; DataError where it is not a local one."""
-    if uri.startswith("file://"):
-        return Path(unquote(urlparse(uri).path))
-    if "://" in uri:
+    """Return the folder behind a path or `file://…`, or the file; DataError where it is none that can be worked with.
+
+    A name that is not UTF-8 is refused: the records that name it are JSON.
+    """
+    if not is_local(uri):
         raise DataError(f"{uri}: expected a path or file://…, found a place on another machine")
-    return Path(uri).expanduser()
+    if not uri.strip():
+        raise DataError("expected a path, file://… or s3://bucket/prefix, found an empty text: is a variable not set?")
+    if re.match(r"s3:/?[^/]", uri, re.IGNORECASE):
+        raise DataError(f"{uri}: expected s3://bucket/prefix, with two slashes, or a path")
+    try:
+        path = Path(unquote(urlparse(uri).path)) if scheme_of(uri) else Path(uri).expanduser()
+    except RuntimeError:
+        raise DataError(f"{uri}: there is no home folder of that name: give the whole path") from None
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = printable(str(path.absolute()))
+        raise DataError(f"{shown}: a name in this path is not UTF-8, which no record can hold: rename it") from None
+    return path

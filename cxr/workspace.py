@@ -21,7 +21,7 @@ from cxr import object_cache
 from cxr.errors import ConflictError, CxrError, DataError
 from cxr.s3 import S3Storage
 from cxr.staging import Staging, fetch, together
-from cxr.storage import LocalStorage, Storage, is_local, local_folder, open_storage
+from cxr.storage import LocalStorage, Storage, failure, is_local, local_folder, open_storage
 
 logger = logging.getLogger("cxr.workspace")
 DAY = 86_400.0  # seconds
@@ -35,14 +35,14 @@ def opened(uri: str) -> Iterator[Path]:
     """Give the local folder of a work folder (a path, `file://…` or `s3://…`), alone in it; publish at the end.
 
     Opened again inside, it is the same folder, and what was done in it is published when the inner block ends.
-    Raises ConflictError where another cxr is at work there.
+    Raises ConflictError where another cxr is at work there, StorageError where it cannot be made or written.
     """
     storage, folder = open_storage(uri), local(uri)
     if folder in _opened.get():
         yield folder
         push(folder)
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     token = _opened.set(_opened.get() | {folder})
     try:
         with _alone(folder, storage.uri):
@@ -133,15 +133,45 @@ def _drop_unused(family: Path) -> None:
 
 @contextlib.contextmanager
 def written(uri: str) -> Iterator[Path]:
-    """Give a local path for a file that is to be at `uri`; on S3 it is put there when the block ends well."""
+    """Give a local path for a file that is to be at `uri`; on S3 it is put there when the block ends well.
+
+    Folders above it are made. Raises StorageError or DataError at once where no file can be written there.
+    """
+    if uri.endswith("/"):
+        raise DataError(f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv")
     if is_local(uri):
-        yield local_folder(uri)
+        path = local_folder(uri)
+        _require_writable(path)
+        yield path
         return
     parent, _, name = uri.rpartition("/")
+    if parent.endswith(":/"):
+        raise DataError(f"{uri}: expected s3://bucket/name of the file to write, found a bucket alone")
     storage = open_storage(parent)
+    storage.version(name)  # an endpoint or a bucket that is not there shows before the work, not after it
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         yield Path(scratch) / name
         storage.upload(Path(scratch) / name, name)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder where it is not there; StorageError in words where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure("make the folder", str(folder), error) from error
+
+
+def _require_writable(path: Path) -> None:
+    """Make the folders above a file and try that something can be written there; StorageError otherwise."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: expected a file to write, found a folder: give {path / 'predictions.csv'}")
+        _make(path.parent)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", suffix=path.suffix):
+            pass
+    except OSError as error:
+        raise failure("write", str(path), error) from error
 
 
 def _cached(kind: str, storage: Storage) -> Path:
@@ -160,6 +190,8 @@ def _alone(folder: Path, place: str) -> Iterator[None]:
         raise ConflictError(
             f"{place}: another cxr is at work in this folder: wait for it, or give another --out"
         ) from None
+    except OSError as error:
+        raise failure("write in", str(folder), error) from error
     with lock:
         yield
 
