@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+from uuid import UUID
 
 from prefect import get_client
 from prefect.flow_runs import pause_flow_run
@@ -37,8 +38,10 @@ def require_server() -> None:
 
 def ask(words: str, minutes: float) -> Approval:
     """Pause this flow run until somebody answers in the UI, and return the answer; after `minutes` it is no."""
-    run, answered = flow_run.id, threading.Event()
-    clock = threading.Thread(target=_answer_no, args=(run, minutes, answered), daemon=True, name="approval")
+    answered = threading.Event()
+    clock = threading.Thread(
+        target=_answer_no, args=(UUID(flow_run.id), minutes, answered), daemon=True, name="approval"
+    )
     logger.info("waiting up to %.4g minutes for approval: %s", minutes, flow_run.ui_url)
     clock.start()
     try:
@@ -51,7 +54,7 @@ def ask(words: str, minutes: float) -> Approval:
         clock.join()
 
 
-def _answer_no(run: str, minutes: float, answered: threading.Event) -> None:
+def _answer_no(run: UUID, minutes: float, answered: threading.Event) -> None:
     """Resume the run with a no when the time is over; again and again while the server is away."""
     words = f"no answer within {minutes:.4g} minutes: the champion stays"
     delay = minutes * 60

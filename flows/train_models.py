@@ -27,5 +27,7 @@ def train_models(out: str, training: TrainingSettings | None = None, runner: Run
         with runners.opened(runner, settings.trainings_at_a_time(), work, trainings=True) as pool:
             features = steps.extract_each(run, work, cache, pool) if runners.is_dask(runner) else {}
             outcomes = steps.train_each(run, work, cache, pool, features)
-        # Quoted: the UI shows an empty page for a task that it knows to have taken a flow's result.
-        return steps.compare_models(quote(outcomes), run.folder(work))
+        # Quoted: the UI shows an empty page for a task that it knows to have taken a flow's result. Prefect takes the
+        # quote off before the task sees it, which its types do not tell.
+        chosen: Selection = steps.compare_models(quote(outcomes), run.folder(work))  # type: ignore[call-overload]
+        return chosen

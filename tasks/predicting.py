@@ -1,5 +1,7 @@
 """Batch scoring: the task of the flow `predict`."""
 
+from collections.abc import Hashable
+
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -49,7 +51,7 @@ def _reason(words: str) -> str:
     return words.partition(":")[0]
 
 
-def _show(found: Predictions, reasons: dict[str, int]) -> None:
+def _show(found: Predictions, reasons: dict[Hashable, int]) -> None:
     rows = [
         {"what": "scored", "images": found.scored}, {"what": f"of them {LABEL_NAMES[1]}", "images": found.positive},
         *({"what": f"not scored: {reason}", "images": count} for reason, count in reasons.items() if reason),

@@ -44,6 +44,7 @@ def opened(runner: str, at_a_time: int, work: Path, trainings: bool = False) -> 
     `trainings`: the tasks' work is done in child processes, so that threads do for them, and on Dask each takes a slot.
     Raises CxrError without the extra `dask`, a scheduler that answers, and workers that can do the work.
     """
+    pool: TaskRunner[Any]
     if is_dask(runner):
         with _dask(runner, work, trainings) as pool:
             yield pool
@@ -93,15 +94,21 @@ def _worker() -> Any:
 def _end_with_parent() -> None:
     """In a process of the pool: end when the flow's is gone, kill -9 included."""
     parent = multiprocessing.parent_process()
-    if parent:
-        threading.Thread(target=lambda: (parent.join(), os._exit(3)), daemon=True).start()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(3)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @contextlib.contextmanager
 def _dask(address: str, work: Path, trainings: bool) -> Iterator[TaskRunner[Any]]:
     try:
-        import dask
-        from prefect_dask import DaskTaskRunner
+        from dask.base import annotate
+        from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise CxrError(
             f"--runner {address}: expected the extra dask, found {error}: pip install 'cxr-pipeline[dask]', here and on the "
@@ -128,7 +135,7 @@ def _dask(address: str, work: Path, trainings: bool) -> Iterator[TaskRunner[Any]
                 "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT, …CLIENT__KEY and …TLS__CA_FILE"
             ) from error
         if trainings and (slot := _slot(client)):
-            stack.enter_context(dask.annotate(resources={slot: 1}))
+            stack.enter_context(annotate(resources={slot: 1}))
         yield pool
 
 

@@ -1,5 +1,6 @@
 """The first page that a person opens of a whole run: what was chosen, how good it is, where everything is."""
 
+from datetime import datetime
 from pathlib import Path
 
 from prefect import get_client, task
@@ -11,6 +12,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
 )
+from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 
 from cxr import runs
@@ -37,9 +39,16 @@ def show_summary(work: Path) -> None:
 
 
 def _counts(tested: Evaluation) -> str:
-    ill = tested.test["positives"]
-    found = f"{ill - tested.test['fn']} of {ill} pneumonia images found"
-    return f"{found}, {tested.test['fp']} false alarms among {tested.test['n'] - ill} normals"
+    positives = _count(tested, "positives")
+    found = f"{positives - _count(tested, 'fn')} of {positives} pneumonia images found"
+    return f"{found}, {_count(tested, 'fp')} false alarms among {_count(tested, 'n') - positives} normals"
+
+
+def _count(tested: Evaluation, name: str) -> int:
+    """Return a count of the test set; unlike a rate, a count can always be estimated."""
+    count = tested.test[name]
+    assert isinstance(count, int), f"{name} is {count!r}"
+    return count
 
 
 def _figures(tested: Evaluation) -> list[str]:
@@ -51,13 +60,16 @@ def _figures(tested: Evaluation) -> list[str]:
     return rows
 
 
+def _made(artifact: Artifact) -> datetime:
+    """Return when the server stored an artifact."""
+    assert artifact.created, "the server dates what it stores"
+    return artifact.created
+
+
 def _links() -> list[str]:
     """Return a line for each artifact of this run's stages, the first made first; the UI resolves the addresses."""
     stages = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     kinds = ArtifactFilter(type=ArtifactFilterType(not_any_=["progress"]))
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=kinds, flow_run_filter=stages)
-    return [
-        f"- [{each.key}](/artifacts/artifact/{each.id}): {each.description}"
-        for each in sorted(found, key=lambda each: each.created)
-    ]
+    return [f"- [{each.key}](/artifacts/artifact/{each.id}): {each.description}" for each in sorted(found, key=_made)]

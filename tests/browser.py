@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from flows.server import _free_port
 
@@ -22,7 +23,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 class Page:
     """One tab. Every wait is bounded and fails with what the page shows instead."""
 
-    def __init__(self, socket: ClientConnection):
+    def __init__(self, socket: Connection):
         self.socket, self.calls = socket, 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:

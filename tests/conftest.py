@@ -82,7 +82,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory):
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that ends with the tests."""
     home = tmp_path_factory.mktemp("prefect")
     kept = {name: os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_API_URL")}
@@ -125,37 +125,43 @@ def use(server: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.fixture
-def moto_bucket(moto, monkeypatch, tmp_path) -> s3_servers.Bucket:
+def moto_bucket(moto: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_servers.Bucket:
     """A fresh bucket on the mock server."""
     return use(moto, monkeypatch, tmp_path)
 
 
 @pytest.fixture
-def ceph_bucket(ceph, monkeypatch, tmp_path) -> s3_servers.Bucket:
+def ceph_bucket(ceph: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_servers.Bucket:
     """A fresh bucket on the real server."""
     return use(ceph, monkeypatch, tmp_path)
 
 
 @pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.slow)])
-def bucket(request) -> s3_servers.Bucket:
+def bucket(request: pytest.FixtureRequest) -> s3_servers.Bucket:
     """A fresh bucket on each kind of S3 server."""
-    return request.getfixturevalue(f"{request.param}_bucket")
+    fresh: s3_servers.Bucket = request.getfixturevalue(f"{request.param}_bucket")
+    return fresh
 
 
-@pytest.fixture
-def cxr(api: str, tmp_path: Path):
-    """A function that starts the installed command in a process of its own, against the shared server."""
-    environment = os.environ | {"PREFECT_API_URL": api, "PREFECT_HOME": os.environ["PREFECT_HOME"]}
+class Command:
+    """The command line: called with arguments, it runs them in a process of its own."""
 
-    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def __init__(self, environment: dict[str, str]):
+        self.environment = environment
+
+    def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Return how the command ended and what it said."""
         return subprocess.run(
             [sys.executable, "-m", "flows.command", *map(str, arguments)],
             capture_output=True,
             text=True,
-            env=environment,
+            env=self.environment,
             check=False,
             timeout=800,
         )
 
-    call.environment = environment
-    return call
+
+@pytest.fixture
+def cxr(api: str) -> Command:
+    """The command line against the shared server."""
+    return Command(os.environ | {"PREFECT_API_URL": api})

@@ -46,7 +46,7 @@ class Database:
 
     def make(self) -> None:
         """Create the cluster."""
-        command = [_binary("initdb"), "-D", self.folder / "data", "-U", "prefect", "--auth=trust", "-E", "UTF8"]
+        command = [_binary("initdb"), "-D", str(self.folder / "data"), "-U", "prefect", "--auth=trust", "-E", "UTF8"]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self.user)
 
     def start(self) -> None:

@@ -17,7 +17,7 @@ def exported(source: Path, folder: Path, run: str, model: bytes, manifest: Path 
     shutil.copytree(source, folder)
     (folder / "model.keras").write_bytes(model)
     card = Card.read(folder / "model_card.json")
-    changes = {"run": run, "model_sha256": file_sha256(folder / "model.keras")}
+    changes: dict[str, object] = {"run": run, "model_sha256": file_sha256(folder / "model.keras")}
     if manifest:
         changes["data"] = card.data.model_copy(update={"manifest_sha256": file_sha256(manifest)})
     card.model_copy(update=changes).write(folder / "model_card.json")

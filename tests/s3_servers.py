@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import boto3
 import pytest
@@ -36,7 +36,7 @@ class Server(NamedTuple):
         }  # fmt: skip
 
     @functools.cache  # noqa: B019  # two servers in a session; a client costs half a second
-    def client(self):
+    def client(self) -> Any:
         """Return a plain boto3 client: what tests look at the server with."""
         checks = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
         return boto3.client(
@@ -56,7 +56,7 @@ class Bucket(NamedTuple):
         """Return the address of a prefix in it, with odd characters."""
         return f"s3://{self.name}/a b/ü%41"
 
-    def client(self):
+    def client(self) -> Any:
         """Return a plain boto3 client."""
         return self.server.client()
 
