@@ -47,7 +47,7 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
             "pixels": str(next((work / "cache").glob("pixels-*"))),
             "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
         }  # fmt: skip
-        child.run("cxr.training", job, work / "out" / f"{name}.log", threads, lambda event: None)
+        child.run("cxr.training", job, work / "out" / f"{name}.log", threads, lambda _: None)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(at_a_time) as pool:

@@ -94,7 +94,7 @@ def compare() -> None:
                 "weights": weights, "weights_sha256": digest, "manifest": str(given.work / "clean_metadata.csv"),
                 "class_weights": json.loads((given.work / "eda" / "class_weights.json").read_text()),
             }  # fmt: skip
-            child.run("bench.crops", job, folder / f"{member.name}.log", cores(), lambda event: None)
+            child.run("bench.crops", job, folder / f"{member.name}.log", cores(), lambda _: None)
         print(shown(name, figures(given.work, run, "val", below, folder)), flush=True)
 
 

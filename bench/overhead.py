@@ -43,14 +43,14 @@ def plain(data: str, work: Path) -> None:
         "folder": str(folder / member.name), "weights": None, "weights_sha256": "",
         "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
     }  # fmt: skip
-    child.run("cxr.training", job, folder / "log", cores(), lambda event: None)
+    child.run("cxr.training", job, folder / "log", cores(), lambda _: None)
     trained = Training.read(folder / member.name / "training.json")
     selection.compare([trained], [], folder)
     curves.draw_comparison(folder, [member.name])
     chosen = selection.select([trained], [], folder).write(folder / "selection.json")
     export.stage_model(folder, trained)
     job = common | {"run": str(folder), "training": trained.model_dump(mode="json")}
-    child.run("cxr.evaluation", job, folder / "log", cores(), lambda event: None)
+    child.run("cxr.evaluation", job, folder / "log", cores(), lambda _: None)
     export.keep_data(work, folder)
     export.write_card(folder, settings, trained, chosen)
     curves.draw_evaluation(folder)

@@ -135,9 +135,9 @@ def folded(model: Any) -> Any:
     norms = {
         source: layer
         for layer in model.layers
-        if isinstance(layer, layers.BatchNormalization) and users[source := layer.input._keras_history.operation.name] == 1
+        if isinstance(layer, layers.BatchNormalization) and users[source := _source(layer.input)] == 1
         if isinstance(model.get_layer(source), layers.Conv2D | layers.DepthwiseConv2D)
-    }  # fmt: skip
+    }
     gone = {norm.name for norm in norms.values()}
 
     def copied(layer: Any) -> Any:
@@ -159,7 +159,12 @@ def _sources(model: Any) -> Iterator[str]:
 
     for layer in model.layers:
         if not isinstance(layer, keras.layers.InputLayer):
-            yield from (tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input))
+            yield from map(_source, keras.tree.flatten(layer.input))
+
+
+def _source(tensor: Any) -> str:
+    """Return the name of the layer that a tensor comes from."""
+    return str(tensor._keras_history.operation.name)  # noqa: SLF001 - Keras has no public way to ask
 
 
 def _merged(weights: list[Array], norm: Any) -> list[Array]:

@@ -74,7 +74,7 @@ def maps(
     pixels: Stored,
     positions: Vector,
     batch_size: int | None = None,
-    on_images: Callable[[int], None] = lambda n: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> tuple[Vector, Vector]:
     """Return Grad-CAM maps, float32 (n, h, w), and model scores, float64 (n,), of `pixels` at `positions`.
 

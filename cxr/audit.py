@@ -93,7 +93,7 @@ def audit(
     manifest_sha256: str,
     harmonised: bool,
     seed: int = 0,
-    on_step: Callable[[str], None] = lambda words: None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Return the floors of the rows in train, val and test; at most 20,000 of them, whole patients.
 

@@ -141,7 +141,7 @@ def _simplest(losses: dict[Method, Vector]) -> Method:
     raise AssertionError("the best is within any standard error of itself")
 
 
-def _fit_none(labels: Vector, scores: Vector) -> dict[str, object]:
+def _fit_none(_labels: Vector, _scores: Vector) -> dict[str, object]:
     return {"method": "none"}
 
 

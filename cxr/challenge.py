@@ -180,7 +180,7 @@ def _about_seen(seen: Vector | None, kept: Vector) -> str:
     return words + f"fewer than {TOO_FEW} of a class would be left, so all are compared, which favours the champion."
 
 
-def score(export: Path, work: Path, out: Path, on_images: Callable[[int, int], None] = lambda done, of: None) -> Side:
+def score(export: Path, work: Path, out: Path, on_images: Callable[[int, int], None] = lambda *_: None) -> Side:
     """Return an exported model on the test images now in the work folder, scored in a child process; `out` gets the rows.
 
     The pixels have the side and the encoding of the model's own card. Raises ModelError for an export that is not

@@ -31,7 +31,7 @@ class Exploration(Record):
 
 
 def explore(
-    work: Path, ingest: Ingest, settings: TrainingSettings, cache: Path, on_step: Callable[[str], None] = lambda words: None
+    work: Path, ingest: Ingest, settings: TrainingSettings, cache: Path, on_step: Callable[[str], None] = lambda _: None
 ) -> Exploration:  # fmt: skip
     """Write all of eda/ (figures, numbers, shortcut audit, shift) and last exploration.json; return that record.
 

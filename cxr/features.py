@@ -63,7 +63,7 @@ def drawn(key: str, turn: int, views: int) -> int:
 
 
 def at_cut(
-    source: Source, positions: Array, views: Array, policy: str, dtype: str, on_images: OnImages = lambda n: None
+    source: Source, positions: Array, views: Array, policy: str, dtype: str, on_images: OnImages = lambda _: None
 ) -> tuple[Rows, Effort]:
     """Return activations at the cut (n, h, w, c) of the images at `positions`, each in its view, and the effort.
 
@@ -92,7 +92,7 @@ def named(source: Source, positions: Array, views: Array) -> list[str]:
     return [f"{source.keys[at]}-{view}" for at, view in zip(positions, views, strict=True)]
 
 
-def pooled(source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda n: None) -> tuple[Rows, Effort]:
+def pooled(source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda _: None) -> tuple[Rows, Effort]:
     """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`; the effort."""
     upper = source.part("cut", "features")
     made = {"version": VERSION, "architecture": source.architecture, "from": cut.name, "weights": _digest(upper)}

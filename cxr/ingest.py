@@ -25,7 +25,7 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> tuple[pd.DataFr
 
 
 def find_near_copies(
-    scan: Scan, work: Path, settings: SplitSettings, on_images: Callable[[int], None] = lambda n: None
+    scan: Scan, work: Path, settings: SplitSettings, on_images: Callable[[int], None] = lambda _: None
 ) -> int:
     """Return how many pairs of near copies there are; they are remembered for `publish`."""
     kept, _ = distinct(scan, work, settings)

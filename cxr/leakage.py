@@ -23,7 +23,7 @@ SEARCH_VERSION = 1  # raise it when `near_duplicates` changes what it finds: pai
 Pairs = pd.DataFrame  # image_a, image_b, variant, distance, correlation
 
 
-def near_copies(rows: pd.DataFrame, folder: Path, on_images: Callable[[int], None] = lambda n: None) -> Pairs:
+def near_copies(rows: pd.DataFrame, folder: Path, on_images: Callable[[int], None] = lambda _: None) -> Pairs:
     """Return the near copies among `rows` by name, one row a pair, remembered below `folder` for these very pictures.
 
     Columns: image_a, image_b (text), variant (text), distance (bits of 256), correlation (-1..1).

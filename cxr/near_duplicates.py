@@ -76,7 +76,7 @@ VIEWS = (
 _SEEN_FROM_B = {"rotated 90": "rotated 270"}  # every other view is its own inverse
 
 
-def find(thumbnails: Thumbnails, on_images: Callable[[int], None] = lambda n: None) -> pd.DataFrame:
+def find(thumbnails: Thumbnails, on_images: Callable[[int], None] = lambda _: None) -> pd.DataFrame:
     """Return the pairs of near copies: a, b (positions, a < b, each pair once, sorted), variant, distance, correlation.
 
     `thumbnails`: uint8 (n, 64, 64), read in chunks, in several threads. `variant` is a name of VIEWS (or

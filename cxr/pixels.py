@@ -28,7 +28,7 @@ def cache(
     side: int,
     harmonise: bool,
     work: Path,
-    on_images: Callable[[int], None] = lambda n: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """Return the folder of the cache that holds these rows, decoding those that it does not hold yet.
 

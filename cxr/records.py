@@ -315,10 +315,10 @@ def file_sha256(path: Path) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with undecodable bytes and control characters escaped, for pages and logs.
+    r"""Return `text` with undecodable bytes and control characters escaped, for pages and logs.
 
-    >>> printable("a\\nb")
-    'a\\\\nb'
+    >>> printable("a\nb")
+    'a\\nb'
     """
     safe = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)

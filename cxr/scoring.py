@@ -20,7 +20,7 @@ def score(
     pixels: Stored,
     positions: Vector,
     batch_size: int | None = None,
-    on_images: Callable[[int], None] = lambda n: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Vector:
     """Return the model's scores, float64 (n,), of `pixels` at `positions`.
 
@@ -38,7 +38,7 @@ def outputs(
     pixels: Stored,
     positions: Vector,
     batch_size: int | None = None,
-    on_images: Callable[[int], None] = lambda n: None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Iterator[list[Vector]]:
     """Yield, batch by batch, each output of a model, as `score` has it of its only one."""
     size = even_batch(len(positions), batch_size or backend.batch())

@@ -97,7 +97,7 @@ def shift(
     pixels: Stored,
     manifest_sha256: str,
     seed: int = 0,
-    on_step: Callable[[str], None] = lambda words: None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Shift:
     """Return train against test and val, for each class and signal; at most 8,000 images of a split, whole patients.
 

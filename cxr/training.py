@@ -267,8 +267,10 @@ def _top(whole: Any, job: Job) -> Any:
 def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> History:
     """Train one epoch, publish its checkpoint and then the history that includes it; return that history."""
     epoch, started = len(history), time.perf_counter()
-    learn = _fine_tune if phase.name == "fine_tune" else _solve
-    loss, bare = learn(model, phase, data.train, epoch, job)
+    if phase.name == "fine_tune":
+        loss, bare = _fine_tune(model, data.train, epoch, job)
+    else:
+        loss, bare = _solve(model, phase, data.train, job)
     row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase.name, "penalty": phase.penalty, "loss": loss}
     scores = scoring.score(model, data.val, np.arange(len(data.val)), _batch(phase.name, job))
     found = metrics.figures(job.labels(job.val), scores, 0.5)
@@ -289,7 +291,7 @@ def _batch(phase: str, job: Job) -> int | None:
     return job.settings.batch_size if phase == "frozen" else None
 
 
-def _solve(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
+def _solve(model: Any, phase: Phase, passes: list[Rows], job: Job) -> tuple[float, float]:
     """Take the last layer an epoch further on all passes at once; return the loss, and the seconds of solving alone."""
     layer, labels = model.get_layer("score"), np.tile(job.labels(job.train), len(passes))
     features = np.concatenate([rows[:] for rows in passes])
@@ -299,7 +301,7 @@ def _solve(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -
     return solved.loss, solved.seconds
 
 
-def _fine_tune(model: Any, phase: Phase, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
+def _fine_tune(model: Any, passes: list[Rows], epoch: int, job: Job) -> tuple[float, float]:
     """Learn once from each train image; return the loss, and the seconds inside the steps alone."""
     rows, bare = passes[epoch % len(passes)], [0.0]
     learner, given = _learner(model, rows, job)
@@ -350,10 +352,10 @@ def _clock(bare: list[float], job: Job, epoch: int) -> Any:
     steps, last, begun = -(-len(job.train) // job.settings.batch_size), [0.0], [0.0]
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras names them
             begun[0] = time.perf_counter()
 
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras names them
             now = time.perf_counter()
             bare[0] += now - begun[0]
             if now - last[0] > 0.5:

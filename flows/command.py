@@ -62,7 +62,7 @@ Runner = Annotated[
     Parameter(
         help="Where tasks run: threads, processes (for images), or a Dask scheduler such as tcp://host:8786.",
         env_var="CXR_RUNNER",
-        validator=lambda type_, value: known_runner(value),
+        validator=lambda _, value: known_runner(value),
     ),
 ]
 Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
@@ -118,7 +118,7 @@ def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS, runner: 
     Example: `cxr preprocess chest_xray --out work`
     """
 
-    def call(work: Path) -> None:
+    def call(_: Path) -> None:
         from flows.preprocess import preprocess as flow
 
         found = flow(data, out, splits, runner)
@@ -134,7 +134,7 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
     Example: `cxr eda --out work`
     """
 
-    def call(work: Path) -> None:
+    def call(_: Path) -> None:
         from flows.explore import explore
 
         found = explore(out, _merged(preset, training))
@@ -152,7 +152,7 @@ def train(
     Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
     """
 
-    def call(work: Path) -> None:
+    def call(_: Path) -> None:
         from flows.train_models import train_models
 
         print(train_models(out, _merged(preset, training), runner).reason)  # noqa: T201
@@ -216,14 +216,14 @@ def retrain(  # noqa: PLR0913
     Example: `cxr retrain chest_xray --out work --preset quick`
     """
 
-    def call(work: Path) -> None:
+    def call(_: Path) -> None:
         from flows.retrain import retrain as flow
         from flows.summary import show_retraining
 
         settings = _merged(preset, training)
         state = flow(
             data, out, splits, settings, registry, approval, approval_minutes, policy, runner, return_state=True
-        )  # type: ignore[call-overload]
+        )
         show_retraining(state)
 
     _with_server(call, out, wait=policy == "wait")
@@ -331,7 +331,7 @@ def _pipeline(
 
 def _with_server(
     call: Callable[[Path], None], out: str, wait: bool = False,
-    meanwhile: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda work: contextlib.nullcontext(),
+    meanwhile: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
 ) -> None:  # fmt: skip
     """Do `call` on the local folder of the work folder `out`, alone in it, with a server to talk to.
 

@@ -61,7 +61,7 @@ def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path
     figures = [*curves.draw_evaluation(folder), folder / Attention.read(folder / "attention.json").figure]
     if pickle:
         logger.warning(export.PICKLE_WARNING)
-        child.run("cxr.export", {"export": str(folder / "export")}, folder / "pickle.log", 1, lambda event: None)
+        child.run("cxr.export", {"export": str(folder / "export")}, folder / "pickle.log", 1, lambda _: None)
     page = report.write(folder)
     digest = export.write_checksums(folder / "export")
     card = (folder / "export" / "MODEL_CARD.md").read_text()

@@ -50,7 +50,8 @@ def inspect_images(shard: str, data: str, work: Path) -> Shard:
 
 def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     """Return the records of all shards, inspected side by side; what other processes did shows when a shard is done."""
-    futures = pool.map(inspect_images, {"shard": list(scan.shards), "data": scan.data, "work": work})
+    parameters = {"shard": list(scan.shards), "data": scan.data, "work": work}
+    futures = pool.map(inspect_images, parameters)  # type: ignore[arg-type]  # its type asks for tasks that may be async
     shards: list[Shard] = []
     for future in futures:
         found = runners.result(future)

@@ -66,7 +66,7 @@ def challenge_champion(version: Version, run: Run, work: Path, registry: str) ->
     out = retraining.scores_path(work, run, champion.version)
     with tempfile.TemporaryDirectory() as folder, progress.tracking(COMPARE, len(rows), "images"):
         export = place.restore(champion.version, Path(folder) / champion.version)
-        old = challenge.score(export, work, out, lambda done, of: progress.advance(COMPARE, to=done))
+        old = challenge.score(export, work, out, lambda done, _: progress.advance(COMPARE, to=done))
     return place.add_challenge(challenge.judge(new, old, seen))
 
 

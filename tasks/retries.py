@@ -9,7 +9,7 @@ DELAYS = [2, 10, 30]  # seconds
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EBUSY}
 
 
-def passing(task: Any, run: Any, state: Any) -> bool:
+def passing(_task: Any, _run: Any, state: Any) -> bool:
     """Return whether the failed state was caused by a storage fault that may pass."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, StorageError):

@@ -50,7 +50,7 @@ class Cluster:
         wait(lambda: all("Registered to:" in self.log(name) for name in names), 90, "they join", self.logs)
 
     def kill(self, name: str) -> None:
-        """kill -9."""
+        """End a process with kill -9."""
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait(timeout=30)
 

@@ -40,66 +40,88 @@ class Faulty:
         return next(self.faults, None)
 
 
+class _Proxy(ThreadingHTTPServer):
+    """Listens on loopback and forwards to `upstream`, as `faulty` says."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = upstream
+        self.faulty = Faulty(f"http://127.0.0.1:{self.server_address[1]}")
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of a connection that was reset on purpose."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection to the proxy."""
+
+    server: _Proxy
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        """Forward the request and its answer, or do what the fault says."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.faulty.next(self.command, self.path)
+        how = fault.how if fault else ""
+        if fault and how == "error":
+            text = f"<Error><Code>{fault.code}</Code><Message>as told</Message></Error>".encode()
+            self.send(fault.status, {"Content-Type": "application/xml"}, text)
+            return
+        if how == "reset":
+            self.reset()
+            return
+        status, headers, data = self.forward(body)
+        if how == "lost":
+            self.reset()
+            return
+        self.send(status, headers, data, cut=how == "cut")
+
+    do_GET = answer
+    do_HEAD = answer
+    do_PUT = answer
+    do_POST = answer
+    do_DELETE = answer
+
+    def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Return the server's own answer: status, headers, body."""
+        connection = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        response = connection.getresponse()
+        data = response.read()
+        connection.close()
+        return response.status, dict(response.getheaders()), data
+
+    def send(self, status: int, headers: dict[str, str], data: bytes, cut: bool = False) -> None:
+        """Send an answer; `cut`: half of its body."""
+        self.send_response_only(status)
+        own = {"content-length", "transfer-encoding", "connection"}
+        for name, value in headers.items():
+            if name.lower() not in own:
+                self.send_header(name, value)
+        length = headers.get("Content-Length", headers.get("content-length", "0"))
+        self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = self.close_connection or cut
+
+    def reset(self) -> None:
+        """Reset the connection instead of closing it."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing: the base class prints each request."""
+
+
 @contextmanager
 def before(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     """Give a proxy before `server`, found by AWS_ENDPOINT_URL."""
-    upstream = urlparse(server.endpoint).netloc
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            fault = faulty.next(self.command, self.path)
-            if fault and fault.how == "error":
-                text = f"<Error><Code>{fault.code}</Code><Message>as told</Message></Error>".encode()
-                self.send(fault.status, {"Content-Type": "application/xml"}, text)
-                return
-            if fault and fault.how == "reset":
-                self.reset()
-                return
-            connection = http.client.HTTPConnection(upstream, timeout=30)
-            connection.request(self.command, self.path, body, dict(self.headers))
-            found = connection.getresponse()
-            data = found.read()
-            connection.close()
-            if fault and fault.how == "lost":
-                self.reset()
-                return
-            self.send(found.status, dict(found.getheaders()), data, cut=bool(fault))
-
-        def send(self, status: int, headers: dict[str, str], data: bytes, cut: bool = False) -> None:
-            self.send_response_only(status)
-            own = {"content-length", "transfer-encoding", "connection"}
-            for name, value in headers.items():
-                if name.lower() not in own:
-                    self.send_header(name, value)
-            length = headers.get("Content-Length", headers.get("content-length", "0"))
-            self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data[: len(data) // 2] if cut else data)
-            self.close_connection = self.close_connection or cut
-
-        def reset(self) -> None:
-            self.close_connection = True
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Proxy(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:  # a connection that was reset on purpose
-            pass
-
-    with Proxy(("127.0.0.1", 0), Handler) as proxy:
-        faulty = Faulty(f"http://127.0.0.1:{proxy.server_address[1]}")
+    with _Proxy(urlparse(server.endpoint).netloc) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", faulty.address)
-        yield faulty
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.faulty.address)
+        yield proxy.faulty
         proxy.shutdown()

@@ -62,7 +62,7 @@ class Operated(Stack):
         return int(self.call(f"/deployments/name/{deployment}")["global_concurrency_limit"]["active_slots"])
 
     def kill_runs(self) -> None:
-        """kill -9 every process of a run, with all that it started."""
+        """Send kill -9 to every process of a run, with all that it started."""
         own = {self.pids.get("server"), self.pids.get("worker")}
         for pid in marked(self.token):
             if pid not in own:

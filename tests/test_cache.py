@@ -63,7 +63,7 @@ def test_what_an_interrupted_process_left_is_never_read(held):
 
 
 def test_killed_while_it_writes(tmp_path):
-    """kill -9 of a process that adds rows without end: what is listed is whole, the lock is free, filling goes on."""
+    """A kill -9 of a process that adds rows without end: what is listed is whole, the lock is free, filling goes on."""
     code = f"""
 import numpy as np
 from pathlib import Path
@@ -95,8 +95,8 @@ def test_others_fill_other_rows_at_the_same_time(held):
 
 def test_a_full_disk_is_said_with_what_was_needed(held, monkeypatch):
     """Before anything is written where it cannot fit, and where the system refuses in the middle; nothing half-kept."""
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: cache.shutil._ntuple_diskusage(9, 9, 1000))
     with pytest.raises(StorageError, match=r"16 GB more are needed.*cxr cache prune"):
-        monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: cache.shutil._ntuple_diskusage(9, 9, 1000))
         held.require_space(10**9)
     monkeypatch.undo()
 

@@ -108,7 +108,7 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
 
 
 def test_a_killed_run_takes_its_trainings_along(cxr, phantoms, tmp_path):
-    """kill -9 of the run: the worker ends a training that would have gone on for minutes, and is free for the next."""
+    """After kill -9 of the run: the worker ends a training that would have gone on for minutes, and is free for the next."""
     work, endless = tmp_path / "work", ["--arch", "MobileNetV2", "--epochs", "900", "--patience", "900"]
     with cluster(tmp_path / "cluster") as found:
         found.join("one")
@@ -198,6 +198,6 @@ def test_a_cluster_that_goes_away_is_said(api, tmp_path):
 
 
 def kill_at_work(found: Cluster, work: Path) -> None:
-    """kill -9 the scheduler as soon as a task runs."""
+    """Send kill -9 to the scheduler as soon as a task runs."""
     wait((work / "at work").exists, 60, "a task runs", found.logs)
     found.kill("scheduler")

@@ -30,7 +30,7 @@ def in_training(work: Path) -> bool:
 
 
 def test_worker_and_flow_killed_in_mid_training(stack, phantoms, tmp_path):
-    """kill -9 of both: Crashed within 150 s by the heartbeat automation, the slot free; the next run goes on from the last epoch."""
+    """After kill -9 of both: Crashed within 150 s by the heartbeat automation, the slot free; the next run goes on from the last epoch."""
     run = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=LONG)
     wait(lambda: in_training(tmp_path), 600, "two epochs", stack.logs)
     assert stack.slots(FLOW) == 1
@@ -54,7 +54,7 @@ def test_worker_and_flow_killed_in_mid_training(stack, phantoms, tmp_path):
 
 
 def test_flow_process_killed_while_the_worker_lives(stack, phantoms, tmp_path):
-    """kill -9 after training: the worker reports Crashed within 60 s, the slot is free; the next run trains nothing again.
+    """After kill -9 behind the training: the worker reports Crashed within 60 s, the slot is free; the next run trains nothing again.
 
     A run started meanwhile waits in AwaitingConcurrencySlot for that one; both end Completed, in their order.
     """
@@ -79,7 +79,7 @@ def test_flow_process_killed_while_the_worker_lives(stack, phantoms, tmp_path):
 
 
 def test_server_killed_and_restarted_in_mid_run(stack, phantoms, tmp_path):
-    """kill -9 of the server while a model trains: the run goes on without it and ends Completed on the new one."""
+    """After kill -9 of the server while a model trains: the run goes on without it and ends Completed on the new one."""
     run = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=TINY | {"epochs": 12, "patience": 12})
     wait(lambda: in_training(tmp_path), 600, "two epochs", stack.logs)
     os.kill(stack.pids["server"], signal.SIGKILL)

@@ -71,8 +71,7 @@ if name == "VGG16":
 
 
 def test_more_images_cost_their_own_features_and_any_change_another_key(tmp_path):
-    """Known rows are not computed again; another view is another row; another augmentation,
-    weights or precision another folder."""
+    """Known rows are not computed again; another view is another row; other settings another folder."""
     python(
         """
 first, effort = features.at_cut(source, np.arange(30), np.full(30, 1), "float32", "float16")

@@ -42,7 +42,7 @@ def test_train_loses_its_copy_and_test_loses_nothing():
 
 
 def test_without_test_one_copy_stays_and_two_labels_all_go():
-    """val before train, then the smallest name; under both labels nobody knows which is right."""
+    """First val, then train, then the smallest name; under both labels nobody knows which is right."""
     table = rows(
         ("train/a", "train", 1, "1"), ("val/b", "val", 1, "2"), ("train/c", "train", 0, "3"), ("train/d", "train", 1, "4"),
         ("train/e", "train", 1, "5"), ("test/f", "test", 0, "6"),

@@ -39,7 +39,7 @@ def reasons(work: Path) -> dict[str, str]:
 
 
 def test_books_balance_on_phantoms(phantoms, tmp_path):
-    """found = kept + rejected, every file on disk is in exactly one table, all reasons are in the closed list."""
+    """Found = kept + rejected, every file on disk is in exactly one table, all reasons are in the closed list."""
     books = preprocess(phantoms, tmp_path)
     on_disk = {p.relative_to(phantoms).as_posix() for p in phantoms.rglob("*") if p.is_file()}
     kept, rejected = (list(read_table(tmp_path / f"{n}.csv")["image"]) for n in ("clean_metadata", "rejects"))

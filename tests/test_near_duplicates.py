@@ -87,7 +87,7 @@ def test_each_kind_of_copy_is_found(films: list[Film], kind: str):
 
 @pytest.mark.parametrize("kind", ["rotated 90", "rotated 270", "left crop"])
 def test_a_copy_may_stand_before_its_original(films: list[Film], kind: str):
-    """a < b whichever is the copy: the variant is then the way back."""
+    """Always a < b, whichever is the copy: the variant is then the way back."""
     variant, change = KINDS[kind]
     pairs = near_duplicates.find(thumbnails([change(films[0]), *films]))
     back = {"rotated 90": "rotated 270", "rotated 270": "rotated 90"}.get(variant, variant)

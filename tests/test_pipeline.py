@@ -172,7 +172,7 @@ def prepared(work, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["inspect", "train", "evaluate"])
 def test_killed_in_the_middle_goes_on_to_the_undisturbed_result(stage, finished, phantoms, tmp_path, api):
-    """kill -9 while inspecting, training or testing, then the same command: the result of a run left alone."""
+    """After kill -9 while inspecting, training or testing, then the same command: the result of a run left alone."""
     marks = {
         "inspect": "inspection/*/shards/*",
         "train": "runs/*/MobileNetV2/checkpoint-*",
@@ -226,7 +226,7 @@ def test_missing_weights_stop_the_run_before_any_work(phantoms, tmp_path, api):
 
 
 def test_the_embedded_server_ends_with_its_starter(tmp_path):
-    """kill -9 of a process with an embedded server leaves no server behind."""
+    """A kill -9 of a process with an embedded server leaves no server behind."""
     code = "import time; from flows.server import embedded\nwith embedded() as a: print(a, flush=True); time.sleep(99)"
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PREFECT_HOME": str(tmp_path)}
     with subprocess.Popen(

@@ -193,7 +193,7 @@ def test_an_answer_lost_on_the_way_is_no_conflict(two, monkeypatch):
 
 
 def test_what_training_saw_is_known_by_picture_and_patient(registry, exports, finished_once, tmp_path):
-    """train and val count, test does not; another reading of patients matches none; no id is kept."""
+    """Images of train and val count, test does not; another reading of patients matches none; no id is kept."""
     path = manifest(tmp_path / "clean_metadata.csv", ROWS)
     source = finished_once / "runs" / "abc" / "export"
     name = registry.register(exported(source, tmp_path / "e", "e", b"e", path), "tester", path).name
@@ -261,7 +261,7 @@ def killed_at(stop, uri, act, argument):
 
 @pytest.mark.parametrize("stop", ["/model_card.json", "version.json"])
 def test_killed_while_uploading_there_is_no_version(finished_once, exports, tmp_path, stop):
-    """kill -9 in the middle of the upload, or before the record: nothing is listed, and the next upload is whole."""
+    """After kill -9 in the middle of the upload, or before the record: nothing is listed, and the next upload is whole."""
     registry = Registry(str(tmp_path / "registry"))
     killed_at(stop, registry.uri, "register", exports[0])
     assert list((tmp_path / "registry" / "versions").iterdir()) and registry.versions() == []
@@ -270,7 +270,7 @@ def test_killed_while_uploading_there_is_no_version(finished_once, exports, tmp_
 
 
 def test_killed_between_upload_and_switch_the_old_champion_is_whole(finished_once, exports, tmp_path):
-    """kill -9 right before the switch: the old champion is in use, byte for byte; the promotion can be done again."""
+    """After kill -9 right before the switch: the old champion is in use, byte for byte; the promotion can be done again."""
     registry = Registry(str(tmp_path / "registry"))
     first, second = (registry.register(each, "tester").name for each in exports)
     registry.add_challenge(won(finished_once, first, None))

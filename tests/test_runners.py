@@ -133,7 +133,7 @@ def test_a_worker_that_cannot_do_the_work_is_named(answer, words, tmp_path):
 
 @pytest.mark.timeout(60)
 def test_processes_of_the_pool_end_with_a_killed_run():
-    """kill -9 of the run leaves none of them behind."""
+    """A kill -9 of the run leaves none of them behind."""
     code = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor

@@ -43,8 +43,8 @@ def many(patients: int = 200, source: str = "train") -> pd.DataFrame:
     rng = np.random.default_rng(3)
     cells = []
     for patient in range(patients):
-        for i in range(rng.integers(1, 5)):
-            cells.append((f"{source}/{patient}_{i}", source, int(patient % 3 > 0), f"p{patient}"))
+        images = range(rng.integers(1, 5))
+        cells += [(f"{source}/{patient}_{i}", source, int(patient % 3 > 0), f"p{patient}") for i in images]
     table = pd.DataFrame(cells, columns=["image", "source_split", "label", "patient_id"])
     return table.assign(patient_group=table["patient_id"])
 

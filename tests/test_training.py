@@ -111,7 +111,7 @@ def killed(the_job: dict, after: int) -> None:
 
 @pytest.mark.parametrize("after", [pytest.param((1, 4), marks=pytest.mark.slow), (7,)], ids=str)
 def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
-    """kill -9 after an epoch, and after another, then the same job: same scores, same optimizer, same history of figures."""
+    """After kill -9 at an epoch, and after another, then the same job: same scores, same optimizer, same history of figures."""
     folder, record = whole
     resumed = tmp_path / "MobileNetV2"
     resumed.mkdir()

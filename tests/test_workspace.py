@@ -259,7 +259,7 @@ def test_signs_of_life_are_given_while_work_goes_on(work, machine, monkeypatch):
 
 
 def test_killed_on_this_machine_it_goes_on_at_once_from_what_it_left(work, machine):
-    """kill -9 leaves the lease held: the next run here knows that its holder is dead, one elsewhere has to wait."""
+    """A kill -9 leaves the lease held: the next run here knows that its holder is dead, one elsewhere has to wait."""
     machine("a")
     code = (
         "import sys\nfrom cxr import workspace\nwith workspace.opened(sys.argv[1]) as folder:\n"
