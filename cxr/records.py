@@ -31,7 +31,7 @@ EXCLUDED = "excluded"  # the split of rows set aside because their patient is in
 REJECT_REASONS = (
     "not_an_image", "unreadable", "truncated", "empty_file", "too_large", "unsupported_mode", "duplicate",
     "near_duplicate", "label_conflict", "ignored", "outside_root", "unknown_class", "nested_copy", "vanished",
-    "excluded", "mask", "negative", "too_small", "extreme_shape", "flat",
+    "excluded", "unknown_split", "mask", "negative", "too_small", "extreme_shape", "flat",
 )  # fmt: skip
 _NUMBERS = {
     **dict.fromkeys(("label", "width", "height", "bytes", "size", "icc", "exif"), "int64"),

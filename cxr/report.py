@@ -36,7 +36,8 @@ _REASONS = {
     "label_conflict": "same picture under both labels: all copies left out", "ignored": "system file",
     "outside_root": "outside the data folder", "unknown_class": "not below a NORMAL or PNEUMONIA folder",
     "nested_copy": "lies in a copy of the data set inside itself", "vanished": "gone between listing and reading",
-    "excluded": "left out by --exclude", "mask": "a mask or a two-valued picture", "negative": "negative of a film",
+    "excluded": "left out by --exclude", "unknown_split": "which split its folder is, is not known",
+    "mask": "a mask or a two-valued picture", "negative": "negative of a film",
     "too_small": "too few pixels", "extreme_shape": "far too long or too wide", "flat": "hardly any contrast",
 }  # fmt: skip
 STAGES = {

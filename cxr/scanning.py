@@ -152,7 +152,7 @@ def explain_nothing(judged: Sequence[Judged], uri: str) -> str:
     if not looked:
         return f"{uri}: expected images, found no file at all: check the address"
     counts = Counter(one.kind for one in looked)
-    counts["excluded"] = sum(bool(one.problem) and one.problem[0] == "excluded" for one in looked)
+    counts["excluded"] = sum(one.problem is not None and one.problem[0] == "excluded" for one in looked)
     counts["backslash"] = sum("\\" in one.entry.key for one in looked)
     suffixes = Counter(PurePosixPath(one.entry.key).suffix.lower() or "no ending" for one in looked)
     named = ", ".join(f"{count} {printable(suffix)}" for suffix, count in suffixes.most_common(SHOWN))

@@ -1,0 +1,225 @@
+"""The account by folder: how many files each folder has, what became of them, and what to do.
+
+The same rows feed the terminal, ingest.json, the page in Prefect's UI, the report and the sentence
+with which a run stops. Folders are summed up: a class folder stands for all folders below it, and a
+folder in which nothing is used for all below it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from cxr.layout import split_of, usual_class
+from cxr.records import printable
+from cxr.remedies import Remedy, remedy, sentence
+from cxr.settings import Strict
+
+ASKING_SHARE = 0.05  # of a folder's images: where more are not used, the run asks; else it warns
+SHOWN = 6  # folders in one sentence
+# Kinds of files that a person may have meant to be used. System files and READMEs stay quiet.
+KINDS = {
+    "image": "images",
+    "gif": "GIF pictures",
+    "dicom": "DICOM files",
+    "link": "links",
+    "linked_folder": "linked folders",
+    "folder": "unreadable folders",
+    "table": "tables",
+    "archive": "archives",
+}
+# Reject reasons that come from how the data are laid out: a flag can change them.
+LAYOUT_REASONS = ("unknown_class", "unknown_split", "outside_root")
+# Reasons by which nothing is lost: the picture is kept elsewhere, or a person left it out.
+EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "label_conflict", "excluded", "ignored", "mask")
+
+
+class File(NamedTuple):
+    """One found file: what it is, what it is used as ("train NORMAL", or ""), else why not.
+
+    `group` is the split or class folder that counts it where it is used; `about` the folder that a
+    question would be about.
+    """
+
+    key: str
+    kind: str
+    used_as: str = ""
+    reason: str = ""
+    group: str = ""
+    about: str = ""
+
+    @property
+    def asks(self) -> bool:
+        """Return whether a flag, or another form of this file, would let it be used."""
+        if self.used_as or self.reason in EXPLAINED:
+            return False
+        return self.reason in LAYOUT_REASONS or self.kind in {"dicom", "gif", "link", "folder"}
+
+    @property
+    def asks_alone(self) -> bool:
+        """Return whether this file alone stops a run: a linked folder stands for any number of images."""
+        if self.kind != "linked_folder" or self.reason == "excluded":
+            return False
+        name = PurePosixPath(self.key).name
+        return self.reason == "outside_root" or bool(split_of(name)) or usual_class(name) is not None
+
+    @property
+    def remedy(self) -> Remedy:
+        """Return what would make this file used."""
+        return remedy(self.kind, self.reason, self.key, self.about)
+
+
+class FolderAccount(Strict):
+    """What became of the files of one folder, those of the folders below it included.
+
+    Attributes:
+        folder: Path below DATA; "." is DATA itself.
+        files: How many files a person may have meant to be used.
+        kinds: How many of each kind (images, links, DICOM files, tables, archives ...).
+        used: How many images are used, by what they are used as ("train NORMAL").
+        left_out: How many are not, by reject reason.
+        negatives: How many of the used images look like negatives of films.
+        asks: Whether a run stops here until a flag says what is meant.
+        advice: What to do; "" where nothing is to be done.
+    """
+
+    folder: str
+    files: int
+    kinds: dict[str, int]
+    used: dict[str, int]
+    left_out: dict[str, int]
+    negatives: int = 0
+    asks: bool = False
+    advice: str = ""
+
+
+class Account(NamedTuple):
+    """The rows of all folders, and what would make the files of the asking ones used."""
+
+    folders: tuple[FolderAccount, ...]
+    remedies: tuple[Remedy, ...]
+
+    def question(self) -> str:
+        """Return what is not used and what to do, in one sentence; "" where nothing has to be asked."""
+        asking = [row for row in self.folders if row.asks]
+        if not asking:
+            return ""
+        unused = sum(sum(row.left_out.values()) for row in asking)
+        named = [f"{row.folder} ({_unused(row)})" for row in asking]
+        more = f" and {len(named) - SHOWN} more folders" if len(named) > SHOWN else ""
+        return f"{unused:,} files would not be used: {', '.join(named[:SHOWN])}{more}. What to do: {sentence(self.remedies)}"
+
+
+def by_folder(files: Sequence[File]) -> Account:
+    """Return the account of these files, in the order of the folders' names."""
+    below = _used_below(files)
+    groups = {one.group for one in files if one.used_as}
+    members: dict[str, list[File]] = defaultdict(list)
+    for one in files:
+        if one.kind in KINDS:
+            members[one.group if one.used_as else _shown_folder(one, below, groups)].append(one)
+    splits = {one.used_as.partition(" ")[0] for one in files if one.used_as}
+    rows, remedies = [], []
+    for folder, own in sorted(members.items()):
+        row = _row(folder, own, below[folder], splits)
+        rows.append(row)
+        remedies += _remedies(own, splits) if row.asks else []
+    return Account(tuple(rows), tuple(dict.fromkeys(remedies)))
+
+
+def _used_below(files: Iterable[File]) -> Counter[str]:
+    """Return how many used images lie in each folder or below it; "" is DATA itself."""
+    parents = Counter(_folder(one) for one in files if one.used_as)
+    below: Counter[str] = Counter()
+    for folder, count in parents.items():
+        for path in ("", *_paths(folder)):
+            below[path] += count
+    return below
+
+
+def _folder(one: File) -> str:
+    """Return the folder that a file lies in, or the one that it is."""
+    return one.key.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.key.rpartition("/")[0]
+
+
+def _paths(folder: str) -> list[str]:
+    """Return the folder and those above it, from the top.
+
+    >>> _paths("train/NORMAL")
+    ['train', 'train/NORMAL']
+    """
+    parts = folder.split("/") if folder else []
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _shown_folder(one: File, below: Counter[str], groups: set[str]) -> str:
+    """Return the row that counts an unused file: the highest folder above it in which nothing is used.
+
+    Where something is used in its own folder, that is the class folder around it, or its own folder.
+    """
+    paths = _paths(_folder(one))
+    unused = next((path for path in paths if not below[path]), None)
+    if unused is not None:
+        return unused
+    return next((path for path in reversed(paths) if path in groups), paths[-1] if paths else "")
+
+
+def _row(folder: str, files: list[File], used_below: int, splits: set[str]) -> FolderAccount:
+    left = [one for one in files if not one.used_as]
+    asking = sum(one.asks for one in left)
+    asks = asking > 0 and (not used_below or asking > ASKING_SHARE * (used_below + asking))
+    asks = asks or any(one.asks_alone or _is_packed_split(one, splits) for one in left)
+    return FolderAccount(
+        folder=printable(folder) or ".",
+        files=len(files),
+        kinds=dict(Counter(KINDS[one.kind] for one in files).most_common()),
+        used=dict(sorted(Counter(one.used_as for one in files if one.used_as).items())),
+        left_out=dict(Counter(one.reason for one in left).most_common()),
+        asks=asks,
+        advice=sentence(_remedies(left, splits)),
+    )
+
+
+def _remedies(files: Iterable[File], splits: set[str]) -> list[Remedy]:
+    asking = (one for one in files if one.asks or one.asks_alone or _is_packed_split(one, splits))
+    return list(dict.fromkeys(one.remedy for one in asking))
+
+
+def _is_packed_split(one: File, splits: set[str]) -> bool:
+    """Return whether this is an archive such as test.zip, and no image is used as test."""
+    split = split_of(PurePosixPath(one.key).name) if one.kind == "archive" else ""
+    return split in {"train", "val", "test"} - splits and one.reason not in EXPLAINED
+
+
+def _unused(row: FolderAccount) -> str:
+    left = sum(row.left_out.values())
+    kinds = " and ".join(row.kinds) if not row.used else "files"
+    return f"{left:,} {kinds}: {', '.join(row.left_out)}"
+
+
+def with_outcomes(files: Sequence[File], outcomes: dict[str, tuple[str, str]]) -> Account:
+    """Return the account after inspection.
+
+    Args:
+        files: As after the scan.
+        outcomes: For each image that was used then, (used as, reason): one of the two is "".
+    """
+    final = [
+        one._replace(used_as=outcomes[one.key][0], reason=outcomes[one.key][1]) if one.used_as else one for one in files
+    ]
+    return by_folder(final)
+
+
+def table(folders: Sequence[FolderAccount]) -> str:
+    """Return the account as lines of text, in columns; folders with a question are marked with `?`."""
+    lines = [("", "folder", "files", "used as", "not used", "what to do"), *map(_cells, folders)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def _cells(row: FolderAccount) -> tuple[str, ...]:
+    negatives = f"{row.negatives:,} look like negatives" if row.negatives else ""
+    unused = ", ".join(filter(None, [*(f"{count:,} {name}" for name, count in row.left_out.items()), negatives]))
+    used = ", ".join(f"{count:,} {name}" for name, count in row.used.items())
+    return ("?" if row.asks else "", row.folder, f"{row.files:,}", used, unused, row.advice)
