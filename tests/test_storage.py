@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -240,3 +241,166 @@ def test_preprocessing_from_s3_equals_that_from_a_folder(bucket, phantoms, tmp_p
         here, there = (read_table(tmp_path / work / name).drop(columns="thumbnail", errors="ignore") for work in "ab")
         assert here.equals(there), name
     assert first.newly_read > 0 and preprocess(uri, tmp_path / "b").newly_read == 0
+
+
+def test_the_first_bytes_of_files(place):
+    """So many as are wanted, or as there are; none of an empty file; one answer for each, in order, with its failure."""
+    versions = {key: place.write(key, b"0123456789"[:size]) for key, size in (("long", 10), ("short", 3), ("none", 0))}
+    assert [place.peek(key, 4) for key in versions] == [b"0123", b"012", b""]
+    wanted = [*versions.items(), ("long", None), ("gone", None), ("long", versions["short"])]
+    for _ in range(2):  # the second time from the local cache, where there is one
+        found = list(place.peek_many(wanted, 4))
+        assert [key for key, _ in found] == [key for key, _ in wanted]
+        answers = [answer for _, answer in found]
+        assert answers[:4] == [b"0123", b"012", b"", b"0123"] and isinstance(answers[4], FileNotFoundError)
+        assert isinstance(answers[5], ConflictError)
+        place.read("long", versions["long"])
+    with pytest.raises(FileNotFoundError):
+        place.peek("gone", 4)
+
+
+def test_one_file_is_found_as_it_is_listed(place):
+    """Also where others begin with its name; nothing, or a folder, is None."""
+    for key in ("a/b", "a/b.jpeg", "a/bc"):
+        place.write(key, key.encode())
+    listed = entries(place)
+    assert place.find("a/b") == listed["a/b"] and place.find("a/b.jpeg") == listed["a/b.jpeg"]
+    assert [place.find(key) for key in ("a", "a/", "b", "a/b/c")] == [None] * 4
+
+
+ODD_KEYS = (
+    "a/../b.jpeg", "../up.jpeg", "./here.jpeg", "/top.jpeg", "x//y.jpeg", "end ", " begin", "back\\slash.jpeg",
+    "ünï ☃.jpeg", "new\nline", "return\rtab\t", "q?a=b&c#d.jpeg", "100%41.jpeg", "a+b.jpeg", "..", "...", "<&\">'.jpeg",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", "/top/", "a//b/", "x/../y/"])
+def test_odd_keys_of_objects_survive(bucket, prefix):
+    """Each is listed, found, read, peeked, read in bulk and changed under its own name, its first letter included."""
+    place = open_storage(f"S3://{bucket.name}/{prefix}".rstrip("/"))
+    # The mock does not know an address with an end of a line in it.
+    odd = [key for key in ODD_KEYS if bucket.server.key != "testing" or "\n" not in key]
+    versions = {key: place.write(key, key.encode()) for key in odd}
+    found = entries(place)
+    assert {key: entry.version for key, entry in found.items()} == versions
+    for key in odd:
+        assert place.find(key) == found[key], key
+        assert place.read(key) == key.encode() and place.peek(key, 2) == key.encode()[:2], key
+    object_cache.shrink(0)
+    assert list(place.peek_many(versions.items(), 3)) == [(key, key.encode()[:3]) for key in odd]
+    assert list(place.read_many(versions.items())) == [(key, key.encode()) for key in odd]
+    for key in odd:
+        place.delete(key)
+    assert not entries(place)
+
+
+def test_addresses_are_understood_in_any_case(tmp_path):
+    """S3:// and File:// are s3:// and file://; a lone slash, an empty text, an unknown home are said in one line."""
+    assert not storage.is_local("S3://bucket/x") and storage.is_local("FILE:///data")
+    assert storage.local_folder(f"File://{tmp_path}/a%20b") == tmp_path / "a b"
+    for address, words in [
+        ("s3:/bucket/x", "two slashes"), ("", "empty text"), (" ", "empty text"), ("~nobody-there/x", "home folder"),
+        ("FTP://host/x", "found ftp://"),
+    ]:  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            open_storage(address)
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another(tmp_path):
+    """Its version differs, however it came there: written in place, renamed over, or copied with its time."""
+    place, path = open_storage(str(tmp_path)), tmp_path / "x.png"
+    other = tmp_path / "other"
+    seen = set()
+
+    def write(target, data):
+        target.write_bytes(data)
+        os.utime(target, ns=(10**18, 10**18))
+
+    for way in (
+        lambda: write(path, b"one"),
+        lambda: write(path, b"two"),
+        lambda: (write(other, b"six"), other.rename(path)),
+        lambda: (write(other, b"ten"), shutil.copy2(other, path)),
+    ):
+        way()
+        (entry,) = place.list("x")
+        assert entry.version == place.version("x.png") == place.find("x.png").version
+        assert path.stat().st_mtime_ns == 10**18
+        seen.add(entry.version)
+        time.sleep(0.02)  # longer than a tick of the system's clock
+    assert len(seen) == 4
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A data folder with links of every kind, and what they lead to."""
+    data, far = tmp_path / "data", tmp_path / "far"
+    for folder in (data / "real" / "deep", far / "inner"):
+        folder.mkdir(parents=True)
+    for path in (data / "real" / "deep" / "a.png", far / "b.png", far / "inner" / "c.png"):
+        path.write_bytes(path.name.encode())
+    for name, target in {
+        "file_out.png": far / "b.png", "folder_out": far, "file_in.png": data / "real" / "deep" / "a.png",
+        "folder_in": data / "real", "broken.png": far / "none.png", "real/deep/up": data, "real/self": "self",
+    }.items():  # fmt: skip
+        (data / name).symlink_to(target)
+    (far / "inner" / "back").symlink_to(far)
+    return data
+
+
+def test_links_are_not_followed_out_of_the_folder(linked):
+    """Each is told apart: to a file or a folder, in or out, broken; a link to a file inside is read."""
+    found = {entry.key: entry.problem for entry in open_storage(str(linked)).list()}
+    assert found == {
+        "real/deep/a.png": None,
+        "file_in.png": None,
+        "file_out.png": ("outside_root", "link out of the data folder"),
+        "folder_out": ("outside_root", "link to a folder out of the data folder"),
+        "folder_in": ("ignored", "link to a folder: its files are read at their own place"),
+        "real/deep/up": ("ignored", "link to a folder: its files are read at their own place"),
+        "broken.png": ("unreadable", "broken link"),
+        "real/self": ("unreadable", "broken link"),
+    }
+
+
+def test_links_are_followed_where_it_is_asked_for(linked):
+    """Files and folders behind links are listed and read, out of the folder too; loops end; broken links stay."""
+    place = open_storage(str(linked), follow_links=True)
+    found = {entry.key: entry.problem for entry in place.list()}
+    back, broken = ("ignored", "link back to a folder above it"), ("unreadable", "broken link")
+    assert found == {
+        "real/deep/a.png": None, "real/deep/up": back, "real/self": broken, "broken.png": broken,
+        "file_in.png": None, "file_out.png": None, "folder_in/deep/a.png": None, "folder_in/deep/up": back,
+        "folder_in/self": broken, "folder_out/b.png": None, "folder_out/inner/c.png": None, "folder_out/inner/back": back,
+    }  # fmt: skip
+    assert place.read("folder_out/inner/c.png") == b"c.png" and place.peek("file_out.png", 1) == b"b"
+    good = [(entry.key, entry.version) for entry in place.list() if not entry.problem]
+    read = dict(place.read_many(good))
+    assert read.pop("file_in.png") == b"a.png" and read.pop("file_out.png") == b"b.png"
+    assert read == {key: key.rpartition("/")[2].encode() for key in read}
+    (linked / "alias").symlink_to(linked)
+    assert {entry.key for entry in open_storage(str(linked / "alias")).list() if not entry.problem} == {
+        "real/deep/a.png", "file_in.png"
+    }, "the folder itself may be a link"  # fmt: skip
+
+
+def test_a_folder_that_is_none_is_named_with_its_cause(tmp_path):
+    """Missing, a file, below a file, an archive, a broken link, a name too long: one line each."""
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    (tmp_path / "gone").symlink_to("nowhere")
+    for name, words in [
+        ("none/below", rf"no such folder \({tmp_path} is there\)"), ("file", "is a file, not a folder"),
+        ("file/below", "file is a file"), ("data.zip", "unpack it"), ("gone", "broken link"), ("n" * 300, "shorter name"),
+    ]:  # fmt: skip
+        with pytest.raises((DataError, StorageError), match=words) as refused:
+            list(open_storage(str(tmp_path / name)).list())
+        assert "\n" not in str(refused.value)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path):
+    """Records are JSON: which name it is is shown with its bytes escaped, wherever in the path it stands."""
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/r\xf6ntgen")
+    for address in (odd, f"{odd}/train"):
+        with pytest.raises(DataError, match=r"r\\udcf6ntgen.*not UTF-8"):
+            open_storage(address)
