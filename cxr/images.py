@@ -1,92 +1,266 @@
 """Decode once: the one place where bytes become pixels, for inspection, training and prediction alike.
 
-What is accepted is lossless to take as gray: L, 1, RGB, palette, and an alpha channel that hides nothing.
-Everything else is a reject with a reason out of the closed list, never a guess (a 16-bit image needs a
-display window that the file does not carry).
+What is accepted is lossless to take as gray: L, 1, RGB, palette, and an alpha channel that hides nothing; a single
+channel of more than 8 bits where a person says what the full scale is. Everything else is a reject with a reason out
+of the closed list, never a guess (the file does not carry the display window). Which files are looked at at all:
+`formats`.
 """
 
+import contextlib
+import ctypes
+import functools
 import hashlib
 import io
+import logging
 import math
+import re
+import threading
 import warnings
+import zlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
+
+from cxr import formats, jpeg
+from cxr.settings import FileSettings
+
+# What callers that read files need to know before they have the bytes: `formats` says why.
+MAX_BYTES = formats.MAX_BYTES
+FIRST_BYTES = formats.FIRST_BYTES
+KNOWN_SUFFIXES = formats.KNOWN_SUFFIXES
+REFUSED_SUFFIXES = formats.REFUSED_SUFFIXES
+SUFFIXES = KNOWN_SUFFIXES
+kind_of = formats.kind_of
+too_many_bytes = formats.too_many_bytes
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 plate; more is a decompression bomb
 THUMBNAIL_SIDE = 64
 UNIFORM_QUALITY = 90
-SUFFIXES = (".jpeg", ".jpg", ".png")
 Pixels = np.ndarray[Any, Any]
 _SLICE = 16_384
-_CUT_WORDS = ("truncated", "broken data", "incomplete")
+_CUT_WORDS = ("truncated", "broken data", "incomplete", "corrupt jpeg data", "premature end", "cut after", "checksum")
 _ACCEPTED = {"L", "1", "RGB", "P", "LA", "RGBA", "PA"}
 # Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of holes.
+# GIF is tried to say what it is; an MPO opens as JPEG.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_JPEGS = {"JPEG", "MPO"}
+_PNG_START = 8  # bytes of its signature
+_WHITE_IS_ZERO = 0
+_UNSIGNED = 1
+# What turns an image upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXPORT = "export 8 bits with the display window applied"
+# A picture of two values: the mask of an organ, a scanned page. JPEG spreads each value over a few gray levels.
+_MASK_SHARE = 0.95  # of all pixels; the most of any film of 5,339 is 0.76
+_MASK_REACH = 8  # gray levels to each side of the two values
+_MASK_GAP = 48  # gray levels between them at least: a film with little contrast is no mask
 
 
-class Rejected(Exception):
+class Rejected(Exception):  # noqa: N818 - a verdict on a file, no error of the program
     """An image that cannot be used: `reason` out of the closed list, and a detail for a person."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        self.reason = reason
+        self.detail = detail
 
 
 class Decoded(NamedTuple):
-    """The pixels (mode L or RGB, upright) and what the file said: true format, stored mode, and the container.
+    """The pixels (mode L or RGB, upright) and what the file said: true format, stored mode, container, bits.
 
     `container`: icc and exif (1 where the file carries one), quantisation (8 hex digits of the JPEG tables, or "").
+    `bit_depth`: 8, or the N of a deeper picture, whose 0..2^N-1 became 0..255.
     """
 
     image: Image.Image
     format: str
     mode: str
     container: dict[str, int | str]
+    bit_depth: int = 8
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
     """Return the fully decoded image: mode L where it is gray in content, else RGB.
 
-    Turned upright by its EXIF orientation, as every viewer does. Raises Rejected.
+    Turned upright by its EXIF orientation, as every viewer does.
+
+    Args:
+        data: A whole file.
+        bit_depth: Bits in use in a single channel of more than 8: white is 2^bit_depth - 1. None: such are rejected.
+
+    Raises:
+        Rejected: For anything that is not wholly and surely readable; whatever a decoder raises becomes this.
     """
-    if not data:
-        raise Rejected("empty_file", "0 bytes")
+    with _guarded(data):
+        return _decoded(data, bit_depth)
+
+
+@contextlib.contextmanager
+def _guarded(data: bytes) -> Iterator[None]:
+    """Turn whatever the reading of one file raises into Rejected: decoders raise anything on hostile bytes."""
+    _quieten_decoders()
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        yield
+    except Rejected:
+        raise
     except UnidentifiedImageError:
-        raise Rejected("not_an_image", f"starts with {data[:12]!r}") from None
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
-        raise Rejected(_reason(error), _words(error)) from None
-    _check_header(image)
-    stored, kind, container = image.mode, image.format or "", _container(image)
-    try:
-        image.load()
-        image = _upright(image)
+        raise _unidentified(data) from None
     except Exception as error:  # noqa: BLE001
         raise Rejected(_reason(error), _words(error)) from None
-    return Decoded(_without_loss(image), kind, stored, container)
+
+
+def _unidentified(data: bytes) -> Rejected:
+    """Return why the header of this file could not be read."""
+    kind = kind_of(data[:FIRST_BYTES])
+    if kind != "image":
+        return Rejected("not_an_image", f"{kind + ', ' if kind else ''}starts with {data[:12]!r}")
+    bits = jpeg.precision(data) if data[:1] == b"\xff" else None
+    if bits is not None and bits != 8:
+        return Rejected("unsupported_mode", f"a JPEG of {bits} bits: {_EXPORT}")
+    return Rejected("unreadable", f"a damaged or unknown header, starts with {data[:12]!r}")
+
+
+def _decoded(data: bytes, bit_depth: int | None) -> Decoded:
+    if not data:
+        raise Rejected("empty_file", "0 bytes")
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    _check_header(image)
+    stored = _bits_per_sample(image, data)
+    mode = "I;16" if image.mode.startswith("I;16") else image.mode
+    kind = image.format or ""
+    container = _container(image)
+    if stored > 8:
+        scale = _require_scale(image, stored, bit_depth)
+        pixels = _scaled(image, scale)
+        return Decoded(_upright(pixels, image), kind, mode, container, scale)
+    if mode not in _ACCEPTED:
+        raise Rejected("unsupported_mode", f"{mode}: expected gray, RGB or palette")
+    if kind in _JPEGS:
+        return Decoded(_upright(_jpeg(image, data), image), kind, mode, container)
+    if kind == "PNG":
+        _check_checksums(data)
+    image.load()
+    return Decoded(_without_loss(_upright(image, image)), kind, mode, container)
 
 
 def _container(image: Image.Image) -> dict[str, int | str]:
     """Return what the file carries beside its pixels: a network that could see it would not need the lungs."""
     tables = repr(sorted(getattr(image, "quantization", {}).items()))
-    digest = hashlib.sha256(tables.encode()).hexdigest()[:8] if image.format == "JPEG" else ""
+    digest = hashlib.sha256(tables.encode()).hexdigest()[:8] if image.format in _JPEGS else ""
     return {
-        "icc": int("icc_profile" in image.info), "exif": int("exif" in image.info), "quantisation": digest,
-    }  # fmt: skip
+        "icc": int("icc_profile" in image.info),
+        "exif": int("exif" in image.info),
+        "quantisation": digest,
+    }
 
 
 def _check_header(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise Rejected("too_large", f"{image.width}x{image.height}, more than {MAX_PIXELS:,} pixels")
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise Rejected("unsupported_mode", f"{frames} frames: expected a single image")
-    if image.mode.startswith("I") or image.mode == "F":
-        raise Rejected("unsupported_mode", f"{image.mode}: export as 8-bit with the display window applied")
-    if image.mode not in _ACCEPTED:
-        raise Rejected("unsupported_mode", f"{image.mode}: expected gray, RGB or palette")
+    if image.format == "GIF":
+        raise Rejected("unsupported_mode", "GIF: expected a format for photographs: export as PNG")
+    if image.format != "MPO" and _has_more(image):  # the first picture of an MPO is the film, the next its preview
+        raise Rejected("unsupported_mode", "several frames or pages: expected a single image")
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Return whether there is a second frame or page."""
+    if image.format != "TIFF":
+        return bool(getattr(image, "n_frames", 1) > 1)
+    try:
+        image.seek(1)  # n_frames would walk through all of a file with millions of pages
+    except EOFError:
+        return False
+    return True
+
+
+def _bits_per_sample(image: Image.Image, data: bytes) -> int:
+    """Return the most bits of any channel, by the file's header: Pillow hands on the upper byte of 16 alone."""
+    if image.format == "PNG":
+        return data[_PNG_START + 16]  # IHDR comes first: length, name, width, height of 4 bytes each, depth
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
+    return 8
+
+
+def _require_scale(image: Image.Image, stored: int, bit_depth: int | None) -> int:
+    """Return bit_depth where it can scale this picture of more than 8 bits; raises Rejected."""
+    single = image.mode.startswith("I;16")
+    if image.format == "TIFF":
+        signs = image.tag_v2.get(339, (_UNSIGNED,))  # type: ignore[attr-defined]
+        single = single and set(signs) == {_UNSIGNED}
+    if not single or "transparency" in image.info:
+        raise Rejected("unsupported_mode", f"{stored} bits a channel, {image.mode}: {_EXPORT}, or one gray channel")
+    if bit_depth is None:
+        raise Rejected(
+            "unsupported_mode", f"{stored} bits a channel: {_EXPORT}, or give the bits in use (--bit-depth, often 12)"
+        )
+    return bit_depth
+
+
+def _scaled(image: Image.Image, bit_depth: int) -> Image.Image:
+    """Return mode L of a single channel of more than 8 bits: 0 to 2^bit_depth - 1 as 0 to 255; raises Rejected."""
+    image.load()
+    values = np.asarray(image)
+    highest = int(values.max())
+    if highest >= 2**bit_depth:
+        raise Rejected(
+            "unsupported_mode",
+            f"a value of {highest:,}, more than {2**bit_depth - 1:,}, the white of {bit_depth} bits: correct --bit-depth",
+        )
+    pixels = _grays(bit_depth)[values]
+    if image.format == "TIFF" and image.tag_v2.get(262) == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
+        pixels = 255 - pixels  # as Pillow does where there are 8 bits
+    return Image.fromarray(pixels)
+
+
+@functools.lru_cache
+def _grays(bit_depth: int) -> Pixels:
+    """Return the 8-bit gray of each value of `bit_depth` bits, uint8 (2^bit_depth,), rounded to the nearest."""
+    white = 2**bit_depth - 1
+    values = np.arange(white + 1, dtype=np.uint32)
+    grays: Pixels = ((values * 510 + white) // (2 * white)).astype(np.uint8)
+    return grays
+
+
+def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    """Return mode L or RGB of a JPEG whose header Pillow has read; its own decoder would swallow every warning."""
+    channels = 1 if image.mode == "L" else 3
+    try:
+        pixels = jpeg.pixels(data, image.width, image.height, channels)
+    except jpeg.DamagedError as error:
+        words = str(error)
+        if "subsampling" in words:
+            raise Rejected("unsupported_mode", "a rare chroma subsampling: export as an ordinary JPEG or PNG") from None
+        raise Rejected(_reason(error), words) from None
+    first = pixels[:, :, 0]
+    gray = channels == 1 or all(np.array_equal(first, pixels[:, :, other]) for other in (1, 2))
+    return Image.fromarray(np.ascontiguousarray(first) if gray else pixels)
+
+
+def _check_checksums(data: bytes) -> None:
+    """Raise Rejected where a chunk of a PNG that its pixels depend on is not as it was written."""
+    at = _PNG_START
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        if name == b"IEND":
+            return
+        written = data[end : end + 4]
+        critical = name[:1].isupper() and len(written) == 4
+        if critical and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(written, "big"):
+            raise Rejected("truncated", f"wrong checksum of the chunk {name.decode('latin-1')} at byte {at:,}")
+        at = end + 4
 
 
 def _reason(error: Exception) -> str:
@@ -100,28 +274,94 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    if image.getexif().get(0x0112, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
+def _upright(pixels: Image.Image, header: Image.Image) -> Image.Image:
+    """Return `pixels` turned by the EXIF orientation in `header`, which may be the same image."""
+    turn = _TURNS.get(header.getexif().get(0x0112, 1))
+    if turn is None:
+        return pixels
+    return ImageOps.exif_transpose(pixels) if pixels is header else pixels.transpose(turn)
 
 
 def _without_loss(image: Image.Image) -> Image.Image:
     """Return mode L or RGB with the same pixels; raises Rejected where that would lose something."""
-    if image.mode == "L":
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    elif image.mode in {"LA", "PA"}:
+    if "transparency" in image.info or image.mode in {"LA", "PA"}:
         image = image.convert("RGBA")
     if image.mode == "RGBA":
         if image.getchannel("A").getextrema() != (255, 255):
             raise Rejected("unsupported_mode", "transparent pixels: their background is unknown")
         image = image.convert("RGB")
+    if image.mode == "L":
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "P":
+        image = image.convert("RGB")
     red, green, blue = (channel.tobytes() for channel in image.split())
     return image.getchannel(0) if red == green == blue else image
+
+
+def examine(data: bytes, settings: FileSettings) -> Decoded:
+    """Return the decoded file where its picture can be a film; raises Rejected.
+
+    Beside all that `decode` rejects: too_small, extreme_shape, flat and mask, with the limits of `settings`.
+    """
+    with _guarded(data):
+        decoded = _decoded(data, settings.bit_depth)
+        _check_content(decoded.image, settings)
+        return decoded
+
+
+def _check_content(image: Image.Image, settings: FileSettings) -> None:
+    shorter = min(image.size)
+    longer = max(image.size)
+    shape = f"{image.width}x{image.height} pixels"
+    if shorter < settings.min_side:
+        raise Rejected("too_small", f"{shape}: expected {settings.min_side} or more on each side (--min-side)")
+    if longer > settings.max_aspect * shorter:
+        raise Rejected("extreme_shape", f"{shape}: expected at most {settings.max_aspect:g} to 1 (--max-aspect)")
+    counts = np.array(gray(image).histogram(), np.float64)
+    levels = np.arange(256)
+    mean = counts @ levels / counts.sum()
+    spread = math.sqrt(counts @ (levels - mean) ** 2 / counts.sum())
+    if spread < settings.min_contrast:
+        raise Rejected(
+            "flat",
+            f"gray values with a deviation of {spread:.1f} of 255: expected {settings.min_contrast:g} or more "
+            "(--min-contrast)",
+        )
+    values = _two_values(counts / counts.sum())
+    if values is not None:
+        raise Rejected("mask", f"a picture of two values, {values[0]} and {values[1]} of 255: a mask or a scanned text")
+
+
+def _two_values(shares: Pixels) -> tuple[int, int] | None:
+    """Return the two gray values that a picture consists of, or None; `shares` float64 (256,) add up to 1."""
+    window = np.ones(2 * _MASK_REACH + 1)
+    near = np.convolve(shares, window, "same")
+    first = int(near.argmax())
+    rest = shares.copy()
+    rest[max(0, first - _MASK_GAP) : first + _MASK_GAP + 1] = 0
+    near_rest = np.convolve(rest, window, "same")
+    second = int(near_rest.argmax())
+    if near[first] + near_rest[second] < _MASK_SHARE or near_rest[second] == 0:
+        return None
+    return min(first, second), max(first, second)
+
+
+def pixels_of(data: bytes, bit_depth: int, inverted: bool) -> Image.Image:
+    """Return the image (mode L or RGB) of a file that was kept: what every stage after the inspection uses.
+
+    Args:
+        data: The file's bytes.
+        bit_depth: As the manifest says: 8, or the N by which a deeper picture was scaled.
+        inverted: Whether the file is a negative that was inverted.
+
+    Raises:
+        Rejected: Where it is not readable any more.
+    """
+    with _guarded(data):
+        image = _decoded(data, bit_depth if bit_depth > 8 else None).image
+        return ImageOps.invert(image) if inverted else image
 
 
 def gray(image: Image.Image) -> Image.Image:
@@ -192,34 +432,70 @@ def mean_and_std(pixels: bytes) -> tuple[float, float]:
     return round(mean, 3), round(math.sqrt(max(0.0, squares / len(values) - mean**2)), 3)
 
 
-def measure(data: bytes) -> tuple[dict[str, Any], Pixels]:
+def measure(data: bytes, settings: FileSettings | None = None, invert: bool = False) -> tuple[dict[str, Any], Pixels]:
     """Return everything inspection wants of one file's bytes, from one decoding, and its thumbnail.
 
-    The row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, mean and std of the gray pixels
-    (0..255), icc, exif and quantisation. The thumbnail: uint8 (64, 64). Raises Rejected.
+    Args:
+        data: A whole file.
+        settings: What a picture must be; the defaults where not given.
+        invert: Measure the negative: 255 less each pixel. md5 and bytes stay those of the file.
+
+    Returns:
+        The row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and std of the gray
+        pixels (0..255), icc, exif and quantisation. The thumbnail: uint8 (64, 64).
+
+    Raises:
+        Rejected: As `examine` does.
     """
-    decoded = decode(data)
-    image = gray(decoded.image)
-    pixels = decoded.image.tobytes()
-    mean, std = mean_and_std(pixels if image is decoded.image else image.tobytes())
-    row = {
-        "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        "pixel_sha256": pixel_sha256(decoded.image, pixels),
-        "width": image.width,
-        "height": image.height,
-        "mode": decoded.mode,
-        "format": decoded.format,
-        "bytes": len(data),
-        "mean": mean,
-        "std": std,
-        **decoded.container,
-    }
-    return row, resized(image, THUMBNAIL_SIDE)
+    with _guarded(data):
+        decoded = examine(data, settings or FileSettings())
+        upright = ImageOps.invert(decoded.image) if invert else decoded.image
+        image = gray(upright)
+        pixels = upright.tobytes()
+        mean, std = mean_and_std(pixels if image is upright else image.tobytes())
+        row = {
+            "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
+            "pixel_sha256": pixel_sha256(upright, pixels),
+            "width": image.width,
+            "height": image.height,
+            "mode": decoded.mode,
+            "format": decoded.format,
+            "bytes": len(data),
+            "bit_depth": decoded.bit_depth,
+            "mean": mean,
+            "std": std,
+            **decoded.container,
+        }
+        return row, resized(image, THUMBNAIL_SIDE)
+
+
+_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter, as `warnings` keeps them
+_CHANGING = threading.Lock()
+
+
+def _quieten_decoders() -> None:
+    """See to it that what Pillow warns of is neither printed nor an error: `decode` decides, and says so in a reject.
+
+    `warnings.catch_warnings` is no way: it swaps the filters of all threads. The filter is put in place once, and
+    again where somebody reset the filters.
+    """
+    _set_up_pillow()
+    if _PILLOW not in warnings.filters:
+        with _CHANGING:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@functools.cache
+def _set_up_pillow() -> None:
+    """Let `_check_header` decide on size, and keep the decoders' messages from the log and the terminal."""
+    Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or one that hides its names
+        tiff = ctypes.CDLL(_imaging.__file__)
+        tiff.TIFFSetErrorHandler(None)
+        tiff.TIFFSetWarningHandler(None)
 
 
 def allow_large_headers() -> None:
-    """Let `_check_header` decide on size: Pillow's own warning would be printed, not listed."""
-    Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-    warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
-    warnings.filterwarnings("ignore", message="(Corrupt|Truncated|Invalid).*", category=UserWarning, module="PIL")
+    """Do what `decode` does first, for code that opens images itself."""
+    _quieten_decoders()
