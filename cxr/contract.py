@@ -24,8 +24,8 @@ KNOWN: dict[str, dict[str, dict[str, int]]] = {
     },
 }
 _SHOWN = 3  # offending rows of each rule in a message
-_MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA")
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA", "I;16")
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # GIF is in tables of earlier versions alone
 
 
 class Rule(NamedTuple):
@@ -99,11 +99,17 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "quantisation": (_text("8 hex digits, or an empty text where the file is no JPEG", "([0-9a-f]{8})?"),),
 }
 
+# Columns that tables of earlier versions lack: their pictures had 8 bits and were taken as they are.
+LATER_RULES: dict[str, tuple[Rule, ...]] = {
+    "bit_depth": (_whole("whole numbers from 8 to 16", 8, 16),),
+    "inverted": (_whole("0 or 1", 0, 1),),
+}
+
 
 def check(table: pd.DataFrame, ingest: Ingest | None = None) -> pd.DataFrame:
     """Return `table` as it is, where it keeps every rule and, with `ingest`, adds up with ingest.json.
 
-    Columns beyond RULES may follow. Raises DataError that lists each broken rule with its first rows.
+    Columns of LATER_RULES may be missing, and others may follow. Raises DataError that lists each broken rule with its first rows.
     """
     if table.empty:
         raise DataError("clean_metadata.csv: expected one row or more, found none: see rejects.csv, preprocess again")
@@ -126,8 +132,10 @@ def _schema() -> "pa.DataFrameSchema":
     import pandera.pandas as pa
 
     columns = {
-        name: pa.Column(checks=[pa.Check(rule.holds, error=rule.words) for rule in rules])
-        for name, rules in RULES.items()
+        name: pa.Column(
+            checks=[pa.Check(rule.holds, error=rule.words) for rule in rules], required=name not in LATER_RULES
+        )
+        for name, rules in (RULES | LATER_RULES).items()
     }
     return pa.DataFrameSchema(columns)
 

@@ -59,7 +59,7 @@ def _draw(
     folder = work / "eda"
     on_step(STEPS[0])
     storage, used = open_storage(ingest.data), table[table["split"] != EXCLUDED]
-    figures = eda.draw_all(used, folder, partial(_sample, storage), settings.seed)
+    figures = eda.draw_all(used, folder, partial(_sample, storage, used), settings.seed)
     _write_json(eda.class_weights(used), folder / "class_weights.json")
     _write_json(eda.summary(used), folder / "eda.json")
     on_step(STEPS[1])
@@ -90,9 +90,10 @@ def _settings(settings: TrainingSettings) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
-def _sample(storage: Storage, key: str) -> Any:
-    images.allow_large_headers()
-    return np.asarray(images.gray(images.decode(storage.read(key)).image))
+def _sample(storage: Storage, rows: pd.DataFrame, key: str) -> Any:
+    """Return the gray pixels of one of the manifest's `rows`, uint8 (h, w)."""
+    row = rows[rows["image"] == key].iloc[0]
+    return np.asarray(images.gray(pixels.picture(storage.read(key), row)))
 
 
 def _draw_augmentation(table: pd.DataFrame, storage: Storage, folder: Path, settings: TrainingSettings) -> None:
@@ -100,7 +101,8 @@ def _draw_augmentation(table: pd.DataFrame, storage: Storage, folder: Path, sett
     chosen = pd.concat(
         [rows.sample(min(len(rows), SAMPLES // 2), random_state=settings.seed) for _, rows in train.groupby("label")]
     )
-    originals = np.stack([images.resized(images.decode(storage.read(key)).image, 224) for key in chosen["image"]])
+    read = [pixels.picture(storage.read(row["image"]), row) for _, row in chosen.iterrows()]
+    originals = np.stack([images.resized(image, 224) for image in read])
     variants = [
         [augmentation.augmented(one, key, view + 1, settings.augmentation) for view in range(VARIANTS)]
         for one, key in zip(originals, chosen["pixel_sha256"], strict=True)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from cxr.errors import DataError
 from cxr.records import printable
 from cxr.settings import cores
 from cxr.storage import Storage
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 VERSION = 1  # raise it when `images.for_model` changes what it returns
 
@@ -56,14 +59,25 @@ def cache(
     return held.folder
 
 
-def _unchanged(storage: Storage, row: "pd.Series[Any]") -> Any:
+def _unchanged(storage: Storage, row: "pd.Series[Any]") -> "Image.Image":
     try:
         data = storage.read(row["image"])
     except OSError as error:
         raise DataError(f"{printable(row['image'])}: cannot be read any more ({error}): preprocess again") from error
     if hashlib.md5(data, usedforsecurity=False).hexdigest() != row["md5"]:
         raise DataError(f"{printable(row['image'])}: changed since it was inspected: preprocess again")
-    return images.decode(data).image
+    return picture(data, row)
+
+
+def picture(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
+    """Return the image of a manifest's row from its file's bytes, mode L or RGB; raises DataError.
+
+    Rows of older manifests say neither bit_depth nor inverted: such pictures had 8 bits and were taken as they are.
+    """
+    try:
+        return images.pixels_of(data, int(row.get("bit_depth", 8)), bool(row.get("inverted", 0)))
+    except images.Rejected as reject:
+        raise DataError(f"{printable(row['image'])}: cannot be used any more ({reject}): preprocess again") from None
 
 
 def load(folder: Path, table: pd.DataFrame) -> Rows:
