@@ -31,8 +31,11 @@ test: .venv/.installed ## Fast tests on phantom images (a few minutes)
 test-all: test ## The fast tests, then the slow ones: servers, browser, whole runs (real images where they are present)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m slow  # by number of tests the longest files would come last
 
-lint: .venv/.installed ## ruff and mypy
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: .venv/.installed ## Style, types, and who imports whom: ruff, mypy, import-linter (half a minute)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
 BENCHES := streams concurrency precision gpu near_duplicates intervals inference scale overhead trigger runners preprocessing storage
@@ -46,4 +49,4 @@ lock: ## Resolve pyproject.toml into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra redis --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
 
 clean: down ## Remove .venv, caches and the demo's work folder; the server's state in work/prefect stays
-	rm -rf .venv work/demo .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf .venv work/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info

@@ -1,8 +1,10 @@
 """The walls: what may be imported where, and what the command line costs."""
 
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +12,43 @@ from cxr import eda, evaluation, records, settings, verification
 from tests.conftest import ROOT
 
 
-def test_the_library_imports_no_prefect_and_only_s3_knows_boto3():
-    """cxr is usable without Prefect; one file talks to S3, and one knows its errors."""
-    for path in (ROOT / "cxr").glob("*.py"):
-        text = path.read_text()
-        assert not re.search(r"^\s*(from|import) (prefect|tasks|flows)\b", text, re.M), path
-        if path.name not in {"s3.py", "s3_faults.py"}:
-            assert not re.search(r"^\s*(from|import) (boto3|botocore|obstore)\b", text, re.M), path
+def check_contracts(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on the packages in a folder, by the contracts of its pyproject.toml."""
+    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_the_contracts_of_imports_are_kept():
+    """Imports go one way, cxr is usable without Prefect, one file talks to S3: as pyproject.toml says."""
+    done = check_contracts(ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "contract"),
+    [
+        ("import prefect", "imports no Prefect"),
+        ("from prefect_dask import DaskTaskRunner", "imports no Prefect"),
+        ("from flows import names", "go one way"),
+        ("from tasks import retries", "go one way"),
+        ("import boto3", "talks to S3"),
+        ("from obstore.store import S3Store", "talks to S3"),
+    ],
+)
+def test_a_contract_is_broken_by_an_import_in_a_sub_package(line, contract, tmp_path):
+    """A forbidden import is refused at any depth, inside a function, too."""
+    for package in ("cxr", "tasks", "flows", "deployments"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    bad = tmp_path / "cxr" / "outer" / "inner" / "bad.py"
+    bad.parent.mkdir(parents=True)
+    for folder in (bad.parent, bad.parent.parent):
+        (folder / "__init__.py").touch()
+    bad.write_text(f"def late():\n    {line}\n")
+    done = check_contracts(tmp_path)
+    assert done.returncode == 1
+    assert re.search(rf"{contract}.* BROKEN", done.stdout), done.stdout
+    assert "cxr.outer.inner.bad" in done.stdout
 
 
 @pytest.mark.parametrize("module", ["flows.command", "flows.pipeline", "cxr.training", "cxr.evaluation"])
