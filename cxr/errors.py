@@ -2,7 +2,8 @@
 
 CxrError
 ├── DataError      the images or tables given cannot be worked with
-│   └── LeakageError  the same patient or picture is in two splits
+│   ├── LeakageError  the same patient or picture is in two splits
+│   └── UsageError    what was asked for can never be done, whatever files there are
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
 │   ├── ConflictError  somebody else is at work there
 │   │   └── ChangedError   a file is not at the version that was expected
@@ -29,6 +30,10 @@ class DataError(CxrError):
 
 class LeakageError(DataError):
     """The same patient, or nearly the same picture, is in two splits."""
+
+
+class UsageError(DataError):
+    """What was asked for can never be done, whatever files there are: exit status 2."""
 
 
 class StorageError(CxrError):

@@ -12,6 +12,7 @@ import jinja2
 import pydantic
 
 import cxr
+from cxr import workspace
 from cxr.attention import Attention
 from cxr.audit import Audit
 from cxr.calibration import Calibration
@@ -30,6 +31,7 @@ from cxr.records import (
     publishing,
 )
 from cxr.settings import TrainingSettings
+from cxr.storage import Storage, is_local, local_folder, missing, open_storage
 
 LICENCES = (
     "Whoever holds the images sets the terms. The published set (Kermany, Zhang, Goldbaum, Mendeley Data) is CC BY 4.0: "
@@ -50,6 +52,10 @@ LIMITS = (
     "PPV and NPV hold for the prevalence of the test set given here, which is far above that of a clinic.",
     "A score is a probability only where pneumonia is as common as in the validation images: compare it with the threshold.",
 )
+
+
+_CARD = "model_card.json"
+_GIVE = "give WORK/runs/RUN/export of a run, or a registry"
 
 
 class Card(Record):
@@ -88,6 +94,58 @@ def stage_model(run: Path, training: Training) -> Path:
                 f"{source} is not the file that was trained (SHA-256 differs): delete its folder, run again"
             )
     return target
+
+
+def located(model: str) -> Path:
+    """Return the local folder of an exported model.
+
+    Args:
+        model: The export folder or the model.keras in it, a path or s3://….
+
+    Raises:
+        ModelError: Where it is neither, with what it is and what to give instead.
+    """
+    place = open_storage(model)
+    if place.find(_CARD):
+        return workspace.fetched(model)
+    parent, _, name = model.rstrip("/").rpartition("/")
+    folder = parent or "."
+    beside = open_storage(folder) if is_local(model) or not is_local(parent) else None
+    if beside and name == "model.keras" and beside.find(_CARD) and beside.find(name):
+        return workspace.fetched(folder)
+    found = _what_is_at(model, place)
+    if not found and beside and beside.find(name):
+        found = _what_file(name, folder, bool(beside.find(_CARD)))
+    if not found and is_local(model) and not local_folder(model).is_dir():
+        raise ModelError(f"{missing(local_folder(model))}; {_GIVE}")
+    raise ModelError(f"{model}: expected an export folder with model.keras and {_CARD}{found or f': {_GIVE}'}")
+
+
+def _what_is_at(model: str, place: Storage) -> str:
+    """Return what a folder is instead of an export, and what to give; "" where that is not to be seen."""
+    if place.find(f"export/{_CARD}"):
+        return f", found a run: give {model.rstrip('/')}/export"
+    ending = f"/export/{_CARD}"
+    exports = [entry.key for entry in place.list("runs/") if entry.key.endswith(ending)]
+    if exports:
+        one = max(exports).removesuffix(f"/{_CARD}")
+        return f", found a work folder with {len(exports)}: give {model.rstrip('/')}/{one}"
+    if next(place.list("versions/"), None):
+        return ", found a registry without a champion: `cxr registry promote` makes one"
+    if place.find("saved_model.pb"):
+        return f", found a SavedModel without the card that says how to use it: {_GIVE}"
+    return ""
+
+
+def _what_file(name: str, folder: str, is_export: bool) -> str:
+    """Return what a file is instead of an exported model, and what to give."""
+    if is_export:
+        return f", found one file of it: give {folder}"
+    if name.endswith(".keras"):
+        return f", found a Keras model without {_CARD} beside it: {_GIVE}"
+    if name.endswith((".h5", ".hdf5")):
+        return f", found an HDF5 file: {_GIVE}"
+    return f", found a file: {_GIVE}"
 
 
 def read_card(folder: Path) -> Card:

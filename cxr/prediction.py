@@ -1,48 +1,242 @@
 """Batch scoring with an exported model and its card, and nothing else.
 
-Done by `child.run`; `predict` is the way in.
+What is an image is judged here, by the rule of training (`scanning`, `images`); the network runs in a
+child. `predict` is the way in.
 """
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cxr import architectures, backend, child, export, images, manifest, scoring, streams, workspace
+from cxr import (
+    architectures,
+    backend,
+    child,
+    export,
+    images,
+    manifest,
+    registry,
+    scanning,
+    scoring,
+    streams,
+    workspace,
+)
 from cxr.ahead import in_order
 from cxr.errors import DataError
 from cxr.export import Card
 from cxr.records import read_table, write_table
-from cxr.settings import cores
-from cxr.storage import Storage, is_local, open_storage
+from cxr.settings import FileSettings, cores
+from cxr.storage import Entry, Storage, is_local, local_folder, missing, open_storage
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
-# More than cores: a thread that waits for object storage decodes nothing, and on two cores eight take no more processor
-# time than two (docs/results.md).
+# More than cores: a thread that waits for object storage decodes nothing, and on two cores eight take
+# no more processor time than two (docs/results.md).
 THREADS = max(8, cores())
 AHEAD = 64  # images read and decoded before the network asks: a batch waits while another is scored
+SHOWN = 6  # reasons in one sentence
 _Reject = tuple[str, str]  # reason, detail
 
 
-def predict(model: str, data: str, out: Path, on_images: Callable[[int, int], None]) -> pd.DataFrame:
-    """Score every image below `data` (or the one image it names), publish predictions.csv at `out`, return its rows.
+class Wanted(NamedTuple):
+    """One image to score: where it is, at which version, and what it is called in the table."""
 
-    `model` is an export folder or the model.keras in it. Rejected files are listed with their reason. Raises
-    ModelError where the model does not fit its card, DataError where there is nothing to score, DeviceError.
+    storage: Storage
+    key: str
+    version: str | None
+    name: str
+
+
+class Found(NamedTuple):
+    """What a person pointed at.
+
+    `wanted` are the images, `rejects` the (name, reason, detail) of every other file, `judged` all.
     """
-    folder = workspace.fetched_export(model)
-    card = export.read_card(folder)
-    job = {"export": str(folder), "data": data, "out": str(out.absolute()), "sha256": card.model_sha256}
-    child.run(
-        __name__, job, out.absolute().parent / f".{out.name}.log", cores(), lambda e: on_images(e["done"], e["of"])
+
+    wanted: list[Wanted]
+    rejects: list[tuple[str, str, str]]
+    judged: list[scanning.Judged]
+
+
+class Outcome(NamedTuple):
+    """The rows of the table, and the card of the model that scored them."""
+
+    table: pd.DataFrame
+    card: Card
+
+
+def predict(
+    model: str,
+    data: Sequence[str],
+    out: str,
+    on_images: Callable[[int, int], None],
+    files: FileSettings,
+) -> Outcome:
+    """Score every image at the addresses `data`, and publish predictions.csv.
+
+    The table lists what was rejected too, with its reason.
+
+    Args:
+        model: An export folder, the model.keras in it, or a registry, which means its champion.
+        data: Images, folders or S3 prefixes.
+        out: Where the table goes, a path or s3://….
+        on_images: Told how many images are done, and of how many.
+        files: Which files are looked at, and what an image must be.
+
+    Returns:
+        The table as published, and the model's card.
+
+    Raises:
+        DataError: Where there is nothing at `data`, or no image of it could be scored. In the second
+            case the table is there.
+        ModelError: Where there is no model, or it does not fit its card.
+        DeviceError: Where the driver of a graphics processor fails.
+    """
+    with registry.model_folder(model) as address, workspace.written(out) as path:
+        folder = export.located(address)
+        card = export.read_card(folder)
+        found = find_images(data, out, files)
+        if found.wanted:
+            _score_in_child(folder, card, found, files, path, on_images)
+        else:
+            _publish([], found.rejects, card, path)
+        table = read_table(path)
+    if not (table["status"] == "scored").any():
+        raise DataError(_nothing_scored(found, table, data, out))
+    return Outcome(table, card)
+
+
+def counts_by_reason(table: pd.DataFrame) -> dict[str, int]:
+    """Return how many images were not scored, by reason, the most frequent first."""
+    reasons = table.loc[table["status"] != "scored", "reason"]
+    return dict(Counter(reason.partition(":")[0] for reason in reasons).most_common())
+
+
+def find_images(data: Sequence[str], out: str, files: FileSettings) -> Found:
+    """Return what is at the addresses `data`, judged as training judges it.
+
+    Images at one address are called by their keys below it, those at several by address and key.
+
+    Args:
+        data: Images, folders or S3 prefixes.
+        out: The table to be written, which is no data where it lies among the images.
+        files: Which files are looked at.
+
+    Returns:
+        Every file, each once.
+
+    Raises:
+        DataError: Where there is nothing.
+        StorageError: Where a place cannot be read.
+    """
+    found = Found([], [], [])
+    names: set[str] = set()
+    for address in data:
+        storage, entries, prefix = _opened(address, files)
+        own = [entry for entry in entries if not _is_at(storage, entry.key, out)]
+        for one in scanning.judge(storage, own, files):
+            name = prefix + one.entry.key if len(data) > 1 else one.entry.key
+            if name in names:  # given twice
+                continue
+            names.add(name)
+            found.judged.append(one)
+            if one.problem:
+                found.rejects.append((name, *one.problem))
+            else:
+                found.wanted.append(Wanted(storage, one.entry.key, one.entry.version, name))
+    if not found.judged:
+        raise DataError(scanning.explain_nothing([], ", ".join(data)))
+    found.wanted.sort(key=lambda one: one.name)
+    return found
+
+
+def _opened(address: str, files: FileSettings) -> tuple[Storage, list[Entry], str]:
+    """Return the storage behind an address, its files, and what stands before their keys in it."""
+    if is_local(address):
+        path = local_folder(address)
+        if not _is_folder(path):
+            return _opened_file(address, str(path.parent), path.name, missing(path))
+        storage = open_storage(address, files.follow_links)
+    else:
+        storage = open_storage(address)
+    entries = list(storage.list())
+    parent, _, name = address.rpartition("/")
+    if not entries and name and not is_local(parent):
+        return _opened_file(address, parent, name, scanning.explain_nothing([], address))
+    return storage, entries, address.rstrip("/") + "/"
+
+
+def _opened_file(address: str, parent: str, name: str, problem: str) -> tuple[Storage, list[Entry], str]:
+    """Return the storage around one file; a link that a person names is followed."""
+    storage = open_storage(parent, follow_links=True)
+    entry = storage.find(name)
+    if entry is None:
+        is_pattern = any(sign in name for sign in "*?[")
+        raise DataError(f"{address}: no file fits this pattern" if is_pattern else problem)
+    above, slash, _ = address.rpartition("/")
+    return storage, [entry], above + slash
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # what it is shows when it is opened
+        return False
+
+
+def _is_at(storage: Storage, key: str, out: str) -> bool:
+    """Return whether a file is the one at the address `out`."""
+    if PurePosixPath(key).name != PurePosixPath(out).name:
+        return False
+    if not is_local(out):
+        return f"{storage.uri}/{key}".partition("://")[2] == out.partition("://")[2]
+    return os.path.realpath(f"{storage.uri}/{key}") == os.path.realpath(local_folder(out))
+
+
+def _nothing_scored(found: Found, table: pd.DataFrame, data: Sequence[str], out: str) -> str:
+    """Return in one sentence why no image could be scored."""
+    where = data[0] if len(data) == 1 else f"{len(data)} addresses"
+    if all(one.kind != "image" for one in found.judged):
+        return f"{scanning.explain_nothing(found.judged, where)}; {out} lists them"
+    if len(table) == 1:
+        return f"{where}: not scored: {table['reason'][0]}"
+    counts = [f"{count} {reason}" for reason, count in counts_by_reason(table).items()]
+    return (
+        f"{where}: none of {len(table)} files could be scored ({', '.join(counts[:SHOWN])}): "
+        f"{out} lists each with its reason"
     )
-    (out.absolute().parent / f".{out.name}.log").unlink(missing_ok=True)
-    return read_table(out)
+
+
+def _score_in_child(
+    folder: Path,
+    card: Card,
+    found: Found,
+    files: FileSettings,
+    path: Path,
+    on_images: Callable[[int, int], None],
+) -> None:
+    """Have a child score the images and publish the table at `path`."""
+    places = list(dict.fromkeys(one.storage.uri for one in found.wanted))
+    numbers = {uri: number for number, uri in enumerate(places)}
+    job = {
+        "export": str(folder),
+        "sha256": card.model_sha256,
+        "places": places,
+        "images": [(numbers[one.storage.uri], *one[1:]) for one in found.wanted],
+        "rejects": found.rejects,
+        "files": files.model_dump(mode="json"),
+        "out": str(path.absolute()),
+    }
+    log = path.absolute().parent / f".cxr-predict-{os.getpid()}.log"
+    child.run(__name__, job, log, cores(), lambda event: on_images(event["done"], event["of"]))
+    log.unlink(missing_ok=True)
 
 
 def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
@@ -51,71 +245,83 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     images.allow_large_headers()
     card = export.read_card(Path(job["export"]))
-    storage, keys, rejects = _list(job["data"])
+    files = FileSettings.model_validate(job["files"])
+    places = [open_storage(uri) for uri in job["places"]]
+    wanted = [Wanted(places[number], *rest) for number, *rest in job["images"]]
     model = architectures.folded(keras.models.load_model(Path(job["export"]) / "model.keras"))
-    rows: list[dict[str, Any]] = [_rejected(key, reason, detail, card) for key, reason, detail in rejects]
-    for batch in score_images(model, storage, keys, card):
+    rows: list[dict[str, Any]] = []
+    for batch in score_images(model, wanted, card, files):
         rows += batch
-        emit({"done": len(rows) - len(rejects), "of": len(keys)})
-    write_table(pd.DataFrame(rows, columns=COLUMNS).sort_values("image"), Path(job["out"]))
+        emit({"done": len(rows), "of": len(wanted)})
+    _publish(rows, job["rejects"], card, Path(job["out"]))
 
 
-def _list(data: str) -> tuple[Storage, list[str], list[tuple[str, str, str]]]:
-    if "://" not in data and Path(data).is_file():
-        return open_storage(str(Path(data).parent)), [Path(data).name], []
-    if not is_local(data) and data.lower().endswith(images.SUFFIXES):
-        parent, _, name = data.rpartition("/")
-        return open_storage(parent), [name], []
-    storage = open_storage(data)
-    problems = [(entry.key, entry.problem or manifest.by_name(entry.key)) for entry in storage.list()]
-    keys = sorted(key for key, problem in problems if problem is None)
-    if not keys:
-        raise DataError(f"{data}: expected {', '.join(images.SUFFIXES)} images, found none among {len(problems)} files")
-    return storage, keys, [(key, *problem) for key, problem in problems if problem]
+def _publish(
+    rows: list[dict[str, Any]],
+    rejects: Iterable[tuple[str, str, str]],
+    card: Card,
+    path: Path,
+) -> None:
+    rejected = [_rejected(name, reason, detail, card) for name, reason, detail in rejects]
+    write_table(pd.DataFrame([*rows, *rejected], columns=COLUMNS).sort_values("image"), path)
 
 
-def score_images(model: Any, storage: Storage, keys: list[str], card: Card) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of each batch of images, scored or rejected, in the order of `keys`.
+def score_images(
+    model: Any, wanted: Sequence[Wanted], card: Card, files: FileSettings
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each batch of images, scored or rejected, in the order of `wanted`.
 
-    Images are read and decoded in threads, AHEAD of them before the model asks, or two batches. Raises StorageError.
+    Images are read and decoded in threads, AHEAD of them before the model asks, or two batches.
+    Raises StorageError.
     """
-    size = scoring.even_batch(len(keys), backend.batch())
+    size = scoring.even_batch(len(wanted), backend.batch())
+    most = max(AHEAD, 2 * size)
     with (
         ThreadPoolExecutor(THREADS) as pool,
-        contextlib.closing(
-            in_order(lambda key: _pixels(storage, key, card), keys, pool, max(AHEAD, 2 * size))
-        ) as pixels,
+        contextlib.closing(in_order(lambda one: _pixels(one, card, files), wanted, pool, most)) as pixels,
     ):
-        parts = ((keys[at : at + size], list(itertools.islice(pixels, size))) for at in range(0, len(keys), size))
-        yield from streams.through(None, lambda part: _score_batch(model, part[0], part[1], size, card), parts)
+        parts = (
+            ([one.name for one in wanted[at : at + size]], list(itertools.islice(pixels, size)))
+            for at in range(0, len(wanted), size)
+        )
+        yield from streams.through(
+            None,
+            lambda part: _score_batch(model, part[0], part[1], size, card),
+            parts,
+        )
 
 
-def _pixels(storage: Storage, key: str, card: Card) -> images.Pixels | _Reject:
+def _pixels(one: Wanted, card: Card, files: FileSettings) -> images.Pixels | _Reject:
     try:
-        image = images.decode(manifest.read_bytes(storage, key)).image
+        ((_, answer),) = one.storage.read_many([(one.key, one.version)])
+        image = images.examine(manifest.bytes_of(answer), files).image
         return images.for_model(image, card.image_size, card.settings.harmonise)
     except images.Rejected as reject:
-        return reject.reason, reject.detail  # the exception itself would keep the half-decoded image in memory
+        # The exception itself would keep the half-decoded image in memory.
+        return reject.reason, reject.detail
 
 
 def _score_batch(
-    model: Any, keys: list[str], found: list[images.Pixels | _Reject], size: int, card: Card
+    model: Any, names: list[str], found: list[images.Pixels | _Reject], size: int, card: Card
 ) -> list[dict[str, Any]]:
-    """Return a row for each of `keys`; `size` is the number of places in a batch, the same for every one."""
-    decoded = [(key, one) for key, one in zip(keys, found, strict=True) if not isinstance(one, tuple)]
-    rows = [_rejected(key, *one, card) for key, one in zip(keys, found, strict=True) if isinstance(one, tuple)]
+    """Return a row for each of `names`; `size` is the number of places in a batch, always the same."""
+    both = list(zip(names, found, strict=True))
+    decoded = [(name, one) for name, one in both if not isinstance(one, tuple)]
+    rows = [_rejected(name, *one, card) for name, one in both if isinstance(one, tuple)]
     if decoded:
         filled = np.resize(np.arange(len(decoded)), size)  # images over again in the places of rejects
-        scores = scoring.score(model, np.stack([pixels for _, pixels in decoded]), filled, size)[: len(decoded)]
+        pixels = np.stack([pixels for _, pixels in decoded])
+        scores = scoring.score(model, pixels, filled, size)[: len(decoded)]
         calibrated = card.calibration.apply(scores)
-        rows += [_scored(key, float(score), card) for (key, _), score in zip(decoded, calibrated, strict=True)]
+        rows += [_scored(name, float(score), card) for (name, _), score in zip(decoded, calibrated, strict=True)]
     return rows
 
 
-def _scored(key: str, score: float, card: Card) -> dict[str, Any]:
-    name = card.labels[int(score >= card.threshold)]
-    return dict(zip(COLUMNS, (key, score, name, card.threshold, "scored", ""), strict=True))
+def _scored(name: str, score: float, card: Card) -> dict[str, Any]:
+    label = card.labels[int(score >= card.threshold)]
+    return dict(zip(COLUMNS, (name, score, label, card.threshold, "scored", ""), strict=True))
 
 
-def _rejected(key: str, reason: str, detail: str, card: Card) -> dict[str, Any]:
-    return dict(zip(COLUMNS, (key, "nan", "", card.threshold, "rejected", f"{reason}: {detail}"), strict=True))
+def _rejected(name: str, reason: str, detail: str, card: Card) -> dict[str, Any]:
+    words = f"{reason}: {detail}"
+    return dict(zip(COLUMNS, (name, "nan", "", card.threshold, "rejected", words), strict=True))

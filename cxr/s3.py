@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from cxr import object_cache
 from cxr.ahead import in_order
-from cxr.errors import DamagedError, DataError, StorageError
+from cxr.errors import DamagedError, StorageError, UsageError
 from cxr.records import publishing
 from cxr.s3_faults import CONFLICTS, EMPTY, code_of, errors, failure, is_cut_short
 from cxr.storage import ANY, Entry, changed, mismatch
@@ -45,11 +45,11 @@ class S3Storage:
     def __init__(self, uri: str):
         bucket, _, prefix = uri.partition("://")[2].partition("/")
         if "@" in bucket or ":" in bucket:
-            raise DataError(
+            raise UsageError(
                 "s3://…: expected s3://bucket/prefix; credentials never belong in a URI: see docs/operations.md"
             )
         if not bucket:
-            raise DataError(f"{uri}: expected s3://bucket/prefix, found no bucket")
+            raise UsageError(f"{uri}: expected s3://bucket/prefix, found no bucket")
         self.bucket = bucket
         # A slash in front or two in the middle are part of the keys, as they are to S3 itself.
         self.prefix = prefix.rstrip("/") + "/" if prefix.rstrip("/") else ""
@@ -397,7 +397,7 @@ def connections() -> int:
     try:
         return max(1, int(given))
     except ValueError:
-        raise DataError(f"CXR_S3_CONNECTIONS: expected a number, found {given!r}") from None
+        raise UsageError(f"CXR_S3_CONNECTIONS: expected a number, found {given!r}") from None
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 
 from filelock import FileLock
 
-from cxr.errors import ChangedError, ConflictError, DamagedError, DataError, StorageError
+from cxr.errors import ChangedError, ConflictError, DamagedError, DataError, StorageError, UsageError
 from cxr.records import file_sha256, printable, publishing
 
 __all__ = ["ANY", "ConflictError", "Entry", "LocalStorage", "Storage", "is_local", "local_folder", "open_storage"]
@@ -358,14 +358,19 @@ def _no_folder(path: Path) -> str:
         return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out of it"
     if path.exists():
         return f"{path} is a file, not a folder: give the folder that holds the images"
-    there = next((folder for folder in path.parents if folder.exists()), Path("/"))
+    return missing(path)
+
+
+def missing(path: Path) -> str:
+    """Return in one sentence that nothing is at a path, and how far it leads."""
+    there = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
     if not there.is_dir():
-        return f"{path}: there is no such folder, because {there} is a file: give the folder that holds the images"
-    return f"{path}: there is no such folder ({there} is there): check its name"
+        return f"{path}: there is no such file or folder, because {there} is a file: check the path"
+    return f"{path}: there is no such file or folder ({there} is there): check its name"
 
 
 def open_storage(uri: str, follow_links: bool = False) -> Storage:
-    """Return the storage behind a path, `file://…` or `s3://bucket/prefix`; DataError for another scheme.
+    """Return the storage behind a path, `file://…` or `s3://bucket/prefix`; UsageError for another scheme.
 
     `follow_links` is for folders: S3 has no links.
     """
@@ -376,7 +381,7 @@ def open_storage(uri: str, follow_links: bool = False) -> Storage:
         return S3Storage(uri)
     if scheme in {"", "file"}:
         return LocalStorage(local_folder(uri), follow_links)
-    raise DataError(f"{uri}: expected a path, file://… or s3://bucket/prefix, found {scheme}://")
+    raise UsageError(f"{uri}: expected a path, file://… or s3://bucket/prefix, found {scheme}://")
 
 
 def scheme_of(uri: str) -> str:
@@ -395,16 +400,16 @@ def is_local(uri: str) -> bool:
 
 
 def local_folder(uri: str) -> Path:
-    """Return the folder behind a path or `file://…`, or the file; DataError where it is none that can be worked with.
+    """Return the folder behind a path or `file://…`, or the file; UsageError where it can be neither.
 
-    A name that is not UTF-8 is refused: the records that name it are JSON.
+    A name that is not UTF-8 is refused with DataError: the records that name it are JSON.
     """
     if not is_local(uri):
-        raise DataError(f"{uri}: expected a path or file://…, found a place on another machine")
+        raise UsageError(f"{uri}: expected a path or file://…, found a place on another machine")
     if not uri.strip():
-        raise DataError("expected a path, file://… or s3://bucket/prefix, found an empty text: is a variable not set?")
+        raise UsageError("expected a path, file://… or s3://bucket/prefix, found an empty text: is a variable not set?")
     if re.match(r"s3:/?[^/]", uri, re.IGNORECASE):
-        raise DataError(f"{uri}: expected s3://bucket/prefix, with two slashes, or a path")
+        raise UsageError(f"{uri}: expected s3://bucket/prefix, with two slashes, or a path")
     try:
         path = Path(unquote(urlparse(uri).path)) if scheme_of(uri) else Path(uri).expanduser()
     except RuntimeError:

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cxr import object_cache
-from cxr.errors import ConflictError, CxrError, DataError
+from cxr.errors import ConflictError, CxrError, DataError, UsageError
 from cxr.s3 import S3Storage
 from cxr.staging import Staging, fetch, together
 from cxr.storage import LocalStorage, Storage, failure, is_local, local_folder, open_storage
@@ -89,6 +89,26 @@ def address(path: Path) -> str:
     return str(path)
 
 
+def key_inside(work: Path, data: Storage) -> str | None:
+    """Return the key of an opened work folder below DATA, None where it lies elsewhere.
+
+    Raises:
+        DataError: The work folder is DATA itself.
+    """
+    place = address(work)
+    if isinstance(data, LocalStorage):
+        inside = data.folder.resolve()
+        key = work.resolve().relative_to(inside).as_posix() if work.resolve().is_relative_to(inside) else None
+    else:
+        base = f"{data.uri}/"
+        key = f"{place}/".removeprefix(base).rstrip("/") if f"{place}/".startswith(base) else None
+    if key in {"", "."}:
+        raise DataError(
+            f"{place}: --out is DATA itself: give a folder of its own, for example {place.rstrip('/')}/work"
+        )
+    return key
+
+
 def fetched(uri: str) -> Path:
     """Return a local folder with the files of a folder: itself, or a copy by version of what is on S3.
 
@@ -114,11 +134,6 @@ def fetched(uri: str) -> Path:
     return folder
 
 
-def fetched_export(uri: str) -> Path:
-    """Return a local folder with an exported model, given as its folder or as the model.keras in it; see `fetched`."""
-    return fetched(uri.rpartition("/")[0] or "." if uri.endswith(".keras") else uri)
-
-
 def stagings() -> dict[Path, Staging]:
     """Return what is opened on S3 in this process, by local folder."""
     return dict(_stagings)
@@ -138,7 +153,7 @@ def written(uri: str) -> Iterator[Path]:
     Folders above it are made. Raises StorageError or DataError at once where no file can be written there.
     """
     if uri.endswith("/"):
-        raise DataError(f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv")
+        raise UsageError(f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv")
     if is_local(uri):
         path = local_folder(uri)
         _require_writable(path)
@@ -146,7 +161,7 @@ def written(uri: str) -> Iterator[Path]:
         return
     parent, _, name = uri.rpartition("/")
     if parent.endswith(":/"):
-        raise DataError(f"{uri}: expected s3://bucket/name of the file to write, found a bucket alone")
+        raise UsageError(f"{uri}: expected s3://bucket/name of the file to write, found a bucket alone")
     storage = open_storage(parent)
     storage.version(name)  # an endpoint or a bucket that is not there shows before the work, not after it
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:

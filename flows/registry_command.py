@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from cxr.errors import CxrError
+from cxr.errors import CxrError, UsageError
 
 if TYPE_CHECKING:
     from cxr.registry import Registry
@@ -73,5 +73,5 @@ def _registry(registry: str | None, out: str | None) -> "Registry":
     from cxr.registry import Registry
 
     if (registry is None) == (out is None):
-        raise CxrError("expected either --registry URI or --out WORK (for its registry/): give one of them")
+        raise UsageError("expected either --registry URI or --out WORK (for its registry/): give one of them")
     return Registry(registry or f"{str(out).rstrip('/')}/registry")

@@ -390,7 +390,7 @@ def test_a_folder_that_is_none_is_named_with_its_cause(tmp_path):
     (tmp_path / "data.zip").write_bytes(b"PK")
     (tmp_path / "gone").symlink_to("nowhere")
     for name, words in [
-        ("none/below", rf"no such folder \({tmp_path} is there\)"), ("file", "is a file, not a folder"),
+        ("none/below", rf"no such file or folder \({tmp_path} is there\)"), ("file", "is a file, not a folder"),
         ("file/below", "file is a file"), ("data.zip", "unpack it"), ("gone", "broken link"), ("n" * 300, "shorter name"),
     ]:  # fmt: skip
         with pytest.raises((DataError, StorageError), match=words) as refused:
