@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures, backend, export, images, manifest, phantom, prediction, scoring
+from cxr import architectures, backend, export, images, phantom, prediction, scanning, scoring
 from cxr.records import file_sha256
-from cxr.settings import cores, training_settings
+from cxr.settings import FileSettings, cores, training_settings
 from cxr.storage import LocalStorage
 from tests import finished
 
@@ -56,7 +56,9 @@ def bare(model: Any, pixels: np.ndarray) -> None:
 def from_files(model: Any, storage: LocalStorage, keys: list[str], card: export.Card, threads: int) -> None:
     """What the child of `cxr predict` does with listed images."""
     prediction.THREADS = threads
-    rows = list(itertools.chain.from_iterable(prediction.score_images(model, storage, keys, card)))
+    wanted = [prediction.Wanted(storage, key, None, key) for key in keys]
+    batches = prediction.score_images(model, wanted, card, FileSettings())
+    rows = list(itertools.chain.from_iterable(batches))
     assert len(rows) == len(keys) and {row["status"] for row in rows} == {"scored"}
 
 
@@ -69,7 +71,8 @@ def spent(work: Callable[[], Any]) -> np.ndarray:
 
 def measure(model: Any, card: export.Card, folder: Path, work: Path) -> None:
     storage = LocalStorage(folder)
-    found = sorted(entry.key for entry in storage.list() if manifest.by_name(entry.key) is None)
+    judged = scanning.judge(storage, storage.list(), FileSettings())
+    found = [one.entry.key for one in judged if one.problem is None]
     keys = (found[:: max(1, len(found) // IMAGES)] * IMAGES)[:IMAGES]
     decoded = (images.decode(storage.read(key)).image for key in keys)
     pixels = np.stack([images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded])

@@ -1,4 +1,4 @@
-"""Wrong usage of the command line in one sentence: which flag, what was expected, what was found."""
+"""Wrong usage of the command line in one sentence: the flag, what was expected, what was found."""
 
 from typing import Any
 
