@@ -24,7 +24,7 @@ def prepared(root: Path, images: int, side: int) -> Path:
     storage, work = open_storage(str(root / "data")), root / "work"
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
+        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
     ingest.publish(scan, work, SplitSettings())
     settings = training_settings("demo", image_size=side)
     cache = pixels.cache(runs.manifest(work), storage, side, True, work)

@@ -30,7 +30,7 @@ def plain(data: str, work: Path) -> None:
     storage = open_storage(data)
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
+        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
     ingest.publish(scan, work, SplitSettings())
     table = runs.manifest(work)
     cache = pixels.cache(table, storage, settings.image_size, settings.harmonise, work)

@@ -62,7 +62,7 @@ def inspect(folder: Path, work: Path) -> float:
     started = time.perf_counter()
     storage = open_storage(str(folder))
     scan = manifest.scan(storage, work)
-    rows = manifest.inspection_folder(work, scan.data)
+    rows = manifest.folder_of(scan, work)
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda shard: manifest.inspect_shard(storage, rows, shard), scan.shards))
     manifest.inspected(rows)

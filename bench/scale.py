@@ -57,7 +57,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     started = time.perf_counter()
     if stage == "inspect":
         scan = manifest.scan(storage, work)
-        rows = manifest.inspection_folder(work, scan.data)
+        rows = manifest.folder_of(scan, work)
         with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(lambda shard: manifest.inspect_shard(storage, rows, shard), scan.shards))
     elif stage == "publish":

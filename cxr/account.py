@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cxr.layout import split_of, usual_class
-from cxr.records import printable
 from cxr.remedies import Remedy, remedy, sentence
 from cxr.settings import Strict
+from cxr.text import printable
 
 ASKING_SHARE = 0.05  # of a folder's images: where more are not used, the run asks; else it warns
 SHOWN = 6  # folders in one sentence
@@ -28,6 +28,7 @@ KINDS = {
     "table": "tables",
     "archive": "archives",
 }
+HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 # Reject reasons that come from how the data are laid out: a flag can change them.
 LAYOUT_REASONS = ("unknown_class", "unknown_split", "outside_root")
 # Reasons by which nothing is lost: the picture is kept elsewhere, or a person left it out.
@@ -37,8 +38,8 @@ EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "label_conflict", "ex
 class File(NamedTuple):
     """One found file: what it is, what it is used as ("train NORMAL", or ""), else why not.
 
-    `group` is the split or class folder that counts it where it is used; `about` the folder that a
-    question would be about.
+    `group` is the lower one of its split and class folders, "" where they cannot be read; `about` the
+    folder that a question would be about.
     """
 
     key: str
@@ -54,6 +55,11 @@ class File(NamedTuple):
         if self.used_as or self.reason in EXPLAINED:
             return False
         return self.reason in LAYOUT_REASONS or self.kind in {"dicom", "gif", "link", "folder"}
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether this is an image that is not used, and its picture is nowhere else."""
+        return self.kind == "image" and not self.used_as and self.reason not in EXPLAINED
 
     @property
     def asks_alone(self) -> bool:
@@ -117,7 +123,7 @@ def by_folder(files: Sequence[File]) -> Account:
     members: dict[str, list[File]] = defaultdict(list)
     for one in files:
         if one.kind in KINDS:
-            members[one.group if one.used_as else _shown_folder(one, below, groups)].append(one)
+            members[_shown_folder(one, below, groups)].append(one)
     splits = {one.used_as.partition(" ")[0] for one in files if one.used_as}
     rows, remedies = [], []
     for folder, own in sorted(members.items()):
@@ -153,10 +159,15 @@ def _paths(folder: str) -> list[str]:
 
 
 def _shown_folder(one: File, below: Counter[str], groups: set[str]) -> str:
-    """Return the row that counts an unused file: the highest folder above it in which nothing is used.
+    """Return the row that counts a file: the folder in question, or the split or class folder around it.
 
-    Where something is used in its own folder, that is the class folder around it, or its own folder.
+    Where there is neither, the highest folder above the file in which nothing is used. Masks get a row of
+    their own.
     """
+    if one.about:
+        return one.about
+    if one.group and one.reason != "mask":
+        return one.group
     paths = _paths(_folder(one))
     unused = next((path for path in paths if not below[path]), None)
     if unused is not None:
@@ -168,6 +179,7 @@ def _row(folder: str, files: list[File], used_below: int, splits: set[str]) -> F
     left = [one for one in files if not one.used_as]
     asking = sum(one.asks for one in left)
     asks = asking > 0 and (not used_below or asking > ASKING_SHARE * (used_below + asking))
+    asks = asks or (not used_below and any(one.is_lost for one in left))
     asks = asks or any(one.asks_alone or _is_packed_split(one, splits) for one in left)
     return FolderAccount(
         folder=printable(folder) or ".",
@@ -181,7 +193,7 @@ def _row(folder: str, files: list[File], used_below: int, splits: set[str]) -> F
 
 
 def _remedies(files: Iterable[File], splits: set[str]) -> list[Remedy]:
-    asking = (one for one in files if one.asks or one.asks_alone or _is_packed_split(one, splits))
+    asking = (one for one in files if one.asks or one.is_lost or one.asks_alone or _is_packed_split(one, splits))
     return list(dict.fromkeys(one.remedy for one in asking))
 
 
@@ -210,16 +222,25 @@ def with_outcomes(files: Sequence[File], outcomes: dict[str, tuple[str, str]]) -
     return by_folder(final)
 
 
-def table(folders: Sequence[FolderAccount]) -> str:
-    """Return the account as lines of text, in columns; folders with a question are marked with `?`."""
-    lines = [("", "folder", "files", "used as", "not used", "what to do"), *map(_cells, folders)]
+def table(folders: Sequence[FolderAccount], rows: int = 40) -> str:
+    """Return the account as lines of text, in columns: first the folders with a question, marked with `?`."""
+    shown = sorted(folders, key=lambda row: (not row.asks, not row.left_out, row.folder))[:rows]
+    lines = [("", *HEADINGS), *(("?" if row.asks else "", *_cells(row)) for row in shown)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    if len(folders) > rows:
+        padded.append(f"and {len(folders) - rows:,} more folders")
     return "\n".join(line.rstrip() for line in padded)
+
+
+def cells(folders: Sequence[FolderAccount]) -> list[dict[str, str]]:
+    """Return the account as rows of texts by HEADINGS, for tables on pages."""
+    return [dict(zip(HEADINGS, _cells(row), strict=True)) for row in folders]
 
 
 def _cells(row: FolderAccount) -> tuple[str, ...]:
     negatives = f"{row.negatives:,} look like negatives" if row.negatives else ""
     unused = ", ".join(filter(None, [*(f"{count:,} {name}" for name, count in row.left_out.items()), negatives]))
     used = ", ".join(f"{count:,} {name}" for name, count in row.used.items())
-    return ("?" if row.asks else "", row.folder, f"{row.files:,}", used, unused, row.advice)
+    kinds = ", ".join(f"{count:,} {name}" for name, count in row.kinds.items())
+    return (row.folder, kinds, used, unused, row.advice)

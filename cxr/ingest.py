@@ -1,83 +1,146 @@
-"""The end of preprocessing: copies out, splits assigned, the leakage gate passed, the books balanced and published."""
+"""The end of preprocessing: negatives and copies out, splits assigned, the leakage gate passed, everything published."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from cxr import contract, duplicates, leakage, manifest, patients, splits
+from cxr import account, contract, duplicates, leakage, manifest, negatives, patients, splits, survey
+from cxr.account import Account
 from cxr.errors import DataError
-from cxr.records import LABEL_NAMES, REJECT_REASONS, SPLITS, Ingest, Leakage, Scan, file_sha256, read_table, write_table
+from cxr.polarity import Reference
+from cxr.records import (
+    LABEL_NAMES,
+    REJECT_REASONS,
+    SPLITS,
+    Ingest,
+    Scan,
+    file_sha256,
+    read_table,
+    write_table,
+)
 from cxr.settings import SplitSettings
 
 
-def distinct(scan: Scan, work: Path, settings: SplitSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (rows, rejects): the good images with their patient, exact copies taken out.
+class Distinct(NamedTuple):
+    """The good images of a scan with their patients, exact copies and negatives taken out.
 
-    Raises DataError where nothing is left.
+    Attributes:
+        rows: One row for each picture that is kept so far.
+        rejects: image, reason and detail of every other file.
+        notes: What was given and not used, in sentences.
+        polarity: What a film of train looks like, None where that cannot be said.
+        negatives: How many of the kept images look like negatives, by folder.
     """
-    good, rejects = manifest.inspected(manifest.inspection_folder(work, scan.data))
+
+    rows: pd.DataFrame
+    rejects: pd.DataFrame
+    notes: tuple[str, ...]
+    polarity: Reference | None
+    negatives: dict[str, int]
+
+
+def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
+    """Return the good images of a scan, each picture once.
+
+    Raises:
+        DataError: Nothing is left, or a folder is full of negatives and nobody said what to do with them.
+    """
+    folder = manifest.folder_of(scan, work)
+    good, rejects = manifest.inspected(folder)
     if good.empty:
         raise DataError(f"{scan.data}: none of {scan.images} images can be used: {_counts(rejects)}")
-    keyed = pd.concat([good, patients.read(good["image"], settings.patient_key)], axis=1)
+    found = negatives.settle(good, scan, folder)
+    read = patients.read(found.rows["image"], settings.patient_key, scan.data, scan.root)
+    named = read.table.assign(
+        etiology=read.table["etiology"].mask(read.table["etiology"] == "", found.rows["etiology"])
+    )
+    keyed = pd.concat([found.rows.drop(columns="etiology"), named], axis=1)
     kept, copies = duplicates.remove_exact(keyed)
-    return kept, pd.concat([rejects, copies])
+    rejected = pd.concat([rejects, found.rejects, copies])
+    return Distinct(kept, rejected, (*found.notes, *read.notes), found.polarity, found.by_folder)
 
 
 def find_near_copies(
     scan: Scan, work: Path, settings: SplitSettings, on_images: Callable[[int], None] = lambda _: None
 ) -> int:
     """Return how many pairs of near copies there are; they are remembered for `publish`."""
-    kept, _ = distinct(scan, work, settings)
-    return len(leakage.near_copies(kept, manifest.inspection_folder(work, scan.data), on_images))
+    found = distinct(scan, work, settings)
+    return len(leakage.near_copies(found.rows, manifest.folder_of(scan, work), on_images))
 
 
 def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     """Write leakage/, clean_metadata.csv, rejects.csv and then ingest.json under `work`; return the record.
 
-    Raises DataError where nothing is left, a class is missing from a split, or found != kept + rejected, and
-    LeakageError where the gate finds a near copy or a patient in two splits.
+    Raises:
+        DataError: Nothing is left, a folder is lost, a class is missing from a split, or found != kept + rejected.
+        LeakageError: The gate finds a near copy or a patient in two splits.
     """
-    inspection = manifest.inspection_folder(work, scan.data)
+    inspection = manifest.folder_of(scan, work)
     (work / "ingest.json").unlink(missing_ok=True)  # what a failed gate leaves must not look finished
     leakage.clear(work / "leakage")
-    kept, rejects = distinct(scan, work, settings)
-    found = leakage.near_copies(kept, inspection)
-    rows, copies = leakage.remove_copies(kept, found) if settings.repair_leakage else (kept, rejects.iloc[:0])
+    found = distinct(scan, work, settings)
+    pairs = leakage.near_copies(found.rows, inspection)
+    rows, copies = found.rows, found.rejects.iloc[:0]
+    if settings.repair_leakage:
+        rows, copies = leakage.remove_copies(found.rows, pairs)
+    rejects = pd.concat([found.rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
+    lost = _account(inspection, rows.assign(split=rows["source_split"]), rejects, {})
+    if asked := lost.question():
+        raise DataError(f"{scan.data}: {asked}")
     rows, policy = splits.assign(rows, settings)
     if settings.repair_leakage:
         rows = leakage.exclude_shared(rows)
         splits.require_both_classes(rows)
-    seen = leakage.judge(kept, rows, found, settings.patient_key, settings.allow_leakage)
-    leakage.gate(seen, kept, rows, found, work / "leakage", inspection)
-    rejects = pd.concat([rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
+    seen = leakage.judge(found.rows, rows, pairs, settings.patient_key, settings.allow_leakage)
+    leakage.gate(seen, found.rows, rows, pairs, work / "leakage", inspection)
     write_table(rows[manifest.ROW_COLUMNS], work / "clean_metadata.csv")
     write_table(rejects, work / "rejects.csv")
-    differences = _differences(scan, work, settings)
-    record = _balanced(_record(scan, work, rows, rejects, policy, seen, differences))
-    contract.check(rows, record)
+    record = Ingest(
+        data=scan.data,
+        root=scan.root,
+        found=scan.found,
+        kept=len(rows),
+        rejected=_counts(rejects),
+        newly_read=scan.new,
+        splits={split: _values(own["label_name"]) for split, own in _by_split(rows)},
+        patients={split: int(splits.groups(own).nunique()) for split, own in _by_split(rows)},
+        patient_wise=seen.without_patient == 0 and seen.patients_left == 0,
+        split_policy=policy,
+        leakage=seen,
+        differences=_differences(inspection, settings),
+        manifest_sha256=file_sha256(work / "clean_metadata.csv"),
+        reading=scan.settings,
+        folders=_account(inspection, rows, rejects, found.negatives).folders,
+        notes=found.notes,
+        polarity=found.polarity,
+    )
+    contract.check(rows, _balanced(record))
     return record.write(work / "ingest.json")
 
 
-def _record(
-    scan: Scan, work: Path, rows: pd.DataFrame, rejects: pd.DataFrame, policy: str, seen: Leakage,
-    differences: tuple[str, ...],
-) -> Ingest:  # fmt: skip
-    by_split = {split: rows[rows["split"] == split] for split in SPLITS}
-    return Ingest(
-        data=scan.data, root=scan.root, found=scan.found, kept=len(rows), rejected=_counts(rejects),
-        newly_read=scan.new, splits={split: _values(own["label_name"]) for split, own in by_split.items()},
-        patients={split: int(splits.groups(own).nunique()) for split, own in by_split.items()},
-        patient_wise=seen.without_patient == 0 and seen.patients_left == 0, split_policy=policy, leakage=seen,
-        differences=differences, manifest_sha256=file_sha256(work / "clean_metadata.csv"),
-    )  # fmt: skip
+def _by_split(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(split, rows[rows["split"] == split]) for split in SPLITS]
 
 
-def _differences(scan: Scan, work: Path, settings: SplitSettings) -> tuple[str, ...]:
+def _account(inspection: Path, rows: pd.DataFrame, rejects: pd.DataFrame, suspects: dict[str, int]) -> Account:
+    """Return the account by folder with what became of every inspected image."""
+    outcomes = {
+        image: (survey.used_as(split, label), "")
+        for image, split, label in zip(rows["image"], rows["split"], rows["label"], strict=True)
+    }
+    outcomes |= {image: ("", reason) for image, reason in zip(rejects["image"], rejects["reason"], strict=True)}
+    found = account.with_outcomes(manifest.files(inspection), outcomes)
+    folders = tuple(row.model_copy(update={"negatives": suspects.get(row.folder, 0)}) for row in found.folders)
+    return Account(folders, found.remedies)
+
+
+def _differences(inspection: Path, settings: SplitSettings) -> tuple[str, ...]:
     """Return in sentences how the listed files differ from the known data set's counts, where one is named."""
     if settings.contract == "none":
         return ()
-    listed = read_table(manifest.inspection_folder(work, scan.data) / "listed.csv")
+    listed = read_table(inspection / "listed.csv")
     named = listed.assign(name=[LABEL_NAMES[label] for label in listed["label"]])
     counts = {str(split): _values(own["name"]) for split, own in named.groupby("source_split")}
     return tuple(contract.differences(settings.contract, counts))

@@ -12,8 +12,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 
-from cxr.records import LABEL_NAMES
-from cxr.settings import ReadingSettings, given_class, given_split
+from cxr.settings import LABEL_NAMES, ReadingSettings, given_class, given_split
 
 SPLIT_WORDS = {
     "train": "train",

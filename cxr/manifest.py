@@ -1,139 +1,129 @@
-"""From a place with files to the rows of clean_metadata.csv and rejects.csv: scan, inspect, account.
+"""From a place with files to the rows of clean_metadata.csv and rejects.csv: scan and inspect.
 
-`scan` lists and decides by name alone; `inspect_shard` reads each file once; `assemble` balances the books.
+`scan` lists what is there and lays out shards; `inspect_shard` reads each file once; `inspected` joins the two.
 What was inspected is remembered by key, size and version, so an unchanged file is never read again.
-Left out: which copies go (`duplicates`) and who is in which split (`splits`).
+Left out: what a file is and what its folders mean (`survey`), which copies go (`duplicates`), who is in which split
+(`splits`).
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr import images
+from cxr.account import File
 from cxr.errors import ConflictError, DataError
 from cxr.records import LABEL_NAMES, Scan, Shard, publishing, read_table, write_table
-from cxr.storage import Entry, Storage
+from cxr.settings import FileSettings, ReadingSettings
+from cxr.storage import Storage
+from cxr.survey import Survey, survey
 
-INSPECTION_VERSION = 2  # raise it when a measured column changes meaning: everything is then read anew
+INSPECTION_VERSION = 3  # raise it when a measured column changes meaning: everything is then read anew
 ROW_COLUMNS = [
     "image", "label", "label_name", "split", "source_split", "patient_id", "etiology", "md5", "pixel_sha256",
     "phash", "width", "height", "mode", "bytes", "mean", "std", "format", "icc", "exif",
-    "quantisation", "patient_group",
+    "quantisation", "patient_group", "bit_depth", "inverted",
 ]  # fmt: skip
 REJECT_COLUMNS = ["image", "reason", "detail"]
 _CONTAINER = ["format", "icc", "exif", "quantisation"]
-_MEASURED = ["md5", "pixel_sha256", "phash", "width", "height", "mode", "bytes", "mean", "std", *_CONTAINER]
-_LISTED = ["image", "label", "source_split", "size", "version"]
+_MEASURED = [
+    "md5",
+    "pixel_sha256",
+    "phash",
+    "width",
+    "height",
+    "mode",
+    "bytes",
+    "mean",
+    "std",
+    "bit_depth",
+    *_CONTAINER,
+]
+_LISTED = ["image", "label", "source_split", "etiology", "group", "size", "version"]
 _INSPECTED = [*_LISTED, *_MEASURED, "reason", "detail", "thumbnail"]
-_SPLIT_WORDS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-    "testing": "test",
-}  # fmt: skip
-_CLASS_WORDS = {name.lower(): label for label, name in enumerate(LABEL_NAMES)}
-_SYSTEM_NAMES = {"thumbs.db", "desktop.ini"}
 
 
-def locate(key: str) -> tuple[str, str, int] | None:
-    """Return (root, split, label) read from a key's folders, or None where no one class folder is there.
+def scan(
+    storage: Storage,
+    work: Path,
+    settings: ReadingSettings | None = None,
+    own: str | None = None,
+    shard_size: int = 200,
+    most_shards: int = 400,
+) -> Scan:
+    """List `storage`, find the one data set in it, and lay out shards of what was not inspected before.
 
-    The split is the nearest split folder above the class folder; the root is what stands before it.
+    Writes listed.csv, scan_rejects.csv, files.csv and shards/*.csv under work/inspection.
 
-    >>> locate("chest_xray/train/NORMAL/IM-0001-0001.jpeg")
-    ('chest_xray', 'train', 0)
+    Args:
+        storage: Where DATA is.
+        work: The work folder.
+        settings: How DATA is read.
+        own: Key of the work folder where it lies inside DATA.
+        shard_size: Images of one shard.
+        most_shards: More images than fit make larger shards, not more of them.
+
+    Raises:
+        DataError: There is no data set, more than one, or folders of it would not be used.
     """
-    folders = [part.lower() for part in PurePosixPath(key).parts[:-1]]
-    below = max((i + 1 for i, part in enumerate(folders) if _split_above_class(folders, i)), default=0)
-    labels = {_CLASS_WORDS[part] for part in folders[below:] if part in _CLASS_WORDS}
-    if len(labels) != 1:
-        return None
-    start = below - 1 if below else next(i for i, part in enumerate(folders) if part in _CLASS_WORDS)
-    root = "/".join(PurePosixPath(key).parts[:start])
-    return root, _SPLIT_WORDS[folders[below - 1]] if below else "", labels.pop()
+    settings = settings or ReadingSettings()
+    folder = inspection_folder(work, storage.uri, settings)
+    found = survey(storage, settings, folder, own)
+    if found.question:
+        raise DataError(found.question)
+    return lay_out(found, storage.uri, settings, folder, shard_size, most_shards)
 
 
-def _split_above_class(folders: list[str], i: int) -> bool:
-    return folders[i] in _SPLIT_WORDS and any(part in _CLASS_WORDS for part in folders[i + 1 :])
-
-
-def scan(storage: Storage, work: Path, shard_size: int = 200, most_shards: int = 400) -> Scan:
-    """List `storage`, decide by name what is an image, and lay out shards of what was not inspected before.
-
-    Writes listed.csv, scan_rejects.csv and shards/*.csv under work/inspection, then returns the record.
-    Raises DataError where there is no data set, more than one, or none of its files is an image.
-    """
-    folder = inspection_folder(work, storage.uri)
-    entries = sorted(storage.list(), key=lambda entry: entry.key)
-    judged = [(entry, entry.problem or by_name(entry.key)) for entry in entries]
-    candidates = [entry for entry, problem in judged if problem is None]
-    root = _choose_root(candidates, storage.uri)
-    rejects = [(entry.key, *problem) for entry, problem in judged if problem]
-    listed, elsewhere = _under_root(candidates, root)
-    rejects += elsewhere
-    write_table(pd.DataFrame(rejects, columns=REJECT_COLUMNS), folder / "scan_rejects.csv")
-    table = pd.DataFrame(listed, columns=_LISTED)
+def lay_out(
+    found: Survey, data: str, settings: ReadingSettings, folder: Path, shard_size: int = 200, most_shards: int = 400
+) -> Scan:
+    """Write what a survey found below `folder`, in shards what is new of it; return the record."""
+    rejects = pd.DataFrame(found.rejects, columns=REJECT_COLUMNS)
+    write_table(rejects, folder / "scan_rejects.csv")
+    write_table(pd.DataFrame(found.files, columns=File._fields), folder / "files.csv")
+    rows = [
+        (entry.key, reading.label, reading.split, reading.etiology, reading.group, entry.size, entry.version)
+        for entry, reading in found.images
+    ]
+    table = pd.DataFrame(rows, columns=_LISTED)
     write_table(table, folder / "listed.csv")
     new = _unknown(table, known(folder))
     size = max(shard_size, -(-len(new) // most_shards))
     shards = tuple(_write_shard(new.iloc[at : at + size], folder) for at in range(0, len(new), size))
-    return Scan(data=storage.uri, root=root, found=len(entries), images=len(table), new=len(new), shards=shards)
+    return Scan(
+        data=data,
+        root=found.root,
+        found=found.found,
+        images=len(table),
+        new=len(new),
+        shards=shards,
+        settings=settings,
+        folders=found.account.folders,
+    )
 
 
-def inspection_folder(work: Path, data: str) -> Path:
-    """Return where the inspection of this DATA is remembered below the work folder."""
-    return work / "inspection" / hashlib.sha256(f"{INSPECTION_VERSION} {data}".encode()).hexdigest()[:12]
+def inspection_folder(work: Path, data: str, settings: FileSettings) -> Path:
+    """Return where the inspection of this DATA is remembered below the work folder.
+
+    Settings that change what inspection finds have a folder of their own.
+    """
+    rules = settings.model_dump_json(include={"bit_depth", "min_side", "max_aspect", "min_contrast"})
+    named = f"{INSPECTION_VERSION} {rules} {data}".encode("utf-8", "surrogateescape")
+    return work / "inspection" / hashlib.sha256(named).hexdigest()[:12]
 
 
-def by_name(key: str) -> tuple[str, str] | None:
-    """Return (reason, detail) for a key that its name alone rules out, else None."""
-    path = PurePosixPath(key)
-    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts) or path.name.lower() in _SYSTEM_NAMES:
-        return "ignored", "system file"
-    if path.suffix.lower() not in images.SUFFIXES:
-        return "not_an_image", f"extension {path.suffix or 'missing'}: expected {', '.join(images.SUFFIXES)}"
-    return None
+def folder_of(scan: Scan, work: Path) -> Path:
+    """Return the folder in which a scan's inspection is remembered."""
+    return inspection_folder(work, scan.data, scan.settings)
 
 
-def _choose_root(candidates: Iterable[Entry], uri: str) -> str:
-    """Return the shallowest folder that holds split or class folders; nested copies lie below it."""
-    counts = Counter(found[0] for entry in candidates if (found := locate(entry.key)))
-    if not counts:
-        raise DataError(
-            f"{uri}: no image below a folder named NORMAL or PNEUMONIA was found. Expected "
-            "train/NORMAL/x.jpeg, train/PNEUMONIA/…, test/…: give the folder that holds them, or one above"
-        )
-    root = min(counts, key=lambda name: (len(PurePosixPath(name).parts), name))
-    beside = [name for name in counts if not _is_below(name, root)]
-    if beside:
-        named = ", ".join(f"{name or '.'} ({counts[name]} images)" for name in [root, *beside])
-        raise DataError(f"{uri}: expected one data set, found several: {named}. Give the folder of one of them")
-    return root
-
-
-def _is_below(name: str, root: str) -> bool:
-    return not root or name == root or name.startswith(root + "/")
-
-
-def _under_root(candidates: list[Entry], root: str) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
-    """Return the rows of images of the data set at `root`, and the rejects of all others."""
-    prefix = f"{root}/" if root else ""
-    sizes = {entry.key: entry.size for entry in candidates}
-    rows, rejects = [], []
-    for entry in candidates:
-        found = locate(entry.key)
-        if found is None:
-            rejects.append((entry.key, "unknown_class", "not below one folder named NORMAL or PNEUMONIA"))
-        elif found[0] == root:
-            rows.append((entry.key, found[2], found[1], entry.size, entry.version))
-        else:
-            twin = prefix + entry.key[len(found[0]) + 1 :]
-            same = f"copy of {twin}" if sizes.get(twin) == entry.size else f"no file of that size at {twin}: check"
-            rejects.append((entry.key, "nested_copy", same))
-    return rows, rejects
+def files(folder: Path) -> list[File]:
+    """Return every file that the last scan found, as the account by folder wants it."""
+    return [File(*row) for row in read_table(folder / "files.csv").itertuples(index=False, name=None)]
 
 
 def known(folder: Path) -> pd.DataFrame:
@@ -159,12 +149,19 @@ def _write_shard(rows: pd.DataFrame, folder: Path) -> str:
     return name
 
 
-def inspect_shard(storage: Storage, folder: Path, name: str, on_image: Callable[[], None] = lambda: None) -> Shard:
+def inspect_shard(
+    storage: Storage,
+    folder: Path,
+    name: str,
+    settings: FileSettings | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Shard:
     """Read, decode and measure each image of one shard once; publish its rows and thumbnails.
 
     Writes inspected/<name>.npy (uint8, n x 64 x 64) and then inspected/<name>.csv, whose presence means done.
     """
     images.allow_large_headers()
+    settings = settings or FileSettings()
     rows: list[dict[str, Any]] = []
     thumbnails: list[images.Pixels] = []
     table = read_table(folder / "shards" / f"{name}.csv")
@@ -172,7 +169,7 @@ def inspect_shard(storage: Storage, folder: Path, name: str, on_image: Callable[
     for listed, (_, answer) in zip(table.to_dict("records"), read, strict=True):
         row: dict[str, Any] = {str(name): value for name, value in listed.items()}
         try:
-            measured, thumbnail = images.measure(bytes_of(answer))
+            measured, thumbnail = images.measure(bytes_of(answer), settings)
             rows.append(row | measured | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"})
             thumbnails.append(thumbnail)
         except images.Rejected as reject:
@@ -188,7 +185,7 @@ def inspect_shard(storage: Storage, folder: Path, name: str, on_image: Callable[
     return Shard(name=name, images=len(thumbnails), rejected=len(rows) - len(thumbnails))
 
 
-_COUNTS = ("width", "height", "bytes", "icc", "exif")
+_COUNTS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
 _NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys((*_COUNTS, "mean", "std"), 0)
 
 
@@ -246,7 +243,9 @@ def inspected(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises DataError where a listed image has no inspection: a shard is missing.
     """
     listed, found = read_table(folder / "listed.csv"), known(folder)
-    both = listed.merge(found.drop(columns=["label", "source_split"]), on=["image", "size", "version"], how="left")
+    both = listed.merge(
+        found.drop(columns=["label", "source_split", "etiology", "group"]), on=["image", "size", "version"], how="left"
+    )
     missing = both["reason"].isna()
     if missing.any():
         raise DataError(f"{missing.sum()} listed images were not inspected: run the preprocessing again")

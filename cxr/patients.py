@@ -2,43 +2,74 @@
 
 The published names number bacterial and viral patients apart, and two series of NORMAL images too. Other readings
 merge them; the strictest one carves validation, so that no reading finds a patient on both sides.
-Left out: who goes into which split (`splits`).
+The first publisher's names (NORMAL-1049278-0001.jpeg: class, child, image) are read, too.
+Left out: who goes into which split (`splits`), and how a foreign table is read (`image_tables`).
 """
 
 import re
-from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import pandas as pd
 
+from cxr import image_tables
 from cxr.errors import DataError
-from cxr.records import printable, read_table
 from cxr.settings import READINGS
+from cxr.text import printable
 
 STRICTEST = "merged"
 _NAME = re.compile(
-    r"(?:person(?P<person>\d+)_(?P<etiology>bacteria|virus)|(?P<series>(?:NORMAL2-)?)IM-(?P<number>\d+))[-_]",
+    r"(?:person(?P<person>\d+)_(?P<etiology>bacteria|virus)"
+    r"|(?P<series>(?:NORMAL2-)?)IM-(?P<number>\d+)"
+    r"|(?P<kind>NORMAL|BACTERIA|VIRUS)-(?P<child>\d+))[-_]",
     re.IGNORECASE,
 )
+_COLUMNS = ("image", "patient_id")
 
 
-def read(images: Iterable[str], key: str) -> pd.DataFrame:
-    """Return patient_id, etiology and patient_group of each image key, empty texts where the rule does not fit.
+class Patients(NamedTuple):
+    """Whose images they are.
 
-    `key` is one of READINGS, `regex:PATTERN` with a group named patient, or `csv:FILE` with the columns image and
-    patient_id. `patient_group` is the strictest reading of the same rule: no smaller group may be divided.
-    Raises DataError where the CSV file cannot be used.
+    Attributes:
+        table: patient_id, etiology and patient_group of each image, empty texts where not known.
+            `patient_group` is the strictest reading of the same rule: no smaller group may be divided.
+        notes: What of a given table was not used, in sentences.
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def read(images: Iterable[str], key: str, data: str = "", root: str = "") -> Patients:
+    """Return the patient of each image.
+
+    Args:
+        images: The images' keys below DATA.
+        key: One of READINGS, `regex:PATTERN` with a group named patient, or `csv:FILE` with the columns
+            image and patient_id.
+        data: DATA as it was given, which may stand before the names in the table.
+        root: The folder of the data set below DATA.
+
+    Raises:
+        DataError: The CSV file cannot be used, or a rule that was given fits no image.
     """
     images = list(images)
-    reader = _reader(key)
-    strictest = _reader(STRICTEST) if key in READINGS else reader
-    return pd.DataFrame(
-        {
-            "patient_id": [reader(image) for image in images],
-            "etiology": [etiology_of(image) for image in images],
-            "patient_group": [strictest(image) for image in images],
-        }
-    )
+    notes: tuple[str, ...] = ()
+    if key.startswith("csv:"):
+        found, notes = _listed(key.removeprefix("csv:"), images, data, root)
+        patients = [found.get(image, "") for image in images]
+        groups = patients
+    else:
+        reader = _reader(key)
+        patients = [reader(image) for image in images]
+        strictest = _reader(STRICTEST) if key in READINGS else reader
+        groups = [strictest(image) for image in images]
+    if images and key.startswith("regex:") and not any(patients):
+        raise DataError(f"--patient-key {key} fits no image, for example not {printable(images[0])}: correct it")
+    etiologies = [etiology_of(image) for image in images]
+    columns = {"patient_id": patients, "etiology": etiologies, "patient_group": groups}
+    return Patients(pd.DataFrame(columns, dtype=object), notes)
 
 
 def etiology_of(image: str) -> str:
@@ -48,7 +79,8 @@ def etiology_of(image: str) -> str:
     'virus'
     """
     found = _NAME.match(PurePosixPath(image).name)
-    return (found["etiology"] or "").lower() if found else ""
+    named = (found["etiology"] or found["kind"] or "").lower() if found else ""
+    return named if named in {"bacteria", "virus"} else ""
 
 
 def patient_of(image: str, reading: str = "person+etiology") -> str:
@@ -63,35 +95,53 @@ def patient_of(image: str, reading: str = "person+etiology") -> str:
     if found["person"]:
         apart = reading in {"person+etiology", "person+etiology/one-normal"}
         return f"person{found['person']}" + (f"_{found['etiology'].lower()}" if apart else "")
+    if found["child"]:
+        return _child(found["kind"].upper(), found["child"], reading)
     apart = reading in {"person+etiology", "person"}
     return (found["series"].upper() if apart else "") + f"IM-{found['number']}"
+
+
+def _child(kind: str, number: str, reading: str) -> str:
+    """Return the child of one of the first publisher's names; two readings do not tell bacteria from viruses."""
+    joined = reading in {"person", STRICTEST} and kind != "NORMAL"
+    return f"{'PNEUMONIA' if joined else kind}-{number}"
 
 
 def _reader(key: str) -> Callable[[str], str]:
     if key.startswith("regex:"):
         pattern = re.compile(key.removeprefix("regex:"))
         return lambda image: (found["patient"] or "") if (found := pattern.search(image)) else ""
-    if key.startswith("csv:"):
-        listed = _listed(Path(key.removeprefix("csv:")).expanduser())
-        return lambda image: listed.get(image, "")
     return lambda image: patient_of(image, key)
 
 
-def _listed(path: Path) -> dict[str, str]:
-    if not path.is_file():
+def _listed(uri: str, images: Sequence[str], data: str, root: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the patient of each image that the table names, and what of the table was not used."""
+    table = image_tables.read_image_table(uri)
+    if not set(_COLUMNS) <= set(table.columns):
+        raise DataError(f"{uri}: expected the columns image and patient_id, found {', '.join(table.columns)}")
+    named = [str(name) for name in table["image"]]
+    matched = image_tables.match(named, images, data, root)
+    found: dict[str, str] = {}
+    for image, patient in zip(matched.images, table["patient_id"], strict=True):
+        if image and found.setdefault(image, patient.strip()) != patient.strip():
+            raise DataError(f"{uri}: expected one patient for each image, found two for {printable(image)}")
+    if images and not found:
         raise DataError(
-            f"--patient-key csv:{path}: expected a CSV file with the columns image and patient_id, found none"
+            f"{uri}: expected names of images below {data or 'DATA'}, none of {len(table)} rows names one: "
+            f"{image_tables.examples(named, images)}"
         )
-    table = read_table(path)
-    if not {"image", "patient_id"} <= set(table.columns):
-        found = ", ".join(table.columns)
-        raise DataError(f"{path}: expected the columns image and patient_id, found {found}")
-    both = table.drop_duplicates(["image", "patient_id"])
-    if (twice := both["image"].duplicated()).any():
-        raise DataError(
-            f"{path}: expected one patient for each image, found two for {printable(both['image'][twice].iloc[0])}"
-        )
-    return dict(zip(both["image"], both["patient_id"], strict=True))
+    return found, tuple(_notes(uri, named, matched, found, len(images)))
+
+
+def _notes(
+    uri: str, named: Sequence[str], matched: image_tables.Match, found: dict[str, str], images: int
+) -> Iterable[str]:
+    known = sum(bool(patient) for patient in found.values())
+    if known < images:
+        yield f"{uri}: {known:,} of {images:,} images have a patient ({known / images:.0%}); the others count alone"
+    for rows, words in ((matched.unused, "name no image"), (matched.ambiguous, "fit several images, so none")):
+        if rows:
+            yield f"{uri}: {len(rows):,} rows {words}, for example {printable(named[rows[0]])}"
 
 
 def shared_by_reading(rows: pd.DataFrame, key: str) -> dict[str, dict[str, int]]:
@@ -99,7 +149,8 @@ def shared_by_reading(rows: pd.DataFrame, key: str) -> dict[str, dict[str, int]]
 
     Pairs are "train/test", "train/val" and "val/test"; rows without a patient under a reading are not counted.
     """
-    return {name: _shared(rows["split"], rows["image"].map(_reader(name))) for name in dict.fromkeys([key, *READINGS])}
+    given = {} if key in READINGS else {key: _shared(rows["split"], rows["patient_id"])}
+    return given | {name: _shared(rows["split"], rows["image"].map(_reader(name))) for name in READINGS}
 
 
 def _shared(split: "pd.Series[str]", patient: "pd.Series[str]") -> dict[str, int]:

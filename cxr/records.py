@@ -16,15 +16,18 @@ from typing import Any, Self
 
 import pandas as pd
 
+from cxr.account import FolderAccount
 from cxr.calibration import Calibration, Quality
 from cxr.errors import DataError, StorageError
 from cxr.intervals import Interval
 from cxr.metrics import Figures
 from cxr.operating import OperatingPoint
 from cxr.paired import Difference, Disagreement
+from cxr.polarity import Reference
 from cxr.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
-from cxr.settings import Strict
+from cxr.settings import ReadingSettings, Strict
 from cxr.subgroups import Subgroup
+from cxr.text import printable as printable  # noqa: PLC0414 - others import it from here
 
 SPLITS = ("train", "val", "test")
 EXCLUDED = "excluded"  # the split of rows set aside because their patient is in another one
@@ -34,7 +37,9 @@ REJECT_REASONS = (
     "excluded", "unknown_split", "mask", "negative", "too_small", "extreme_shape", "flat",
 )  # fmt: skip
 _NUMBERS = {
-    **dict.fromkeys(("label", "width", "height", "bytes", "size", "icc", "exif"), "int64"),
+    **dict.fromkeys(
+        ("label", "width", "height", "bytes", "size", "icc", "exif", "bit_depth", "inverted"), "int64"
+    ),
     **dict.fromkeys(("mean", "std", "score", "raw_score", "distance", "correlation"), "float64"),
 }
 
@@ -55,7 +60,10 @@ class Record(Strict):
 
 
 class Scan(Record):
-    """What a listing found. `root` is relative to DATA; `new` counts files not inspected before."""
+    """What a listing found. `root` is relative to DATA; `new` counts files not inspected before.
+
+    `settings` say how DATA is read, `folders` what becomes of the files of each folder.
+    """
 
     data: str
     root: str
@@ -63,6 +71,8 @@ class Scan(Record):
     images: int
     new: int
     shards: tuple[str, ...] = ()
+    settings: ReadingSettings = ReadingSettings()
+    folders: tuple[FolderAccount, ...] = ()
 
 
 class Shard(Record):
@@ -103,7 +113,9 @@ class Leakage(Record):
 class Ingest(Record):
     """The books of preprocessing: found = kept + the sum of `rejected`.
 
-    `kept` counts the rows of clean_metadata.csv, those with split `excluded` among them.
+    `kept` counts the rows of clean_metadata.csv, those with split `excluded` among them. `reading` says how DATA was
+    read, `folders` what became of the files of each folder, `notes` what was given and not used, in sentences.
+    `polarity` is what a film of train looks like, by which negatives are found; None where no film is like another.
     """
 
     data: str
@@ -119,6 +131,10 @@ class Ingest(Record):
     leakage: Leakage
     differences: tuple[str, ...] = ()
     manifest_sha256: str
+    reading: ReadingSettings = ReadingSettings()
+    folders: tuple[FolderAccount, ...] = ()
+    notes: tuple[str, ...] = ()
+    polarity: Reference | None = None
 
 
 class Stage(Strict):
@@ -312,16 +328,6 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def printable(text: str) -> str:
-    r"""Return `text` with undecodable bytes and control characters escaped, for pages and logs.
-
-    >>> printable("a\nb")
-    'a\\nb'
-    """
-    safe = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
 def as_json(value: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cxr.layout import split_of, usual_class
-from cxr.records import printable
+from cxr.text import printable
 
 
 class Remedy(NamedTuple):
@@ -28,6 +28,18 @@ _BY_KIND = {
 }
 
 
+_BY_REASON = {
+    "unsupported_mode": Remedy("do", "export 8-bit gray, or give --bit-depth for 16-bit gray"),
+    "too_small": Remedy("do", "lower --min-side"),
+    "extreme_shape": Remedy("do", "raise --max-aspect"),
+    "flat": Remedy("do", "lower --min-contrast"),
+    "negative": Remedy("do", "--negatives invert"),
+    "too_large": Remedy("do", "export the film alone, as PNG or JPEG"),
+    **dict.fromkeys(("truncated", "unreadable", "empty_file", "vanished"), Remedy("do", "copy the files again")),
+    "not_an_image": Remedy("do", "give images"),
+}
+
+
 def remedy(kind: str, reason: str, key: str, about: str) -> Remedy:
     """Return what would make this file used.
 
@@ -41,13 +53,18 @@ def remedy(kind: str, reason: str, key: str, about: str) -> Remedy:
         return _remedy_of_link(kind, reason, key)
     if kind in _BY_KIND:
         return _BY_KIND[kind]
+    return _BY_REASON.get(reason) or _remedy_of_folder(reason, key, about)
+
+
+def _remedy_of_folder(reason: str, key: str, about: str) -> Remedy:
     if "\\" in key and reason == "unknown_class":
         return Remedy("--backslash-folders")
     name = PurePosixPath(about).name
     if reason == "unknown_split":
         return Remedy("--splits", name, name)
     if not name or split_of(name):
-        return Remedy("do", f"sort the images into {about}/NORMAL and {about}/PNEUMONIA".replace(" /", " "), name)
+        place = f"{about}/" if about else ""
+        return Remedy("do", f"sort the images into {place}NORMAL and {place}PNEUMONIA", name)
     usual = usual_class(name)
     return Remedy("--classes", f"{usual}={name}", name) if usual else Remedy("--exclude", name, name)
 

@@ -14,9 +14,10 @@ import pandas as pd
 from cxr import images
 from cxr.errors import DataError
 from cxr.layout import excluded_by
-from cxr.records import printable, read_table, write_table
+from cxr.records import read_table, write_table
 from cxr.settings import FileSettings
 from cxr.storage import Entry, Storage
+from cxr.text import printable
 
 Problem = tuple[str, str]  # reject reason, detail
 _SYSTEM_NAMES = {"thumbs.db", "desktop.ini"}

@@ -14,19 +14,30 @@ def assign(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, s
     Raises DataError where a split would lack a class.
     """
     rows = rows.assign(split=rows["source_split"].where(rows["source_split"] != "", "train"))
+    unit = _unit(rows)
     policy = []
     if not (rows["split"] == "test").any():
         rows = _carve(rows, ("train",), "test", settings.test_fraction, settings.split_seed)
-        policy.append(f"test carved from train ({settings.test_fraction:.0%} of the images, by patient)")
+        policy.append(f"test carved from train ({settings.test_fraction:.0%} of the images, {unit})")
     else:
         policy.append("test as published")
     if settings.keep_published_val and (rows["split"] == "val").any():
         policy.append("val as published")
     else:
         rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.split_seed)
-        policy.append(f"val carved from train + val ({settings.val_fraction:.0%} of the images, by patient)")
+        policy.append(f"val carved from train + val ({settings.val_fraction:.0%} of the images, {unit})")
     require_both_classes(rows)
     return rows, "; ".join(policy) + f"; seed {settings.split_seed}"
+
+
+def _unit(rows: pd.DataFrame) -> str:
+    """Return what is kept together, in words: patients, as far as they are known."""
+    unknown = int((rows["patient_id"] == "").sum())
+    if unknown == 0:
+        return "by patient"
+    if unknown == len(rows):
+        return "by image: no patient is known"
+    return f"patients kept together where known: {unknown:,} of {len(rows):,} images have none and count alone"
 
 
 def groups(rows: pd.DataFrame, reading: str = "patient_id") -> "pd.Series[str]":
@@ -53,7 +64,8 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
     if fewest < 2:
         raise DataError(
             f"cannot carve {into} by patient: expected both classes with at least 2 patients each, found "
-            f"{len(labels)} patient(s), {fewest} in the smaller class"
+            f"{len(labels)} patient(s), {fewest} in the smaller class: add images of other patients, or correct "
+            f"--patient-key where it joins too many"
         )
     count = max(2, round(fraction * len(labels)))
     _, moved = train_test_split(labels.index.to_numpy(), test_size=count, stratify=labels, random_state=seed)
@@ -66,4 +78,7 @@ def require_both_classes(rows: pd.DataFrame) -> None:
     counts = rows.groupby(["split", "label"]).size()
     for split in ("train", "val", "test"):
         if absent := [label for label in (0, 1) if (split, label) not in counts.index]:
-            raise DataError(f"{split} has no image with label {absent}: expected both classes in every split")
+            raise DataError(
+                f"{split} has no image with label {absent}: expected both classes in every split; add images of "
+                f"the other class, or leave this split out with --exclude {split}: another is then carved from train"
+            )

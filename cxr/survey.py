@@ -85,11 +85,15 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
 
 
 class _Verdict(NamedTuple):
-    """A judged file with either a reading (it is used) or a problem; `about` is the folder in question."""
+    """A judged file with either a reading (it is used) or a problem.
+
+    `group` and `about` are as in `account.File`.
+    """
 
     judged: Judged
     reading: Reading | None
     problem: Problem | None
+    group: str = ""
     about: str = ""
 
 
@@ -154,12 +158,13 @@ def _verdict(
     """Return what becomes of one file; an image of another data set below `root` keeps its reading for now."""
     key = judged.entry.key
     about = _class_folder(layout, key) if isinstance(reading, Unread) else ""
+    group = reading.group if isinstance(reading, Reading) else ""
     if judged.problem:
-        return _Verdict(judged, None, judged.problem, about)
+        return _Verdict(judged, None, judged.problem, group, "" if judged.kind == "linked_folder" else about)
     if is_mask(key):
-        return _Verdict(judged, None, ("mask", "lies in a folder of masks"))
+        return _Verdict(judged, None, ("mask", "lies in a folder of masks"), group)
     if isinstance(reading, Reading):
-        return _Verdict(judged, reading, None)
+        return _Verdict(judged, reading, None, group)
     return _unread(judged, reading, about, settings)
 
 
@@ -168,13 +173,13 @@ def _unread(judged: Judged, reading: Unread, about: str, settings: FileSettings)
     if reading.why == "no_class":
         hint = "; its name holds backslashes" if "\\" in judged.entry.key and not settings.backslash_folders else ""
         names = " or ".join(LABEL_NAMES)
-        return _Verdict(judged, None, ("unknown_class", f"not below one folder named {names}{hint}"), about)
+        return _Verdict(judged, None, ("unknown_class", f"not below one folder named {names}{hint}"), about=about)
     if reading.why == "two_classes":
         return _Verdict(
             judged, None, ("unknown_class", f"below folders of both classes: {reading.folder}"), reading.folder
         )
     words = "which split it is, is not clear" if reading.why == "unclear_split" else "below folders of two splits"
-    return _Verdict(judged, None, ("unknown_split", f"{folder}: {words}"), reading.folder)
+    return _Verdict(judged, None, ("unknown_split", f"{folder}: {words}"), about=reading.folder)
 
 
 def _class_folder(layout: Layout, key: str) -> str:
@@ -252,8 +257,8 @@ def _digest(answer: bytes | Exception) -> bytes | None:
 def _file(one: _Verdict) -> File:
     key, kind = one.judged.entry.key, one.judged.kind
     if one.reading:
-        return File(key, kind, used_as(one.reading.split, one.reading.label), "", one.reading.group)
-    return File(key, kind, "", one.problem[0] if one.problem else "", "", one.about)
+        return File(key, kind, used_as(one.reading.split, one.reading.label), "", one.group)
+    return File(key, kind, "", one.problem[0] if one.problem else "", one.group, one.about)
 
 
 def used_as(split: str, label: int) -> str:
@@ -279,11 +284,10 @@ def _question(
             f"{uri}: expected one data set, found several: {named}. Give the folder of one of them, say which split "
             f"each is (--splits {example}), or leave some out with --exclude"
         )
-    if any(one.used_as for one in files):
-        asked = found.question()
-        return f"{uri}: {asked}" if asked else ""
-    if not any(one.problem is None for one in judged):
-        return scanning.explain_nothing(judged, uri)
     asked = found.question()
+    if any(one.used_as for one in files):
+        return f"{uri}: {asked}" if asked else ""
+    if not asked:
+        return scanning.explain_nothing(judged, uri)
     expected = " or ".join(LABEL_NAMES)
     return f"{uri}: no image lies below a folder named {expected} (expected train/NORMAL/x.jpeg, test/…): {asked}"

@@ -9,13 +9,23 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
+import pydantic
 from cyclopts import App, CycloptsError, Parameter
 
 from cxr import __version__
-from cxr.errors import CxrError
-from cxr.settings import SplitSettings, TrainingSettings, known_runner, training_settings
+from cxr.errors import CxrError, UsageError
+from cxr.settings import (
+    FileSettings,
+    ReadingSettings,
+    SplitSettings,
+    TrainingSettings,
+    known_runner,
+    training_settings,
+)
+from cxr.text import printable
+from flows import usage
 from flows.registry_command import registry_app
 
 EXAMPLES = """
@@ -24,6 +34,8 @@ Examples:
 - `cxr demo` runs everything on made-up images, in about 3 minutes
 - `cxr run chest_xray --out work` runs the whole pipeline with ImageNet weights
 - `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
+- `cxr scan chest_xray` shows what a run would make of each folder, and changes nothing
+- `cxr run data --out work --classes PNEUMONIA=bacteria,virus --splits holdout=test --exclude COVID`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
 - `cxr verify work/runs/RUN` computes every figure of a run again from its scores
 - `cxr retrain chest_xray --out work` trains where there is news, and promotes what is not worse
@@ -51,6 +63,8 @@ Preset = Annotated[
         help="Named settings; flags given beside it win. quick: 160 pixels, the last layer alone. demo: 64 pixels, random weights."
     ),
 ]
+Reading = Annotated[ReadingSettings, Parameter(name="*", group="Data")]
+Files = Annotated[FileSettings, Parameter(name="*", group="Files")]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
 Images = Annotated[int, Parameter(help="How many phantom images.")]
@@ -66,7 +80,10 @@ Runner = Annotated[
     ),
 ]
 Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
-_NO_SPLITS, _NO_TRAINING = SplitSettings(), TrainingSettings()
+_NO_FILES = FileSettings()
+_NO_READING = ReadingSettings()
+_NO_SPLITS = SplitSettings()
+_NO_TRAINING = TrainingSettings()
 app.command(registry_app)
 
 
@@ -84,7 +101,7 @@ def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
     logging.getLogger("cxr.demo").info(
         "random weights: the demo downloads nothing, so its figures say nothing of the networks"
     )
-    _pipeline(_below(out, "phantom_images"), out, _NO_SPLITS, training_settings("demo"))
+    _pipeline(_below(out, "phantom_images"), out, _NO_READING, _NO_SPLITS, training_settings("demo"))
 
 
 @app.command
@@ -101,18 +118,52 @@ def phantoms(folder: Annotated[Path, Parameter(help="The folder to make.")], /, 
 
 @app.command
 def run(
-    data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
-    training: Training = _NO_TRAINING, pickle: Pickle = False, runner: Runner = "threads",
-) -> None:  # fmt: skip
+    data: Data,
+    /,
+    *,
+    out: Out,
+    preset: Preset = "standard",
+    reading: Reading = _NO_READING,
+    splits: Splits = _NO_SPLITS,
+    training: Training = _NO_TRAINING,
+    pickle: Pickle = False,
+    runner: Runner = "threads",
+) -> None:
     """Run the whole pipeline. Started again with the same flags, it goes on where it was.
 
     Example: `cxr run chest_xray --out work --arch MobileNetV2 VGG16 --epochs 8`
     """
-    _pipeline(data, out, splits, _merged(preset, training), pickle, runner)
+    _pipeline(data, out, reading, splits, _merged(preset, training), pickle, runner)
 
 
 @app.command
-def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS, runner: Runner = "threads") -> None:
+def scan(data: Data, /, *, reading: Reading = _NO_READING) -> None:
+    """Show what a run would make of each folder, and what it would ask. Nothing is decoded, nothing is written.
+
+    Exit status 1 where a run would stop and ask.
+
+    Example: `cxr scan chest_xray --classes PNEUMONIA=bacteria,virus`
+    """
+    from cxr import survey
+    from cxr.storage import open_storage
+    from flows.summary import show_folders
+
+    found = survey.survey(open_storage(data, reading.follow_links), reading)
+    show_folders(found)
+    if found.question:
+        raise CxrError(found.question)
+
+
+@app.command
+def preprocess(
+    data: Data,
+    /,
+    *,
+    out: Out,
+    reading: Reading = _NO_READING,
+    splits: Splits = _NO_SPLITS,
+    runner: Runner = "threads",
+) -> None:
     """Scan, check, hash and split the images: clean_metadata.csv, rejects.csv, ingest.json.
 
     Example: `cxr preprocess chest_xray --out work`
@@ -121,7 +172,7 @@ def preprocess(data: Data, /, *, out: Out, splits: Splits = _NO_SPLITS, runner: 
     def call(_: Path) -> None:
         from flows.preprocess import preprocess as flow
 
-        found = flow(data, out, splits, runner)
+        found = flow(data, out, reading, splits, runner)
         print(f"{found.kept} images kept of {found.found} files found: {_below(out, 'clean_metadata.csv')}")  # noqa: T201
 
     _with_server(call, out)
@@ -180,32 +231,43 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
 @app.command
 def predict(
     model: Annotated[str, Parameter(help="An export folder, the model.keras in it, or a registry.")],
-    images: Annotated[str, Parameter(help="An image, or a folder (or s3://bucket/prefix) of images.")],
+    images: Annotated[
+        tuple[str, ...],
+        Parameter(help="Images, or folders (or s3://bucket/prefix) of images."),
+    ],
     /,
     *,
     out: Annotated[str, Parameter(help="The CSV to write.")],
+    files: Files = _NO_FILES,
 ) -> None:
     """Score images with an exported model (its folder, or the model.keras in it) or with a registry's champion.
 
     Example: `cxr predict work/registry new_images --out predictions.csv`
     """
-    from cxr import prediction, registry, workspace
+    from cxr import prediction
     from flows.summary import counting
 
     _log_to_terminal()
-    with (
-        registry.model_folder(model) as folder, counting("score images") as advance, workspace.written(out) as path,
-    ):  # fmt: skip
-        table = prediction.predict(folder, images, path, advance)
-    counts = table["status"].value_counts().to_dict()
+    with counting("score images") as advance:
+        table, _ = prediction.predict(model, images, out, advance, files)
+    scored = int((table["status"] == "scored").sum())
     positive = int((table["prediction"] == "PNEUMONIA").sum())
-    print(f"{counts.get('scored', 0)} scored ({positive} PNEUMONIA), {counts.get('rejected', 0)} rejected: {out}")  # noqa: T201
+    reasons = ", ".join(f"{n} {reason}" for reason, n in prediction.counts_by_reason(table).items())
+    rejected = f"{len(table) - scored} rejected{f' ({reasons})' if reasons else ''}"
+    print(f"{scored} scored ({positive} PNEUMONIA), {rejected}: {out}")  # noqa: T201
 
 
 @app.command
 def retrain(  # noqa: PLR0913
-    data: Data, /, *, out: Out, preset: Preset = "standard", splits: Splits = _NO_SPLITS,
-    training: Training = _NO_TRAINING, registry: RegistryPlace = None,
+    data: Data,
+    /,
+    *,
+    out: Out,
+    preset: Preset = "standard",
+    reading: Reading = _NO_READING,
+    splits: Splits = _NO_SPLITS,
+    training: Training = _NO_TRAINING,
+    registry: RegistryPlace = None,
     approval: Annotated[Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")] = "none",
     approval_minutes: Annotated[float, Parameter(help="After so many without an answer the champion stays.")] = 1440.0,
     policy: Annotated[Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")] = "refuse",
@@ -222,7 +284,7 @@ def retrain(  # noqa: PLR0913
 
         settings = _merged(preset, training)
         state = flow(
-            data, out, splits, settings, registry, approval, approval_minutes, policy, runner, return_state=True
+            data, out, reading, splits, settings, registry, approval, approval_minutes, policy, runner, return_state=True
         )
         show_retraining(state)
 
@@ -283,18 +345,31 @@ def doctor(
     out: Annotated[str, Parameter(help="Is there room here, and may it be written?")] = "work",
     weights: Annotated[str, Parameter(help="Are these at hand? As in `cxr run`.")] = "imagenet",
 ) -> None:
-    """Check this machine: versions, disk, memory, GPU, Prefect's API, storage and weights. Exit 1: no work without a fix.
+    """Check this machine: versions, disk, memory, GPU, Prefect's server, storage and weights. Exit 1: no work without a fix.
 
     Example: `cxr doctor --data s3://bucket/images --out s3://bucket/work`
     """
-    from cxr.doctor import examine
+    from flows.doctor import examine
 
-    checks = examine(data, out, weights, dict(os.environ))
+    _log_to_terminal()
+    checks = examine(data, out, weights)
     for check in checks:
         word = "ok" if check.ok else "FAILED" if check.essential else "note"
         print(f"{word:<7}{check.what}: {check.advice}")  # noqa: T201
     if failed := sum(check.essential and not check.ok for check in checks):
         raise CxrError(f"{failed} of {len(checks)} checks failed: do what their lines say, then run cxr doctor again")
+
+
+@app.command
+def ui(*, port: Annotated[int, Parameter(help="Where the UI listens, on loopback.")] = 4200) -> None:
+    """Look at past runs in the Prefect UI: those without PREFECT_API_URL, whose servers ended with them.
+
+    Example: `cxr ui --port 4300`
+    """
+    from flows.server import show
+
+    _log_to_terminal()
+    show(port)
 
 
 for _name in set(app) - {*app.help_flags, *app.version_flags}:
@@ -312,13 +387,19 @@ def _below(out: str, name: str) -> str:
 
 
 def _pipeline(
-    data: str, out: str, splits: SplitSettings, training: TrainingSettings, pickle: bool = False, runner: str = "threads"
-) -> None:  # fmt: skip
+    data: str,
+    out: str,
+    reading: ReadingSettings,
+    splits: SplitSettings,
+    training: TrainingSettings,
+    pickle: bool = False,
+    runner: str = "threads",
+) -> None:
     def call(work: Path) -> None:
         from flows.pipeline import pipeline
         from flows.summary import show
 
-        pipeline(data, out, splits, training, pickle, runner)
+        pipeline(data, out, reading, splits, training, pickle, runner)
         show(work)
 
     def meanwhile(work: Path) -> contextlib.AbstractContextManager[None]:
@@ -344,16 +425,20 @@ def _with_server(
     os.environ.setdefault("DO_NOT_TRACK", "1")
     _log_to_terminal()
     from cxr import workspace
+    from flows import interrupts
     from flows.server import embedded
 
     opened = workspace.opened_when_free if wait else workspace.opened
-    with opened(out) as work, embedded(lambda: meanwhile(work)) as address:
+    with opened(out) as work, embedded(lambda: meanwhile(work), on_end=interrupts.end) as address:
         if address:
-            logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: make ui)", address)
-        call(work)
+            logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: cxr ui)", address)
+        with interrupts.flow_runs_noted():
+            call(work)
 
 
 def _log_to_terminal() -> None:
+    from flows import surroundings
+
     logger = logging.getLogger("cxr")
     if logger.handlers:
         return
@@ -369,20 +454,37 @@ def _log_to_terminal() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.propagate = False
+    surroundings.tell()
+
+
+def _end(status: int, sentence: str) -> NoReturn:
+    """End with one line for a person, whatever a file's name in it holds."""
+    print(f"cxr: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: exit status 0 done, 1 the work failed, 2 wrong usage."""
+    from flows import interrupts, surroundings
+
     try:
-        app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
-        sys.exit(2)
+        with interrupts.watched():
+            surroundings.prepare()
+            app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _end(2, usage.sentence(error))
+    except pydantic.ValidationError as error:
+        if error.title.endswith("Settings"):
+            _end(2, usage.settings(error))
+        _end(1, f"a record of another version or a damaged one: {usage.record(error)}")
     except CxrError as error:
-        print(f"cxr: {error}", file=sys.stderr)  # noqa: T201
+        _end(2 if isinstance(error, UsageError) else 1, str(error))
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("cxr: interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _end(1, f"{place}{error.strerror or error}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from prefect import flow
 
 from cxr import workspace
 from cxr.records import Export
-from cxr.settings import Runner, SplitSettings, TrainingSettings
+from cxr.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
 from flows import names
 from flows.explore import explore
 from flows.export_model import export_model
@@ -18,6 +18,7 @@ from tasks.training import check_weights, readied
 def pipeline(
     data: str,
     out: str,
+    reading: ReadingSettings | None = None,
     splits: SplitSettings | None = None,
     training: TrainingSettings | None = None,
     pickle: bool = False,
@@ -28,6 +29,7 @@ def pipeline(
     Args:
         data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on, or a folder above it.
         out: The work folder, a path or s3://bucket/prefix; everything that is made lies in it.
+        reading: Which folder is which split and class, which files are left out, and what counts as a film.
         splits: Who a patient is, how validation is carved, what becomes of leakage.
         training: How each architecture is trained.
         pickle: Write model.pkl too, which nobody should load who does not trust where it came from.
@@ -36,7 +38,7 @@ def pipeline(
     settings = training or TrainingSettings()
     check_weights(settings)
     with workspace.opened(out) as work:
-        preprocess(data, out, splits, runner)
+        preprocess(data, out, reading, splits, runner)
         with readied(work, settings, runner):
             explore(out, settings)
             train_models(out, settings, runner)

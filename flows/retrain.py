@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cxr import workspace
 from cxr.retraining import Retraining
-from cxr.settings import Runner, SplitSettings, TrainingSettings
+from cxr.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
 from flows import approval as approvals
 from flows import names
 from flows.explore import explore
@@ -24,6 +24,7 @@ from tasks.training import check_weights, readied
 def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     data: str,
     out: str,
+    reading: ReadingSettings | None = None,
     splits: SplitSettings | None = None,
     training: TrainingSettings | None = None,
     registry: str | None = None,
@@ -37,6 +38,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     Args:
         data: Folder or s3://bucket/prefix with the images.
         out: The work folder, a path or s3://bucket/prefix.
+        reading: Which folder is which split and class, which files are left out, and what counts as a film.
         splits: Who a patient is, how validation is carved, what becomes of leakage.
         training: How each architecture is trained.
         registry: Where versions and champion are; OUT/registry where not given.
@@ -51,7 +53,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         approvals.require_server()
     with opened(out) as work:
         check_weights(settings)
-        preprocess(data, out, splits, runner)
+        preprocess(data, out, reading, splits, runner)
         run, before = steps.look_for_news(work, settings, place)
         if before:
             return Completed(name="Unchanged", message=steps.show_unchanged(before, place))

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cxr import runs
+from cxr import account, runs
 from cxr.cache import Held, describe
 from cxr.export import figure
 from cxr.records import Evaluation, Export, Selection, printable, read_table
 
 if TYPE_CHECKING:
     from cxr.registry import Champion, Event, Version
+    from cxr.survey import Survey
 
 
 def show(work: Path) -> None:
@@ -31,6 +32,21 @@ def show(work: Path) -> None:
     export = Export.read(folder / "export.json")
     for name in ("model", "card", "report"):
         console.print(f"{name:<7}{getattr(export, name)}", highlight=False, soft_wrap=True)
+
+
+def show_folders(found: "Survey") -> None:
+    """Print what a run would make of each folder, the ones with a question first."""
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    table = Table(title=f"{found.found:,} files found, {len(found.images):,} images to look at")
+    for heading in account.HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for row in sorted(found.account.folders, key=lambda row: not row.asks):
+        (cells,) = account.cells([row])
+        table.add_row(*(escape(cell) for cell in cells.values()), style="yellow" if row.asks else None)
+    console.print(table)
+    quiet = sum(one.kind not in account.KINDS for one in found.files)
+    if quiet:
+        console.print(f"and {quiet:,} files that are no data: system files, texts", highlight=False)
 
 
 def show_caches(held: list[Held], word: str = "kept") -> None:

@@ -2,18 +2,20 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import task, unmapped
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
-from cxr import ingest, manifest, timing
+from cxr import account, ingest, manifest, survey, timing, workspace
+from cxr.account import FolderAccount
+from cxr.errors import DataError
 from cxr.records import Ingest, Scan, Shard, read_table
-from cxr.settings import SplitSettings
+from cxr.settings import FileSettings, ReadingSettings, SplitSettings
 from cxr.storage import open_storage
 from tasks import pictures, progress, retries, runners
 
@@ -22,9 +24,28 @@ logger = logging.getLogger("cxr.preprocessing")
 
 
 @task(name="scan images", task_run_name="scan {data}", cache_policy=NO_CACHE, **retries.POLICY)
-def scan_images(data: str, work: Path) -> Scan:
-    """List DATA, find the one data set in it, lay out shards of the images not seen before."""
-    return manifest.scan(open_storage(data), work)
+def scan_images(data: str, work: Path, settings: ReadingSettings) -> Scan:
+    """List DATA, find the one data set in it, account by folder, lay out shards of the images not seen before.
+
+    Raises:
+        DataError: Something has to be asked: the account, which is shown first, says what.
+    """
+    storage = open_storage(data, settings.follow_links)
+    folder = manifest.inspection_folder(work, storage.uri, settings)
+    found = survey.survey(storage, settings, folder, workspace.key_inside(work, storage))
+    _show_folders(found.account.folders, storage.uri)
+    if found.question:
+        raise DataError(found.question)
+    return manifest.lay_out(found, storage.uri, settings, folder)
+
+
+def _show_folders(folders: Sequence[FolderAccount], data: str) -> None:
+    """Show the account by folder: on the page of the run always, in the log where something is left out."""
+    create_table_artifact(
+        account.cells(folders), key="folders", description=f"{data} by folder: what becomes of its files"
+    )
+    if any(row.left_out or row.negatives for row in folders):
+        logger.warning("%s by folder:\n%s", data, account.table(folders))
 
 
 @contextlib.contextmanager
@@ -32,8 +53,8 @@ def inspecting(scan: Scan, work: Path) -> Iterator[None]:
     """Show and time the inspection of all shards, beside the barest loop over some of their images."""
     limit = None
     if scan.new:
-        listed = read_table(manifest.inspection_folder(work, scan.data) / "listed.csv")
-        limit = timing.barest(open_storage(scan.data), list(listed["image"]))
+        listed = read_table(manifest.folder_of(scan, work) / "listed.csv")
+        limit = timing.barest(open_storage(scan.data, scan.settings.follow_links), list(listed["image"]))
     with (
         progress.tracking(INSPECT, scan.new, "images"),
         timing.timed(work / timing.FOLDER, "inspect", scan.new, limit),
@@ -42,15 +63,17 @@ def inspecting(scan: Scan, work: Path) -> Iterator[None]:
 
 
 @task(name="inspect images", task_run_name="inspect shard {shard}", cache_policy=NO_CACHE, **retries.POLICY)
-def inspect_images(shard: str, data: str, work: Path) -> Shard:
+def inspect_images(shard: str, data: str, work: Path, settings: FileSettings) -> Shard:
     """Read, decode, hash and measure each image of one shard, once."""
-    folder = manifest.inspection_folder(work, data)
-    return manifest.inspect_shard(open_storage(data), folder, shard, lambda: progress.advance(INSPECT, 1))
+    folder = manifest.inspection_folder(work, data, settings)
+    storage = open_storage(data, settings.follow_links)
+    return manifest.inspect_shard(storage, folder, shard, settings, lambda: progress.advance(INSPECT, 1))
 
 
 def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     """Return the records of all shards, inspected side by side; what other processes did shows when a shard is done."""
-    parameters = {"shard": list(scan.shards), "data": scan.data, "work": work}
+    files = FileSettings(**scan.settings.model_dump(include=set(FileSettings.model_fields)))
+    parameters = {"shard": list(scan.shards), "data": scan.data, "work": work, "settings": unmapped(files)}
     futures = pool.map(inspect_images, parameters)  # type: ignore[arg-type]  # its type asks for tasks that may be async
     shards: list[Shard] = []
     for future in futures:
@@ -63,14 +86,14 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
 
 
 @task(name="find near-duplicates", task_run_name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)
-def find_near_copies(scan: Scan, shards: list[Shard], work: Path, settings: SplitSettings) -> int:
+def find_near_copies(scan: Scan, work: Path, settings: SplitSettings) -> int:
     """Find near copies among all images, by perceptual hash and correlation; return the number of pairs."""
     with progress.tracking(COMPARE, scan.images, "images"):
         return ingest.find_near_copies(scan, work, settings, lambda n: progress.advance(COMPARE, n))
 
 
 @task(name="publish manifest", task_run_name="publish manifest", cache_policy=NO_CACHE, **retries.POLICY)
-def publish_manifest(scan: Scan, near_copies: int, work: Path, settings: SplitSettings) -> Ingest:
+def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
     try:
         record = ingest.publish(scan, work, settings)
@@ -80,6 +103,9 @@ def publish_manifest(scan: Scan, near_copies: int, work: Path, settings: SplitSe
     books += [{"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()]
     _show_leakage(record)
     create_table_artifact(books, key="ingest", description=f"Files in {record.data}: found = kept + rejected")
+    _show_folders(record.folders, record.data)
+    for note in record.notes:
+        logger.warning("%s", note)
     splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in record.splits.items())
     logger.info("%s: %s files found, %s images kept: %s", record.data, record.found, record.kept, splits)
     return record
@@ -90,7 +116,8 @@ def _show_leakage(record: Ingest) -> None:
     rows = [{"reading of the patient key": name, **shared} for name, shared in found.readings.items()]
     words = (
         f"Patients in two splits, by reading; the key is {found.patient_key}. Near copies: {found.near_pairs} pairs found, "
-        f"{found.removed} images removed, {found.pairs_left} pairs left across splits"
+        f"{found.removed} images removed, {found.pairs_left} pairs left across splits. Images whose patient is not "
+        f"known, so that nothing could be looked for: {found.without_patient}"
     )
     create_table_artifact(rows, key="leakage", description=words)
     if not found.clean:

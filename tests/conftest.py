@@ -12,7 +12,7 @@ import pytest
 
 from cxr import ingest, manifest, phantom
 from cxr.records import Ingest
-from cxr.settings import SplitSettings, TrainingSettings, training_settings
+from cxr.settings import ReadingSettings, SplitSettings, TrainingSettings, training_settings
 from cxr.storage import open_storage
 from tests import finished, s3_servers
 
@@ -37,12 +37,15 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def preprocess(data: Path | str, work: Path, settings: SplitSettings | None = None) -> Ingest:
+def preprocess(
+    data: Path | str, work: Path, settings: SplitSettings | None = None, reading: ReadingSettings | None = None
+) -> Ingest:
     """Run the preprocessing without Prefect, in this process."""
-    storage = open_storage(str(data))
-    scan = manifest.scan(storage, work)
+    reading = reading or ReadingSettings()
+    storage = open_storage(str(data), reading.follow_links)
+    scan = manifest.scan(storage, work, reading)
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
+        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard, reading)
     return ingest.publish(scan, work, settings or SplitSettings())
 
 
@@ -90,7 +93,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.pop("PREFECT_API_URL", None)
     from flows import server
 
-    with server.embedded() as address:
+    with server.embedded(folder=home) as address:
         yield f"{address}/api"
     for name, value in kept.items():
         os.environ.pop(name, None)

@@ -13,15 +13,16 @@ from PIL import Image
 
 from cxr import manifest
 from cxr.errors import DataError
+from cxr.layout import Layout, Reading
 from cxr.records import Ingest, read_table, write_table
-from cxr.settings import SplitSettings
+from cxr.settings import ReadingSettings, SplitSettings
 from cxr.storage import LocalStorage, open_storage
 from tests.conftest import preprocess
 
 
 def put(path: Path, seed: int = 0, kind: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (24, 20), dtype=np.uint8)).save(path, kind)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 40), dtype=np.uint8)).save(path, kind)
 
 
 def dataset(root: Path, patients: int = 12) -> Path:
@@ -103,7 +104,8 @@ def test_a_folder_without_classes_is_refused_with_what_was_expected(tmp_path):
 )
 def test_split_and_label_are_read_from_the_folders(key, found):
     """The nearest split folder above the one class folder counts; two classes are nobody's guess."""
-    assert manifest.locate(key) == found
+    read = Layout(ReadingSettings()).read(key)
+    assert (read[:3] if isinstance(read, Reading) else None) == found
 
 
 def test_names_with_spaces_commas_newlines_and_foreign_bytes_survive(tmp_path):
@@ -137,7 +139,7 @@ def test_any_text_survives_a_table(tmp_path_factory, texts):
 
 def test_hostile_files_are_listed(tmp_path):
     """Links out of the folder, broken links, pipes, unreadable and vanished files are rejects, not crashes."""
-    root = dataset(tmp_path / "data", 6)
+    root = dataset(tmp_path / "data", 60)
     normal = root / "train" / "NORMAL"
     outside = tmp_path / "secret.jpeg"
     put(outside, 5)
@@ -147,20 +149,20 @@ def test_hostile_files_are_listed(tmp_path):
     (normal / "inside.jpeg").symlink_to(next(normal.glob("IM-*")))
     (normal / "loop").symlink_to(root)
     os.mkfifo(normal / "pipe.jpeg")
-    put(normal / "gone.jpeg", 77)
+    put(normal / "gone.jpeg", 977)
     (normal / "notes.txt").write_text("x")
-    put(normal / "png_inside.jpeg", 78, "PNG")
+    put(normal / "png_inside.jpeg", 978, "PNG")
     work, storage = tmp_path / "work", open_storage(str(root))
-    scan = manifest.scan(storage, work)
+    scan = manifest.scan(storage, work, ReadingSettings(exclude=("out_folder",)))
     (normal / "gone.jpeg").unlink()
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.inspection_folder(work, scan.data), shard)
+        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
     from cxr import ingest
 
     ingest.publish(scan, work, SplitSettings())
     named = {key.removeprefix("train/NORMAL/"): reason for key, reason in reasons(work).items()}
     assert named == {
-        "out.jpeg": "outside_root", "out_folder": "outside_root", "broken.jpeg": "unreadable", "inside.jpeg": "duplicate",
+        "out.jpeg": "outside_root", "out_folder": "excluded", "broken.jpeg": "unreadable", "inside.jpeg": "duplicate",
         "loop": "ignored", "pipe.jpeg": "not_an_image", "gone.jpeg": "vanished", "notes.txt": "not_an_image",
     }  # fmt: skip
     table = read_table(work / "clean_metadata.csv").set_index("image")
@@ -170,17 +172,18 @@ def test_hostile_files_are_listed(tmp_path):
 def test_a_file_that_may_not_be_read_is_listed_and_tried_again(tmp_path, monkeypatch):
     """Missing permission is a reject this time; the next run reads the file, and only that one."""
     root, work = dataset(tmp_path / "data", 6), tmp_path / "work"
-    shut, read = "train/NORMAL/IM-0000-0001.jpeg", LocalStorage.read
+    shut = "train/NORMAL/IM-0000-0001.jpeg"
+    read = LocalStorage._read
 
-    def refuse(self, key, version=None):
+    def refuse(self, key, version, count):
         if key == shut:
             raise PermissionError(13, "Permission denied")
-        return read(self, key, version)
+        return read(self, key, version, count)
 
-    monkeypatch.setattr(LocalStorage, "read", refuse)
+    monkeypatch.setattr(LocalStorage, "_read", refuse)
     preprocess(root, work)
     assert reasons(work) == {shut: "unreadable"}
-    monkeypatch.setattr(LocalStorage, "read", read)
+    monkeypatch.setattr(LocalStorage, "_read", read)
     books = preprocess(root, work)
     assert books.newly_read == 1 and not books.rejected
 
@@ -189,8 +192,9 @@ def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
     """A second run reads nothing; a changed and a new file are read, and only those."""
     root, work = dataset(tmp_path / "data", 6), tmp_path / "work"
     first = preprocess(root, work)
-    read, keys = LocalStorage.read, []
-    monkeypatch.setattr(LocalStorage, "read", lambda self, key, version=None: keys.append(key) or read(self, key))
+    read = LocalStorage._read
+    keys = []
+    monkeypatch.setattr(LocalStorage, "_read", lambda self, key, *more: keys.append(key) or read(self, key, *more))
     second = preprocess(root, work)
     assert keys == [] and second.newly_read == 0 and second.manifest_sha256 == first.manifest_sha256
     put(root / "train" / "NORMAL" / "IM-0000-0001.jpeg", 500)

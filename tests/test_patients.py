@@ -23,26 +23,26 @@ from cxr.settings import READINGS, SplitSettings
 )
 def test_patient_is_read_from_published_names(name, patient, merged, etiology):
     """Person and etiology together, IM and NORMAL2-IM apart; the merged reading joins both; no key is no patient."""
-    found = patients.read([f"train/X/{name}"], "person+etiology").iloc[0]
+    found = patients.read([f"train/X/{name}"], "person+etiology").table.iloc[0]
     assert tuple(found) == (patient, etiology, merged)
 
 
 def test_each_reading_merges_what_it_says():
     """Four images, two persons numbered alike and two series: 4, 3, 3 and 2 patients."""
     images = ["person5_virus_1.jpeg", "person5_bacteria_2.jpeg", "IM-0005-1.jpeg", "NORMAL2-IM-0005-1.jpeg"]
-    assert [patients.read(images, reading)["patient_id"].nunique() for reading in READINGS] == [4, 3, 3, 2]
+    assert [patients.read(images, reading).table["patient_id"].nunique() for reading in READINGS] == [4, 3, 3, 2]
 
 
 def test_a_regular_expression_names_the_patient_in_the_path():
     """The group `patient` is searched in the whole key; its reading is then the strictest one too."""
-    found = patients.read(["ward/P17/a.png", "ward/none/b.png"], r"regex:/(?P<patient>P\d+)/")
+    found = patients.read(["ward/P17/a.png", "ward/none/b.png"], r"regex:/(?P<patient>P\d+)/").table
     assert list(found["patient_id"]) == ["P17", ""] == list(found["patient_group"])
 
 
 def test_a_table_names_the_patient(tmp_path):
     """csv:FILE with image and patient_id; an image that is not in it has no patient."""
     write_table(pd.DataFrame({"image": ["a.png"], "patient_id": ["007"]}), tmp_path / "who.csv")
-    assert list(patients.read(["a.png", "b.png"], f"csv:{tmp_path / 'who.csv'}")["patient_id"]) == ["007", ""]
+    assert list(patients.read(["a.png", "b.png"], f"csv:{tmp_path / 'who.csv'}").table["patient_id"]) == ["007", ""]
     write_table(pd.DataFrame({"image": ["a.png"], "person": ["007"]}), tmp_path / "other.csv")
     with pytest.raises(DataError, match="expected the columns image and patient_id, found image, person"):
         patients.read(["a.png"], f"csv:{tmp_path / 'other.csv'}")
@@ -50,7 +50,7 @@ def test_a_table_names_the_patient(tmp_path):
     write_table(twice, tmp_path / "twice.csv")
     with pytest.raises(DataError, match="one patient for each image, found two for a"):
         patients.read(["a.png"], f"csv:{tmp_path / 'twice.csv'}")
-    with pytest.raises(DataError, match="found none"):
+    with pytest.raises(DataError, match="expected a CSV file"):
         patients.read(["a.png"], "csv:nowhere.csv")
 
 

@@ -193,7 +193,7 @@ def test_the_broken_files_are_broken_in_the_way_said(dirty: tuple[Path, dict[str
     assert found["truncated"] == found["empty"] == found["no image"] == 1
     assert found["JPEG CMYK"] == found["PNG I;16"] == found["PNG L"] == found["JPEG RGB"] == 1
     assert counts["ignored"] == 3
-    assert len(list(folder.glob("train/UNCERTAIN/*"))) == counts["unknown_class"] == 1
+    assert len(list(folder.glob("train/*.jpeg"))) == counts["unknown_class"] == 1
 
 
 def state(data: bytes) -> str:

@@ -218,11 +218,11 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
     settings = tiny.model_copy(update={"fine_tune_epochs": 0})
     place = Registry(str(work / "registry"))
 
-    first = retrain(str(data), str(work), None, settings)
+    first = retrain(str(data), str(work), training=settings)
     assert first.outcome == "promoted" and place.champion().version == first.challenge.challenger
     before = {path: path.stat().st_mtime_ns for path in work.glob("runs/*/**/*") if path.name != "run.json"}
 
-    state = retrain(str(data), str(work), None, settings, return_state=True)
+    state = retrain(str(data), str(work), training=settings, return_state=True)
     assert state.name == "Unchanged" and state.is_completed() and first.challenge.challenger in state.message
     assert before == {path: path.stat().st_mtime_ns for path in work.glob("runs/*/**/*") if path.name != "run.json"}
     assert len(place.keys("retrainings/")) == 1
@@ -230,7 +230,7 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
     new_images(tmp_path / "more", data)
     monkeypatch.setattr(challenge, "_problem", lambda *_: "")  # whichever wins: the person is to be asked
     with answering("retrain", {"approve": True, "name": "Dr. Ada", "reason": "fine"}) as replies:
-        second = retrain(str(data), str(work), None, settings, approval="required", approval_minutes=10)
+        second = retrain(str(data), str(work), training=settings, approval="required", approval_minutes=10)
     assert [reply.status.value for reply in replies] == ["ACCEPT"]
     assert Ingest.read(work / "ingest.json").newly_read == 24
     assert second.run != first.run and second.outcome == "promoted" and second.who == "Dr. Ada"

@@ -189,7 +189,7 @@ def test_objects_that_change_or_go_between_listing_and_reading(bucket, phantoms,
     uri, work = f"s3://{bucket.name}", tmp_path / "work"
     storage = open_storage(uri)
     scan = manifest.scan(storage, work)
-    folder = manifest.inspection_folder(work, scan.data)
+    folder = manifest.folder_of(scan, work)
     changed, gone = read_table(folder / "listed.csv")["image"][:2]
     kept = [client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in (changed, gone)]
     client.put_object(Bucket=bucket.name, Key=changed, Body=kept[0] + b" ")
