@@ -1,8 +1,9 @@
 """Child processes for the work that imports Keras: a job goes in as JSON, events come back as JSON lines.
 
 A child ends itself when its parent is gone (its standard input closes), so that a killed run leaves nothing
-behind that still writes. Never forked: TensorFlow does not survive a fork. Importing Keras takes seconds, so children can
-be readied while their job is still being prepared.
+behind that still writes. It is in a session of its own: Ctrl-C in a terminal is for the parent alone, which then ends its
+children. Never forked: TensorFlow does not survive a fork. Importing Keras takes seconds, so children can be readied while
+their job is still being prepared.
 """
 
 import contextlib
@@ -23,6 +24,14 @@ from cxr.errors import CxrError, TrainingError
 Event = dict[str, Any]
 _LAST_LINES = 12
 _ready: dict[int, list["subprocess.Popen[str]"]] = {}  # by their threads
+_alive: set["subprocess.Popen[str]"] = set()
+_starting = threading.Lock()
+
+
+class _State:
+    """Whether this process is about to end."""
+
+    over = False
 
 
 @contextlib.contextmanager
@@ -71,8 +80,10 @@ def run(
             process.stdin.flush()
         for line in process.stdout:
             event = json.loads(line)
-            failure = event.get("failure", failure)
-            on_event(event)
+            if "failure" in event:
+                failure = event["failure"]
+            else:
+                on_event(event)
     finally:
         status = _end(process)
     if status:
@@ -89,11 +100,33 @@ def _taken(threads: int) -> "subprocess.Popen[str] | None":
     return None
 
 
+def end_all() -> None:
+    """End every child at once, and let none start any more: this process is about to end."""
+    with _starting:
+        _State.over = True
+        for process in tuple(_alive):
+            process.kill()
+
+
 def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        env=os.environ | backend.environment(threads), text=True, encoding="utf-8",
-    )  # fmt: skip
+    # What lies in the folder that a command was started in is not to be imported in the place of this project's packages.
+    here = {"", str(Path.cwd())} & set(sys.path)
+    command = [sys.executable, *([] if here else ["-P"]), "-m", __name__]
+    with _starting:
+        if _State.over:
+            raise TrainingError("this run is about to end: the same command goes on from here")
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | backend.environment(threads),
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        _alive.add(process)
+    return process
 
 
 def _end(process: "subprocess.Popen[str]") -> int:
@@ -102,7 +135,9 @@ def _end(process: "subprocess.Popen[str]") -> int:
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     process.stdout.close()
-    return process.wait(timeout=60)
+    status = process.wait(timeout=60)
+    _alive.discard(process)
+    return status
 
 
 def _tail(log: Path) -> str:

@@ -8,9 +8,13 @@ import contextlib
 import functools
 import hashlib
 import os
+import stat
+import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
+
+from cxr.errors import StorageError
 
 GIB = 1024**3
 
@@ -23,13 +27,64 @@ class Cached(NamedTuple):
 
 
 def home() -> Path:
-    """Return the folder of everything cached: CXR_CACHE, or ~/.cache/cxr."""
-    return _absolute(os.environ.get("CXR_CACHE") or "~/.cache/cxr")
+    """Return the folder of everything cached: CXR_CACHE, or ~/.cache/cxr, or what `substitute` is.
+
+    Raises:
+        StorageError: There is no such folder, because no home and no temporary directory can be written to.
+    """
+    if named := os.environ.get("CXR_CACHE"):
+        return _absolute(named)
+    return substitute() or _absolute("~/.cache/cxr")
+
+
+def substitute() -> Path | None:
+    """Return the folder of this user's below the temporary directory that stands in for ~/.cache/cxr.
+
+    Returns:
+        None where CXR_CACHE names a folder, or the one below the home can be written to.
+
+    Raises:
+        StorageError: The temporary directory cannot be written to, or the folder there is somebody else's.
+    """
+    if os.environ.get("CXR_CACHE"):
+        return None
+    return _substitute(os.environ.get("HOME"))
+
+
+def user_home() -> Path | None:
+    """Return this user's home folder, None where there is none: a container, or a user that is a mere number."""
+    try:
+        folder = Path.home()
+        return folder if folder.is_dir() else None
+    except (RuntimeError, OSError):
+        return None
 
 
 @functools.lru_cache(maxsize=8)  # asked for several times with each object
 def _absolute(name: str) -> Path:
     return Path(name).expanduser().absolute()
+
+
+@functools.lru_cache(maxsize=8)
+def _substitute(_home: str | None) -> Path | None:
+    folder = user_home()
+    if folder:
+        places = (folder / ".cache" / "cxr", folder / ".cache", folder)
+        there = next(path for path in places if os.path.lexists(path))
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return None
+    try:
+        stand_in = Path(tempfile.gettempdir()) / f"cxr-{os.getuid()}"
+        stand_in.mkdir(mode=0o700, exist_ok=True)
+        found = stand_in.lstat()
+    except OSError as error:
+        raise StorageError(
+            f"expected a folder for the cache, found none that can be written to ({error}): set CXR_CACHE to one"
+        ) from None
+    # In a folder that everybody may write to, somebody else may have made it first.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise StorageError(f"{stand_in}: expected a folder of this user's own, found another's: set CXR_CACHE to one")
+    return stand_in
 
 
 def limit() -> int:

@@ -15,9 +15,10 @@ import pytest
 from filelock import FileLock
 from prefect import flow, task
 
-from cxr import lease, phantom, prefect_api
+from cxr import lease, phantom
 from cxr.errors import CxrError
 from cxr.storage import open_storage
+from flows import prefect_api
 from tasks import runners
 from tests.conftest import ROOT
 from tests.dask_cluster import Cluster, cluster, wait

@@ -1,12 +1,12 @@
-"""Whether this machine can do the work: each check says what was found and what to do. Nothing is changed.
+"""Whether this machine can do the work: each check says what was found and what to do.
 
-TensorFlow is not imported (a GPU is asked for at its driver's own tool), Prefect neither (its API speaks HTTP).
+Nothing is changed but for the embedded server's folder: that server is started once, as each run does. TensorFlow is not
+imported (a GPU is asked for at its driver's own tool).
 """
 
 import os
 import shutil
 import sys
-import urllib.error
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -18,9 +18,9 @@ from cxr import backend
 from cxr.architectures import ARCHITECTURES, find_weights
 from cxr.errors import CxrError, DeviceError
 from cxr.hardware import ask_driver
-from cxr.prefect_api import ask
 from cxr.settings import cores
-from cxr.storage import open_storage
+from cxr.storage import is_local, open_storage
+from flows import prefect_api, server
 
 PACKAGE = "cxr-pipeline"
 POOLS = ("cxr-cpu",)
@@ -36,11 +36,11 @@ class Check(NamedTuple):
     essential: bool = True
 
 
-def examine(data: str | None, out: str, weights: str, environment: dict[str, str]) -> list[Check]:
+def examine(data: str | None, out: str, weights: str) -> list[Check]:
     """Return every check of this machine for runs that read `data`, write to `out` and start from `weights`."""
     checks = [python(), *packages(), keras_backend(), *room(out), memory(), processors(), gpu()]
-    checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and "s3://" in uri]
-    return [*checks, *starting_weights(weights), *prefect_api(environment)]
+    checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and not is_local(uri)]
+    return [*checks, *starting_weights(weights), *prefect_server()]
 
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Check:
@@ -74,7 +74,7 @@ def _unmet(need: Requirement) -> str:
 
 def room(out: str, least: float = DISK_GIB) -> Iterator[Check]:
     """Check the free disk below a local WORK, which need not be there yet, and that it can be written to."""
-    if "s3://" in out:
+    if not is_local(out):
         return
     folder = Path(out.removeprefix("file://")).expanduser().absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -149,28 +149,27 @@ def starting_weights(weights: str) -> Iterator[Check]:
         )
 
 
-def prefect_api(environment: dict[str, str]) -> Iterator[Check]:
-    """Check that the server answers, lets us in and has the pools; a note where no server is named."""
-    url = environment.get("PREFECT_API_URL")
-    if not url:
-        yield Check("Prefect", True, "PREFECT_API_URL is not set: each cxr command brings a server of its own", False)
-        return
-    password = environment.get("PREFECT_API_AUTH_STRING", "")
+def prefect_server() -> Iterator[Check]:
+    """Check that the API that is set answers and lets us in; where none is, that the embedded server starts."""
     try:
-        yield Check("Prefect", True, f"{url} answers, version {ask(url, '/admin/version', password)}")
-        pools = {pool["name"] for pool in ask(url, "/work_pools/filter", password, {})}
-    except urllib.error.HTTPError as error:
-        refused = error.code in {401, 403}
-        words = (
-            "asks for a password: set PREFECT_API_AUTH_STRING=user:password" if refused else f"answered {error.code}"
-        )
-        yield Check("Prefect", False, f"{url} {words}")
+        url = prefect_api.configured()
+        if not url:
+            yield Check("Prefect", True, f"the embedded server starts; its database is {server.tried()}")
+            return
+        prefect_api.require_answer()
+    except CxrError as error:
+        yield Check("Prefect", False, str(error))
         return
-    except (OSError, ValueError) as error:
-        yield Check("Prefect", False, f"{url} does not answer ({error}): start it (make up), or unset PREFECT_API_URL")
-        return
-    missing = [name for name in POOLS if name not in pools]
-    words = (
-        f"missing: {', '.join(missing)}: run python -m deployments.register" if missing else ", ".join(sorted(pools))
-    )
-    yield Check("work pools", not missing, words)
+    yield Check("Prefect", True, f"{url} answers")
+    yield work_pools()
+
+
+def work_pools() -> Check:
+    """Check that the API has the pools of the deployments; a run from this command line needs none."""
+    try:
+        found = prefect_api.pools()
+    except CxrError as error:
+        return Check("work pools", False, str(error), False)
+    missing = [name for name in POOLS if name not in found]
+    words = f"missing: {', '.join(missing)}; for deployments run python -m deployments.register"
+    return Check("work pools", not missing, words if missing else ", ".join(sorted(found)), False)

@@ -1,0 +1,145 @@
+"""Prefect's API: the one that the settings name and whether it answers; one question over HTTP, without Prefect.
+
+Left out of `ask`: asking again, and what an error means.
+"""
+
+import base64
+import contextlib
+import importlib
+import json
+import os
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cxr.errors import CxrError
+
+ANSWER_SECONDS = 10
+# In the current folder: Prefect reads its settings there, too.
+_OF_A_PROJECT = (".env", "prefect.toml", "pyproject.toml")
+
+
+def ask(url: str, path: str, password: str = "", body: Any = None, method: str | None = None) -> Any:
+    """Return the answer of the API at `url`, None for an empty one; `password` is user:password. Raises OSError."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    if password:
+        headers["Authorization"] = "Basic " + base64.b64encode(password.encode()).decode()
+    request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+        return json.loads(answer.read() or "null")
+
+
+def configured() -> str | None:
+    """Return the API's address that the environment, a profile or a project's file names, None where none does.
+
+    Prefect, whose import takes seconds, is asked only where there is such a file.
+
+    Raises:
+        CxrError: Prefect cannot read its settings.
+    """
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    if not any(map(_speaks_of_prefect, [_profiles(), *map(Path, _OF_A_PROJECT)])):
+        return None
+    load()
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def load() -> None:
+    """Import Prefect, which reads its settings then.
+
+    Raises:
+        CxrError: It cannot read them.
+    """
+    home = os.environ.get("PREFECT_HOME")
+    try:
+        if home:
+            with contextlib.suppress(OSError):  # without one, Prefect works all the same
+                Path(home).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Failed to create the Prefect home")
+            importlib.import_module("prefect.context")
+    except ImportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a file that is no TOML, a value of another type: each has its own
+        words = " ".join(str(error).split())[:300]
+        raise CxrError(
+            f"Prefect cannot read its settings ({words}): correct {_profiles()} or the variables PREFECT_*"
+        ) from None
+
+
+def require_answer() -> None:
+    """Make sure that the API of the settings answers and lets us in.
+
+    Raises:
+        CxrError: It does not; with what to do.
+    """
+    if words := problem():
+        raise CxrError(words)
+
+
+def problem() -> str:
+    """Return why the API of the settings cannot be used and what to do, "" where it can be."""
+    load()
+    import httpx
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+
+    url = get_current_settings().api.url
+    where = "PREFECT_API_URL" if os.environ.get("PREFECT_API_URL") else "Prefect's profile"
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client,
+        ):
+            if client.server_type == ServerType.CLOUD:
+                return str(client.api_healthcheck() or "")
+            client.api_version()
+    except httpx.HTTPStatusError as error:
+        code = error.response.status_code
+        if code in {401, 403}:
+            return f"{url} ({where}) asks for a password: set PREFECT_API_AUTH_STRING=user:password"
+        return f"{url} ({where}) answered {code}: expected the address of a Prefect API, which ends in /api"
+    except json.JSONDecodeError:
+        return f"{url} ({where}) is no Prefect API: expected an address that ends in /api"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ImportError, ValueError) as error:
+        cause = str(error) or type(error).__name__
+        return (
+            f"{url} ({where}) does not answer ({cause}): start that server (make up), or unset it for one of cxr's own"
+        )
+    return ""
+
+
+def pools() -> set[str]:
+    """Return the names of the work pools of the API of the settings.
+
+    Raises:
+        CxrError: It did not tell them.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
+            return {pool["name"] for pool in client.request("POST", "/work_pools/filter", json={}).json()}
+    except (httpx.HTTPError, ValueError) as error:
+        raise CxrError(f"the work pools could not be asked for ({error})") from None
+
+
+def _profiles() -> Path:
+    """Return where Prefect looks for profiles."""
+    if named := os.environ.get("PREFECT_PROFILES_PATH"):
+        return Path(named)
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser() / "profiles.toml"
+
+
+def _speaks_of_prefect(path: Path) -> bool:
+    try:
+        return "prefect" in path.read_text(errors="replace").lower()
+    except OSError:
+        return False
