@@ -31,7 +31,7 @@ test: .venv/.installed ## Fast tests on phantom images (a few minutes)
 test-all: test ## The fast tests, then the slow ones: servers, browser, whole runs (real images where they are present)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m slow  # by number of tests the longest files would come last
 
-lint: .venv/.installed ## Style, types, and who imports whom: ruff, mypy, import-linter (half a minute)
+lint: .venv/.installed ## Style, types, and who imports whom: ruff, mypy, import-linter (a minute at first, then seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
