@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr import phantom
 from deployments.stack import Stack
-from flows.server import _free_port
+from flows.server import free_port
 
 REPEATS, TASKS = 5, 200
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -76,7 +76,7 @@ def main() -> None:
         stack = Stack(root / "home")
         try:
             started = time.perf_counter()
-            stack.up(_free_port(), "cxr-cpu")
+            stack.up(free_port(), "cxr-cpu")
             print(f"stack up on a fresh folder: {time.perf_counter() - started:.0f} s")
             found = [triggered(stack, root / "data", root / f"out{i}") for i in range(REPEATS)]
             for name in found[0]:

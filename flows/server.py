@@ -287,9 +287,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-_free_port = free_port
-
-
 def _listening(port: int) -> socket.socket:
     """Return a socket of loopback's with this port, any where 0; who gets it may begin to listen."""
     found = socket.socket()

@@ -15,7 +15,7 @@ from typing import Any
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from flows.server import _free_port
+from flows.server import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -85,7 +85,7 @@ class Page:
 @contextlib.contextmanager
 def browser(profile: Path, width: int = 1500, height: int = 1300) -> Iterator[Page]:
     """Give a page of a fresh browser with its profile in a folder; the browser ends with the block."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--remote-debugging-port={port}",
          f"--window-size={width},{height}", f"--user-data-dir={profile}", "about:blank"],

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.server import _free_port
+from flows.server import free_port
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,7 +19,7 @@ class Cluster:
     """A scheduler that runs, and the workers that joined it, by name."""
 
     def __init__(self, home: Path):
-        self.home, self.address = home, f"tcp://127.0.0.1:{_free_port()}"
+        self.home, self.address = home, f"tcp://127.0.0.1:{free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *words: str, **environment: str) -> None:

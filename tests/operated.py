@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.stack import Stack, marked
-from flows.server import _free_port
+from flows.server import free_port
 from tests.conftest import ROOT
 
 TINY = {
@@ -93,7 +93,7 @@ def operated(home: Path, pool: str = "cxr-cpu", host: str = "127.0.0.1", **extra
     stack = Operated(home)
     stack.extra = extra
     try:
-        stack.up(_free_port(), pool, host)
+        stack.up(free_port(), pool, host)
         yield stack
     finally:
         stack.down()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.server import _free_port
+from flows.server import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _LINKED = shutil.which("initdb")  # perhaps a link, with nothing of its own beside it
@@ -35,7 +35,7 @@ class Database:
     """A cluster in a folder; trust is for loopback and for this folder only."""
 
     def __init__(self, folder: Path):
-        self.folder, self.port = folder, _free_port()
+        self.folder, self.port = folder, free_port()
         self.user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from flows.server import _free_port
+from flows.server import free_port
 
 REDIS = shutil.which("redis-server")
 
@@ -16,7 +16,7 @@ REDIS = shutil.which("redis-server")
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[redis.Redis]:
     """Give a client of a fresh server; the server ends with the block."""
-    port = _free_port()
+    port = free_port()
     command = [str(REDIS), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from deployments.stack import LOOPBACK, Stack
-from flows.server import _free_port
+from flows.server import free_port
 from tests import redis_server
 from tests.conftest import ROOT
 from tests.operated import TINY, newly_read, operated, wait
@@ -77,7 +77,7 @@ def test_two_servers_on_one_database(phantoms, tmp_path):
         ) as stack,
     ):
         second = Stack(tmp_path / "second")
-        second.port = _free_port()
+        second.port = free_port()
         stack.launch("second", "server", "start", "--host", LOOPBACK, "--port", str(second.port), "--no-services")
         wait(lambda: second.call("/admin/version"), 120, "the second server answers", stack.logs)
         flow = second.call("/deployments/name/preprocess/preprocess")["id"]

@@ -21,7 +21,7 @@ import boto3
 import pytest
 
 from deployments.stack import LOOPBACK, MARK, _end, marked
-from flows.server import _free_port
+from flows.server import free_port
 from tests.conftest import ROOT
 from tests.operated import TINY, operated, wait
 
@@ -59,7 +59,7 @@ def network():
 @pytest.fixture(scope="module")
 def s3(network):
     """An S3 server on the cable's near end, with two buckets; yields a client."""
-    port = _free_port()
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", HERE, "-p", str(port)],
         stdout=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from cxr.settings import Runner, cores
 from flows.pipeline import pipeline
 from flows.preprocess import preprocess
 from flows.retrain import retrain
-from flows.server import _free_port
+from flows.server import free_port
 from flows.train_models import train_models
 from tasks import runners
 from tests.conftest import ROOT
@@ -83,7 +83,7 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
     """With its address, after a while."""
     monkeypatch.setattr(runners, "CONNECT_SECONDS", 1)
-    address = f"tcp://127.0.0.1:{_free_port()}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     with (
         pytest.raises(CxrError, match=f"--runner {address}: no Dask scheduler answers"),
         runners.opened(address, 1, tmp_path),
