@@ -37,9 +37,7 @@ REJECT_REASONS = (
     "excluded", "unknown_split", "mask", "negative", "too_small", "extreme_shape", "flat",
 )  # fmt: skip
 _NUMBERS = {
-    **dict.fromkeys(
-        ("label", "width", "height", "bytes", "size", "icc", "exif", "bit_depth", "inverted"), "int64"
-    ),
+    **dict.fromkeys(("label", "width", "height", "bytes", "size", "icc", "exif", "bit_depth", "inverted"), "int64"),
     **dict.fromkeys(("mean", "std", "score", "raw_score", "distance", "correlation"), "float64"),
 }
 

@@ -284,7 +284,17 @@ def retrain(  # noqa: PLR0913
 
         settings = _merged(preset, training)
         state = flow(
-            data, out, reading, splits, settings, registry, approval, approval_minutes, policy, runner, return_state=True
+            data,
+            out,
+            reading,
+            splits,
+            settings,
+            registry,
+            approval,
+            approval_minutes,
+            policy,
+            runner,
+            return_state=True,
         )
         show_retraining(state)
 
