@@ -19,6 +19,7 @@ from cxr.calibration import Calibration
 from cxr.errors import ModelError
 from cxr.images import UNIFORM_QUALITY
 from cxr.operating import OperatingPoint
+from cxr.polarity import Reference
 from cxr.records import (
     Evaluation,
     Ingest,
@@ -73,6 +74,7 @@ class Card(Record):
     calibration: Calibration
     model_sha256: str
     data: Ingest
+    polarity: Reference | None = None  # what a film looked like in training; cards of earlier versions have none
     settings: TrainingSettings
     training: Training
     selection: Selection
@@ -118,11 +120,12 @@ def located(model: str) -> Path:
         found = _what_file(name, folder, bool(beside.find(_CARD)))
     if not found and is_local(model) and not local_folder(model).is_dir():
         raise ModelError(f"{missing(local_folder(model))}; {_GIVE}")
-    raise ModelError(f"{model}: expected an export folder with model.keras and {_CARD}{found or f': {_GIVE}'}")
+    found = found or f": {_GIVE}"
+    raise ModelError(f"{model}: expected an export folder with model.keras and {_CARD}{found}")
 
 
 def _what_is_at(model: str, place: Storage) -> str:
-    """Return what a folder is instead of an export, and what to give; "" where that is not to be seen."""
+    """Return what a folder is instead of an export, and what to give; "" where that is not seen."""
     if place.find(f"export/{_CARD}"):
         return f", found a run: give {model.rstrip('/')}/export"
     ending = f"/export/{_CARD}"

@@ -1,7 +1,7 @@
 """Batch scoring with an exported model and its card, and nothing else.
 
-What is an image is judged here, by the rule of training (`scanning`, `images`); the network runs in a
-child. `predict` is the way in.
+What is an image is judged here, by the rule of training (`scanning`, `images`); the network runs
+in a child. `predict` is the way in.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from cxr import (
     architectures,
@@ -23,6 +24,7 @@ from cxr import (
     export,
     images,
     manifest,
+    polarity,
     registry,
     scanning,
     scoring,
@@ -37,8 +39,8 @@ from cxr.settings import FileSettings, cores
 from cxr.storage import Entry, Storage, is_local, local_folder, missing, open_storage
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
-# More than cores: a thread that waits for object storage decodes nothing, and on two cores eight take
-# no more processor time than two (docs/results.md).
+# More than cores: a thread that waits for object storage decodes nothing, and on two cores eight
+# take no more processor time than two (docs/results.md).
 THREADS = max(8, cores())
 AHEAD = 64  # images read and decoded before the network asks: a batch waits while another is scored
 SHOWN = 6  # reasons in one sentence
@@ -94,8 +96,8 @@ def predict(
         The table as published, and the model's card.
 
     Raises:
-        DataError: Where there is nothing at `data`, or no image of it could be scored. In the second
-            case the table is there.
+        DataError: Where there is nothing at `data`, or no image of it could be scored. In the
+            second case the table is there.
         ModelError: Where there is no model, or it does not fit its card.
         DeviceError: Where the driver of a graphics processor fails.
     """
@@ -173,7 +175,12 @@ def _opened(address: str, files: FileSettings) -> tuple[Storage, list[Entry], st
     return storage, entries, address.rstrip("/") + "/"
 
 
-def _opened_file(address: str, parent: str, name: str, problem: str) -> tuple[Storage, list[Entry], str]:
+def _opened_file(
+    address: str,
+    parent: str,
+    name: str,
+    problem: str,
+) -> tuple[Storage, list[Entry], str]:
     """Return the storage around one file; a link that a person names is followed."""
     storage = open_storage(parent, follow_links=True)
     entry = storage.find(name)
@@ -276,10 +283,10 @@ def score_images(
     """
     size = scoring.even_batch(len(wanted), backend.batch())
     most = max(AHEAD, 2 * size)
-    with (
-        ThreadPoolExecutor(THREADS) as pool,
-        contextlib.closing(in_order(lambda one: _pixels(one, card, files), wanted, pool, most)) as pixels,
-    ):
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        decoding = in_order(lambda one: _pixels(one, card, files), wanted, pool, most)
+        pixels = stack.enter_context(contextlib.closing(decoding))
         parts = (
             ([one.name for one in wanted[at : at + size]], list(itertools.islice(pixels, size)))
             for at in range(0, len(wanted), size)
@@ -295,25 +302,38 @@ def _pixels(one: Wanted, card: Card, files: FileSettings) -> images.Pixels | _Re
     try:
         ((_, answer),) = one.storage.read_many([(one.key, one.version)])
         image = images.examine(manifest.bytes_of(answer), files).image
+        if card.polarity is not None:
+            _require_film(image, card.polarity)
         return images.for_model(image, card.image_size, card.settings.harmonise)
     except images.Rejected as reject:
         # The exception itself would keep the half-decoded image in memory.
         return reject.reason, reject.detail
 
 
+def _require_film(image: Image.Image, reference: polarity.Reference) -> None:
+    """Raise Rejected for what looks like the negative of a film of the model's training."""
+    thumbnail = images.resized(image, images.THUMBNAIL_SIDE)
+    if polarity.suspect(reference, thumbnail[np.newaxis])[0]:
+        raise images.Rejected(
+            "negative",
+            "bright where the films of the model's training are dark: invert it, then score it again",
+        )
+
+
 def _score_batch(
     model: Any, names: list[str], found: list[images.Pixels | _Reject], size: int, card: Card
 ) -> list[dict[str, Any]]:
-    """Return a row for each of `names`; `size` is the number of places in a batch, always the same."""
+    """Return a row for each of `names`; `size` is the number of places in every batch."""
     both = list(zip(names, found, strict=True))
     decoded = [(name, one) for name, one in both if not isinstance(one, tuple)]
     rows = [_rejected(name, *one, card) for name, one in both if isinstance(one, tuple)]
     if decoded:
-        filled = np.resize(np.arange(len(decoded)), size)  # images over again in the places of rejects
+        filled = np.resize(np.arange(len(decoded)), size)  # over again in the places of rejects
         pixels = np.stack([pixels for _, pixels in decoded])
         scores = scoring.score(model, pixels, filled, size)[: len(decoded)]
         calibrated = card.calibration.apply(scores)
-        rows += [_scored(name, float(score), card) for (name, _), score in zip(decoded, calibrated, strict=True)]
+        for (name, _), score in zip(decoded, calibrated, strict=True):
+            rows.append(_scored(name, float(score), card))
     return rows
 
 

@@ -124,7 +124,7 @@ class LocalStorage:
         if prefix and not _is_folder(self._path(start) if start else self.folder):
             return
         if not _is_folder(self.folder):
-            raise DataError(_no_folder(self.folder))
+            raise DataError(no_folder(self.folder))
         for entry in self._walk(self.folder / start, f"{start}/" if start else ""):
             if entry.key.startswith(prefix) and entry.key != LOCK:
                 yield entry
@@ -350,14 +350,14 @@ def _is_folder(path: Path) -> bool:
         raise failure("look at", str(path), error) from error
 
 
-def _no_folder(path: Path) -> str:
-    """Return what is at a path where a folder was expected, and what to do."""
+def no_folder(path: Path, wanted: str = "the folder that holds the images") -> str:
+    """Return in one sentence what is at a path where a folder was expected, and what to give."""
     if path.is_symlink() and not path.exists():
-        return f"{path} is a broken link: give the folder that holds the images"
+        return f"{path} is a broken link: give {wanted}"
     if path.name.lower().endswith(_ARCHIVES) and path.exists():
         return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out of it"
     if path.exists():
-        return f"{path} is a file, not a folder: give the folder that holds the images"
+        return f"{path} is a file, not a folder: give {wanted}"
     return missing(path)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import pydantic
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from cxr import __version__
 from cxr.errors import CxrError, UsageError
@@ -47,7 +47,7 @@ app = App(
     help="Chest X-ray pneumonia classification, from a folder of images to a tested, exported model.",
     help_epilogue=EXAMPLES,
     help_format="markdown",
-    default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=True),
+    default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=1),
 )
 caches = App(name="cache", help="What is kept to save computing: pixels and features.")
 app.command(caches)
@@ -67,7 +67,7 @@ Reading = Annotated[ReadingSettings, Parameter(name="*", group="Data")]
 Files = Annotated[FileSettings, Parameter(name="*", group="Files")]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
-Images = Annotated[int, Parameter(help="How many phantom images.")]
+Images = Annotated[int, Parameter(help="How many phantom images.", validator=validators.Number(gte=20))]
 RegistryPlace = Annotated[
     str | None, Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given.")
 ]
@@ -105,14 +105,15 @@ def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
 
 
 @app.command
-def phantoms(folder: Annotated[Path, Parameter(help="The folder to make.")], /, *, images: Images = 300) -> None:
+def phantoms(folder: Annotated[str, Parameter(help="The folder to make.")], /, *, images: Images = 300) -> None:
     """Make phantom images in a folder, broken files and copies among them, to try things on.
 
     Example: `cxr phantoms work/phantoms`
     """
     from cxr import phantom
+    from cxr.storage import local_folder
 
-    counts = phantom.make_dataset(folder, images=images)
+    counts = phantom.make_dataset(local_folder(folder), images=images)
     print(f"{sum(counts.values())} files in {folder}")  # noqa: T201
 
 
@@ -168,6 +169,7 @@ def preprocess(
 
     Example: `cxr preprocess chest_xray --out work`
     """
+    from flows import beforehand
 
     def call(_: Path) -> None:
         from flows.preprocess import preprocess as flow
@@ -175,6 +177,7 @@ def preprocess(
         found = flow(data, out, reading, splits, runner)
         print(f"{found.kept} images kept of {found.found} files found: {_below(out, 'clean_metadata.csv')}")  # noqa: T201
 
+    beforehand.require_data(data, reading)
     _with_server(call, out)
 
 
@@ -184,6 +187,7 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
 
     Example: `cxr eda --out work`
     """
+    from flows import beforehand
 
     def call(_: Path) -> None:
         from flows.explore import explore
@@ -191,6 +195,7 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
         found = explore(out, _merged(preset, training))
         print("\n".join(_below(out, f"eda/{name}") for name in found.figures))  # noqa: T201
 
+    beforehand.require_work(out)
     _with_server(call, out)
 
 
@@ -202,12 +207,14 @@ def train(
 
     Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
     """
+    from flows import beforehand
 
     def call(_: Path) -> None:
         from flows.train_models import train_models
 
         print(train_models(out, _merged(preset, training), runner).reason)  # noqa: T201
 
+    beforehand.require_work(out)
     _with_server(call, out)
 
 
@@ -217,6 +224,7 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
 
     Example: `cxr export --out work`
     """
+    from flows import beforehand
 
     def call(work: Path) -> None:
         from flows.export_model import export_model
@@ -225,6 +233,7 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
         export_model(out, pickle)
         show(work)
 
+    beforehand.require_work(out)
     _with_server(call, out)
 
 
@@ -269,7 +278,13 @@ def retrain(  # noqa: PLR0913
     training: Training = _NO_TRAINING,
     registry: RegistryPlace = None,
     approval: Annotated[Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")] = "none",
-    approval_minutes: Annotated[float, Parameter(help="After so many without an answer the champion stays.")] = 1440.0,
+    approval_minutes: Annotated[
+        float,
+        Parameter(
+            help="After so many without an answer the champion stays.",
+            validator=validators.Number(gt=0),
+        ),
+    ] = 1440.0,
     policy: Annotated[Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")] = "refuse",
     runner: Runner = "threads",
 ) -> None:  # fmt: skip
@@ -277,6 +292,7 @@ def retrain(  # noqa: PLR0913
 
     Example: `cxr retrain chest_xray --out work --preset quick`
     """
+    from flows import beforehand
 
     def call(_: Path) -> None:
         from flows.retrain import retrain as flow
@@ -298,6 +314,8 @@ def retrain(  # noqa: PLR0913
         )
         show_retraining(state)
 
+    beforehand.require_data(data, reading)
+    beforehand.require_init(_merged(preset, training))
     _with_server(call, out, wait=policy == "wait")
 
 
@@ -325,8 +343,10 @@ def cache_list(*, out: Out) -> None:
     Example: `cxr cache list --out work`
     """
     from cxr import cache, workspace
+    from flows import beforehand
     from flows.summary import show_caches
 
+    beforehand.require_work(out)
     show_caches(cache.listing(workspace.local(out) / "cache"))
 
 
@@ -334,16 +354,27 @@ def cache_list(*, out: Out) -> None:
 def cache_prune(
     *,
     out: Out,
-    unused_days: Annotated[float, Parameter(help="Remove what was not used for so many days.")] = 30,
-    keep_gb: Annotated[float | None, Parameter(help="Then the longest unused, until so much is left.")] = None,
+    unused_days: Annotated[
+        float,
+        Parameter(help="Remove what was not used for so many days.", validator=validators.Number(gte=0)),
+    ] = 30,
+    keep_gb: Annotated[
+        float | None,
+        Parameter(
+            help="Then the longest unused, until so much is left.",
+            validator=validators.Number(gte=0),
+        ),
+    ] = None,
 ) -> None:
     """Remove what has not been used for long. It is made again when it is needed: that costs time, never results.
 
     Example: `cxr cache prune --out work --unused-days 7 --keep-gb 50`
     """
     from cxr import cache, workspace
+    from flows import beforehand
     from flows.summary import show_caches
 
+    beforehand.require_work(out)
     with workspace.opened(out) as work:
         show_caches(cache.prune(work / "cache", unused_days, keep_gb and keep_gb * 1e9), "removed")
 
@@ -371,7 +402,16 @@ def doctor(
 
 
 @app.command
-def ui(*, port: Annotated[int, Parameter(help="Where the UI listens, on loopback.")] = 4200) -> None:
+def ui(
+    *,
+    port: Annotated[
+        int,
+        Parameter(
+            help="Where the UI listens, on loopback.",
+            validator=validators.Number(gte=1, lte=65535),
+        ),
+    ] = 4200,
+) -> None:
     """Look at past runs in the Prefect UI: those without PREFECT_API_URL, whose servers ended with them.
 
     Example: `cxr ui --port 4300`
@@ -405,6 +445,8 @@ def _pipeline(
     pickle: bool = False,
     runner: str = "threads",
 ) -> None:
+    from flows import beforehand
+
     def call(work: Path) -> None:
         from flows.pipeline import pipeline
         from flows.summary import show
@@ -417,6 +459,8 @@ def _pipeline(
 
         return readied(work, training, runner)
 
+    beforehand.require_data(data, reading)
+    beforehand.require_init(training)
     _with_server(call, out, meanwhile=meanwhile)
 
 

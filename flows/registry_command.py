@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from cxr.errors import CxrError, UsageError
+from cxr.errors import CxrError, DataError, UsageError
+from cxr.storage import LocalStorage, no_folder
 
 if TYPE_CHECKING:
     from cxr.registry import Registry
@@ -30,6 +31,9 @@ def list_versions(*, registry: Place = None, out: Work = None) -> None:
     from flows.summary import show_registry
 
     place = _registry(registry, out)
+    if isinstance(place.storage, LocalStorage) and not place.storage.folder.is_dir():
+        words = no_folder(place.storage.folder, "a registry")
+        raise DataError(f"{words}; `cxr retrain` makes one")
     show_registry(place.versions(), place.champion(), place.log()[-_SHOWN:])
 
 

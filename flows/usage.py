@@ -1,5 +1,6 @@
 """Wrong usage of the command line in one sentence: the flag, what was expected, what was found."""
 
+import re
 from typing import Any
 
 import pydantic
@@ -11,6 +12,7 @@ _BOUNDS = {
     "less_than_equal": ("at most", "le"),
     "less_than": ("less than", "lt"),
 }
+_SIGNS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}
 _KINDS = {
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -37,7 +39,12 @@ def sentence(error: CycloptsError) -> str:
         over = " ".join(error.unused_tokens or ())
         return f"expected no more arguments, found {over}: a name with blanks wants quotes; see `{command} --help`"
     if isinstance(error, ValidationError) and error.argument is not None:
-        return f"{error.argument.name}: {error.exception_message}"
+        bound = re.fullmatch(r"Must be ([<>]=?) (.+)\.", error.exception_message)
+        words = error.exception_message
+        if bound:
+            found = " ".join(token.value for token in error.argument.tokens)
+            words = f"expected {_SIGNS[bound[1]]} {bound[2]}, found {found}"
+        return f"{error.argument.name}: {words}"
     return " ".join(str(error).split())
 
 

@@ -1,22 +1,28 @@
 """Batch scoring with a made-up model: read ahead in threads, in order, within bounds, in batches of one size."""
 
+import io
 import itertools
+import json
+import os
 import shutil
 import sys
 import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from cxr import backend, images, manifest, prediction, scoring, streams
+from cxr import backend, images, manifest, polarity, prediction, scoring, streams
 from cxr.ahead import in_order
-from cxr.errors import StorageError
+from cxr.errors import CxrError, StorageError
 from cxr.export import Card
 from cxr.images import Rejected
 from cxr.records import read_table
+from cxr.settings import FileSettings
 from cxr.storage import LocalStorage
 
 
@@ -61,7 +67,12 @@ def picture(phantoms):
 
 
 def rows_of(model, storage, keys, card):
-    return list(itertools.chain.from_iterable(prediction.score_images(model, storage, keys, card)))
+    return list(itertools.chain.from_iterable(batches_of(model, storage, keys, card)))
+
+
+def batches_of(model, storage, keys, card):
+    wanted = [prediction.Wanted(storage, key, None, key) for key in keys]
+    return prediction.score_images(model, wanted, card, FileSettings())
 
 
 def one_by_one(storage, keys, card):
@@ -69,7 +80,8 @@ def one_by_one(storage, keys, card):
     for key in keys:
         row = {"image": key, "score": "nan", "prediction": "", "threshold": card.threshold, "status": "rejected"}
         try:
-            image = images.decode(manifest.read_bytes(storage, key)).image
+            ((_, answer),) = storage.read_many([(key, None)])
+            image = images.examine(manifest.bytes_of(answer), FileSettings()).image
         except Rejected as reject:
             yield row | {"reason": f"{reject.reason}: {reject.detail}"}
             continue
@@ -83,7 +95,7 @@ def one_by_one(storage, keys, card):
 def test_reading_ahead_gives_what_one_image_after_another_gives(phantoms, card):
     """All phantoms, broken ones among them: the same rows, to the last digit, and every image once."""
     storage = LocalStorage(phantoms)
-    keys = sorted(entry.key for entry in storage.list() if entry.key.endswith(images.SUFFIXES))
+    keys = sorted(entry.key for entry in storage.list() if entry.key.endswith(images.KNOWN_SUFFIXES))
     found = rows_of(Darkness(), storage, keys, card)
     expected = list(one_by_one(storage, keys, card))
     assert sorted(found, key=lambda row: row["image"]) == expected
@@ -117,7 +129,7 @@ def test_a_storage_error_in_the_middle_stops_with_its_own_words(picture, card):
     )
     storage = Copies(picture, 1000, {"0300.jpeg": error})
     before = threading.active_count()
-    batches = prediction.score_images(Darkness(), storage, storage.keys, card)
+    batches = batches_of(Darkness(), storage, storage.keys, card)
     done = []
     with pytest.raises(StorageError, match=r"0300.jpeg: SlowDown") as caught:
         done.extend(len(batch) for batch in batches)
@@ -240,19 +252,210 @@ def test_equal_batches_waste_less_than_a_place_each():
         assert 1 <= size <= 32 and (batches - 1) * size < count <= batches * size and batches * size - count < batches
 
 
-def test_the_child_reports_batches_and_publishes_a_sorted_table(phantoms, finished_work, tmp_path, monkeypatch):
-    """Keras replaced by a made-up model: progress rises to the number of images, rejects by name are in the table."""
+@pytest.fixture
+def scored(finished_work, tmp_path, monkeypatch):
+    """A function that predicts in this process with a made-up model, and returns the table by image.
+
+    It keeps the progress that it was told of in `events`, what was raised in `error`.
+    """
     loader = types.SimpleNamespace(models=types.SimpleNamespace(load_model=lambda path: Darkness()))
     monkeypatch.setitem(sys.modules, "keras", loader)
-    monkeypatch.setattr(prediction.backend, "configure", lambda: None)
     monkeypatch.setattr(prediction.architectures, "folded", lambda model: model)
+
+    def in_this_process(module, job, log, threads, on_event):
+        prediction.main(json.loads(json.dumps(job)), on_event)
+
+    monkeypatch.setattr(prediction.child, "run", in_this_process)
+    export = next((finished_work / "runs").iterdir()) / "export"
+    monkeypatch.chdir(tmp_path)
+
+    def predict(*data, out="p.csv", model=export, **settings):
+        predict.events = []
+        predict.error = ""
+        try:
+            prediction.predict(
+                str(model), list(map(str, data)), str(out), lambda *event: predict.events.append(event),
+                FileSettings(**settings),
+            )  # fmt: skip
+        except CxrError as error:
+            predict.error = str(error)
+            assert "\n" not in predict.error
+        there = os.path.isfile(out)  # noqa: PTH113  # a Path raises where the name is too long
+        return read_table(Path(out)).set_index("image") if there else None
+
+    predict.export = export
+    return predict
+
+
+def reasons(table):
+    """The reason of each image in a table, in a word; scored ones have an empty one."""
+    return {image: reason.partition(":")[0] for image, reason in table["reason"].items()}
+
+
+def test_the_child_reports_batches_and_publishes_a_sorted_table(phantoms, tmp_path, scored):
+    """Progress rises to the number of images; rejects by name are in the table."""
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "notes.txt").write_text("no image")
-    export, events = next((finished_work / "runs").iterdir()) / "export", []
-    job = {"export": str(export), "data": str(tmp_path / "data"), "out": str(tmp_path / "p.csv")}
-    prediction.main(job, events.append)
-    table = read_table(tmp_path / "p.csv")
+    table = scored("data")
     by_name = table["reason"].str.startswith(("ignored", "not_an_image: extension"))
-    assert [event["done"] for event in events] == sorted({event["done"] for event in events})
-    assert {event["of"] for event in events} == {events[-1]["done"]} == {len(table) - by_name.sum()}
-    assert list(table["image"]) == sorted(table["image"]) and "notes.txt" in set(table["image"])
+    done = [event[0] for event in scored.events]
+    assert done == sorted(set(done))
+    assert {event[1] for event in scored.events} == {done[-1]} == {len(table) - by_name.sum()}
+    assert list(table.index) == sorted(table.index) and "notes.txt" in table.index
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_files_are_judged_as_in_training(tmp_path, picture, scored):
+    """Any format of a picture, whatever it is called; what is none is listed with its reason, excluded ones too."""
+    data = tmp_path / "data"
+    (data / "COVID").mkdir(parents=True)
+    film = Image.open(io.BytesIO(picture)).convert("L")
+    for name, kind in {
+        "a.BMP": "BMP",
+        "b.tiff": "TIFF",
+        "c.webp": "WEBP",
+        "d": "PNG",
+        "e.dcm": "JPEG",
+        "f.gif": "GIF",
+    }.items():
+        film.save(data / name, kind)
+    film.resize((20, 90)).save(data / "small.png")
+    film.save(data / "COVID" / "x.png")
+    (data / "g.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (data / "h.csv").write_text("image,label\n")
+    (data / "Thumbs.db").write_bytes(b"x")
+    expected = {
+        "a.BMP": "", "b.tiff": "", "c.webp": "", "d": "", "e.dcm": "", "f.gif": "not_an_image", "small.png": "too_small",
+        "g.dcm": "not_an_image", "h.csv": "not_an_image", "Thumbs.db": "ignored", "COVID/x.png": "excluded",
+    }  # fmt: skip
+    assert reasons(scored("data", exclude=("COVID",))) == expected
+    assert reasons(scored("data", min_side=20, max_aspect=9))["small.png"] == ""
+
+
+def test_links_are_followed_where_it_is_asked_for(tmp_path, picture, scored):
+    """A folder of links alone says what to give; with the flag each is scored. A link that is named is followed."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "far" / "a.jpeg").write_bytes(picture)
+    (tmp_path / "data" / "one.jpeg").symlink_to(tmp_path / "far" / "a.jpeg")
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "far")
+    assert reasons(scored("data")) == {"one.jpeg": "outside_root", "more": "outside_root"}
+    assert "--follow-links" in scored.error
+    assert reasons(scored("data", follow_links=True)) == {"one.jpeg": "", "more/a.jpeg": ""}
+    assert reasons(scored("data/one.jpeg")) == {"one.jpeg": ""}
+
+
+def test_several_addresses_at_once(tmp_path, picture, scored):
+    """Each image is called by its address as given, so those of one name stay apart; given twice, it is one row."""
+    for name in ("a/1.jpeg", "a/2.jpeg", "b/1.jpeg", "b/deep/1.jpeg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(picture)
+    table = scored("a/1.jpeg", "a/2.jpeg", "b/", "b", tmp_path / "a" / "2.jpeg", "a")
+    assert set(table.index) == {
+        "a/1.jpeg", "a/2.jpeg", "b/1.jpeg", "b/deep/1.jpeg", f"{tmp_path}/a/2.jpeg"
+    } and set(table["status"]) == {"scored"}  # fmt: skip
+    assert set(scored("b").index) == {"1.jpeg", "deep/1.jpeg"}, "of one folder: below it"
+    assert set(scored((tmp_path / "b").as_uri()).index) == {"1.jpeg", "deep/1.jpeg"}
+
+
+def test_nothing_scored_is_a_failure_that_says_why(tmp_path, picture, scored):
+    """The reasons are counted in the sentence, and in the table, which is published all the same."""
+    (tmp_path / "bad").mkdir()
+    for i in range(3):
+        (tmp_path / "bad" / f"{i}.jpeg").write_bytes(picture[: 500 + i])
+    (tmp_path / "bad" / "none.png").write_bytes(b"")
+    table = scored("bad")
+    assert (
+        scored.error
+        == "bad: none of 4 files could be scored (3 truncated, 1 empty_file): p.csv lists each with its reason"
+    )
+    assert len(table) == 4 and set(table["status"]) == {"rejected"}
+    scored("bad/none.png")
+    assert scored.error == "bad/none.png: not scored: empty_file: 0 bytes"
+    (tmp_path / "p.csv").unlink()
+    (tmp_path / "empty").mkdir()
+    for address, words in [
+        ("empty", "no file at all"), ("none/a.jpeg", f"{tmp_path} is there"), ("bad/*.png", "no file fits this pattern"),
+        ("bad/0.jpeg/x", "0.jpeg is a file"), ("n" * 300, "shorter name"), ("", "empty text"),
+    ]:  # fmt: skip
+        assert scored(address) is None and words in scored.error, (address, scored.error)
+
+
+def test_the_table_itself_is_no_data(tmp_path, picture, scored):
+    """Written among the images and predicted again, it is not listed; another table is."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jpeg").write_bytes(picture)
+    first = scored("data", out="data/p.csv")
+    assert scored("data", out="data/p.csv").equals(first) and list(first.index) == ["a.jpeg"]
+    assert list(scored("data", out="data/q.csv").index) == ["a.jpeg", "p.csv"]
+    assert list(scored("data", out=tmp_path / "data" / ".." / "data" / "q.csv").index) == ["a.jpeg", "p.csv"]
+
+
+def test_a_table_that_cannot_be_written_stops_before_any_scoring(tmp_path, picture, scored):
+    """A folder, below a file, a name too long, a name that is a folder's; folders that are missing are made."""
+    (tmp_path / "a.jpeg").write_bytes(picture)
+    (tmp_path / "folder").mkdir()
+    for out, words in [
+        ("folder", "found a folder: give folder/predictions.csv"), ("a.jpeg/p.csv", "a file is where a folder is needed"),
+        ("/proc/nowhere/p.csv", "give another folder"), ("n" * 300, "shorter name"), ("new/", "the name of a folder"),
+        (" ", "empty text"),
+    ]:  # fmt: skip
+        assert scored("a.jpeg", out=out) is None and words in scored.error, (out, scored.error)
+        assert scored.events == []
+    assert len(scored("a.jpeg", out="new/deep/p.csv")) == 1 and scored.error == ""
+    assert len(scored("a.jpeg", out="new/deep/p.csv")) == 1, "one that is there is replaced"
+
+
+def test_what_is_no_export_is_told_what_to_give(tmp_path, picture, scored):
+    """The run, the work folder, a foreign .keras, HDF5, a SavedModel, a registry without a champion, nothing."""
+    (tmp_path / "a.jpeg").write_bytes(picture)
+    export = scored.export
+    (tmp_path / "saved").mkdir()
+    for name in ("foreign.keras", "weights.h5", "saved/saved_model.pb", "registry/versions/v/version.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for model, words in [
+        (export.parent, f"found a run: give {export}"), (export.parent.parent.parent, f"found a work folder with 1: give {export}"),
+        ("foreign.keras", "found a Keras model without model_card.json beside it"), ("weights.h5", "found an HDF5 file"),
+        ("saved", "found a SavedModel"), ("registry", "a registry without a champion"), ("nowhere", "no such file or folder"),
+        (export / "model_card.json", f"found one file of it: give {export}"), ("a.jpeg", "found a file: give WORK/runs/RUN/export"),
+    ]:  # fmt: skip
+        assert scored("a.jpeg", model=model) is None and words in scored.error, (model, scored.error)
+    for model in (export, export / "model.keras", (export / "model.keras").as_uri(), f"{export}/"):
+        assert len(scored("a.jpeg", model=model)) == 1, model
+
+
+def test_negatives_of_films_are_rejected(tmp_path, phantoms, scored):
+    """Where the card says what a film looks like; a card that does not say it rejects none."""
+    (tmp_path / "data").mkdir()
+    files = sorted((phantoms / "train" / "NORMAL").glob("*.jpeg"))
+    good = scored(phantoms / "train" / "NORMAL")
+    films = [Image.open(path).convert("L") for path in files if good["status"].get(path.name) == "scored"][:12]
+    for number, film in enumerate(films):
+        film.save(tmp_path / "data" / f"film{number:02d}.png")
+    ImageOps.invert(films[0]).save(tmp_path / "data" / "negative.png")
+    assert set(reasons(scored("data")).values()) == {""}
+    reference = polarity.learn(np.stack([images.resized(film, images.THUMBNAIL_SIDE) for film in films]))
+    assert reference is not None
+    card = Card.read(scored.export / "model_card.json")
+    card.model_copy(update={"polarity": reference}).write(scored.export / "model_card.json")
+    found = reasons(scored("data"))
+    assert found.pop("negative.png") == "negative" and set(found.values()) == {""}
+
+
+def test_objects_with_odd_keys_are_scored_by_their_names(moto_bucket, picture, scored):
+    """A prefix, one object by its name, a prefix whose name ends like an image's; the table goes there too."""
+    client = moto_bucket.client()
+    keys = ["set/a/../b.jpeg", "set//c.jpeg", "set/ d .jpeg", "set/e", "odd.jpeg/f.png"]
+    for key in keys:
+        client.put_object(Bucket=moto_bucket.name, Key=key, Body=picture)
+    place = f"S3://{moto_bucket.name}"
+    assert scored(f"{place}/set", out=f"{place}/out/p.csv") is None and scored.error == ""
+    answer = client.get_object(Bucket=moto_bucket.name, Key="out/p.csv")["Body"].read().decode()
+    assert [line.split(",")[0] for line in answer.splitlines()[1:]] == [" d .jpeg", "/c.jpeg", "a/../b.jpeg", "e"]
+    assert list(scored(f"{place}/set/e").index) == ["e"]
+    assert list(scored(f"{place}/odd.jpeg").index) == ["f.png"]
+    assert set(scored(f"{place}/set/e", f"{place}/odd.jpeg/").index) == {f"{place}/set/e", f"{place}/odd.jpeg/f.png"}
+    Path("p.csv").unlink()
+    assert scored(f"{place}/none") is None and "no file at all" in scored.error
+    assert scored("p.csv", out=f"{place}") is None and "bucket alone" in scored.error
