@@ -7,6 +7,7 @@ that no work is lost by it: the same command goes on.
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -75,7 +76,7 @@ def end(words: str, status: int = 1) -> None:
         _State.since = time.monotonic()
         _State.status = status
     _say(words)
-    child.end_all()
+    _end_children()
     threading.Thread(target=_see_to_it, daemon=True, name="cxr-end").start()
     if threading.current_thread() is not threading.main_thread():
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -117,7 +118,7 @@ def flow_runs_noted() -> Iterator[None]:
 
 def leave() -> NoReturn:
     """End the process now: the interpreter's own way out would wait for threads, and for a server that may be gone."""
-    child.end_all()
+    _end_children()
     for action in reversed(_last):
         with contextlib.suppress(Exception):
             action()
@@ -167,6 +168,13 @@ def _say(words: str) -> None:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 2)
         os.close(nothing)
+
+
+def _end_children() -> None:
+    """End the processes that train, and those of a pool: they hold nothing that is not written whole."""
+    child.end_all()
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def _see_to_it() -> None:

@@ -6,12 +6,13 @@ Prefect's Dask runner and Dask itself are the extra `dask`; nothing of them is i
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -49,11 +50,34 @@ def opened(runner: str, at_a_time: int, work: Path, trainings: bool = False) -> 
         with _dask(runner, work, trainings) as pool:
             yield pool
     elif runner == "processes" and not trainings:
-        with ProcessPoolTaskRunner(max_workers=at_a_time, initializer=_end_with_parent) as pool:
+        with _Processes(max_workers=at_a_time, initializer=_end_with_parent) as pool:
             yield pool
     else:
         with ThreadPoolTaskRunner(max_workers=at_a_time) as pool:
             yield pool
+
+
+class _Processes(ProcessPoolTaskRunner):
+    """Processes that a terminal's Ctrl-C does not reach: it is for the run alone, with which they end, in silence."""
+
+    def __enter__(self) -> Self:
+        before = os.environ.get("PYTHONWARNINGS")
+        # Of the process that counts semaphores, and that starts here: it would tell what a run that was ended has left.
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+        try:
+            return super().__enter__()
+        finally:
+            del os.environ["PYTHONWARNINGS"]
+            if before is not None:
+                os.environ["PYTHONWARNINGS"] = before
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a task. What starts here, threads and through them processes, starts with SIGINT blocked."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(*args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def result(future: PrefectFuture[Any]) -> Any:
