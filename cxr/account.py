@@ -113,7 +113,8 @@ class Account(NamedTuple):
         unused = sum(sum(row.left_out.values()) for row in asking)
         named = [f"{row.folder} ({_unused(row)})" for row in asking]
         more = f" and {len(named) - SHOWN} more folders" if len(named) > SHOWN else ""
-        return f"{unused:,} files would not be used: {', '.join(named[:SHOWN])}{more}. What to do: {sentence(self.remedies)}"
+        files = "file" if unused == 1 else "files"
+        return f"{unused:,} {files} would not be used: {', '.join(named[:SHOWN])}{more}. What to do: {sentence(self.remedies)}"
 
 
 def by_folder(files: Sequence[File]) -> Account:

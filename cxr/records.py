@@ -134,6 +134,16 @@ class Ingest(Record):
     notes: tuple[str, ...] = ()
     polarity: Reference | None = None
 
+    @property
+    def doubts(self) -> str:
+        """Return why the split is not patient-wise, in words; "" where it is."""
+        reasons = []
+        if self.leakage.without_patient:
+            reasons.append(f"no patient is known for {self.leakage.without_patient:,} of {self.kept:,} images")
+        if self.leakage.patients_left:
+            reasons.append(f"{self.leakage.patients_left:,} patients are in two splits")
+        return " and ".join(reasons)
+
 
 class Stage(Strict):
     """What one stage of work took. `limit` is what the barest loop that must do it reaches, in images per second.

@@ -51,6 +51,8 @@ def remedy(kind: str, reason: str, key: str, about: str) -> Remedy:
     """
     if kind in {"link", "linked_folder"}:
         return _remedy_of_link(kind, reason, key)
+    if kind == "dicom" and not key.lower().endswith(".dcm"):
+        return Remedy("do", "export DICOM as 8-bit gray PNG or JPEG")
     if kind in _BY_KIND:
         return _BY_KIND[kind]
     return _BY_REASON.get(reason) or _remedy_of_folder(reason, key, about)

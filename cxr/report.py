@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from cxr import account
 from cxr.export import Card, templates
 from cxr.records import LABEL_NAMES, Stage, Training, printable, publishing, read_table
 from cxr.selection import MIN_SPECIFICITY
@@ -20,6 +21,7 @@ from cxr.shift import Shift
 from cxr.timing import collected
 
 REJECT_ROWS = 200
+FOLDER_ROWS = 60
 MEASURES = {
     "sensitivity": "Sensitivity (recall)", "specificity": "Specificity", "auroc": "AUROC", "auprc": "AUPRC",
     "accuracy": "Accuracy", "precision": "PPV (precision)", "npv": "NPV",
@@ -137,6 +139,7 @@ def page(run: Path) -> str:
         settings=_settings(card),
         stages=_stages(run, card),
         reasons=_REASONS,
+        folders=account.cells(card.data.folders[:FOLDER_ROWS]),
         **_rejects(run / "data" / "rejects.csv"),
     )
 

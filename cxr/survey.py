@@ -20,6 +20,7 @@ from cxr.records import read_table, write_table
 from cxr.scanning import Judged, Problem
 from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings
 from cxr.storage import Entry, Storage
+from cxr.text import printable
 
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
 
@@ -218,9 +219,10 @@ def _copies_told_apart(
         elif key in same:
             out.append(one._replace(reading=None, problem=("nested_copy", f"copy of {twins[key].key}")))
         else:
-            about = one.reading.root[len(prefix) :].partition("/")[0]
+            start = prefix if one.reading.root.startswith(prefix) else ""
+            name = one.reading.root[len(start) :].partition("/")[0]
             words = "neither train, val nor test, and no copy of the data set beside it"
-            out.append(one._replace(reading=None, problem=("unknown_split", f"{about}: {words}"), about=prefix + about))
+            out.append(one._replace(reading=None, problem=("unknown_split", f"{name}: {words}"), about=start + name))
     return out
 
 
@@ -290,4 +292,10 @@ def _question(
     if not asked:
         return scanning.explain_nothing(judged, uri)
     expected = " or ".join(LABEL_NAMES)
-    return f"{uri}: no image lies below a folder named {expected} (expected train/NORMAL/x.jpeg, test/…): {asked}"
+    hints = [f"{uri}: no image lies below a folder named {expected} (expected train/NORMAL/x.jpeg, test/…)", asked]
+    if "--exclude" in asked and "--classes" not in asked and any(one.kind == "image" for one in files):
+        hints.append("--classes NORMAL=A PNEUMONIA=B,C says what folders A, B and C are")
+    tables = [printable(one.entry.key) for one in judged if one.kind == "table"]
+    if tables:
+        hints.append(f"labels in tables are not read (found {tables[0]}): sort the images into folders")
+    return "; ".join(hints)
