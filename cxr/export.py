@@ -1,6 +1,5 @@
 """The export folder: the model whole, its card for people and programs, its checksums."""
 
-import json
 import math
 import os
 import shutil
@@ -9,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pydantic
 
 import cxr
 from cxr import workspace
 from cxr.attention import Attention
 from cxr.audit import Audit
 from cxr.calibration import Calibration
-from cxr.errors import ModelError
+from cxr.errors import DataError, ModelError
 from cxr.images import UNIFORM_QUALITY
 from cxr.operating import OperatingPoint
 from cxr.polarity import Reference
@@ -157,8 +155,8 @@ def read_card(folder: Path) -> Card:
         card = Card.read(folder / "model_card.json")
     except FileNotFoundError:
         raise ModelError(f"{folder}: expected an export folder with model.keras and model_card.json") from None
-    except (pydantic.ValidationError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder / 'model_card.json'} cannot be read: {str(error).splitlines()[0]}") from error
+    except DataError as error:
+        raise ModelError(str(error)) from error
     if not (folder / "model.keras").is_file():
         raise ModelError(f"{folder}: model.keras is missing beside its card")
     if file_sha256(folder / "model.keras") != card.model_sha256:

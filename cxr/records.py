@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+from pydantic import ValidationError
 
 from cxr.account import FolderAccount
 from cxr.calibration import Calibration, Quality
@@ -48,13 +49,26 @@ class Record(Strict):
     def write(self, path: Path) -> Self:
         """Publish the record whole at `path`; return it."""
         with publishing(path) as temporary:
-            temporary.write_text(self.model_dump_json(indent=2) + "\n")
+            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return self
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the record at `path`; raises FileNotFoundError, pydantic's ValidationError."""
-        return cls.model_validate_json(path.read_text())
+        """Return the record at `path`; raises FileNotFoundError, DataError where it is none."""
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, place: str) -> Self:
+        """Return the record in a file's bytes; DataError, which names `place`, where it is none."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"{place} cannot be read: {f'{field}: ' if field else ''}{first['msg']}: it is damaged, or of another "
+                "version: make it again"
+            ) from error
 
 
 class Scan(Record):

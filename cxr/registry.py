@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pandas as pd
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
 from cxr.challenge import Challenge
 from cxr.errors import ConflictError, DataError, ModelError, RegistryError
@@ -27,6 +27,7 @@ from cxr.metrics import Figures, Vector
 from cxr.records import Record, file_sha256, read_table, write_table
 from cxr.storage import open_storage
 
+_Kind = TypeVar("_Kind", bound=Record)
 What = Literal["register", "promote", "promote against the rule", "rollback", "keep"]
 _SUMS, _RECORD, _SEEN, _CHAMPION = "SHA256SUMS", "version.json", "seen.csv", "champion.json"
 
@@ -190,7 +191,7 @@ class Registry:
 
     def log(self) -> list[Event]:
         """Return every event, the first one first."""
-        events = [Event.model_validate_json(self.storage.read(key)) for key in self.keys("log/")]
+        events = [self._record(Event, key) for key in self.keys("log/")]
         if (champion := self.champion()) and (own := _event_of(champion)) not in events:
             events.append(own)  # a process killed right after its switch did not write it
         return sorted(events, key=lambda event: event.when)
@@ -207,24 +208,26 @@ class Registry:
         token = self.storage.version(_CHAMPION)  # before the content: an older token can only make a write fail
         if token is None:
             return None, None
-        try:
-            return Champion.model_validate_json(self.storage.read(_CHAMPION)), token
-        except ValidationError as error:
-            raise RegistryError(f"{self.uri}/{_CHAMPION} cannot be read: {str(error).splitlines()[0]}") from error
+        return self._record(Champion, _CHAMPION), token
 
     def _find(self, name: str) -> Version | None:
         try:
-            return Version.model_validate_json(self.storage.read(f"versions/{_inside(name)}/{_RECORD}"))
+            return self._record(Version, f"versions/{_inside(name)}/{_RECORD}")
         except FileNotFoundError:
             return None
-        except ValidationError as error:
-            raise RegistryError(f"{self.uri}: the record of {name} cannot be read: {error}") from error
+
+    def _record(self, kind: type[_Kind], key: str) -> _Kind:
+        """Return the record at `key`; RegistryError where it is none that can be read."""
+        try:
+            return kind.parse(self.storage.read(key), f"{self.uri}/{key}")
+        except DataError as error:
+            raise RegistryError(str(error)) from error
 
     def _refusal(self, name: str, now: Champion | None) -> str:
         """Return why the rule does not let a version follow the present champion, or an empty text."""
         against = now.version if now else None
         try:
-            found = Challenge.model_validate_json(self.storage.read(_challenge_key(name, against)))
+            found = self._record(Challenge, _challenge_key(name, against))
         except FileNotFoundError:
             return f"it was never compared with the champion ({against or 'none yet'}): `cxr retrain` does that"
         return "" if found.promote else found.reason

@@ -35,7 +35,9 @@ class Retraining(Record):
 def last(registry: Registry) -> Retraining | None:
     """Return the record of the newest retraining, or None."""
     keys = registry.keys("retrainings/")
-    return Retraining.model_validate_json(registry.storage.read(keys[-1])) if keys else None
+    if not keys:
+        return None
+    return Retraining.parse(registry.storage.read(keys[-1]), f"{registry.uri}/{keys[-1]}")
 
 
 def unchanged(registry: Registry, run: Run) -> Retraining | None:
