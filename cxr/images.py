@@ -60,7 +60,7 @@ _TURNS = {
 }
 _EXPORT = "export 8 bits with the display window applied"
 # A picture of two values: the mask of an organ, a scanned page. JPEG spreads each value over a few gray levels.
-_MASK_SHARE = 0.95  # of all pixels; the most of any film of 5,339 is 0.76
+_MASK_SHARE = 0.9  # of all pixels; the most of any film of 5,339 is 0.76
 _MASK_REACH = 8  # gray levels to each side of the two values
 _MASK_GAP = 48  # gray levels between them at least: a film with little contrast is no mask
 
@@ -132,6 +132,9 @@ def _unidentified(data: bytes) -> Rejected:
 def _decoded(data: bytes, bit_depth: int | None) -> Decoded:
     if not data:
         raise Rejected("empty_file", "0 bytes")
+    oversized = too_many_bytes(len(data))
+    if oversized is not None:
+        raise Rejected(*oversized)
     image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     _check_header(image)
     stored = _bits_per_sample(image, data)
@@ -239,7 +242,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
         pixels = jpeg.pixels(data, image.width, image.height, channels)
     except jpeg.DamagedError as error:
         words = str(error)
-        if "subsampling" in words:
+        if channels == 3 and "subsampling" in words:
             raise Rejected("unsupported_mode", "a rare chroma subsampling: export as an ordinary JPEG or PNG") from None
         raise Rejected(_reason(error), words) from None
     first = pixels[:, :, 0]
@@ -333,16 +336,21 @@ def _check_content(image: Image.Image, counts: Pixels, settings: FileSettings) -
 
 def _two_values(shares: Pixels) -> tuple[int, int] | None:
     """Return the two gray values that a picture consists of, or None; `shares` float64 (256,) add up to 1."""
-    window = np.ones(2 * _MASK_REACH + 1)
-    near = np.convolve(shares, window, "same")
+    near = np.convolve(shares, np.ones(2 * _MASK_REACH + 1), "same")
     first = int(near.argmax())
-    rest = shares.copy()
-    rest[max(0, first - _MASK_GAP) : first + _MASK_GAP + 1] = 0
-    near_rest = np.convolve(rest, window, "same")
-    second = int(near_rest.argmax())
-    if near[first] + near_rest[second] < _MASK_SHARE or near_rest[second] == 0:
+    apart = np.abs(np.arange(256) - first) >= _MASK_GAP
+    second = int(np.where(apart, near, -1).argmax())
+    # A gray value can be near to both only where they are closer than they may be.
+    if near[first] + near[second] < _MASK_SHARE or near[second] == 0:
         return None
-    return min(first, second), max(first, second)
+    low, high = sorted(_commonest(shares, value) for value in (first, second))
+    return low, high
+
+
+def _commonest(shares: Pixels, value: int) -> int:
+    """Return the gray value with the largest share within _MASK_REACH of `value`."""
+    lowest = max(0, value - _MASK_REACH)
+    return lowest + int(shares[lowest : value + _MASK_REACH + 1].argmax())
 
 
 def pixels_of(data: bytes, bit_depth: int, inverted: bool) -> Image.Image:
