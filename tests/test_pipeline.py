@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from cxr.export import Card
 from cxr.records import Evaluation, Selection, read_table
+from cxr.settings import FileSettings
 from tests.conftest import ROOT
 
 TINY = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "1")
@@ -142,6 +143,21 @@ def test_predict_refuses_a_model_that_is_not_its_card_s(finished, api, phantoms,
     done = command(api, "predict", tmp_path, phantoms / "test", "--out", tmp_path / "p.csv")
     assert done.returncode == 1 and "expected an export folder" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_predict_as_a_flow_fails_with_the_sentence_of_the_command(finished, api, phantoms, tmp_path):
+    """Where nothing can be scored its state says so, and is not tried again; else the reasons are counted."""
+    from flows.predict import predict
+
+    export = str(finished[1] / "export")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "none.png").write_bytes(b"")
+    state = predict(export, str(tmp_path / "bad"), str(tmp_path / "p.csv"), return_state=True)
+    assert state.is_failed() and f"{tmp_path}/bad: not scored: empty_file: 0 bytes" in state.message
+    assert list(read_table(tmp_path / "p.csv")["status"]) == ["rejected"]
+    data = str(phantoms / "test")
+    found = predict(export, data, str(tmp_path / "p.csv"), FileSettings(exclude=("NORMAL",)))
+    assert found.scored > 0 and found.images == found.scored + found.rejected
 
 
 @pytest.mark.slow
