@@ -479,14 +479,14 @@ def _with_server(
     os.environ.setdefault("DO_NOT_TRACK", "1")
     _log_to_terminal()
     from cxr import workspace
-    from flows import interrupts
+    from flows import interrupts, prefect_api
     from flows.server import embedded
 
     opened = workspace.opened_when_free if wait else workspace.opened
     with opened(out) as work, embedded(lambda: meanwhile(work), on_end=interrupts.end) as address:
         if address:
             logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: cxr ui)", address)
-        with interrupts.flow_runs_noted():
+        with prefect_api.explained(), interrupts.flow_runs_noted():
             call(work)
 
 

@@ -6,16 +6,22 @@ Left out of `ask`: asking again, and what an error means.
 import base64
 import contextlib
 import importlib
+import io
 import json
 import os
+import re
+import sys
 import urllib.request
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cxr.errors import CxrError
+from flows.interrupts import GOES_ON
 
 ANSWER_SECONDS = 10
+_FOR_PROGRAMMERS = re.compile(r" \[type=.*")  # the end of pydantic's messages
 # In the current folder: Prefect reads its settings there, too.
 _OF_A_PROJECT = (".env", "prefect.toml", "pyproject.toml")
 
@@ -56,20 +62,41 @@ def load() -> None:
         CxrError: It cannot read them.
     """
     home = os.environ.get("PREFECT_HOME")
+    if home:
+        with contextlib.suppress(OSError):  # without one, Prefect works all the same
+            Path(home).mkdir(mode=0o700, parents=True, exist_ok=True)
+    said = io.StringIO()  # where it fails, in many lines what is here in one
     try:
-        if home:
-            with contextlib.suppress(OSError):  # without one, Prefect works all the same
-                Path(home).mkdir(mode=0o700, parents=True, exist_ok=True)
-        with warnings.catch_warnings():
+        with contextlib.redirect_stderr(said), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to create the Prefect home")
             importlib.import_module("prefect.context")
     except ImportError:
         raise
     except Exception as error:  # noqa: BLE001 - a file that is no TOML, a value of another type: each has its own
-        words = " ".join(str(error).split())[:300]
+        words = _FOR_PROGRAMMERS.sub("", " ".join(str(error).split()))
         raise CxrError(
             f"Prefect cannot read its settings ({words}): correct {_profiles()} or the variables PREFECT_*"
         ) from None
+    sys.stderr.write(said.getvalue())
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what Prefect's client raises, when its server goes away or refuses, into one line.
+
+    Raises:
+        CxrError: In the place of the client's own exceptions.
+    """
+    try:
+        yield
+    except Exception as error:
+        import httpx
+
+        unreachable = isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
+        if not unreachable and not isinstance(error, httpx.HTTPError):
+            raise
+        words = str(error).partition("\n")[0] or type(error).__name__
+        raise CxrError(f"Prefect's server failed this run ({words}): {GOES_ON}, when it answers") from error
 
 
 def require_answer() -> None:

@@ -61,6 +61,7 @@ class Server:
         """
         self.folder = folder
         self.only_shows = only_shows
+        self.ready = False
         self.closing = False
         self.log = _fresh_log(folder)
         self._listening = _listening(port)
@@ -72,10 +73,10 @@ class Server:
             _set_aside_if_damaged(folder / DATABASE)
             self.process = self._start()
         except Timeout:
-            self._ready()
+            self._let_go()
             raise CxrError(f"{folder}: another cxr's server has been starting for {READY_SECONDS} s: {_HINT}") from None
         except BaseException:
-            self._ready()
+            self._let_go()
             raise
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -116,14 +117,15 @@ class Server:
                 self.process = self._start()
             with contextlib.suppress(OSError), opener.open(f"{self.address}/api/health", timeout=5) as answer:
                 if answer.status == 200:
-                    self._ready()
+                    self._let_go()
+                    self.ready = True
                     return
             time.sleep(0.1)
         raise CxrError(
             f"the embedded Prefect server did not answer within {READY_SECONDS} s: {self.cause()}; see {self.log}"
         )
 
-    def _ready(self) -> None:
+    def _let_go(self) -> None:
         """Let go of what is held while it starts. The socket, too: a dead server's is to refuse, not to keep waiting."""
         self._alone.release()
         self._listening.close()
@@ -149,12 +151,13 @@ class Server:
         self.process.kill()
 
     def close(self) -> None:
-        """End it, and wait until it has written what it has."""
+        """End it, and wait until it has written what it has; one that never answered has nothing."""
         self.closing = True
-        self._ready()
-        self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=END_SECONDS)
+        self._let_go()
+        if self.ready:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=END_SECONDS)
         self.process.kill()
         self.process.wait()
         _close_pipe(self.process)
@@ -183,6 +186,8 @@ def embedded(
         prefect_api.require_answer()
         yield None
         return
+    if password := os.environ.get(_PASSWORD):  # it is this server's, too
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
     server = Server(folder or surroundings.prefect_home())
     with interrupts.at_last(server.kill):
         try:
