@@ -360,3 +360,46 @@ def test_a_file_is_written_to_its_address(bucket, tmp_path):
     with workspace.written(uri) as path:
         path.write_text("whole")
     assert open_storage(f"s3://{bucket.name}/out").read("p.csv") == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("file", "a file is where a folder is needed"),
+        ("file/work", "a file is where a folder is needed"),
+        ("n" * 300, "give a shorter name"),
+        ("/proc/nowhere/work", "give another folder"),
+    ],
+)
+def test_a_work_folder_that_cannot_be_made_is_one_line(tmp_path, name, words):
+    """A file in its way, a name too long, a place where nothing can be made: which, why and what to do."""
+    (tmp_path / "file").write_text("x")
+    out = str(tmp_path / name)  # an absolute name replaces the folder
+    with pytest.raises(StorageError, match=words) as refused, workspace.opened(out):
+        pass
+    assert "\n" not in str(refused.value) and (tmp_path / "file").read_text() == "x"
+
+
+def test_a_work_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    """A folder whose lock the system refuses: which, why and what to do; it can be opened afterwards."""
+
+    def refuse(*arguments, **settings):
+        raise PermissionError(13, "Permission denied", str(tmp_path / ".lock"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileLock, "acquire", refuse)
+        with pytest.raises(StorageError, match="check the folder's rights"), workspace.opened(str(tmp_path)):
+            pass
+    with workspace.opened(str(tmp_path)) as folder:
+        assert folder == tmp_path
+
+
+def test_a_file_to_write_is_tried_before_the_work(bucket, tmp_path):
+    """Nothing is left of the trial; folders above are made; a bucket that is not there shows at once."""
+    with workspace.written(str(tmp_path / "new" / "p.csv")) as path:
+        assert path == tmp_path / "new" / "p.csv" and not list(path.parent.iterdir())
+    with pytest.raises(StorageError, match="NoSuchBucket"), workspace.written("s3://no-such-bucket-here/p.csv"):
+        pytest.fail("entered")
+    with workspace.written(f"S3://{bucket.name}/deep/p.csv") as path:
+        path.write_bytes(b"1")
+    assert open_storage(f"s3://{bucket.name}").read("deep/p.csv") == b"1"
