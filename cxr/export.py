@@ -192,7 +192,7 @@ def write_card(run: Path, settings: TrainingSettings, training: Training, select
         image_size=training.image_size, pixels=_pixels(settings), threshold=training.threshold,
         operating_point=training.operating_point, calibration=training.calibration,
         model_sha256=training.model_sha256, data=ingest, settings=settings, training=training, selection=selection,
-        evaluation=evaluation, audit=audit, attention=Attention.read(run / "attention.json"),
+        polarity=ingest.polarity, evaluation=evaluation, audit=audit, attention=Attention.read(run / "attention.json"),
     )  # fmt: skip
     card.write(run / "export" / "model_card.json")
     with publishing(run / "export" / "MODEL_CARD.md") as temporary:
