@@ -110,15 +110,18 @@ class Account(NamedTuple):
         asking = [row for row in self.folders if row.asks]
         if not asking:
             return ""
-        unused = sum(sum(row.left_out.values()) for row in asking)
         named = [f"{row.folder} ({_unused(row)})" for row in asking]
         more = f" and {len(named) - SHOWN} more folders" if len(named) > SHOWN else ""
-        files = "file" if unused == 1 else "files"
-        return f"{unused:,} {files} would not be used: {', '.join(named[:SHOWN])}{more}. What to do: {sentence(self.remedies)}"
+        return f"this would not be used: {', '.join(named[:SHOWN])}{more}. What to do: {sentence(self.remedies)}"
 
 
-def by_folder(files: Sequence[File]) -> Account:
-    """Return the account of these files, in the order of the folders' names."""
+def by_folder(files: Sequence[File], empty: Sequence[str] = ()) -> Account:
+    """Return the account of these files, in the order of the folders' names.
+
+    Args:
+        files: Every file that was found.
+        empty: Split folders without any file.
+    """
     below = _used_below(files)
     groups = {one.group for one in files if one.used_as}
     members: dict[str, list[File]] = defaultdict(list)
@@ -131,6 +134,12 @@ def by_folder(files: Sequence[File]) -> Account:
         row = _row(folder, own, below[folder], splits)
         rows.append(row)
         remedies += _remedies(own, splits) if row.asks else []
+    for folder in empty:
+        advice = Remedy("do", f"fill {folder}, or remove it", PurePosixPath(folder).name)
+        rows.append(
+            FolderAccount(folder=folder, files=0, kinds={}, used={}, left_out={}, asks=True, advice=sentence([advice]))
+        )
+        remedies.append(advice)
     return Account(tuple(rows), tuple(dict.fromkeys(remedies)))
 
 
@@ -139,7 +148,7 @@ def _used_below(files: Iterable[File]) -> Counter[str]:
     parents = Counter(_folder(one) for one in files if one.used_as)
     below: Counter[str] = Counter()
     for folder, count in parents.items():
-        for path in ("", *_paths(folder)):
+        for path in ("", *paths(folder)):
             below[path] += count
     return below
 
@@ -149,10 +158,10 @@ def _folder(one: File) -> str:
     return one.key.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.key.rpartition("/")[0]
 
 
-def _paths(folder: str) -> list[str]:
-    """Return the folder and those above it, from the top.
+def paths(folder: str) -> list[str]:
+    """Return a path and those above it, from the top.
 
-    >>> _paths("train/NORMAL")
+    >>> paths("train/NORMAL")
     ['train', 'train/NORMAL']
     """
     parts = folder.split("/") if folder else []
@@ -169,11 +178,11 @@ def _shown_folder(one: File, below: Counter[str], groups: set[str]) -> str:
         return one.about
     if one.group and one.reason != "mask":
         return one.group
-    paths = _paths(_folder(one))
-    unused = next((path for path in paths if not below[path]), None)
+    above = paths(_folder(one))
+    unused = next((path for path in above if not below[path]), None)
     if unused is not None:
         return unused
-    return next((path for path in reversed(paths) if path in groups), paths[-1] if paths else "")
+    return next((path for path in reversed(above) if path in groups), above[-1] if above else "")
 
 
 def _row(folder: str, files: list[File], used_below: int, splits: set[str]) -> FolderAccount:
@@ -205,6 +214,8 @@ def _is_packed_split(one: File, splits: set[str]) -> bool:
 
 
 def _unused(row: FolderAccount) -> str:
+    if not row.files:
+        return "empty"
     left = sum(row.left_out.values())
     kinds = " and ".join(row.kinds) if not row.used else "files"
     return f"{left:,} {kinds}: {', '.join(row.left_out)}"

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr import account, scanning
-from cxr.account import Account, File
+from cxr.account import Account, File, paths
 from cxr.errors import DataError
-from cxr.layout import Layout, Reading, Unread, is_of_masks
+from cxr.layout import Layout, Reading, Unread, excluded_by, is_of_masks
 from cxr.records import read_table, write_table
 from cxr.scanning import Judged, Problem
 from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings
-from cxr.storage import Entry, Storage
+from cxr.storage import Entry, LocalStorage, Storage
 from cxr.text import printable
 
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
@@ -73,7 +73,7 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
     verdicts = [_verdict(one, reading, layout, settings, is_mask) for one, reading in read]
     verdicts = _copies_told_apart(storage, verdicts, root, memory / "copies.csv" if memory else None)
     files = tuple(_file(one) for one in verdicts)
-    found = account.by_folder(files)
+    found = account.by_folder(files, _empty_splits(storage, listed, settings, own))
     return Survey(
         root=root,
         found=len(listed),
@@ -82,6 +82,21 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
         files=files,
         account=found,
         question=_question(storage.uri, judged, files, found, beside),
+    )
+
+
+def _empty_splits(storage: Storage, listed: Sequence[Entry], settings: ReadingSettings, own: str | None) -> list[str]:
+    """Return the split folders of a local DATA that hold no file at all: a copy that failed, perhaps."""
+    if not isinstance(storage, LocalStorage):
+        return []
+    layout = Layout(settings)
+    filled = {folder for entry in listed for folder in paths(entry.key)}
+    folders = [path for pattern in ("*", "*/*") for path in storage.folder.glob(pattern) if path.is_dir()]
+    keys = [path.relative_to(storage.folder).as_posix() for path in folders if not path.is_symlink()]
+    empty = [key for key in keys if key not in filled and layout.split(key) in {"train", "val", "test"}]
+    ours = f"{own}/" if own else None
+    return sorted(
+        key for key in empty if excluded_by(key, settings.exclude) is None and not (ours and f"{key}/".startswith(ours))
     )
 
 

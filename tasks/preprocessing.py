@@ -107,7 +107,8 @@ def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     for note in record.notes:
         logger.warning("%s", note)
     splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in record.splits.items())
-    logger.info("%s: %s files found, %s images kept: %s", record.data, record.found, record.kept, splits)
+    counts = f"{record.found:,} files found, {record.kept:,} images kept: {splits}"
+    logger.info("%s: %s (%s)", record.data, counts, record.split_policy)
     return record
 
 

@@ -131,6 +131,15 @@ def test_an_unlabelled_test_is_never_replaced_in_silence(tmp_path, read):
     assert found.rejected == {"excluded": 15} and found.split_policy.startswith("test carved from train")
 
 
+def test_an_empty_test_folder_is_asked_about(tmp_path, read):
+    """A copy that failed: no other test set is carved in its place until somebody says so."""
+    tree(tmp_path / "data", ("train",), images=20)
+    (tmp_path / "data" / "test" / "NORMAL").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"test \(empty\).*--exclude test"):
+        read()
+    assert read(exclude=("test",)).split_policy.startswith("test carved")
+
+
 UNKNOWN_CLASSES = [
     (("NORMAL", "BACTERIA", "VIRUS"), ("PNEUMONIA=BACTERIA,VIRUS",)),
     (("0", "1"), ("NORMAL=0", "PNEUMONIA=1")),
