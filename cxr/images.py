@@ -39,7 +39,16 @@ MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 plate; more is a decompression bom
 THUMBNAIL_SIDE = 64
 UNIFORM_QUALITY = 90
 Pixels = np.ndarray[Any, Any]
-_CUT_WORDS = ("truncated", "broken data", "incomplete", "corrupt jpeg data", "premature end", "cut after", "checksum")
+_CUT_WORDS = (
+    "truncated",
+    "broken data",
+    "incomplete",
+    "corrupt jpeg data",
+    "premature end",
+    "cut after",
+    "checksum",
+    "marker type",
+)
 _ACCEPTED = {"L", "1", "RGB", "P", "LA", "RGBA", "PA"}
 # Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of holes.
 # GIF is tried to say what it is; an MPO opens as JPEG.
