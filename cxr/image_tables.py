@@ -132,7 +132,7 @@ def _find(
 def _plain(name: str) -> str:
     r"""Return a path as paths are compared.
 
-    >>> _plain(" .\train\NORMAL//a.jpeg ")
+    >>> _plain(r" .\train\NORMAL//a.jpeg ")
     'train/NORMAL/a.jpeg'
     """
     parts = unicodedata.normalize("NFC", name).strip().replace("\\", "/").split("/")

@@ -125,6 +125,11 @@ def _listed(uri: str, images: Sequence[str], data: str, root: str) -> tuple[dict
     for image, patient in zip(matched.images, table["patient_id"], strict=True):
         if image and found.setdefault(image, patient.strip()) != patient.strip():
             raise DataError(f"{uri}: expected one patient for each image, found two for {printable(image)}")
+    if images and not found and matched.ambiguous:
+        raise DataError(
+            f"{uri}: expected names that fit one image each, found names that fit several, for example "
+            f"{printable(named[matched.ambiguous[0]])}: write the folders before them, as in {printable(images[0])}"
+        )
     if images and not found:
         raise DataError(
             f"{uri}: expected names of images below {data or 'DATA'}, none of {len(table)} rows names one: "
