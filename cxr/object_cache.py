@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr.errors import StorageError
+from cxr.errors import StorageError, UsageError
 
 GIB = 1024**3
 
@@ -89,7 +89,11 @@ def _substitute(_home: str | None) -> Path | None:
 
 def limit() -> int:
     """Return how many bytes of objects are kept: CXR_CACHE_GB (10 where it is not set); 0 keeps none."""
-    return int(float(os.environ.get("CXR_CACHE_GB", "10")) * GIB)
+    given = os.environ.get("CXR_CACHE_GB", "10")
+    try:
+        return int(float(given) * GIB)
+    except (ValueError, OverflowError):
+        raise UsageError(f"CXR_CACHE_GB: expected a number, found {given!r}") from None
 
 
 def find(place: str) -> Cached | None:

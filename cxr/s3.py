@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import threading
 import time
 import uuid
@@ -27,6 +28,7 @@ from cxr.storage import ANY, Entry, changed, mismatch
 
 PART = 16 * 1024 * 1024  # bytes of one part of a large upload; at most 10,000 of them: 160 GB
 DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds, each up to doubled at random, before what botocore cannot repeat itself
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 T = TypeVar("T")
 
 
@@ -50,6 +52,8 @@ class S3Storage:
             )
         if not bucket:
             raise UsageError(f"{uri}: expected s3://bucket/prefix, found no bucket")
+        if not _BUCKET.fullmatch(bucket):
+            raise UsageError(f"{uri}: expected the name of a bucket, letters, digits, dots and dashes, found {bucket}")
         self.bucket = bucket
         # A slash in front or two in the middle are part of the keys, as they are to S3 itself.
         self.prefix = prefix.rstrip("/") + "/" if prefix.rstrip("/") else ""

@@ -76,6 +76,7 @@ WRONG = [
     (("cache", "prune", "--out", "work", "--unused-days", "-1"), "--unused-days: expected at least 0, found -1"),
     (("preprocess", "", "--out", "work"), "is a variable not set?"),
     (("preprocess", "s3://", "--out", "work"), "found no bucket"),
+    (("preprocess", "s3://a b/data", "--out", "work"), "expected the name of a bucket"),
 ]  # fmt: skip
 
 
