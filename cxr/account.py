@@ -54,12 +54,12 @@ class File(NamedTuple):
         """Return whether a flag, or another form of this file, would let it be used."""
         if self.used_as or self.reason in EXPLAINED:
             return False
-        return self.reason in LAYOUT_REASONS or self.kind in {"dicom", "gif", "link", "folder"}
+        return self.reason in LAYOUT_REASONS or self.kind in {"dicom", "link", "folder"}
 
     @property
     def is_lost(self) -> bool:
         """Return whether this is an image that is not used, and its picture is nowhere else."""
-        return self.kind == "image" and not self.used_as and self.reason not in EXPLAINED
+        return self.kind in {"image", "gif"} and not self.used_as and self.reason not in EXPLAINED
 
     @property
     def asks_alone(self) -> bool:

@@ -33,18 +33,18 @@ def scan_images(data: str, work: Path, settings: ReadingSettings) -> Scan:
     storage = open_storage(data, settings.follow_links)
     folder = manifest.inspection_folder(work, storage.uri, settings)
     found = survey.survey(storage, settings, folder, workspace.key_inside(work, storage))
-    _show_folders(found.account.folders, storage.uri)
+    _show_folders(found.account.folders, storage.uri, bool(found.question))
     if found.question:
         raise DataError(found.question)
     return manifest.lay_out(found, storage.uri, settings, folder)
 
 
-def _show_folders(folders: Sequence[FolderAccount], data: str) -> None:
-    """Show the account by folder: on the page of the run always, in the log where something is left out."""
+def _show_folders(folders: Sequence[FolderAccount], data: str, log: bool) -> None:
+    """Show the account by folder on the page of the run, and in its log where `log` says so."""
     create_table_artifact(
         account.cells(folders), key="folders", description=f"{data} by folder: what becomes of its files"
     )
-    if any(row.left_out or row.negatives for row in folders):
+    if log:
         logger.warning("%s by folder:\n%s", data, account.table(folders))
 
 
@@ -103,7 +103,7 @@ def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     books += [{"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()]
     _show_leakage(record)
     create_table_artifact(books, key="ingest", description=f"Files in {record.data}: found = kept + rejected")
-    _show_folders(record.folders, record.data)
+    _show_folders(record.folders, record.data, any(row.left_out or row.negatives for row in record.folders))
     for note in record.notes:
         logger.warning("%s", note)
     splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in record.splits.items())

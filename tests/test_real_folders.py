@@ -24,7 +24,8 @@ def put(path: Path) -> Path:
     rng = np.random.default_rng(zlib.crc32(str(path.name).encode() + str(path.parent).encode()))
     low = Image.fromarray(rng.integers(20, 230, (9, 9), dtype=np.uint8)).resize((80, 72), Image.Resampling.BICUBIC)
     pixels = np.asarray(low, float) + rng.normal(0, 4, (72, 80))
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    options = {} if path.suffix == ".gif" else {"quality": 90}
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, **options)
     return path
 
 
@@ -287,6 +288,16 @@ def test_a_class_folder_of_dicom_beside_others_stops_the_run(tmp_path, read):
     with pytest.raises(DataError, match=r"train/NORMAL \(10 files: not_an_image\).*DICOM"):
         read()
     assert read(exclude=("*.dcm",)).rejected == {"excluded": 10}
+
+
+def test_a_gif_is_a_reject_and_a_folder_of_them_a_question(tmp_path, read):
+    """One among films is listed; a class of nothing else would be missing."""
+    tree(tmp_path / "data", images=10)
+    fill(tmp_path / "data" / "train" / "NORMAL", 1, "moving", ".gif")
+    assert read().rejected == {"not_an_image": 1}
+    fill(tmp_path / "data" / "train" / "ward 7" / "NORMAL", 3, "moving", ".gif")
+    with pytest.raises(DataError, match=r"train/ward 7/NORMAL \(3 GIF pictures: not_an_image\).*GIF"):
+        read()
 
 
 def test_a_packed_test_set_is_not_replaced(tmp_path, read):
