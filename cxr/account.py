@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from cxr.layout import split_of, usual_class
+from cxr.layout import paths, split_of, usual_class
 from cxr.remedies import Remedy, remedy, sentence
 from cxr.settings import Strict
 from cxr.text import printable
@@ -156,16 +156,6 @@ def _used_below(files: Iterable[File]) -> Counter[str]:
 def _folder(one: File) -> str:
     """Return the folder that a file lies in, or the one that it is."""
     return one.key.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.key.rpartition("/")[0]
-
-
-def paths(folder: str) -> list[str]:
-    """Return a path and those above it, from the top.
-
-    >>> paths("train/NORMAL")
-    ['train', 'train/NORMAL']
-    """
-    parts = folder.split("/") if folder else []
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _shown_folder(one: File, below: Counter[str], groups: set[str]) -> str:

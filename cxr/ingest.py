@@ -59,7 +59,7 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
     keyed = pd.concat([found.rows.drop(columns="etiology"), named], axis=1)
     kept, copies = duplicates.remove_exact(keyed)
     rejected = pd.concat([rejects, found.rejects, copies])
-    return Distinct(kept, rejected, (*found.notes, *read.notes), found.polarity, found.by_folder)
+    return Distinct(kept, rejected, (*scan.notes, *found.notes, *read.notes), found.polarity, found.by_folder)
 
 
 def find_near_copies(

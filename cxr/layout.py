@@ -8,11 +8,13 @@ not read: `Unread` says why, and the account by folder (`account`) asks.
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 
 from cxr.settings import LABEL_NAMES, ReadingSettings, given_class, given_split
+from cxr.text import printable
 
 SPLIT_WORDS = {
     "train": "train",
@@ -157,8 +159,8 @@ class Layout:
         return self._known[folders]
 
     def _read_folders(self, folders: tuple[str, ...]) -> Reading | Unread:
-        paths = ["/".join(folders[: i + 1]) for i in range(len(folders))]
-        splits = [self.split(path) for path in paths]
+        above_each = paths("/".join(folders))
+        splits = [self.split(path) for path in above_each]
         labels = [self.classes.get(normal(name)) for name in folders]
         last = max((i for i, label in enumerate(labels) if label is not None), default=-1)
         above = max((i for i in range(last) if splits[i] and labels[i] is None), default=-1)
@@ -166,20 +168,20 @@ class Layout:
         if not classes:
             return Unread("no_class", "/".join(folders))
         if len({labels[i] for i in classes}) > 1:
-            return Unread("two_classes", paths[classes[-1]])
+            return Unread("two_classes", above_each[classes[-1]])
         below = [i for i in range(classes[0] + 1, len(folders)) if splits[i]]
         named = [i for i in (above, *below) if i >= 0]
         unclear = [i for i in named if splits[i] == UNCLEAR]
         if unclear:
-            return Unread("unclear_split", paths[unclear[0]])
+            return Unread("unclear_split", above_each[unclear[0]])
         if len({splits[i] for i in named}) > 1:
-            return Unread("two_splits", paths[below[-1]])
+            return Unread("two_splits", above_each[below[-1]])
         return Reading(
             root="/".join(folders[: above if above >= 0 else classes[0]]),
             split=splits[named[0]] if named else "",
             label=labels[classes[0]] or 0,
             etiology=self._etiology(folders, classes),
-            group=paths[max([*named, classes[-1]])],
+            group=above_each[max([*named, classes[-1]])],
         )
 
     def _etiology(self, folders: tuple[str, ...], classes: list[int]) -> str:
@@ -187,6 +189,35 @@ class Layout:
         words = {word for name in folders[classes[0] :] for word in words_of(name)}
         found = {_ETIOLOGIES[word] for word in words if word in _ETIOLOGIES}
         return found.pop() if len(found) == 1 else ""
+
+
+def unused_words(layout: Layout, settings: ReadingSettings, keys: Sequence[str]) -> list[str]:
+    """Return a sentence for each given split, class word and pattern that fits nothing among these keys."""
+    folders = {path for key in keys for path in paths("/".join(layout.folders(key)))}
+    names = {normal(path.rpartition("/")[2]) for path in folders}
+    notes = []
+    for item in settings.splits:
+        pattern, _ = given_split(item)
+        if not any(_fits(normal(pattern), path, path.rpartition("/")[2]) for path in folders):
+            notes.append(f"--splits {printable(item)} fits no folder")
+    for item in settings.classes:
+        _, spellings = given_class(item)
+        missing = [word for word in spellings if normal(word) not in names]
+        notes += [f"--classes {printable(item)}: there is no folder named {printable(word)}" for word in missing]
+    for pattern in settings.exclude:
+        if not any(excluded_by(key, (pattern,), settings.backslash_folders) for key in keys):
+            notes.append(f"--exclude {printable(pattern)} fits no file")
+    return notes
+
+
+def paths(folder: str) -> list[str]:
+    """Return a path and those above it, from the top.
+
+    >>> paths("train/NORMAL")
+    ['train', 'train/NORMAL']
+    """
+    parts = folder.split("/") if folder else []
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _fits(pattern: str, path: str, name: str) -> bool:
@@ -205,11 +236,11 @@ def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = F
         return None
     if backslash_folders:
         key = key.replace("\\", "/")
-    parts = unicodedata.normalize("NFC", key).split("/")
-    paths = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    key = unicodedata.normalize("NFC", key)
+    parts = key.split("/")
     for pattern in patterns:
         wanted = unicodedata.normalize("NFC", pattern).strip("/")
-        names = paths if "/" in wanted else parts
+        names = paths(key) if "/" in wanted else parts
         if any(name == wanted or fnmatchcase(name, wanted) for name in names):
             return pattern
     return None

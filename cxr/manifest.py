@@ -103,6 +103,7 @@ def lay_out(
         shards=shards,
         settings=settings,
         folders=found.account.folders,
+        notes=found.notes,
     )
 
 

@@ -74,7 +74,8 @@ class Record(Strict):
 class Scan(Record):
     """What a listing found. `root` is relative to DATA; `new` counts files not inspected before.
 
-    `settings` say how DATA is read, `folders` what becomes of the files of each folder.
+    `settings` say how DATA is read, `folders` what becomes of the files of each folder, `notes` what was given and fits
+    nothing, in sentences.
     """
 
     data: str
@@ -85,6 +86,7 @@ class Scan(Record):
     shards: tuple[str, ...] = ()
     settings: ReadingSettings = ReadingSettings()
     folders: tuple[FolderAccount, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Shard(Record):

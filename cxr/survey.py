@@ -13,9 +13,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr import account, scanning
-from cxr.account import Account, File, paths
+from cxr.account import Account, File
 from cxr.errors import DataError
-from cxr.layout import Layout, Reading, Unread, excluded_by, is_of_masks
+from cxr.layout import Layout, Reading, Unread, excluded_by, is_of_masks, paths, unused_words
 from cxr.records import read_table, write_table
 from cxr.scanning import Judged, Problem
 from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings
@@ -43,6 +43,7 @@ class Survey(NamedTuple):
         files: Every file, as the account by folder wants it.
         account: What becomes of the files of each folder.
         question: Why a run stops here, in one sentence; "" where it does not.
+        notes: Which of the given words and patterns fit nothing, in sentences.
     """
 
     root: str
@@ -52,6 +53,7 @@ class Survey(NamedTuple):
     files: tuple[File, ...]
     account: Account
     question: str
+    notes: tuple[str, ...]
 
 
 def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = None, own: str | None = None) -> Survey:
@@ -82,6 +84,7 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
         files=files,
         account=found,
         question=_question(storage.uri, judged, files, found, beside),
+        notes=tuple(unused_words(layout, settings, [entry.key for entry in listed])),
     )
 
 

@@ -44,6 +44,8 @@ def show_folders(found: "Survey") -> None:
         (cells,) = account.cells([row])
         table.add_row(*(escape(cell) for cell in cells.values()), style="yellow" if row.asks else None)
     console.print(table)
+    for note in found.notes:
+        console.print(escape(note), highlight=False, soft_wrap=True)
     quiet = sum(one.kind not in account.KINDS for one in found.files)
     if quiet:
         console.print(f"and {quiet:,} files that are no data: system files, texts", highlight=False)

@@ -35,6 +35,8 @@ def scan_images(data: str, work: Path, settings: ReadingSettings) -> Scan:
     found = survey.survey(storage, settings, folder, workspace.key_inside(work, storage))
     _show_folders(found.account.folders, storage.uri, bool(found.question))
     if found.question:
+        for note in found.notes:
+            logger.warning("%s", note)
         raise DataError(found.question)
     return manifest.lay_out(found, storage.uri, settings, folder)
 

@@ -351,6 +351,17 @@ def test_an_excluded_pattern_has_names_and_paths(tmp_path, read):
     assert read(exclude=("train/NORMAL/copy_*", "test/*/img1.jpeg")).rejected == {"excluded": 5}
 
 
+def test_flags_that_fit_nothing_are_said(tmp_path, read):
+    """A misspelt folder in --splits, --classes or --exclude is a note, not a silence."""
+    tree(tmp_path / "data", images=10)
+    found = read(splits=("hold=test",), classes=("PNEUMONIA=vrus,PNEUMONIA",), exclude=("COVD",))
+    assert list(found.notes) == [
+        "--splits hold=test fits no folder",
+        "--classes PNEUMONIA=vrus,PNEUMONIA: there is no folder named vrus",
+        "--exclude COVD fits no file",
+    ]
+
+
 def test_the_account_tells_of_every_folder(tmp_path, read):
     """ingest.json has a row for each class folder and each folder that is left out, and they add up."""
     tree(tmp_path / "data", images=10)
