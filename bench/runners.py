@@ -39,7 +39,7 @@ def main(repeats: int) -> None:
         os.environ.pop("PREFECT_API_URL", None)
         phantom.make_dataset(root / "few", images=420, size=96)
         phantom.make_dataset(root / "many", images=2400, size=256)
-        with embedded(), cluster(root / "cluster") as found:
+        with embedded(folder=root / "home"), cluster(root / "cluster") as found:
             for name in ("one", "two"):
                 found.join(name)
             found.joined("one", "two")
