@@ -42,8 +42,8 @@ BENCHES := streams concurrency precision gpu near_duplicates intervals inference
 bench: .venv/.installed ## Measure, for hours: every bench but quality, crops and notebook (docs/results.md lists them all)
 	@for each in $(BENCHES); do echo "bench.$$each"; $(BIN)/python -m bench.$$each || exit 1; done
 
-ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback, port 4200
-	PREFECT_SERVER_ANALYTICS_ENABLED=false $(BIN)/prefect server start --host 127.0.0.1 --port 4200
+ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback (PORT=4200)
+	$(BIN)/cxr ui --port $(PORT)
 
 lock: ## Resolve pyproject.toml into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra redis --universal --python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock

@@ -244,7 +244,8 @@ def test_missing_weights_stop_the_run_before_any_work(phantoms, tmp_path, api):
 def test_the_embedded_server_ends_with_its_starter(tmp_path):
     """A kill -9 of a process with an embedded server leaves no server behind."""
     code = "import time; from flows.server import embedded\nwith embedded() as a: print(a, flush=True); time.sleep(99)"
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | dict.fromkeys(("CXR_CACHE", "PREFECT_HOME"), str(tmp_path))
+    own = {"CXR_CACHE": str(tmp_path), "PREFECT_HOME": str(tmp_path)}
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | own
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     ) as starter:
