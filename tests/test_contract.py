@@ -174,3 +174,18 @@ def test_counts_are_by_split_and_class():
     """What `differences` takes."""
     assert contract.counts(table()) == {"train": {"NORMAL": 5, "PNEUMONIA": 5}}
     assert contract.counts(table(), "split")["val"] == {"NORMAL": 1, "PNEUMONIA": 1}
+
+
+@pytest.mark.parametrize("column", ["bit_depth", "inverted"])
+def test_columns_that_earlier_tables_lack_are_checked_where_they_are(column: str):
+    """A table of an earlier version is fine without them; where they are, wrong values are named."""
+    later = table().assign(bit_depth=8, inverted=0)
+    assert contract.check(later.drop(columns=column)) is not None
+    assert contract.check(later.assign(bit_depth=12, inverted=1)) is not None
+    assert column in refusal(later.assign(**{column: 2}))
+
+
+def test_formats_and_modes_of_deep_and_double_pictures_are_known():
+    """What the inspection writes of an MPO and of a 16-bit file keeps the promises."""
+    assert contract.check(table().assign(format="MPO")) is not None
+    assert contract.check(table().assign(format="TIFF", mode="I;16", quantisation="")) is not None

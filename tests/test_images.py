@@ -276,6 +276,9 @@ def test_decoders_neither_warn_nor_print_nor_touch_other_warnings(capfd):
             with pytest.raises(images.Rejected):
                 images.decode(data)
         images.decode(encoded(soft().convert("P"), transparency=b"\xff" * 256))
+        before = list(warnings.filters)
+        images.decode(GOOD["palette"])
+        assert warnings.filters == before, "set once, not for every file"
         with pytest.raises(UserWarning):
             warnings.warn("someone else's", UserWarning, stacklevel=1)
     assert capfd.readouterr() == ("", "")
