@@ -206,9 +206,17 @@ def _is_packed_split(one: File, splits: set[str]) -> bool:
 def _unused(row: FolderAccount) -> str:
     if not row.files:
         return "empty"
-    left = sum(row.left_out.values())
     kinds = " and ".join(row.kinds) if not row.used else "files"
-    return f"{left:,} {kinds}: {', '.join(row.left_out)}"
+    return f"{counted(sum(row.left_out.values()), kinds)}: {', '.join(row.left_out)}"
+
+
+def counted(count: int, things: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "linked folders")
+    '1 linked folder'
+    """
+    return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
 
 
 def with_outcomes(files: Sequence[File], outcomes: dict[str, tuple[str, str]]) -> Account:
@@ -244,5 +252,5 @@ def _cells(row: FolderAccount) -> tuple[str, ...]:
     negatives = f"{row.negatives:,} look like negatives" if row.negatives else ""
     unused = ", ".join(filter(None, [*(f"{count:,} {name}" for name, count in row.left_out.items()), negatives]))
     used = ", ".join(f"{count:,} {name}" for name, count in row.used.items())
-    kinds = ", ".join(f"{count:,} {name}" for name, count in row.kinds.items())
+    kinds = ", ".join(counted(count, things) for things, count in row.kinds.items())
     return (row.folder, kinds, used, unused, row.advice)

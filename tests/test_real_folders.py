@@ -116,7 +116,7 @@ def test_a_test_folder_below_a_class_folder_of_train_is_asked_for(tmp_path, read
     """train/NORMAL/test is below folders of two splits: it goes nowhere until somebody says where."""
     tree(tmp_path / "data", images=30)
     fill(tmp_path / "data" / "train" / "NORMAL" / "test", 1, "deep")
-    with pytest.raises(DataError, match=r"train/NORMAL/test \(1 images: unknown_split\)"):
+    with pytest.raises(DataError, match=r"train/NORMAL/test \(1 image: unknown_split\)"):
         read()
     assert read(splits=("train/NORMAL/test=none",)).kept == 121
     assert read(exclude=("train/NORMAL/test",)).rejected == {"excluded": 1}
@@ -240,7 +240,7 @@ def test_links_are_said_and_followed_on_request(tmp_path, read):
     shutil.rmtree(tmp_path / "data")
     shutil.copytree(store / "train", tmp_path / "data" / "train")
     (tmp_path / "data" / "test").symlink_to(store / "test")
-    with pytest.raises(DataError, match=r"test \(1 linked folders: outside_root\).*--follow-links"):
+    with pytest.raises(DataError, match=r"test \(1 linked folder: outside_root\).*--follow-links"):
         read()
     assert sizes(read(follow_links=True))["test"] == 16
     assert read(exclude=("test",)).rejected == {"excluded": 1}
