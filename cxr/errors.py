@@ -20,7 +20,7 @@ class CxrError(Exception):
     """Base of all expected failures: shown as one line, exit status 1."""
 
     def __init__(self, message: str):
-        # A file's name may have bytes that are not UTF-8, which neither a terminal nor Prefect's JSON takes.
+        # A name may have bytes that are not UTF-8, which neither a terminal nor Prefect's JSON takes.
         super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
 

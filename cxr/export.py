@@ -72,7 +72,7 @@ class Card(Record):
     calibration: Calibration
     model_sha256: str
     data: Ingest
-    polarity: Reference | None = None  # what a film looked like in training; cards of earlier versions have none
+    polarity: Reference | None = None  # what a film of train looks like; older cards have none
     settings: TrainingSettings
     training: Training
     selection: Selection

@@ -316,7 +316,7 @@ def _require_film(image: Image.Image, reference: polarity.Reference) -> None:
     if polarity.suspect(reference, thumbnail[np.newaxis])[0]:
         raise images.Rejected(
             "negative",
-            "bright where the films of the model's training are dark: invert it, then score it again",
+            "bright where the films of the training are dark: invert it, then score it again",
         )
 
 

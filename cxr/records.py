@@ -64,10 +64,9 @@ class Record(Strict):
             return cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"])
+            field = "".join(f"{part}: " for part in first["loc"])
             raise DataError(
-                f"{place} cannot be read: {f'{field}: ' if field else ''}{first['msg']}: it is damaged, or of another "
-                "version: make it again"
+                f"{place} cannot be read: {field}{first['msg']}: it is damaged, or of another version: make it again"
             ) from error
 
 

@@ -79,7 +79,7 @@ class S3Storage:
             raise failure("list", f"{self.uri}/{prefix}".rstrip("/"), error) from error
 
     def find(self, key: str) -> Entry | None:
-        """Return the object as `list` does: in the order of a listing it comes before all that begin with its name."""
+        """Return the object as `list` does, which it comes first in: others begin with its name."""
         found = next(self.list(key), None)
         return found if found and found.key == key else None
 
@@ -155,7 +155,7 @@ class S3Storage:
         return self._again("read", key, lambda: self._get_start(key, condition, count))
 
     def _get_start(self, key: str, condition: dict[str, str], count: int) -> bytes:
-        """Return the first bytes; they are not checked against the object's SHA-256, which is of the whole."""
+        """Return the first bytes, unchecked: the object's SHA-256 is that of the whole."""
         try:
             answer = self.client.get_object(
                 Bucket=self.bucket, Key=self.prefix + key, Range=f"bytes=0-{count - 1}", **condition
@@ -182,7 +182,8 @@ class S3Storage:
             if store is None or version is None:
                 return self._peek(key, version, count)
             try:
-                answer = store.get(self.prefix + key, options={"if_match": version, "range": (0, count)})
+                options = {"if_match": version, "range": (0, count)}
+                answer = store.get(self.prefix + key, options=options)
                 return bytes(answer.bytes())[:count]
             except Exception:  # noqa: BLE001  # boto3 repeats the question and names what is wrong
                 return self._peek(key, version, count)
@@ -357,7 +358,7 @@ class S3Storage:
 def _at_once(
     read: Callable[[str, str | None], bytes], wanted: Iterable[tuple[str, str | None]]
 ) -> Iterator[tuple[str, bytes | Exception]]:
-    """Yield (key, what `read` gives or raises) in the order wanted, up to CXR_S3_CONNECTIONS of them under way."""
+    """Yield (key, what `read` gives or raises) in order, up to CXR_S3_CONNECTIONS under way."""
 
     def one(each: tuple[str, str | None]) -> tuple[str, bytes | Exception]:
         key, version = each

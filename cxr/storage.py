@@ -1,8 +1,8 @@
 """Where files live: a local folder or an S3 prefix behind the same few verbs.
 
-A version is what changes when a file does: times of change in ns, or the ETag. A write that expects a version is
-refused where another one is there, so of several at once exactly one wins. S3 itself is in `s3`; whole work folders
-are in `workspace`.
+A version is what changes when a file does: times of change in ns, or the ETag. A write that expects
+a version is refused where another one is there, so of several at once exactly one wins. S3 itself is
+in `s3`; whole work folders are in `workspace`.
 """
 
 import errno
@@ -18,7 +18,14 @@ from urllib.parse import unquote, urlparse
 
 from filelock import FileLock
 
-from cxr.errors import ChangedError, ConflictError, DamagedError, DataError, StorageError, UsageError
+from cxr.errors import (
+    ChangedError,
+    ConflictError,
+    DamagedError,
+    DataError,
+    StorageError,
+    UsageError,
+)
 from cxr.records import file_sha256, printable, publishing
 
 __all__ = ["ANY", "ConflictError", "Entry", "LocalStorage", "Storage", "is_local", "local_folder", "open_storage"]
@@ -43,7 +50,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class Entry(NamedTuple):
-    """One file as listed: POSIX key below the root, bytes, version (times of change, or ETag), problem.
+    """One file as listed: POSIX key below the root, bytes, version (times, or ETag), problem.
 
     `problem` is empty, or a reject reason and its detail for what must not be read.
     """
@@ -79,12 +86,12 @@ class Storage(Protocol):
         """Yield (key, bytes, or what `read` would raise) for each (key, version), in their order, read ahead."""
 
     def peek(self, key: str, count: int) -> bytes:
-        """Return a file's first `count` bytes, fewer where it has no more; raises what `read` does."""
+        """Return a file's first `count` bytes, or all that it has; raises what `read` does."""
 
     def peek_many(
         self, wanted: Iterable[tuple[str, str | None]], count: int
     ) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield (key, first bytes, or what `peek` would raise) for each (key, version), in their order."""
+        """Yield (key, first bytes, or what `peek` would raise) for each (key, version), in order."""
 
     def version(self, key: str) -> str | None:
         """Return the version of what is there now, None where nothing is."""
@@ -108,8 +115,9 @@ class Storage(Protocol):
 class LocalStorage:
     """A folder on this machine.
 
-    Links to files and folders are followed where `follow_links` says so, out of the folder too; a link back to a
-    folder above it is not entered. Without it no link is followed out of the folder, no link to a folder entered.
+    Links to files and folders are followed where `follow_links` says so, out of the folder too; a
+    link back to a folder above it is not entered. Without it no link is followed out of the folder,
+    no link to a folder entered.
     """
 
     def __init__(self, folder: Path, follow_links: bool = False):
@@ -132,7 +140,8 @@ class LocalStorage:
     def _walk(self, start: Path, prefix: str) -> Iterator[Entry]:
         """Yield the files below `start`, whose keys begin with `prefix`.
 
-        Each folder is kept with the real paths of those that lead to it: a loop of links comes back to one of them.
+        Each folder is kept with the real paths of those that lead to it: a loop of links comes back
+        to one of them.
         """
         root = self.folder.resolve()
         left = [(str(start), prefix, frozenset([os.path.realpath(start)]))]
@@ -143,7 +152,8 @@ class LocalStorage:
             except OSError as error:
                 if not above:
                     raise failure("list", folder, error) from error
-                yield Entry(above, 0, "", ("unreadable", f"folder cannot be listed: {error.strerror}"))
+                words = f"folder cannot be listed: {error.strerror}"
+                yield Entry(above, 0, "", ("unreadable", words))
                 continue
             for item in found:
                 key = above + item.name
@@ -156,15 +166,19 @@ class LocalStorage:
                     yield _local_entry(item.path, key)
 
     def _link_problem(self, link: str, root: Path, above: frozenset[str]) -> tuple[str, str] | None:
-        """Return why a link is not followed, None where it is; `above`: the real paths of the folders it is in."""
+        """Return why a link is not followed, None where it is.
+
+        `above` are the real paths of the folders that it is in.
+        """
         try:
             target = Path(link).resolve(strict=True)
             is_folder = target.is_dir()
         except (FileNotFoundError, NotADirectoryError, RuntimeError):
             return "unreadable", "broken link"
         except OSError as error:
-            loops = error.errno == errno.ELOOP
-            return "unreadable", "broken link" if loops else f"link cannot be followed: {error.strerror}"
+            if error.errno == errno.ELOOP:
+                return "unreadable", "broken link"
+            return "unreadable", f"link cannot be followed: {error.strerror}"
         if self.follow_links:
             back = is_folder and str(target) in above
             return ("ignored", "link back to a folder above it") if back else None
@@ -173,7 +187,7 @@ class LocalStorage:
         return ("ignored", FOLDER_LINK) if is_folder else None
 
     def find(self, key: str) -> Entry | None:
-        """Return the file, with its problem where it may not be read; None where there is none, or a folder."""
+        """Return the file, with its problem where it may not be read; None where there is no file."""
         path = self._path(key)
         try:
             if path.is_symlink():
@@ -318,8 +332,9 @@ def _copy(source: Path, target: Path, uri: str, before: str | None) -> None:
 def _version(status: os.stat_result) -> str:
     """Return a file's version: when its content was changed, and when anything of it was, in ns.
 
-    The second cannot be set: it tells a file from another of the same size that was given the same time. The inode would
-    say no more, and some network and overlay file systems give a file another one each time.
+    The second cannot be set: it tells a file from another of the same size that was given the same
+    time. The inode would say no more, and some network and overlay file systems give a file another
+    one each time.
     """
     return f"{status.st_mtime_ns}-{status.st_ctime_ns}"
 
@@ -335,7 +350,8 @@ def _make_later(path: Path, before: str | None) -> None:
 
 def _local_entry(path: str, key: str) -> Entry:
     try:
-        status = os.stat(path)  # noqa: PTH116  # a Path made of each of 100,000 files takes as long as the call
+        # A Path made of each of 100,000 files takes as long as the call.
+        status = os.stat(path)  # noqa: PTH116
     except OSError:
         return Entry(key, 0, "", ("vanished", "gone while the folder was listed"))
     if not stat.S_ISREG(status.st_mode):
@@ -355,7 +371,7 @@ def no_folder(path: Path, wanted: str = "the folder that holds the images") -> s
     if path.is_symlink() and not path.exists():
         return f"{path} is a broken link: give {wanted}"
     if path.name.lower().endswith(_ARCHIVES) and path.exists():
-        return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out of it"
+        return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out"
     if path.exists():
         return f"{path} is a file, not a folder: give {wanted}"
     return missing(path)
@@ -370,9 +386,9 @@ def missing(path: Path) -> str:
 
 
 def open_storage(uri: str, follow_links: bool = False) -> Storage:
-    """Return the storage behind a path, `file://…` or `s3://bucket/prefix`; UsageError for another scheme.
+    """Return the storage behind a path, `file://…` or `s3://bucket/prefix`.
 
-    `follow_links` is for folders: S3 has no links.
+    `follow_links` is for folders: S3 has no links. Raises UsageError for another scheme.
     """
     scheme = scheme_of(uri)
     if scheme == "s3":
@@ -400,7 +416,7 @@ def is_local(uri: str) -> bool:
 
 
 def local_folder(uri: str) -> Path:
-    """Return the folder behind a path or `file://…`, or the file; UsageError where it can be neither.
+    """Return the folder or file behind a path or `file://…`; UsageError where it can be neither.
 
     A name that is not UTF-8 is refused with DataError: the records that name it are JSON.
     """
@@ -413,10 +429,12 @@ def local_folder(uri: str) -> Path:
     try:
         path = Path(unquote(urlparse(uri).path)) if scheme_of(uri) else Path(uri).expanduser()
     except RuntimeError:
-        raise DataError(f"{uri}: there is no home folder of that name: give the whole path") from None
+        words = f"{uri}: there is no home folder of that name: give the whole path"
+        raise DataError(words) from None
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         shown = printable(str(path.absolute()))
-        raise DataError(f"{shown}: a name in this path is not UTF-8, which no record can hold: rename it") from None
+        words = f"{shown}: a name in this path is not UTF-8, which no record can hold: rename it"
+        raise DataError(words) from None
     return path

@@ -35,7 +35,8 @@ def opened(uri: str) -> Iterator[Path]:
     """Give the local folder of a work folder (a path, `file://…` or `s3://…`), alone in it; publish at the end.
 
     Opened again inside, it is the same folder, and what was done in it is published when the inner block ends.
-    Raises ConflictError where another cxr is at work there, StorageError where it cannot be made or written.
+    Raises ConflictError where another cxr is at work there, StorageError where it cannot be made or
+    written.
     """
     storage, folder = open_storage(uri), local(uri)
     if folder in _opened.get():
@@ -148,9 +149,9 @@ def _drop_unused(family: Path) -> None:
 
 @contextlib.contextmanager
 def written(uri: str) -> Iterator[Path]:
-    """Give a local path for a file that is to be at `uri`; on S3 it is put there when the block ends well.
+    """Give a local path for a file to be at `uri`; on S3 it is put there when the block ends well.
 
-    Folders above it are made. Raises StorageError or DataError at once where no file can be written there.
+    Folders above it are made. Raises StorageError or DataError at once where no file can be written.
     """
     if uri.endswith("/"):
         raise UsageError(f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv")
@@ -161,9 +162,9 @@ def written(uri: str) -> Iterator[Path]:
         return
     parent, _, name = uri.rpartition("/")
     if parent.endswith(":/"):
-        raise UsageError(f"{uri}: expected s3://bucket/name of the file to write, found a bucket alone")
+        raise UsageError(f"{uri}: expected s3://bucket/name of a file to write, found a bucket alone")
     storage = open_storage(parent)
-    storage.version(name)  # an endpoint or a bucket that is not there shows before the work, not after it
+    storage.version(name)  # an endpoint or a bucket that is not there shows before the work
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         yield Path(scratch) / name
         storage.upload(Path(scratch) / name, name)
@@ -178,10 +179,11 @@ def _make(folder: Path) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    """Make the folders above a file and try that something can be written there; StorageError otherwise."""
+    """Make the folders above a file and try to write there; StorageError where that cannot be."""
     try:
         if path.is_dir():
-            raise DataError(f"{path}: expected a file to write, found a folder: give {path / 'predictions.csv'}")
+            better = path / "predictions.csv"
+            raise DataError(f"{path}: expected a file to write, found a folder: give {better}")
         _make(path.parent)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", suffix=path.suffix):
             pass

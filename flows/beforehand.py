@@ -1,4 +1,4 @@
-"""What a command can tell before a server starts: are there data, a work folder, a model to go on from."""
+"""What a command can tell before a server starts: are there data, a work folder, a model."""
 
 from cxr import runs, scanning
 from cxr.errors import DataError
@@ -7,7 +7,7 @@ from cxr.storage import LocalStorage, no_folder, open_storage
 
 
 def require_data(data: str, reading: ReadingSettings) -> None:
-    """Raise DataError where there is no file at all at `data`, StorageError where it cannot be listed."""
+    """Raise DataError where there is no file at `data`, StorageError where it cannot be listed."""
     storage = open_storage(data, reading.follow_links)
     if next(storage.list(), None) is None:
         raise DataError(scanning.explain_nothing([], data))
@@ -22,5 +22,5 @@ def require_work(out: str) -> None:
 
 
 def require_init(training: TrainingSettings) -> None:
-    """Raise ModelError where --init names no exported model, or one that does not fit the settings."""
+    """Raise ModelError where --init names no exported model, or one that does not fit."""
     runs.find_init(training)

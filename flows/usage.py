@@ -37,7 +37,8 @@ def sentence(error: CycloptsError) -> str:
         return f"expected {error.argument.name} with a value, found none: see `{command} --help`"
     if isinstance(error, UnusedCliTokensError):
         over = " ".join(error.unused_tokens or ())
-        return f"expected no more arguments, found {over}: a name with blanks wants quotes; see `{command} --help`"
+        advice = f"a name with blanks wants quotes; see `{command} --help`"
+        return f"expected no more arguments, found {over}: {advice}"
     if isinstance(error, ValidationError) and error.argument is not None:
         bound = re.fullmatch(r"Must be ([<>]=?) (.+)\.", error.exception_message)
         words = error.exception_message
