@@ -1,9 +1,9 @@
-"""Which files are looked at: what a name, a size and the first bytes say of a file, before it is read whole."""
+"""Which files are looked at: what name, size and first bytes say before a file is read whole."""
 
 MAX_BYTES = 256 * 2**20  # 100 megapixels of 16 bits, stored as they are, and a header
 KNOWN_SUFFIXES = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
-REFUSED_SUFFIXES = (".gif",)  # a palette of 256 colours, often animated: in training and in prediction alike
-FIRST_BYTES = 136  # as far as the longest mark reaches: DICOM's is at 128 to 132; bare elements need 8 more
+REFUSED_SUFFIXES = (".gif",)  # a palette of 256 colours, often animated
+FIRST_BYTES = 136  # the mark of DICOM is at 128 to 132, its first element follows
 
 _MARKS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "image"),
@@ -27,7 +27,8 @@ _MARKS: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "numpy"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
 )
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}  # sizes of the header that follows the file's, in bytes
+# Sizes of the header that follows the file's, in bytes.
+_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _BARE_GROUPS = {b"\x02\0", b"\x08\0"}  # little endian: file meta information, identification
 _LONGEST_FIRST_ELEMENT = 1024  # bytes: group lengths, class and instance identifiers are shorter
 
@@ -35,8 +36,8 @@ _LONGEST_FIRST_ELEMENT = 1024  # bytes: group lengths, class and instance identi
 def kind_of(first: bytes) -> str:
     """Return what a file's first FIRST_BYTES bytes say that it is.
 
-    "image" for every format that `images.decode` takes; "gif", "dicom", "zip", "gzip", "pdf" and some more,
-    to tell a person what was found; "" where nothing is known of such a file.
+    "image" for every format that `images.decode` takes; "gif", "dicom", "zip", "gzip", "pdf" and
+    some more, to tell a person what was found; "" where nothing is known of such a file.
 
     >>> kind_of(b"GIF89a")
     'gif'
@@ -52,7 +53,7 @@ def kind_of(first: bytes) -> str:
 
 
 def _is_dicom(first: bytes) -> bool:
-    """Return whether the bytes are DICOM's: its mark after a preamble, or an element of its first groups at once."""
+    """Return whether there is DICOM's mark after a preamble, or one of its first elements."""
     if first[128:132] == b"DICM":
         return True
     if first[:2] not in _BARE_GROUPS or len(first) < 8:
@@ -63,11 +64,11 @@ def _is_dicom(first: bytes) -> bool:
 
 
 def too_many_bytes(size: int) -> tuple[str, str] | None:
-    """Return (reason, detail) of the rejection where a file of `size` bytes is too large to be read, else None.
+    """Return (reason, detail) where a file of `size` bytes is too large to be read, else None.
 
     >>> too_many_bytes(3_000_000_000)
-    ('too_large', '3,000,000,000 bytes, more than 268,435,456: export the film alone, as PNG or JPEG')
+    ('too_large', '3,000,000,000 bytes, more than 268,435,456: export the film as PNG or JPEG')
     """
     if size <= MAX_BYTES:
         return None
-    return "too_large", f"{size:,} bytes, more than {MAX_BYTES:,}: export the film alone, as PNG or JPEG"
+    return "too_large", f"{size:,} bytes, more than {MAX_BYTES:,}: export the film as PNG or JPEG"

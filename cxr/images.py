@@ -1,9 +1,9 @@
-"""Decode once: the one place where bytes become pixels, for inspection, training and prediction alike.
+"""Decode once: the one place where bytes become pixels, in inspection, training and prediction.
 
-What is accepted is lossless to take as gray: L, 1, RGB, palette, and an alpha channel that hides nothing; a single
-channel of more than 8 bits where a person says what the full scale is. Everything else is a reject with a reason out
-of the closed list, never a guess (the file does not carry the display window). Which files are looked at at all:
-`formats`.
+What is accepted is lossless to take as gray: L, 1, RGB, palette, and an alpha channel that hides
+nothing; a single channel of more than 8 bits where a person says what the full scale is. Everything
+else is a reject with a reason out of the closed list, never a guess (the file does not carry the
+display window). Which files are looked at at all: `formats`.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
+from PIL.TiffImagePlugin import TiffImageFile
 
 from cxr import formats, jpeg
 from cxr.settings import FileSettings
@@ -50,12 +51,16 @@ _CUT_WORDS = (
     "marker type",
 )
 _ACCEPTED = {"L", "1", "RGB", "P", "LA", "RGBA", "PA"}
-# Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of holes.
-# GIF is tried to say what it is; an MPO opens as JPEG.
+# Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of
+# holes. GIF is tried to say what it is; an MPO opens as JPEG.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _JPEGS = {"JPEG", "MPO"}
 _PNG_START = 8  # bytes of its signature
+# Tags of TIFF and what they may say.
+_BITS_PER_SAMPLE = 258
+_PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
+_SAMPLE_FORMAT = 339
 _UNSIGNED = 1
 # What turns an image upright, by its EXIF orientation.
 _TURNS = {
@@ -68,7 +73,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXPORT = "export 8 bits with the display window applied"
-# A picture of two values: the mask of an organ, a scanned page. JPEG spreads each value over a few gray levels.
+# A picture of two values is the mask of an organ. JPEG spreads each over a few gray levels.
 _MASK_SHARE = 0.9  # of all pixels; the most of any film of 5,339 is 0.76
 _MASK_REACH = 8  # gray levels to each side of the two values
 _MASK_GAP = 48  # gray levels between them at least: a film with little contrast is no mask
@@ -84,10 +89,15 @@ class Rejected(Exception):  # noqa: N818 - a verdict on a file, no error of the 
 
 
 class Decoded(NamedTuple):
-    """The pixels (mode L or RGB, upright) and what the file said: true format, stored mode, container, bits.
+    """The pixels and what the file said.
 
-    `container`: icc and exif (1 where the file carries one), quantisation (8 hex digits of the JPEG tables, or "").
-    `bit_depth`: 8, or the N of a deeper picture, whose 0..2^N-1 became 0..255.
+    Attributes:
+        image: Mode L or RGB, upright.
+        format: The true one, whatever the name says.
+        mode: As stored.
+        container: icc and exif (1 where the file carries one), quantisation (8 hex digits of the
+            JPEG tables, or "").
+        bit_depth: 8, or the N of a deeper picture, whose 0..2^N-1 became 0..255.
     """
 
     image: Image.Image
@@ -104,10 +114,11 @@ def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
 
     Args:
         data: A whole file.
-        bit_depth: Bits in use in a single channel of more than 8: white is 2^bit_depth - 1. None: such are rejected.
+        bit_depth: Bits in use in a single channel of more than 8: white is 2^bit_depth - 1. None:
+            such pictures are rejected.
 
     Raises:
-        Rejected: For anything that is not wholly and surely readable; whatever a decoder raises becomes this.
+        Rejected: It is not wholly and surely readable; whatever a decoder raises becomes this.
     """
     with _guarded(data):
         return _decoded(data, bit_depth)
@@ -115,7 +126,7 @@ def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
 
 @contextlib.contextmanager
 def _guarded(data: bytes) -> Iterator[None]:
-    """Turn whatever the reading of one file raises into Rejected: decoders raise anything on hostile bytes."""
+    """Turn into Rejected whatever the reading of one file raises: anything, on hostile bytes."""
     _quieten_decoders()
     try:
         yield
@@ -165,7 +176,7 @@ def _decoded(data: bytes, bit_depth: int | None) -> Decoded:
 
 
 def _container(image: Image.Image) -> dict[str, int | str]:
-    """Return what the file carries beside its pixels: a network that could see it would not need the lungs."""
+    """Return what the file carries beside its pixels: who could see it would not need the lungs."""
     tables = repr(sorted(getattr(image, "quantization", {}).items()))
     digest = hashlib.sha256(tables.encode()).hexdigest()[:8] if image.format in _JPEGS else ""
     return {
@@ -180,13 +191,14 @@ def _check_header(image: Image.Image) -> None:
         raise Rejected("too_large", f"{image.width}x{image.height}, more than {MAX_PIXELS:,} pixels")
     if image.format == "GIF":
         raise Rejected("unsupported_mode", "GIF: expected a format for photographs: export as PNG")
-    if image.format != "MPO" and _has_more(image):  # the first picture of an MPO is the film, the next its preview
+    # The first picture of an MPO is the film, the next one its preview.
+    if image.format != "MPO" and _has_more(image):
         raise Rejected("unsupported_mode", "several frames or pages: expected a single image")
 
 
 def _has_more(image: Image.Image) -> bool:
     """Return whether there is a second frame or page."""
-    if image.format != "TIFF":
+    if not isinstance(image, TiffImageFile):
         return bool(getattr(image, "n_frames", 1) > 1)
     try:
         image.seek(1)  # n_frames would walk through all of a file with millions of pages
@@ -196,48 +208,50 @@ def _has_more(image: Image.Image) -> bool:
 
 
 def _bits_per_sample(image: Image.Image, data: bytes) -> int:
-    """Return the most bits of any channel, by the file's header: Pillow hands on the upper byte of 16 alone."""
+    """Return the most bits of any channel, by the header: of 16 Pillow hands on the upper 8."""
     if image.format == "PNG":
-        return data[_PNG_START + 16]  # IHDR comes first: length, name, width, height of 4 bytes each, depth
-    if image.format == "TIFF":
-        return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
+        return data[_PNG_START + 16]  # IHDR: length, name, width, height of 4 bytes each, depth
+    if isinstance(image, TiffImageFile):
+        return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))
     return 8
 
 
 def _require_scale(image: Image.Image, stored: int, bit_depth: int | None) -> int:
     """Return bit_depth where it can scale this picture of more than 8 bits; raises Rejected."""
     single = image.mode.startswith("I;16")
-    if image.format == "TIFF":
-        signs = image.tag_v2.get(339, (_UNSIGNED,))  # type: ignore[attr-defined]
-        single = single and set(signs) == {_UNSIGNED}
+    if isinstance(image, TiffImageFile):
+        single = single and set(image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))) == {_UNSIGNED}
     if not single or "transparency" in image.info:
-        raise Rejected("unsupported_mode", f"{stored} bits a channel, {image.mode}: {_EXPORT}, or one gray channel")
+        found = f"{stored} bits a channel, {image.mode}"
+        raise Rejected("unsupported_mode", f"{found}: {_EXPORT}, or one gray channel")
     if bit_depth is None:
         raise Rejected(
-            "unsupported_mode", f"{stored} bits a channel: {_EXPORT}, or give the bits in use (--bit-depth, often 12)"
+            "unsupported_mode",
+            f"{stored} bits a channel: {_EXPORT}, or give the bits in use (--bit-depth, often 12)",
         )
     return bit_depth
 
 
 def _scaled(image: Image.Image, bit_depth: int) -> Image.Image:
-    """Return mode L of a single channel of more than 8 bits: 0 to 2^bit_depth - 1 as 0 to 255; raises Rejected."""
+    """Return mode L of one deep channel: 0 to 2^bit_depth - 1 as 0 to 255; raises Rejected."""
     image.load()
     values = np.asarray(image)
     highest = int(values.max())
     if highest >= 2**bit_depth:
         raise Rejected(
             "unsupported_mode",
-            f"a value of {highest:,}, more than {2**bit_depth - 1:,}, the white of {bit_depth} bits: correct --bit-depth",
+            f"a value of {highest:,}, more than {2**bit_depth - 1:,}, the white of {bit_depth} bits: "
+            "correct --bit-depth",
         )
     pixels = _grays(bit_depth)[values]
-    if image.format == "TIFF" and image.tag_v2.get(262) == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         pixels = 255 - pixels  # as Pillow does where there are 8 bits
     return Image.fromarray(pixels)
 
 
 @functools.lru_cache
 def _grays(bit_depth: int) -> Pixels:
-    """Return the 8-bit gray of each value of `bit_depth` bits, uint8 (2^bit_depth,), rounded to the nearest."""
+    """Return the gray of each value of `bit_depth` bits, rounded: uint8 (2^bit_depth,)."""
     white = 2**bit_depth - 1
     values = np.arange(white + 1, dtype=np.uint32)
     grays: Pixels = ((values * 510 + white) // (2 * white)).astype(np.uint8)
@@ -245,14 +259,15 @@ def _grays(bit_depth: int) -> Pixels:
 
 
 def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
-    """Return mode L or RGB of a JPEG whose header Pillow has read; its own decoder would swallow every warning."""
+    """Return mode L or RGB of a JPEG of which Pillow has read the header."""
     channels = 1 if image.mode == "L" else 3
     try:
         pixels = jpeg.pixels(data, image.width, image.height, channels)
     except jpeg.DamagedError as error:
         words = str(error)
         if channels == 3 and "subsampling" in words:
-            raise Rejected("unsupported_mode", "a rare chroma subsampling: export as an ordinary JPEG or PNG") from None
+            words = "a rare chroma subsampling: export as an ordinary JPEG or PNG"
+            raise Rejected("unsupported_mode", words) from None
         raise Rejected(_reason(error), words) from None
     first = pixels[:, :, 0]
     gray = channels == 1 or all(np.array_equal(first, pixels[:, :, other]) for other in (1, 2))
@@ -262,6 +277,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
 def _check_checksums(data: bytes) -> None:
     """Raise Rejected where a chunk of a PNG that its pixels depend on is not as it was written."""
     at = _PNG_START
+    whole = memoryview(data)
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         name = data[at + 4 : at + 8]
@@ -269,8 +285,9 @@ def _check_checksums(data: bytes) -> None:
             return
         written = data[end : end + 4]
         critical = name[:1].isupper() and len(written) == 4
-        if critical and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(written, "big"):
-            raise Rejected("truncated", f"wrong checksum of the chunk {name.decode('latin-1')} at byte {at:,}")
+        if critical and zlib.crc32(whole[at + 4 : end]) != int.from_bytes(written, "big"):
+            chunk = name.decode("latin-1")
+            raise Rejected("truncated", f"wrong checksum of the chunk {chunk} at byte {at:,}")
         at = end + 4
 
 
@@ -294,7 +311,7 @@ def _upright(pixels: Image.Image, header: Image.Image) -> Image.Image:
 
 
 def _without_loss(image: Image.Image) -> Image.Image:
-    """Return mode L or RGB with the same pixels; raises Rejected where that would lose something."""
+    """Return mode L or RGB with the same pixels; raises Rejected where that would lose some."""
     if "transparency" in image.info or image.mode in {"LA", "PA"}:
         image = image.convert("RGBA")
     if image.mode == "RGBA":
@@ -314,7 +331,8 @@ def _without_loss(image: Image.Image) -> Image.Image:
 def examine(data: bytes, settings: FileSettings) -> Decoded:
     """Return the decoded file where its picture can be a film; raises Rejected.
 
-    Beside all that `decode` rejects: too_small, extreme_shape, flat and mask, with the limits of `settings`.
+    Beside all that `decode` rejects: too_small, extreme_shape, flat and mask, with the limits of
+    `settings`.
     """
     with _guarded(data):
         decoded = _decoded(data, settings.bit_depth)
@@ -323,28 +341,28 @@ def examine(data: bytes, settings: FileSettings) -> Decoded:
 
 
 def _check_content(image: Image.Image, counts: Pixels, settings: FileSettings) -> None:
-    """Raise Rejected where the picture cannot be a film; `counts` are of its gray values, int64 (256,)."""
+    """Raise Rejected where it cannot be a film; `counts` are of its gray values, int64 (256,)."""
     shorter = min(image.size)
     longer = max(image.size)
     shape = f"{image.width}x{image.height} pixels"
     if shorter < settings.min_side:
-        raise Rejected("too_small", f"{shape}: expected {settings.min_side} or more on each side (--min-side)")
+        limit = f"expected {settings.min_side} or more on each side (--min-side)"
+        raise Rejected("too_small", f"{shape}: {limit}")
     if longer > settings.max_aspect * shorter:
-        raise Rejected("extreme_shape", f"{shape}: expected at most {settings.max_aspect:g} to 1 (--max-aspect)")
+        limit = f"expected at most {settings.max_aspect:g} to 1 (--max-aspect)"
+        raise Rejected("extreme_shape", f"{shape}: {limit}")
     _, spread = mean_and_std(counts)
     if spread < settings.min_contrast:
-        raise Rejected(
-            "flat",
-            f"gray values with a deviation of {spread:.1f} of 255: expected {settings.min_contrast:g} or more "
-            "(--min-contrast)",
-        )
+        limit = f"expected {settings.min_contrast:g} or more (--min-contrast)"
+        raise Rejected("flat", f"gray values with a deviation of {spread:.1f} of 255: {limit}")
     values = _two_values(counts / counts.sum())
     if values is not None:
-        raise Rejected("mask", f"a picture of two values, {values[0]} and {values[1]} of 255: a mask or a scanned text")
+        low, high = values
+        raise Rejected("mask", f"a picture of two values, {low} and {high} of 255: no film")
 
 
 def _two_values(shares: Pixels) -> tuple[int, int] | None:
-    """Return the two gray values that a picture consists of, or None; `shares` float64 (256,) add up to 1."""
+    """Return the two gray values that a picture consists of, or None; shares are float64 (256,)."""
     near = np.convolve(shares, np.ones(2 * _MASK_REACH + 1), "same")
     first = int(near.argmax())
     apart = np.abs(np.arange(256) - first) >= _MASK_GAP
@@ -363,7 +381,7 @@ def _commonest(shares: Pixels, value: int) -> int:
 
 
 def pixels_of(data: bytes, bit_depth: int, inverted: bool) -> Image.Image:
-    """Return the image (mode L or RGB) of a file that was kept: what every stage after the inspection uses.
+    """Return the image of a kept file, mode L or RGB: what every stage after inspection uses.
 
     Args:
         data: The file's bytes.
@@ -433,7 +451,7 @@ def gray_counts(image: Image.Image) -> Pixels:
 
 
 def mean_and_std(counts: Pixels) -> tuple[float, float]:
-    """Return mean and standard deviation (0..255) of the gray values with these `counts`, int64 (256,).
+    """Return mean and standard deviation (0..255) of gray values with these counts, int64 (256,).
 
     Exact until the last division: the sums are whole numbers.
 
@@ -456,8 +474,8 @@ def measure(data: bytes, settings: FileSettings | None = None, invert: bool = Fa
         invert: Measure the negative: 255 less each pixel. md5 and bytes stay those of the file.
 
     Returns:
-        The row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and std of the gray
-        pixels (0..255), icc, exif and quantisation. The thumbnail: uint8 (64, 64).
+        The row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and
+        std of the gray pixels (0..255), icc, exif and quantisation. The thumbnail: uint8 (64, 64).
 
     Raises:
         Rejected: As `examine` does.
@@ -490,10 +508,10 @@ _CHANGING = threading.Lock()
 
 
 def _quieten_decoders() -> None:
-    """See to it that what Pillow warns of is neither printed nor an error: `decode` decides, and says so in a reject.
+    """See to it that what decoders warn of is neither printed nor an error.
 
-    `warnings.catch_warnings` is no way: it swaps the filters of all threads. The filter is put in place once, and
-    again where somebody reset the filters.
+    `warnings.catch_warnings` is no way: it swaps the filters of all threads. The filter is put in
+    place once, and again where somebody reset the filters.
     """
     _set_up_pillow()
     if _PILLOW not in warnings.filters:
@@ -503,10 +521,11 @@ def _quieten_decoders() -> None:
 
 @functools.cache
 def _set_up_pillow() -> None:
-    """Let `_check_header` decide on size, and keep the decoders' messages from the log and the terminal."""
+    """Let `_check_header` decide on size, and keep decoders' messages from log and terminal."""
     Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or one that hides its names
+    # Nothing to silence in a Pillow without libtiff, no way to in one that hides its names.
+    with contextlib.suppress(OSError, AttributeError):
         tiff = ctypes.CDLL(_imaging.__file__)
         tiff.TIFFSetErrorHandler(None)
         tiff.TIFFSetWarningHandler(None)

@@ -1,7 +1,8 @@
-"""JPEG pixels with nothing overlooked: a decoding that stops where the decoder would only have warned.
+"""JPEG pixels with nothing overlooked: what the decoder would only warn of is an error.
 
-Pillow decodes damaged data in silence: half a film closed with an end marker comes out whole, its lower part gray.
-Both call libjpeg-turbo, so whole files give the same bytes. Left out: headers, colour and EXIF (`images`).
+Pillow decodes damaged data in silence: half a film closed with an end marker comes out whole, its
+lower part gray. Both call libjpeg-turbo, so whole files give the same bytes. Left out: headers,
+colour and EXIF (`images`).
 """
 
 import re
@@ -28,7 +29,7 @@ _MOST_SCANS = 500  # a progressive film has 10; thousands of scans over a large 
 _COEFFICIENTS = 64
 # What ends the data of a scan: an 0xFF that is no stuffed one, no fill byte and no restart.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-# Warnings that can be of the header alone. libjpeg tells only of its first, which may hide another one.
+# Warnings that can be of the header alone. libjpeg tells of its first, which may hide another.
 _OF_HEADERS = re.compile(r"extraneous bytes before|JFIF revision|Adobe|ICC|Invalid SOS")
 
 
@@ -37,7 +38,13 @@ class DamagedError(Exception):
 
 
 class Segment(NamedTuple):
-    """One marker segment: the marker's second byte, what follows the length, and where in the file it ends."""
+    """One marker segment.
+
+    Attributes:
+        marker: The second byte of its marker.
+        body: What follows its length.
+        end: Where in the file it ends.
+    """
 
     marker: int
     body: bytes
@@ -45,10 +52,19 @@ class Segment(NamedTuple):
 
 
 def pixels(data: bytes, width: int, height: int, channels: int) -> Pixels:
-    """Return the pixels of a whole JPEG, uint8 (height, width, channels): 1 channel is gray, 3 are RGB.
+    """Return the pixels of a whole JPEG, uint8 (height, width, channels).
 
-    What is wrong with a header but says nothing of the pixels is passed over: bytes between segments, a broken colour
-    profile, an unknown JFIF revision. Raises DamagedError for anything else that the decoder warns of or cannot read.
+    What is wrong with a header but says nothing of the pixels is passed over: bytes between
+    segments, a broken colour profile, an unknown JFIF revision.
+
+    Args:
+        data: The file.
+        width: As its header says, pixels.
+        height: As its header says, pixels.
+        channels: 1 for gray, 3 for RGB.
+
+    Raises:
+        DamagedError: The decoder warns of anything else, or cannot read it.
     """
     _require_every_scan(data)
     try:
@@ -70,7 +86,7 @@ def precision(data: bytes) -> int | None:
 
 
 def _strictly(data: bytes, width: int, height: int, channels: int) -> Pixels:
-    """Return the pixels, uint8 (height, width, channels); raises ValueError with the decoder's first warning."""
+    """Return the pixels, uint8 (height, width, channels); the first warning is a ValueError."""
     # Room for what Pillow read in the header: a second header further on cannot ask for more.
     room = np.empty(height * width * channels, np.uint8)
     kind = "GRAY" if channels == 1 else "RGB"
@@ -81,7 +97,7 @@ def _strictly(data: bytes, width: int, height: int, channels: int) -> Pixels:
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
-    """Yield the segments up to the first end marker, whatever lies between them: so not an MPO's second picture's."""
+    """Yield the segments up to the first end marker, not those of an MPO's next picture."""
     at = 2
     while found := _MARKER.search(data, at):
         marker = data[found.end() - 1]
@@ -96,9 +112,10 @@ def _segments(data: bytes) -> Iterator[Segment]:
 
 
 def _require_every_scan(data: bytes) -> None:
-    """Raise DamagedError where a component, or in a progressive file one of its coefficients' bits, is in no scan.
+    """Raise DamagedError where a component, or a bit of one of its coefficients, is in no scan.
 
-    A file that was cut between two scans and then closed decodes without a warning, to a blurred film.
+    A progressive file that was cut between two scans and then closed decodes without a warning,
+    to a blurred film.
     """
     frame: Segment | None = None
     missing: set[tuple[int, int]] = set()  # of (component, coefficient)
@@ -132,7 +149,7 @@ def _completed(scan: bytes, progressive: bool) -> set[tuple[int, int]]:
 
 
 def _with_plain_header(data: bytes) -> bytes:
-    """Return the file with only what the pixels need before its first scan, and that as libjpeg takes it anyway."""
+    """Return the file with a header that says only what the pixels need."""
     kept = [b"\xff\xd8"]
     sequential = False
     for segment in _segments(data):
@@ -148,12 +165,13 @@ def _with_plain_header(data: bytes) -> bytes:
 
 
 def _as_taken(segment: Segment, sequential: bool) -> bytes:
-    """Return a segment's content with what libjpeg would put up with, and warn of, as it takes it."""
+    """Return a segment's content, changed to what libjpeg would take it for with a warning."""
     body = segment.body
     if segment.marker == _JFIF and body[:5] == b"JFIF\0":
         return body[:5] + b"\1\1" + body[7:]
-    if segment.marker == _ADOBE and body[:5] == b"Adobe" and body[11:] and body[11] not in _TRANSFORMS:
-        return body[:11] + bytes([_YCBCR]) + body[12:]
+    if segment.marker == _ADOBE and body[:5] == b"Adobe" and len(body) > 11:
+        transform = body[11] if body[11] in _TRANSFORMS else _YCBCR
+        return body[:11] + bytes([transform]) + body[12:]
     if segment.marker == _SCAN and sequential:
         return body[:-3] + b"\0\x3f\0"
     return body

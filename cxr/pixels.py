@@ -72,7 +72,8 @@ def _unchanged(storage: Storage, row: "pd.Series[Any]") -> "Image.Image":
 def picture(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
     """Return the image of a manifest's row from its file's bytes, mode L or RGB; raises DataError.
 
-    Rows of older manifests say neither bit_depth nor inverted: such pictures had 8 bits and were taken as they are.
+    Rows of older manifests say neither bit_depth nor inverted: such pictures had 8 bits and were
+    taken as they are.
     """
     try:
         return images.pixels_of(data, int(row.get("bit_depth", 8)), bool(row.get("inverted", 0)))

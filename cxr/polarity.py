@@ -1,14 +1,15 @@
 """Films and their negatives: told apart by what the films of train look like, border and centre.
 
-On a film the surround and the lungs are dark, the spine, the heart and the belly bright. Each picture is brought to
-16x16 cells and correlated with the typical film of train: a negative correlates as strongly, with the other sign.
-Where is bright beside where is dark, so neither exposure nor contrast matters. The centre alone is compared, too, and
-both must disagree: the surround depends on how a film was cropped, the middle on how the patient lay. The gray of the
-border less that of the centre, without a template, confounds both.
+On a film the surround and the lungs are dark, the spine, the heart and the belly bright. Each
+picture is brought to 16x16 cells and correlated with the typical film of train: a negative
+correlates as strongly, with the other sign. What counts is where it is bright, so neither exposure
+nor contrast matters. The centre alone is compared, too, and both must disagree: the surround
+depends on how a film was cropped, the middle on how the patient lay. (The mean of the border less
+that of the centre, with no template, calls all three adult films at hand negatives.)
 
-A typical film can be learnt from train because negatives are like films but for the sign: the direction in which
-the pictures differ most is the same, however many of them are negatives. Which end of it is the film is a matter of
-anatomy, drawn below, where train is alike enough to it; else it is what most pictures are.
+A typical film can be learnt from train because negatives are like films but for the sign: what the
+pictures have in common is the same, however many of them are negatives. Which sign is the film is a
+matter of anatomy, drawn below, where train is like enough to it; else it is what most pictures are.
 """
 
 import math
@@ -29,8 +30,8 @@ _FRAME_RANGE = 8  # gray levels within a row or column of a frame around the pic
 _WIDEST_FRAME = 24  # rows or columns of a thumbnail
 _FEWEST = 8  # images to learn from
 _MOST = 4096  # images to learn from: more say the same
-# Pictures of a kind are alike: 99 in 100 films of children correlate at 0.53 or more with the typical one. Random
-# pictures share no direction.
+# Pictures of a kind are alike: 99 in 100 films of children correlate at 0.53 or more with the
+# typical one. Random pictures have nothing in common.
 _LEAST_AGREEMENT = 0.4
 _AGREEING_SHARE = 0.9
 _STEPS = 50  # towards what pictures have in common: films are there after five
@@ -38,7 +39,7 @@ _SURE_OF_ANATOMY = 0.5  # correlation with the drawn film: 0.79 for train's typi
 # The lowest correlation of a film of train with its typical one is 0.25, of its centre 0.08.
 _THRESHOLD = -0.05
 
-# The mean of made-up films (cxr/phantom.py): no person's. Positive is brighter than the picture's mean.
+# The mean of made-up films (cxr/phantom.py), no person's; positive is brighter than the mean.
 _DRAWN_FILM = (
     (-118, -119, -118, -117, -107,  -63,   17,   49,   50,   15,  -63, -106, -116, -118, -119, -118),
     (-111, -102,  -89,  -61,  -33,   -2,   31,   56,   57,   31,   -4,  -34,  -64,  -91, -107, -114),
@@ -76,7 +77,7 @@ class Reference(Strict):
         images: How many thumbnails it was learnt from.
         agreement: The median correlation of one of them with the mean of the others.
         negatives: How many of them look like negatives.
-        whole_is_negative: Whether most of train are negatives, by anatomy: then it was exported wrongly as a whole.
+        whole_is_negative: Whether most of train are negatives, by anatomy: it was exported wrongly.
     """
 
     template: tuple[tuple[int, ...], ...]
@@ -88,31 +89,33 @@ class Reference(Strict):
 
 
 def learn(thumbnails: Thumbnails, positions: Pixels | None = None) -> Reference | None:
-    """Return what the films among these thumbnails look like, or None where they are too unlike each other to say.
+    """Return what the films among these thumbnails look like; None where they are too unlike.
 
     A part of them may be negatives; where they look like chest films, even most or all.
 
     Args:
         thumbnails: uint8 (n, 64, 64), or anything that gives them by positions.
-        positions: Which of them, int (m,); all where not given. Of many, 4,096 evenly spread ones are used.
+        positions: Which of them, int (m,); all where not given. Of many, 4,096 are used.
     """
     chosen = np.arange(len(thumbnails)) if positions is None else np.asarray(positions)
     if len(chosen) < _FEWEST:
         return None
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST)).round().astype(np.int64)]
+    spread = np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST))
+    chosen = chosen[spread.round().astype(np.int64)]
     pictures = _standardised(_cells(thumbnails[chosen]))
     signs = np.sign(pictures @ _direction(pictures))
     typical = signs @ pictures
-    agreements = signs * np.sum(pictures * (typical - signs[:, None] * pictures), axis=1)
-    agreements /= np.linalg.norm(typical - signs[:, None] * pictures, axis=1) + 1e-9
+    others = typical - signs[:, None] * pictures
+    agreements = signs * np.sum(pictures * others, axis=1) / (np.linalg.norm(others, axis=1) + 1e-9)
     if np.quantile(agreements, 1 - _AGREEING_SHARE) < _LEAST_AGREEMENT:
         return None
     anatomy = _anatomy(typical)
-    upright = np.sign(anatomy) if abs(anatomy) >= _SURE_OF_ANATOMY else (1 if signs.sum() >= 0 else -1)
-    template = _standardised(upright * typical.reshape(1, SIDE, SIDE))[0]
+    sure = abs(anatomy) >= _SURE_OF_ANATOMY
+    upright = np.sign(anatomy) if sure else np.where(signs.sum() >= 0, 1, -1)
+    template = _standardised(upright * typical.reshape(1, SIDE, SIDE)) * _SCALE
     negatives = int((signs * upright < 0).sum())
     return Reference(
-        template=tuple(tuple(int(value) for value in row) for row in (template * _SCALE).round().reshape(SIDE, SIDE)),
+        template=template.round().astype(int).reshape(SIDE, SIDE).tolist(),
         threshold=_THRESHOLD,
         images=len(chosen),
         agreement=round(float(np.median(agreements)), 3),
@@ -122,7 +125,7 @@ def learn(thumbnails: Thumbnails, positions: Pixels | None = None) -> Reference 
 
 
 def suspect(reference: Reference, thumbnails: Pixels) -> Pixels:
-    """Return which of the thumbnails, uint8 (k, 64, 64), look like negatives of films: bool (k,)."""
+    """Return which thumbnails, uint8 (k, 64, 64), look like negatives of films: bool (k,)."""
     cells = _cells(thumbnails)
     template = np.array(reference.template, np.float64)[None]
     unlike = _correlations(cells, template) < reference.threshold
@@ -130,17 +133,18 @@ def suspect(reference: Reference, thumbnails: Pixels) -> Pixels:
 
 
 def _cells(thumbnails: Pixels) -> Pixels:
-    """Return the mean gray of 16x16 cells of each picture without its frame, float64 (k, 16, 16)."""
+    """Return the mean gray in 16x16 cells of each picture inside its frame, float64 (k, 16, 16)."""
     lefts, tops, rights, bottoms = _without_frames(thumbnails)
     out = np.empty((len(thumbnails), SIDE, SIDE))
     for at, thumbnail in enumerate(thumbnails):
         box = (int(lefts[at]), int(tops[at]), int(rights[at]), int(bottoms[at]))
-        out[at] = np.asarray(Image.fromarray(thumbnail).resize((SIDE, SIDE), Image.Resampling.BOX, box=box))
+        image = Image.fromarray(thumbnail)
+        out[at] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=box))
     return out
 
 
 def _without_frames(thumbnails: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Return left, top, right and bottom of each picture without rows and columns of one gray around it, int (k,).
+    """Return left, top, right and bottom of each picture inside its plain frame, int (k,) each.
 
     A white margin is no sign of a negative, and a black one no sign of a film.
     """
@@ -155,14 +159,14 @@ def _without_frames(thumbnails: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]
 
 
 def _run(plain: Pixels) -> Pixels:
-    """Return how many of the first values in each row of `plain`, bool (k, 64), are true, int (k,)."""
+    """Return how many values before the first false one each row of bool (k, 64) has, int (k,)."""
     ended = np.pad(plain, ((0, 0), (0, 1)))
     lengths: Pixels = np.minimum(np.argmin(ended, axis=1), _WIDEST_FRAME)
     return lengths
 
 
 def _standardised(cells: Pixels) -> Pixels:
-    """Return each picture as a vector of mean 0 and length 1, float64 (k, cells); of one gray: all 0."""
+    """Return each picture as a vector of mean 0 and length 1, float64 (k, cells), or of zeros."""
     vectors = cells.reshape(len(cells), math.prod(cells.shape[1:]))
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -182,9 +186,9 @@ def _centres(cells: Pixels) -> Pixels:
 
 
 def _direction(pictures: Pixels) -> Pixels:
-    """Return the direction that the pictures have most in common, whatever their signs, float64 (cells,).
+    """Return what the pictures have most in common but for the sign, float64 (cells,).
 
-    By repeated multiplication: pictures of a kind share one direction by far, and others have none to find.
+    By repeated multiplication: it converges at once where they have much in common.
     """
     products = pictures.T @ pictures
     direction: Pixels = products[:, np.argmax(np.diag(products))]
@@ -195,7 +199,7 @@ def _direction(pictures: Pixels) -> Pixels:
 
 
 def _anatomy(typical: Pixels) -> float:
-    """Return how a typical picture correlates with a drawn film: of whole and centre what is nearer to 0."""
+    """Return the correlation with a drawn film: of whole and centre the one nearer to 0."""
     cells = typical.reshape(1, SIDE, SIDE)
     drawn = np.array(_DRAWN_FILM, np.float64)[None]
     both = (
