@@ -108,7 +108,7 @@ class Made:
 def real_or_phantom(folder: Path) -> Array:
     """Return SAMPLE thumbnails to learn from: uint8 (SAMPLE, 64, 64)."""
     rng = np.random.default_rng(0)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.KNOWN_SUFFIXES)
     if len(paths) >= SAMPLE:
         chosen = rng.choice(len(paths), SAMPLE, replace=False)
         return np.stack([images.measure(paths[i].read_bytes())[1] for i in chosen])

@@ -36,7 +36,7 @@ EPOCHS, PATIENCE = "20", "3"
 def subset(data: Path, train: int, test: int, folder: Path) -> Path:
     """Copy about so many train and test images below `folder`, whole patients, classes in their shares."""
     for split, wanted in (("train", train), ("test", test)):
-        files = sorted(path for path in (data / split).glob("*/*") if path.suffix.lower() in images.SUFFIXES)
+        files = sorted(path for path in (data / split).glob("*/*") if path.suffix.lower() in images.KNOWN_SUFFIXES)
         who = [patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files]
         drawn = np.random.default_rng(0).permutation(sorted(set(who)))
         rank = {name: at for at, name in enumerate(drawn)}
@@ -69,7 +69,7 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
     folder.mkdir()
     for file in weights.glob("*.h5") if weights else ():
         shutil.copyfile(file, folder / file.name)
-    paths = [path for path in sorted((data / "train").glob("*/*")) if path.suffix.lower() in images.SUFFIXES]
+    paths = [path for path in sorted((data / "train").glob("*/*")) if path.suffix.lower() in images.KNOWN_SUFFIXES]
     drawn = np.random.default_rng(0).choice(len(paths), 64, replace=False)
     pixels = [np.asarray(Image.open(paths[at]).convert("RGB").resize((224, 224))) for at in drawn]
     settling = np.stack(pixels).astype(np.float32) / 255

@@ -32,7 +32,6 @@ MAX_BYTES = formats.MAX_BYTES
 FIRST_BYTES = formats.FIRST_BYTES
 KNOWN_SUFFIXES = formats.KNOWN_SUFFIXES
 REFUSED_SUFFIXES = formats.REFUSED_SUFFIXES
-SUFFIXES = KNOWN_SUFFIXES
 kind_of = formats.kind_of
 too_many_bytes = formats.too_many_bytes
 
