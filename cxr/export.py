@@ -17,7 +17,6 @@ from cxr.calibration import Calibration
 from cxr.errors import DataError, ModelError
 from cxr.images import UNIFORM_QUALITY
 from cxr.operating import OperatingPoint
-from cxr.polarity import Reference
 from cxr.records import (
     Evaluation,
     Ingest,
@@ -72,7 +71,6 @@ class Card(Record):
     calibration: Calibration
     model_sha256: str
     data: Ingest
-    polarity: Reference | None = None  # what a film of train looks like; older cards have none
     settings: TrainingSettings
     training: Training
     selection: Selection
@@ -192,7 +190,7 @@ def write_card(run: Path, settings: TrainingSettings, training: Training, select
         image_size=training.image_size, pixels=_pixels(settings), threshold=training.threshold,
         operating_point=training.operating_point, calibration=training.calibration,
         model_sha256=training.model_sha256, data=ingest, settings=settings, training=training, selection=selection,
-        polarity=ingest.polarity, evaluation=evaluation, audit=audit, attention=Attention.read(run / "attention.json"),
+        evaluation=evaluation, audit=audit, attention=Attention.read(run / "attention.json"),
     )  # fmt: skip
     card.write(run / "export" / "model_card.json")
     with publishing(run / "export" / "MODEL_CARD.md") as temporary:

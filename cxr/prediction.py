@@ -302,8 +302,8 @@ def _pixels(one: Wanted, card: Card, files: FileSettings) -> images.Pixels | _Re
     try:
         ((_, answer),) = one.storage.read_many([(one.key, one.version)])
         image = images.examine(manifest.bytes_of(answer), files).image
-        if card.polarity is not None:
-            _require_film(image, card.polarity)
+        if card.data.polarity is not None:
+            _require_film(image, card.data.polarity)
         return images.for_model(image, card.image_size, card.settings.harmonise)
     except images.Rejected as reject:
         # The exception itself would keep the half-decoded image in memory.
