@@ -438,7 +438,9 @@ def test_negatives_of_films_are_rejected(tmp_path, phantoms, scored):
     reference = polarity.learn(np.stack([images.resized(film, images.THUMBNAIL_SIDE) for film in films]))
     assert reference is not None
     card = Card.read(scored.export / "model_card.json")
-    card.model_copy(update={"data": card.data.model_copy(update={"polarity": reference})}).write(scored.export / "model_card.json")
+    card.model_copy(update={"data": card.data.model_copy(update={"polarity": reference})}).write(
+        scored.export / "model_card.json"
+    )
     found = reasons(scored("data"))
     assert found.pop("negative.png") == "negative" and set(found.values()) == {""}
 
