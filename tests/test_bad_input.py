@@ -62,6 +62,12 @@ def test_five_images(data, tmp_path):
     for number, path in enumerate(sorted(data.rglob("*.jpeg"))):
         if number % 12:
             path.unlink()
+    for folder in data.glob("*/*"):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    for folder in data.glob("*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     with pytest.raises(DataError, match=r"expected both classes|at least 2 patients"):
         preprocess(data, tmp_path / "work")
 
