@@ -1,9 +1,9 @@
 """Child processes for the work that imports Keras: a job goes in as JSON, events come back as JSON lines.
 
 A child ends itself when its parent is gone (its standard input closes), so that a killed run leaves nothing
-behind that still writes. It is in a session of its own: Ctrl-C in a terminal is for the parent alone, which then ends its
-children. Never forked: TensorFlow does not survive a fork. Importing Keras takes seconds, so children can be readied while
-their job is still being prepared.
+behind that still writes. SIGINT is blocked in it: Ctrl-C in a terminal is for the parent alone, which then ends its children;
+a SIGTERM to the group, as Prefect's worker sends to cancel a run, does end it. Never forked: TensorFlow does not survive a
+fork. Importing Keras takes seconds, so children can be readied while their job is still being prepared.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -115,16 +116,19 @@ def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
     with _starting:
         if _State.over:
             raise TrainingError("this run is about to end: the same command goes on from here")
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=os.environ | backend.environment(threads),
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,
-        )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=os.environ | backend.environment(threads),
+                text=True,
+                encoding="utf-8",
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _alive.add(process)
     return process
 
