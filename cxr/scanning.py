@@ -155,11 +155,17 @@ def explain_nothing(judged: Sequence[Judged], uri: str) -> str:
     counts = Counter(one.kind for one in looked)
     counts["excluded"] = sum(one.problem is not None and one.problem[0] == "excluded" for one in looked)
     counts["backslash"] = sum("\\" in one.entry.key for one in looked)
-    suffixes = Counter(PurePosixPath(one.entry.key).suffix.lower() or "no ending" for one in looked)
-    named = ", ".join(f"{count} {printable(suffix)}" for suffix, count in suffixes.most_common(SHOWN))
+    found = Counter(_name_of_kind(one) for one in looked)
+    named = ", ".join(f"{count} {printable(name)}" for name, count in found.most_common(SHOWN))
     hints = [words for kind, words in _HINTS.items() if counts[kind]]
     hint = "; ".join(hints) or f"give {', '.join(images.KNOWN_SUFFIXES)} files"
     return f"{uri}: expected images, found {named} and no image among {len(looked)} files: {hint}"
+
+
+def _name_of_kind(one: Judged) -> str:
+    """Return what a file is called in a count: its kind where that says more than its ending."""
+    names = {"link": "links", "linked_folder": "linked folders", "dicom": "DICOM files"}
+    return names.get(one.kind) or PurePosixPath(one.entry.key).suffix.lower() or "without an ending"
 
 
 _HINTS = {
