@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from cxr import architectures, child, evaluation, export, last_layer, pixels, training
-from cxr.errors import TrainingError, WeightsError
+from cxr.errors import DataError, TrainingError, WeightsError
 from cxr.records import Selection, Training, read_table, write_table
 from cxr.settings import TrainingSettings, training_settings
 from cxr.storage import open_storage
@@ -430,7 +430,6 @@ def test_weights_that_are_not_there_are_never_replaced(tmp_path):
 
 def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):
     """A file that changed after inspection is an error, not other pixels under the old label."""
-    from cxr.errors import DataError
 
     table = read_table(work / "clean_metadata.csv").head(2).assign(md5="0")
     with pytest.raises(DataError, match="changed since"):
@@ -459,5 +458,5 @@ def test_selection_record_round_trips(tmp_path):
     )  # fmt: skip
     assert Selection.read((record.write(tmp_path / "s.json"), tmp_path / "s.json")[1]) == record
     (tmp_path / "s.json").write_text(record.model_dump_json()[:-1] + ',"thresold":1}')
-    with pytest.raises(ValueError, match="thresold"):
+    with pytest.raises(DataError, match="thresold"):
         Selection.read(tmp_path / "s.json")
