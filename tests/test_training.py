@@ -430,7 +430,6 @@ def test_weights_that_are_not_there_are_never_replaced(tmp_path):
 
 def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):
     """A file that changed after inspection is an error, not other pixels under the old label."""
-
     table = read_table(work / "clean_metadata.csv").head(2).assign(md5="0")
     with pytest.raises(DataError, match="changed since"):
         pixels.cache(table, open_storage(str(phantoms)), 33, True, tmp_path)
