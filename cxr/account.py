@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from cxr.layout import paths, split_of, usual_class
-from cxr.remedies import Remedy, remedy, sentence
+from cxr.layout import normal, paths, split_of, usual_class
+from cxr.remedies import Remedy, name_of, remedy, sentence
 from cxr.settings import Strict
 from cxr.text import printable
 
-ASKING_SHARE = 0.05  # of a folder's images: where more are not used, the run asks; else it warns
+ASKING_SHARE = 0.05  # of a folder's images: where a flag could bring in more than these, the run asks
+LOST_SHARE = 0.5  # of a folder's images: where more cannot be used for what they are, the run asks
 SHOWN = 6  # folders in one sentence
 # Kinds of files that a person may have meant to be used. System files and READMEs stay quiet.
 KINDS = {
@@ -27,12 +28,13 @@ KINDS = {
     "folder": "unreadable folders",
     "table": "tables",
     "archive": "archives",
+    "foreign": "pictures of other kinds",
 }
 HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 # Reject reasons that come from how the data are laid out: a flag can change them.
 LAYOUT_REASONS = ("unknown_class", "unknown_split", "outside_root")
 # Reasons by which nothing is lost: the picture is kept elsewhere, or a person left it out.
-EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "label_conflict", "excluded", "ignored", "mask")
+EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "excluded", "ignored", "mask")
 
 
 class File(NamedTuple):
@@ -54,7 +56,7 @@ class File(NamedTuple):
         """Return whether a flag, or another form of this file, would let it be used."""
         if self.used_as or self.reason in EXPLAINED:
             return False
-        return self.reason in LAYOUT_REASONS or self.kind in {"dicom", "link", "folder"}
+        return self.reason in LAYOUT_REASONS or self.kind in {"dicom", "foreign", "link", "folder"}
 
     @property
     def is_lost(self) -> bool:
@@ -68,11 +70,6 @@ class File(NamedTuple):
             return False
         name = PurePosixPath(self.key).name
         return self.reason == "outside_root" or bool(split_of(name)) or usual_class(name) is not None
-
-    @property
-    def remedy(self) -> Remedy:
-        """Return what would make this file used."""
-        return remedy(self.kind, self.reason, self.key, self.about)
 
 
 class FolderAccount(Strict):
@@ -111,36 +108,68 @@ class Account(NamedTuple):
         if not asking:
             return ""
         named = [f"{row.folder} ({_unused(row)})" for row in asking]
-        more = f" and {len(named) - SHOWN} more folders" if len(named) > SHOWN else ""
+        more = f" and {len(named) - SHOWN:,} more folders" if len(named) > SHOWN else ""
         return f"this would not be used: {', '.join(named[:SHOWN])}{more}. What to do: {sentence(self.remedies)}"
 
 
-def by_folder(files: Sequence[File], empty: Sequence[str] = ()) -> Account:
+def by_folder(files: Sequence[File], places: Sequence[str] = ()) -> Account:
     """Return the account of these files, in the order of the folders' names.
 
     Args:
         files: Every file that was found.
-        empty: Split folders without any file.
+        places: Folders, links and files that are called like a split or a class and stand where one is
+            looked for; those in which nothing is used are asked about.
     """
-    below = _used_below(files)
-    groups = {one.group for one in files if one.used_as}
+    used = _Used(files)
     members: dict[str, list[File]] = defaultdict(list)
     for one in files:
         if one.kind in KINDS:
-            members[_shown_folder(one, below, groups)].append(one)
-    splits = {one.used_as.partition(" ")[0] for one in files if one.used_as}
-    rows, remedies = [], []
+            members[_shown_folder(one, used)].append(one)
+    rows = []
+    remedies: list[Remedy] = []
     for folder, own in sorted(members.items()):
-        row = _row(folder, own, below[folder], splits)
+        row = _row(folder, own, used)
         rows.append(row)
-        remedies += _remedies(own, splits) if row.asks else []
-    for folder in empty:
-        advice = Remedy("do", f"fill {folder}, or remove it", PurePosixPath(folder).name)
-        rows.append(
-            FolderAccount(folder=folder, files=0, kinds={}, used={}, left_out={}, asks=True, advice=sentence([advice]))
-        )
-        remedies.append(advice)
+        remedies += _remedies(own, used) if row.asks else []
+    asking = [row.folder for row in rows if row.asks]
+    for place in places:
+        if not used.below[place] and not any(_overlap(folder, place) for folder in asking):
+            row, advice = _unused_place(place, files, used)
+            rows = [other for other in rows if other.folder != row.folder] + [row]
+            remedies.append(advice)
     return Account(tuple(rows), tuple(dict.fromkeys(remedies)))
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether one of two folders is the other, or lies in it."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+class _Used:
+    """Where images are used: how many in each folder or below it ("" is DATA itself), class folders, names."""
+
+    def __init__(self, files: Sequence[File]):
+        self.below = _used_below(files)
+        self.groups = {one.group for one in files if one.used_as}
+        self.names = frozenset(normal(path.rpartition("/")[2]) for path in self.below if path)
+
+
+def _unused_place(place: str, files: Sequence[File], used: _Used) -> tuple[FolderAccount, Remedy]:
+    """Return the row and the remedy of a split or class folder in which nothing is used."""
+    inside = [one for one in files if f"{one.key}/".startswith(f"{place}/")]
+    packed = [one for one in inside if one.key == place and one.kind == "archive"]
+    words = "unpack the archive" if packed else f"put images into {place}" if inside else f"fill {place}, or remove it"
+    advice = Remedy("do", words, name_of(place, used.names))
+    row = FolderAccount(
+        folder=printable(place),
+        files=len(inside),
+        kinds=dict(Counter(KINDS.get(one.kind, "other files") for one in inside).most_common()),
+        used={},
+        left_out=dict(Counter(one.reason for one in inside).most_common()),
+        asks=True,
+        advice=sentence([advice]),
+    )
+    return row, advice
 
 
 def _used_below(files: Iterable[File]) -> Counter[str]:
@@ -158,7 +187,7 @@ def _folder(one: File) -> str:
     return one.key.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.key.rpartition("/")[0]
 
 
-def _shown_folder(one: File, below: Counter[str], groups: set[str]) -> str:
+def _shown_folder(one: File, used: _Used) -> str:
     """Return the row that counts a file: the folder in question, or the split or class folder around it.
 
     Where there is neither, the highest folder above the file in which nothing is used. Masks get a row of
@@ -169,38 +198,44 @@ def _shown_folder(one: File, below: Counter[str], groups: set[str]) -> str:
     if one.group and one.reason != "mask":
         return one.group
     above = paths(_folder(one))
-    unused = next((path for path in above if not below[path]), None)
+    unused = next((path for path in above if not used.below[path]), None)
     if unused is not None:
         return unused
-    return next((path for path in reversed(above) if path in groups), above[-1] if above else "")
+    return next((path for path in reversed(above) if path in used.groups), above[-1] if above else "")
 
 
-def _row(folder: str, files: list[File], used_below: int, splits: set[str]) -> FolderAccount:
+def _row(folder: str, files: list[File], used: _Used) -> FolderAccount:
     left = [one for one in files if not one.used_as]
-    asking = sum(one.asks for one in left)
-    asks = asking > 0 and (not used_below or asking > ASKING_SHARE * (used_below + asking))
-    asks = asks or (not used_below and any(one.is_lost for one in left))
-    asks = asks or any(one.asks_alone or _is_packed_split(one, splits) for one in left)
     return FolderAccount(
         folder=printable(folder) or ".",
         files=len(files),
         kinds=dict(Counter(KINDS[one.kind] for one in files).most_common()),
         used=dict(sorted(Counter(one.used_as for one in files if one.used_as).items())),
         left_out=dict(Counter(one.reason for one in left).most_common()),
-        asks=asks,
-        advice=sentence(_remedies(left, splits)),
+        asks=_row_asks(left, used.below[folder], used),
+        advice=sentence(_remedies(left, used)),
     )
 
 
-def _remedies(files: Iterable[File], splits: set[str]) -> list[Remedy]:
-    asking = (one for one in files if one.asks or one.is_lost or one.asks_alone or _is_packed_split(one, splits))
-    return list(dict.fromkeys(one.remedy for one in asking))
+def _row_asks(left: list[File], used_below: int, used: _Used) -> bool:
+    """Return whether what is left out of a folder would change what the figures mean."""
+    asking = sum(one.asks for one in left)
+    lost = sum(one.is_lost for one in left)
+    return (
+        asking > ASKING_SHARE * (used_below + asking)
+        or lost > LOST_SHARE * (used_below + lost)
+        or any(one.asks_alone or _is_lost_mask(one, used) for one in left)
+    )
 
 
-def _is_packed_split(one: File, splits: set[str]) -> bool:
-    """Return whether this is an archive such as test.zip, and no image is used as test."""
-    split = split_of(PurePosixPath(one.key).name) if one.kind == "archive" else ""
-    return split in {"train", "val", "test"} - splits and one.reason not in EXPLAINED
+def _is_lost_mask(one: File, used: _Used) -> bool:
+    """Return whether a mask lies below a class folder in which nothing but masks would be."""
+    return one.reason == "mask" and bool(one.group) and not used.below[one.group]
+
+
+def _remedies(files: Iterable[File], used: _Used) -> list[Remedy]:
+    asking = (one for one in files if one.asks or one.is_lost or one.asks_alone or _is_lost_mask(one, used))
+    return list(dict.fromkeys(remedy(one.kind, one.reason, one.key, one.about, used.names) for one in asking))
 
 
 def _unused(row: FolderAccount) -> str:
@@ -216,7 +251,9 @@ def counted(count: int, things: str) -> str:
     >>> counted(1, "linked folders")
     '1 linked folder'
     """
-    return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
+    one, _, kind = things.partition(" of ")
+    singular = f"{one.removesuffix('s')}{' of ' if kind else ''}{kind}"
+    return f"{count:,} {singular if count == 1 else things}"
 
 
 def with_outcomes(files: Sequence[File], outcomes: dict[str, tuple[str, str]]) -> Account:

@@ -47,17 +47,24 @@ def read_image_table(uri: str) -> pd.DataFrame:
         DataError: There is no such file, or it is no table in one of these encodings.
     """
     text = _text(uri, _bytes(uri))
+    if text.lower().startswith("sep="):  # a spreadsheet's own hint, in a line of its own
+        text = text.partition("\n")[2]
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    header = next(lines, None)
+    try:
+        header, *rows = [row for row in lines if any(cell.strip() for cell in row)] or [[]]
+    except csv.Error as error:
+        raise DataError(f"{uri}: expected a CSV file: {error}") from None
     if not header:
         raise DataError(f"{uri}: expected a table with a line of column names, found an empty file")
-    rows = [row for row in lines if any(cell.strip() for cell in row)]
     uneven = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if uneven is not None:
         raise DataError(
             f"{uri}: expected {len(header)} cells in every row, found {len(rows[uneven - 2])} in row {uneven}"
         )
     columns = ["_".join(name.strip().lower().replace("_", " ").split()) for name in header]
+    twice = next((name for at, name in enumerate(columns) if name in columns[:at]), None)
+    if twice is not None:
+        raise DataError(f"{uri}: expected each column once, found two named {twice}")
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
@@ -65,13 +72,16 @@ def _bytes(uri: str) -> bytes:
     parent, _, name = uri.rpartition("/")
     try:
         return open_storage(parent or ("." if not uri.startswith("/") else "/")).read(name)
-    except OSError as error:
-        raise DataError(f"{uri}: expected a CSV file, cannot read it: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        words = getattr(error, "strerror", None) or error
+        raise DataError(f"{printable(uri)}: expected a CSV file, cannot read it: {words}") from error
 
 
 def _text(uri: str, data: bytes) -> str:
     if data[:4] == b"PK\3\4" or data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         raise DataError(f"{uri}: expected a CSV file, found a spreadsheet: {_SAVE_AS}")
+    if data[:2] == b"\x1f\x8b":
+        raise DataError(f"{uri}: expected a CSV file, found a compressed one: unpack it")
     encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -118,8 +128,10 @@ def _find(
 ) -> str | None:
     """Return the key that a plain name means, "" where it means several, None where it means none."""
     forms = [plain, *(plain.removeprefix(prefix) for prefix in prefixes if plain.startswith(prefix))]
-    if prefixes:
-        forms.append(prefixes[-1] + plain)  # as seen from the folder of the data set
+    forms.append(prefixes[-1] + plain)  # as seen from the folder of the data set
+    parts = plain.split("/")
+    # As seen from another machine, or another folder: what is left must be a whole key, folder and all.
+    forms += ["/".join(parts[start:]) for start in range(1, len(parts) - 1)]
     for form in forms:
         if form in index:
             return index[form]

@@ -11,6 +11,7 @@ from cxr.account import Account
 from cxr.errors import DataError
 from cxr.polarity import Reference
 from cxr.records import (
+    EXCLUDED,
     LABEL_NAMES,
     REJECT_REASONS,
     SPLITS,
@@ -20,6 +21,7 @@ from cxr.records import (
     read_table,
     write_table,
 )
+from cxr.remedies import SHARED
 from cxr.settings import SplitSettings
 
 
@@ -52,7 +54,8 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
     if good.empty:
         raise DataError(f"{scan.data}: none of {scan.images} images can be used: {_counts(rejects)}")
     found = negatives.settle(good, scan, folder)
-    read = patients.read(found.rows["image"], settings.patient_key, scan.data, scan.root)
+    others = read_table(folder / "listed.csv")["image"]
+    read = patients.read(found.rows["image"], settings.patient_key, scan.data, scan.root, others)
     named = read.table.assign(
         etiology=read.table["etiology"].mask(read.table["etiology"] == "", found.rows["etiology"])
     )
@@ -93,6 +96,9 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     if settings.repair_leakage:
         rows = leakage.exclude_shared(rows)
         splits.require_both_classes(rows)
+    folders = _account(inspection, rows, rejects, found.negatives)
+    if asked := folders.question():
+        raise DataError(f"{scan.data}: {asked}")
     seen = leakage.judge(found.rows, rows, pairs, settings.patient_key, settings.allow_leakage)
     leakage.gate(seen, found.rows, rows, pairs, work / "leakage", inspection)
     write_table(rows[manifest.ROW_COLUMNS], work / "clean_metadata.csv")
@@ -112,7 +118,7 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
         differences=_differences(inspection, settings),
         manifest_sha256=file_sha256(work / "clean_metadata.csv"),
         reading=scan.settings,
-        folders=_account(inspection, rows, rejects, found.negatives).folders,
+        folders=folders.folders,
         notes=found.notes,
         polarity=found.polarity,
     )
@@ -127,7 +133,7 @@ def _by_split(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _account(inspection: Path, rows: pd.DataFrame, rejects: pd.DataFrame, suspects: dict[str, int]) -> Account:
     """Return the account by folder with what became of every inspected image."""
     outcomes = {
-        image: (survey.used_as(split, label), "")
+        image: ("", SHARED) if split == EXCLUDED else (survey.used_as(split, label), "")
         for image, split, label in zip(rows["image"], rows["split"], rows["label"], strict=True)
     }
     outcomes |= {image: ("", reason) for image, reason in zip(rejects["image"], rejects["reason"], strict=True)}

@@ -29,7 +29,12 @@ SPLIT_WORDS = {
     "eval": "test",
     "evaluation": "test",
 }
-MASK_WORDS = {"mask", "masks", "segmentation", "segmentations"}
+MASK_WORDS = {
+    "mask", "masks", "segmentation", "segmentations", "seg", "gt", "groundtruth", "groundtruths", "annotation",
+    "annotations", "heatmap", "heatmaps", "gradcam",
+}  # fmt: skip
+# Words that say nothing of the class: "Normal_Images (1)" is usually NORMAL.
+_FILLING = {"image", "images", "img", "imgs", "cxr", "xray", "xrays", "x", "ray", "rays", "cases", "patients", "class"}
 # What a folder of this name usually means. It is proposed in messages and never assumed.
 USUAL_CLASSES = {
     "NORMAL": {"normal", "healthy", "no finding", "no pneumonia", "negative", "control", "non pneumonia", "0"},
@@ -39,7 +44,7 @@ USUAL_CLASSES = {
         "pneumonia bacteria", "pneumonia virus", "pneumonic",
     },
 }  # fmt: skip
-_SEPARATORS = re.compile(r"[\s_.\-]+")
+_SEPARATORS = re.compile(r"[\s_.\-()\[\],]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # Words that hold a split word and something more: testset, train2017, holdout2024.
 _NEARLY = re.compile(
@@ -55,6 +60,8 @@ class Reading(NamedTuple):
 
     `root` is the folder that holds the split or class folders, "" for DATA itself; `split` is train,
     val, test or ""; `group` is the folder that the account names: the lower one of split and class.
+    `class_folder` and `split_folder` are those two, the second "" where no folder names a split or a
+    person named it with `--splits`.
     """
 
     root: str
@@ -62,6 +69,8 @@ class Reading(NamedTuple):
     label: int
     etiology: str
     group: str
+    class_folder: str
+    split_folder: str
 
 
 class Unread(NamedTuple):
@@ -106,10 +115,25 @@ def split_of(name: str) -> str:
     return UNCLEAR if meant or nearly else ""
 
 
+def likely_split(name: str) -> str:
+    """Return the split that a name suggests, for a message: test where it suggests none.
+
+    >>> [likely_split(name) for name in ("TrainData", "val2", "site b")]
+    ['train', 'val', 'test']
+    """
+    found = [(normal(name).find(word), split) for word, split in SPLIT_WORDS.items() if word in normal(name)]
+    return min(found)[1] if found else "test"
+
+
 @lru_cache(maxsize=100_000)
 def is_of_masks(name: str) -> bool:
-    """Return whether a folder's name says that its pictures are masks."""
-    return not MASK_WORDS.isdisjoint(words_of(name))
+    """Return whether a folder's name says that its pictures are masks.
+
+    >>> [is_of_masks(name) for name in ("lung masks", "ManualMask", "mask1", "unmasked")]
+    [True, True, True, False]
+    """
+    words = {word.rstrip("0123456789") for part in _HUMP.split(name) for word in words_of(part)}
+    return not MASK_WORDS.isdisjoint(words)
 
 
 def usual_class(name: str) -> str | None:
@@ -118,7 +142,9 @@ def usual_class(name: str) -> str | None:
     >>> [usual_class(name) for name in ("Viral Pneumonia", "no_finding", "COVID19")]
     ['PNEUMONIA', 'NORMAL', None]
     """
-    spelled = " ".join(words_of(name))
+    words = words_of(name)
+    telling = [word for word in words if word not in _FILLING and not word.isdigit()]
+    spelled = " ".join(telling if telling and len(words) > 1 else words)
     return next((label for label, names in USUAL_CLASSES.items() if spelled in names), None)
 
 
@@ -142,11 +168,15 @@ class Layout:
 
     def split(self, path: str) -> str:
         """Return what the last folder of a path means as a split: a given word wins."""
-        name = path.rpartition("/")[2]
+        given = self.given(path)
+        return split_of(path.rpartition("/")[2]) if given is None else given
+
+    def given(self, path: str) -> str | None:
+        """Return what `--splits` says of the last folder of a path ("" for none), None where it says nothing."""
         for pattern, split in self._given_splits:
-            if _fits(normal(pattern), path, name):
+            if fits(pattern, path):
                 return split
-        return split_of(name)
+        return None
 
     def read(self, key: str) -> Reading | Unread:
         """Return what a key's folders say, or why that cannot be said.
@@ -160,29 +190,50 @@ class Layout:
 
     def _read_folders(self, folders: tuple[str, ...]) -> Reading | Unread:
         above_each = paths("/".join(folders))
-        splits = [self.split(path) for path in above_each]
         labels = [self.classes.get(normal(name)) for name in folders]
-        last = max((i for i, label in enumerate(labels) if label is not None), default=-1)
-        above = max((i for i in range(last) if splits[i] and labels[i] is None), default=-1)
+        splits = [self._split_at(path, labels[i]) for i, path in enumerate(above_each)]
+        above = self._above(above_each, splits, labels)
         classes = [i for i in range(above + 1, len(folders)) if labels[i] is not None]
         if not classes:
             return Unread("no_class", "/".join(folders))
-        if len({labels[i] for i in classes}) > 1:
-            return Unread("two_classes", above_each[classes[-1]])
-        below = [i for i in range(classes[0] + 1, len(folders)) if splits[i]]
-        named = [i for i in (above, *below) if i >= 0]
+        contrary = [i for i in range(classes[0] + 1, len(folders)) if self._contradicts(folders[i], labels[classes[0]])]
+        if contrary:
+            return Unread("two_classes", above_each[contrary[0]])
+        named = [i for i in (above, *range(classes[0], len(folders))) if i >= 0 and splits[i]]
         unclear = [i for i in named if splits[i] == UNCLEAR]
         if unclear:
             return Unread("unclear_split", above_each[unclear[0]])
         if len({splits[i] for i in named}) > 1:
-            return Unread("two_splits", above_each[below[-1]])
+            return Unread("two_splits", above_each[named[-1]])
+        by_word = bool(named) and self.given(above_each[named[0]]) is None
         return Reading(
             root="/".join(folders[: above if above >= 0 else classes[0]]),
             split=splits[named[0]] if named else "",
             label=labels[classes[0]] or 0,
             etiology=self._etiology(folders, classes),
-            group=above_each[max([*named, classes[-1]])],
+            group=above_each[max([*named, classes[0]])],
+            class_folder=above_each[classes[0]],
+            split_folder=above_each[named[0]] if by_word else "",
         )
+
+    def _split_at(self, path: str, label: int | None) -> str:
+        """Return the split that a folder means; a class folder means one only where that was given."""
+        return self.split(path) if label is None else self.given(path) or ""
+
+    def _above(self, above_each: list[str], splits: list[str], labels: list[int | None]) -> int:
+        """Return the place of the split folder above the class folder, -1 for none: a given one, else the nearest."""
+        last = max((i for i, label in enumerate(labels) if label is not None), default=-1)
+        named = [i for i in range(last) if splits[i] and labels[i] is None]
+        given = [i for i in named if self.given(above_each[i])]
+        return max(given or named, default=-1)
+
+    def _contradicts(self, name: str, label: int | None) -> bool:
+        """Return whether a folder below a class folder names the other class."""
+        own = self.classes.get(normal(name))
+        if own is None and not normal(name).isdigit():
+            usual = usual_class(name)
+            own = None if usual is None else LABEL_NAMES.index(usual)
+        return own is not None and own != label
 
     def _etiology(self, folders: tuple[str, ...], classes: list[int]) -> str:
         """Return bacteria or virus where a class folder, or one below it, names one of the two."""
@@ -191,23 +242,40 @@ class Layout:
         return found.pop() if len(found) == 1 else ""
 
 
-def unused_words(layout: Layout, settings: ReadingSettings, keys: Sequence[str]) -> list[str]:
-    """Return a sentence for each given split, class word and pattern that fits nothing among these keys."""
-    folders = {path for key in keys for path in paths("/".join(layout.folders(key)))}
+def unused_words(
+    layout: Layout, settings: ReadingSettings, keys: Sequence[str], empty: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return which given words fit nothing: those that must be corrected, and those that are a note.
+
+    A split or a pattern without wildcards that fits nothing is a misspelling, and what it means would be
+    used after all.
+
+    Args:
+        layout: How the folders are read.
+        settings: What was given.
+        keys: Every key that was listed.
+        empty: Split folders without files.
+    """
+    folders = {path for key in keys for path in paths("/".join(layout.folders(key)))} | set(empty)
     names = {normal(path.rpartition("/")[2]) for path in folders}
-    notes = []
-    for item in settings.splits:
-        pattern, _ = given_split(item)
-        if not any(_fits(normal(pattern), path, path.rpartition("/")[2]) for path in folders):
-            notes.append(f"--splits {printable(item)} fits no folder")
-    for item in settings.classes:
-        _, spellings = given_class(item)
-        missing = [word for word in spellings if normal(word) not in names]
-        notes += [f"--classes {printable(item)}: there is no folder named {printable(word)}" for word in missing]
-    for pattern in settings.exclude:
-        if not any(excluded_by(key, (pattern,), settings.backslash_folders) for key in keys):
-            notes.append(f"--exclude {printable(pattern)} fits no file")
-    return notes
+    unfit = [
+        f"--splits {printable(item)} fits no folder"
+        for item in settings.splits
+        if not any(fits(given_split(item)[0], path) for path in folders)
+    ]
+    unfit += [
+        f"--exclude {printable(pattern)} fits no file"
+        for pattern in settings.exclude
+        if not any(excluded_by(key, (pattern,), settings.backslash_folders) for key in (*keys, *empty))
+    ]
+    notes = [
+        f"--classes {printable(item)}: there is no folder named {printable(word)}"
+        for item in settings.classes
+        for word in given_class(item)[1]
+        if normal(word) not in names
+    ]
+    wild = [words for words in unfit if set("*?[") & set(words)]
+    return [words for words in unfit if words not in wild], [*wild, *notes]
 
 
 def paths(folder: str) -> list[str]:
@@ -220,27 +288,31 @@ def paths(folder: str) -> list[str]:
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _fits(pattern: str, path: str, name: str) -> bool:
-    """Return whether a given pattern means this folder: by its name, or by its path where it has a slash."""
-    given = normal(path if "/" in pattern else name)
-    return given == pattern or fnmatchcase(given, pattern)
+def fits(pattern: str, path: str) -> bool:
+    """Return whether a pattern means the file or folder at the end of a path.
+
+    Without a slash it is compared with the name, with one with the path from the top; a slash in front
+    says that the name is at the top. Case, Unicode form and surrounding blanks do not matter.
+
+    >>> [fits(pattern, "test/NORMAL") for pattern in ("normal", "test/*", "./Test/NORMAL", "/NORMAL")]
+    [True, True, True, False]
+    """
+    wanted = normal(pattern.replace("\\", "/")).removeprefix("./").rstrip("/")
+    anchored = "/" in wanted
+    given = normal(path) if anchored else normal(path.rpartition("/")[2])
+    wanted = wanted.lstrip("/")
+    return given == wanted or fnmatchcase(given, wanted)
 
 
 def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = False) -> str | None:
-    """Return the first `--exclude` pattern that a key fits, None for none.
-
-    A pattern without a slash is compared with the name of the file and of each folder above it, one
-    with a slash with the path of the file and of each folder above it, from the top.
-    """
+    """Return the first `--exclude` pattern that a key, or a folder above it, fits; None for none."""
     if not patterns:
         return None
-    if backslash_folders:
-        key = key.replace("\\", "/")
-    key = unicodedata.normalize("NFC", key)
-    parts = key.split("/")
-    for pattern in patterns:
-        wanted = unicodedata.normalize("NFC", pattern).strip("/")
-        names = paths(key) if "/" in wanted else parts
-        if any(name == wanted or fnmatchcase(name, wanted) for name in names):
-            return pattern
-    return None
+    path = key.replace("\\", "/") if backslash_folders else key
+    above = _excluded_folder(path.rpartition("/")[0], patterns)  # thousands of files share a folder
+    return above or next((pattern for pattern in patterns if fits(pattern, path)), None)
+
+
+@lru_cache(maxsize=100_000)
+def _excluded_folder(folder: str, patterns: tuple[str, ...]) -> str | None:
+    return next((pattern for pattern in patterns if any(fits(pattern, path) for path in paths(folder))), None)

@@ -26,6 +26,8 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _COLUMNS = ("image", "patient_id")
+# What spreadsheets and scripts write where there is no patient: taken as one, it would join all such images.
+_NO_PATIENT = {"", "nan", "na", "n/a", "<na>", "none", "null", "unknown", "missing", "-", "?"}
 
 
 class Patients(NamedTuple):
@@ -41,7 +43,13 @@ class Patients(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read(images: Iterable[str], key: str, data: str = "", root: str = "") -> Patients:
+def require_readable(key: str) -> None:
+    """Raise DataError where a table that names patients cannot be read: before any image is looked at."""
+    if key.startswith("csv:"):
+        _table(key.removeprefix("csv:"))
+
+
+def read(images: Iterable[str], key: str, data: str = "", root: str = "", others: Iterable[str] = ()) -> Patients:
     """Return the patient of each image.
 
     Args:
@@ -50,6 +58,7 @@ def read(images: Iterable[str], key: str, data: str = "", root: str = "") -> Pat
             image and patient_id.
         data: DATA as it was given, which may stand before the names in the table.
         root: The folder of the data set below DATA.
+        others: Further images below DATA, which are not used: a row that names one of them is no mistake.
 
     Raises:
         DataError: The CSV file cannot be used, or a rule that was given fits no image.
@@ -57,7 +66,7 @@ def read(images: Iterable[str], key: str, data: str = "", root: str = "") -> Pat
     images = list(images)
     notes: tuple[str, ...] = ()
     if key.startswith("csv:"):
-        found, notes = _listed(key.removeprefix("csv:"), images, data, root)
+        found, notes = _listed(key.removeprefix("csv:"), images, [*dict.fromkeys([*images, *others])], data, root)
         patients = [found.get(image, "") for image in images]
         groups = patients
     else:
@@ -67,6 +76,9 @@ def read(images: Iterable[str], key: str, data: str = "", root: str = "") -> Pat
         groups = [strictest(image) for image in images]
     if images and key.startswith("regex:") and not any(patients):
         raise DataError(f"--patient-key {key} fits no image, for example not {printable(images[0])}: correct it")
+    if key.startswith("regex:") and not all(patients):
+        known = sum(map(bool, patients))
+        notes = (f"--patient-key {key}: {known:,} of {len(images):,} images have a patient; the others count alone",)
     etiologies = [etiology_of(image) for image in images]
     columns = {"patient_id": patients, "etiology": etiologies, "patient_group": groups}
     return Patients(pd.DataFrame(columns, dtype=object), notes)
@@ -114,17 +126,42 @@ def _reader(key: str) -> Callable[[str], str]:
     return lambda image: patient_of(image, key)
 
 
-def _listed(uri: str, images: Sequence[str], data: str, root: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the patient of each image that the table names, and what of the table was not used."""
+def _table(uri: str) -> pd.DataFrame:
+    """Return the table, its patients without what stands for none; raises DataError."""
+    if not uri.strip():
+        raise DataError("--patient-key csv: expected csv:FILE with the columns image and patient_id, found no file")
     table = image_tables.read_image_table(uri)
     if not set(_COLUMNS) <= set(table.columns):
         raise DataError(f"{uri}: expected the columns image and patient_id, found {', '.join(table.columns)}")
+    odd = [row for row, cells in enumerate(table[list(_COLUMNS)].to_numpy()) if any("\n" in cell for cell in cells)]
+    if odd:
+        raise DataError(
+            f"{uri}: expected one line a row, found a line break inside a cell of row {odd[0] + 2}: correct it"
+        )
+    patients = [patient.strip() for patient in table["patient_id"]]
+    return table.assign(patient_id=["" if patient.lower() in _NO_PATIENT else patient for patient in patients])
+
+
+def _listed(
+    uri: str, images: Sequence[str], every: Sequence[str], data: str, root: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the patient of each image that the table names, and what of the table was not used.
+
+    Args:
+        uri: The table.
+        images: The images that are used.
+        every: Those and all others below DATA: a bare name that two of them have means neither.
+        data: DATA as it was given.
+        root: The folder of the data set below DATA.
+    """
+    table = _table(uri)
     named = [str(name) for name in table["image"]]
-    matched = image_tables.match(named, images, data, root)
-    found: dict[str, str] = {}
+    matched = image_tables.match(named, every, data, root)
+    every_patient: dict[str, str] = {}
     for image, patient in zip(matched.images, table["patient_id"], strict=True):
-        if image and found.setdefault(image, patient.strip()) != patient.strip():
+        if image and every_patient.setdefault(image, patient) != patient:
             raise DataError(f"{uri}: expected one patient for each image, found two for {printable(image)}")
+    found = {image: every_patient[image] for image in images if image in every_patient}
     if images and not found and matched.ambiguous:
         raise DataError(
             f"{uri}: expected names that fit one image each, found names that fit several, for example "

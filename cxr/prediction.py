@@ -154,7 +154,7 @@ def find_images(data: Sequence[str], out: str, files: FileSettings) -> Found:
             else:
                 found.wanted.append(Wanted(storage, one.entry.key, one.entry.version, name))
     if not found.judged:
-        raise DataError(scanning.explain_nothing([], ", ".join(data)))
+        raise DataError(f"{', '.join(data)}: {scanning.explain_nothing([])}")
     found.wanted.sort(key=lambda one: one.name)
     return found
 
@@ -171,7 +171,7 @@ def _opened(address: str, files: FileSettings) -> tuple[Storage, list[Entry], st
     entries = list(storage.list())
     parent, _, name = address.rpartition("/")
     if not entries and name and not is_local(parent):
-        return _opened_file(address, parent, name, scanning.explain_nothing([], address))
+        return _opened_file(address, parent, name, f"{address}: {scanning.explain_nothing([])}")
     return storage, entries, address.rstrip("/") + "/"
 
 
@@ -211,7 +211,7 @@ def _nothing_scored(found: Found, table: pd.DataFrame, data: Sequence[str], out:
     """Return in one sentence why no image could be scored."""
     where = data[0] if len(data) == 1 else f"{len(data)} addresses"
     if all(one.kind != "image" for one in found.judged):
-        return f"{scanning.explain_nothing(found.judged, where)}; {out} lists them"
+        return f"{where}: {scanning.explain_nothing(found.judged)}; {out} lists them"
     if len(table) == 1:
         return f"{where}: not scored: {table['reason'][0]}"
     counts = [f"{count} {reason}" for reason, count in counts_by_reason(table).items()]

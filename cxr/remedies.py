@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from cxr.layout import split_of, usual_class
+from cxr.layout import likely_split, normal, split_of, usual_class
+from cxr.settings import LABEL_NAMES
 from cxr.text import printable
+
+SHOWN = 6  # names in one flag of a sentence
 
 
 class Remedy(NamedTuple):
@@ -20,6 +23,7 @@ class Remedy(NamedTuple):
     name: str = ""
 
 
+SHARED = "patient_in_another_split"  # kept in clean_metadata.csv with the split "excluded", and used nowhere
 _BY_KIND = {
     "dicom": Remedy("do", "export DICOM as 8-bit gray PNG or JPEG", "*.dcm"),
     "gif": Remedy("do", "save GIF pictures as PNG", "*.gif"),
@@ -37,10 +41,12 @@ _BY_REASON = {
     "too_large": Remedy("do", "export the film alone, as PNG or JPEG"),
     **dict.fromkeys(("truncated", "unreadable", "empty_file", "vanished"), Remedy("do", "copy the files again")),
     "not_an_image": Remedy("do", "give images"),
+    "label_conflict": Remedy("do", "correct the folders: the same pictures lie under both classes"),
+    SHARED: Remedy("do", "their patients are in another split, too: correct the split folders, or --patient-key"),
 }
 
 
-def remedy(kind: str, reason: str, key: str, about: str) -> Remedy:
+def remedy(kind: str, reason: str, key: str, about: str, used: frozenset[str]) -> Remedy:
     """Return what would make this file used.
 
     Args:
@@ -48,31 +54,52 @@ def remedy(kind: str, reason: str, key: str, about: str) -> Remedy:
         reason: Its reject reason.
         key: Where it is.
         about: The folder that its reason is about, "" where it lies in no folder of its own.
+        used: Names of the folders, as `layout.normal` gives them, in which something is used: a flag with
+            such a name would change more than this file.
     """
     if kind in {"link", "linked_folder"}:
-        return _remedy_of_link(kind, reason, key)
+        return _remedy_of_link(kind, reason, key, used)
     if kind == "dicom" and not key.lower().endswith(".dcm"):
         return Remedy("do", "export DICOM as 8-bit gray PNG or JPEG")
+    if kind == "foreign":
+        return Remedy("do", "save the pictures as PNG, JPEG or TIFF", f"*{PurePosixPath(key).suffix}")
     if kind in _BY_KIND:
         return _BY_KIND[kind]
-    return _BY_REASON.get(reason) or _remedy_of_folder(reason, key, about)
+    if reason == "mask":
+        name = name_of(about, used)
+        return Remedy("do", f"{flag('--splits', [f'{name}=none'])} reads it as films", name)
+    return _BY_REASON.get(reason) or _remedy_of_folder(reason, key, about, used)
 
 
-def _remedy_of_folder(reason: str, key: str, about: str) -> Remedy:
+def name_of(folder: str, used: frozenset[str]) -> str:
+    """Return what names a folder in a flag: its name, or its path where the name would mean others, too."""
+    name = PurePosixPath(folder).name
+    if not name or (normal(name) not in used and not split_of(name)):
+        return name
+    return folder if "/" in folder else f"/{folder}" if normal(name) in used else folder
+
+
+def _remedy_of_folder(reason: str, key: str, about: str, used: frozenset[str]) -> Remedy:
     if "\\" in key and reason == "unknown_class":
         return Remedy("--backslash-folders")
-    name = PurePosixPath(about).name
+    last = PurePosixPath(about).name
+    name = name_of(about, used)
+    if reason == "unknown_split" and split_of(last) in {"train", "val", "test"}:
+        return Remedy("--splits", f"{name}=none", name)
     if reason == "unknown_split":
-        return Remedy("--splits", name, name)
-    if not name or split_of(name):
+        return Remedy("--splits", f"{name}={likely_split(last)}", name)
+    if not last or split_of(last):
         place = f"{about}/" if about else ""
         return Remedy("do", f"sort the images into {place}NORMAL and {place}PNEUMONIA", name)
-    usual = usual_class(name)
-    return Remedy("--classes", f"{usual}={name}", name) if usual else Remedy("--exclude", name, name)
+    usual = usual_class(last)
+    if usual and last.strip().upper() in LABEL_NAMES:
+        above = PurePosixPath(about).parent
+        return Remedy("do", f"give {above} as DATA, or move {about} out of the folder of the other class", name)
+    return Remedy("--classes", f"{usual}={last}", name) if usual else Remedy("--exclude", name, name)
 
 
-def _remedy_of_link(kind: str, reason: str, key: str) -> Remedy:
-    name = PurePosixPath(key).name if kind == "linked_folder" else ""
+def _remedy_of_link(kind: str, reason: str, key: str, used: frozenset[str]) -> Remedy:
+    name = name_of(key, used) if kind == "linked_folder" else ""
     if reason == "unreadable":
         return Remedy("do", "restore what the broken links point to", name)
     return Remedy("--follow-links", "", name)
@@ -88,13 +115,13 @@ def sentence(remedies: Iterable[Remedy]) -> str:
     values = {what: [one.value for one in given if one.what == what] for what, *_ in given}
     names = [one.name for one in given if one.name]
     words = list(values.get("do", ()))
-    words += [flag for flag in ("--follow-links", "--backslash-folders") if flag in values]
+    words += [name for name in ("--follow-links", "--backslash-folders") if name in values]
     if "--classes" in values:
-        words.append(f"{_flag('--classes', _joined(values['--classes']))} if that is what they show")
+        words.append(f"{flag('--classes', _joined(values['--classes']))} if that is what they show")
     if "--splits" in values:
-        words.append(f"{_flag('--splits', [f'{name}=test' for name in values['--splits']])} (or =train, =val, =none)")
+        words.append(f"{flag('--splits', values['--splits'])} (or =train, =val, =test, =none)")
     if names:
-        words.append(f"{_flag('--exclude', list(dict.fromkeys(names)))} leaves them out")
+        words.append(f"{flag('--exclude', list(dict.fromkeys(names)))} leaves them out")
     return "; ".join(words)
 
 
@@ -111,5 +138,11 @@ def _joined(items: list[str]) -> list[str]:
     return [f"{label}={','.join(dict.fromkeys(found))}" for label, found in sorted(names.items())]
 
 
-def _flag(flag: str, values: list[str]) -> str:
-    return " ".join([flag, *(shlex.quote(printable(value)) for value in values)])
+def flag(name: str, values: list[str]) -> str:
+    """Return a flag with its values, quoted for a shell; of many the first ones, and how many more there are.
+
+    Bytes that are no text stand as `?`, which fits them as a pattern.
+    """
+    shown = ["".join("?" if "\udc80" <= c <= "\udcff" else c for c in value) for value in values[:SHOWN]]
+    more = [f"… and {len(values) - SHOWN:,} more: see `cxr scan`; patterns such as 'patient*' fit many"]
+    return " ".join([name, *(shlex.quote(printable(value)) for value in shown), *(more if len(values) > SHOWN else ())])

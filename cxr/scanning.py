@@ -27,9 +27,14 @@ _KINDS_BY_SUFFIX = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar"), "archive"),
     **dict.fromkeys(
         (".txt", ".md", ".pdf", ".html", ".htm", ".json", ".xml", ".yaml", ".yml", ".doc", ".docx", ".py",
-         ".ipynb", ".log", ".h5", ".keras", ".npy", ".npz", ".pkl", ".db", ".sqlite", ".ini", ".cfg", ".sh",
+         ".ipynb", ".log", ".h5", ".keras", ".pkl", ".db", ".sqlite", ".ini", ".cfg", ".sh",
          ".mp4", ".avi", ".toml", ".lock", ".svg"),
         "other",
+    ),
+    **dict.fromkeys(
+        (".jp2", ".j2k", ".jpx", ".heic", ".heif", ".avif", ".jxl", ".npy", ".npz", ".nii", ".mha", ".mhd", ".nrrd",
+         ".pgm", ".ppm", ".tga", ".exr", ".icloud"),
+        "foreign",
     ),
     ".gif": "gif",
 }  # fmt: skip
@@ -39,6 +44,7 @@ _WORDS = {
     "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
     "archive": "archive: expected an image; unpack it",
     "gif": "GIF: expected an image in a format for films",
+    "foreign": "a format that is not read: save it as PNG, JPEG or TIFF",
 }
 SHOWN = 4  # folders, endings or names in one sentence
 
@@ -46,7 +52,8 @@ SHOWN = 4  # folders, endings or names in one sentence
 class Judged(NamedTuple):
     """A listed file, what it is, and why it is not looked at any further (None: it is a candidate).
 
-    `kind` is image, link, linked_folder, dicom, table, archive, gif, system, folder or other.
+    `kind` is image, link, linked_folder, dicom, table, archive, gif, foreign (pictures in other formats), system,
+    folder or other.
     """
 
     entry: Entry
@@ -87,6 +94,8 @@ def _judge_by_name(entry: Entry, files: FileSettings) -> Judged | None:
     if entry.problem:
         return Judged(entry, _kind_of_problem(entry), entry.problem)
     suffix = PurePosixPath(parts[-1]).suffix.lower()
+    if parts[-1].lower().endswith(".nii.gz"):
+        suffix = ".nii"
     if suffix in images.KNOWN_SUFFIXES:
         return Judged(entry, "image", images.too_many_bytes(entry.size))
     if suffix in _KINDS_BY_SUFFIX:
@@ -147,11 +156,13 @@ def _kind(answer: bytes | Exception) -> str:
     return kind if kind in {"image", "dicom", "gif"} else "other"
 
 
-def explain_nothing(judged: Sequence[Judged], uri: str) -> str:
-    """Return one sentence on what is at `uri` instead of images, and what to do about it."""
+def explain_nothing(judged: Sequence[Judged]) -> str:
+    """Return one sentence on what was found instead of images, and what to do about it."""
     looked = [one for one in judged if one.kind != "system"]
+    if judged and not looked:
+        return f"expected images, found {len(judged):,} hidden or system files alone: rename their folders"
     if not looked:
-        return f"{uri}: expected images, found no file at all: check the address"
+        return "expected images, found no file at all: check the address"
     counts = Counter(one.kind for one in looked)
     counts["excluded"] = sum(one.problem is not None and one.problem[0] == "excluded" for one in looked)
     counts["backslash"] = sum("\\" in one.entry.key for one in looked)
@@ -159,7 +170,7 @@ def explain_nothing(judged: Sequence[Judged], uri: str) -> str:
     named = ", ".join(f"{count} {printable(name)}" for name, count in found.most_common(SHOWN))
     hints = [words for kind, words in _HINTS.items() if counts[kind]]
     hint = "; ".join(hints) or f"give {', '.join(images.KNOWN_SUFFIXES)} files"
-    return f"{uri}: expected images, found {named} and no image among {len(looked)} files: {hint}"
+    return f"expected images, found {named} and no image among {len(looked)} files: {hint}"
 
 
 def _name_of_kind(one: Judged) -> str:

@@ -66,7 +66,7 @@ def given_split(item: str) -> tuple[str, str]:
     split = split.strip().lower()
     if not pattern.strip("/ ") or split not in {"train", "val", "test", "none"}:
         raise ValueError(f"expected FOLDER=train, val, test or none, as in holdout=test, found {item!r}")
-    return pattern.strip("/"), "" if split == "none" else split
+    return pattern.strip().rstrip("/"), "" if split == "none" else split
 
 
 def given_class(item: str) -> tuple[str, list[str]]:
@@ -121,7 +121,8 @@ class ReadingSettings(FileSettings):
 
     splits: tuple[str, ...] = Field(
         (),
-        description="What other split folders mean: holdout2024=test. FOLDER=none says that a folder is no split.",
+        description="What other split folders mean: holdout2024=test. FOLDER=none says that a folder is an ordinary "
+        "one, no split and no masks. A name, or a path from the top (/NORMAL is the folder NORMAL at the top).",
     )
     classes: tuple[str, ...] = Field(
         (),
@@ -136,8 +137,11 @@ class ReadingSettings(FileSettings):
     @field_validator("splits")
     @classmethod
     def _check_splits(cls, items: tuple[str, ...]) -> tuple[str, ...]:
+        meant: dict[str, str] = {}
         for item in items:
-            given_split(item)
+            folder, split = given_split(item)
+            if meant.setdefault(folder.lower(), split) != split:
+                raise ValueError(f"expected one split for each folder, found two for {folder!r}")
         return items
 
     @field_validator("classes")

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from cxr.errors import DataError
+from cxr.records import EXCLUDED, LABEL_NAMES, SPLITS
 from cxr.settings import SplitSettings
 
 
@@ -76,9 +77,15 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
 def require_both_classes(rows: pd.DataFrame) -> None:
     """Raise DataError where train, val or test lacks a class."""
     counts = rows.groupby(["split", "label"]).size()
-    for split in ("train", "val", "test"):
-        if absent := [label for label in (0, 1) if (split, label) not in counts.index]:
-            raise DataError(
-                f"{split} has no image with label {absent}: expected both classes in every split; add images of "
-                f"the other class, or leave this split out with --exclude {split}: another is then carved from train"
-            )
+    aside = int((rows["split"] == EXCLUDED).sum())
+    for split in SPLITS:
+        absent = [LABEL_NAMES[label] for label in (0, 1) if (split, label) not in counts.index]
+        if not absent:
+            continue
+        cause = f" after {aside:,} images of patients who are in another split were set aside" if aside else ""
+        remedy = "add images of the other class"
+        if split != "train":
+            remedy += f", or leave this split out with --exclude {split}: another is then carved from train"
+        raise DataError(
+            f"{split} has no {' and no '.join(absent)} image{cause}: expected both classes in every split; {remedy}"
+        )

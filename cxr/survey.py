@@ -1,35 +1,30 @@
 """From a listing to what each file is used as: one data set found, its copies told from other data, nothing lost.
 
 A survey reads names and sizes (and bytes only where two files may be copies of each other). What it
-cannot decide it asks: `Survey.question` is the sentence with which a run stops.
+cannot decide is asked (`questions`): `Survey.question` is the sentence with which a run stops.
 """
 
-import hashlib
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import pandas as pd
-
-from cxr import account, scanning
+from cxr import account, questions, scanning
 from cxr.account import Account, File
-from cxr.errors import DataError
-from cxr.layout import Layout, Reading, Unread, excluded_by, is_of_masks, paths, unused_words
-from cxr.records import read_table, write_table
+from cxr.copies import same_bytes
+from cxr.layout import UNCLEAR, Layout, Reading, Unread, excluded_by, is_of_masks, normal, paths, unused_words
+from cxr.questions import Image
 from cxr.scanning import Judged, Problem
 from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings
-from cxr.storage import Entry, LocalStorage, Storage
-from cxr.text import printable
+from cxr.storage import FOLDER_LINK, Entry, LocalStorage, Storage
 
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
-
-
-class Image(NamedTuple):
-    """A file that will be inspected, and what its folders say."""
-
-    entry: Entry
-    reading: Reading
+OWN_NAMES = {
+    *OWN_RECORDS, "rejects.csv", "exploration.json", "leakage", "eda", "runs", "registry", "cache", "inspection", "timings",
+    "retrainings",
+}  # fmt: skip
+_READ = Sequence[tuple[Judged, Reading | Unread]]
 
 
 class Survey(NamedTuple):
@@ -70,37 +65,99 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
     judged = _without_work_folders(judged)
     layout = Layout(settings)
     read = [(one, layout.read(one.entry.key)) for one in judged]
-    is_mask = _mask_judge(read, layout)
-    root, beside = _choose_root(read, is_mask)
-    verdicts = [_verdict(one, reading, layout, settings, is_mask) for one, reading in read]
-    verdicts = _copies_told_apart(storage, verdicts, root, memory / "copies.csv" if memory else None)
+    root, roots = _choose_root(read)
+    mask_folder = _mask_finder(layout, root)
+    verdicts = [_verdict(one, reading, layout, settings, mask_folder) for one, reading in read]
+    verdicts = _copies_told_apart(storage, verdicts, root, layout, memory / "copies.csv" if memory else None)
+    verdicts = _links_told_apart(storage, verdicts)
     files = tuple(_file(one) for one in verdicts)
-    found = account.by_folder(files, _empty_splits(storage, listed, settings, own))
+    images = tuple(Image(one.judged.entry, one.reading) for one in verdicts if one.reading)
+    empty = _empty_folders(storage, listed, root, own)
+    places = _places(judged, empty, root, layout, settings)
+    found = account.by_folder(files, places)
+    unfit, notes = unused_words(layout, settings, [entry.key for entry in listed], empty)
+    asked = questions.question(judged, images, files, found, roots, unfit)
     return Survey(
         root=root,
         found=len(listed),
-        images=tuple(Image(one.judged.entry, one.reading) for one in verdicts if one.reading),
+        images=images,
         rejects=tuple((one.judged.entry.key, *one.problem) for one in verdicts if one.problem),
         files=files,
         account=found,
-        question=_question(storage.uri, judged, files, found, beside),
-        notes=tuple(unused_words(layout, settings, [entry.key for entry in listed])),
+        question=f"{storage.uri}: {asked}" if asked else "",
+        notes=(*notes, *questions.pooled_training_sets(images)),
     )
 
 
-def _empty_splits(storage: Storage, listed: Sequence[Entry], settings: ReadingSettings, own: str | None) -> list[str]:
-    """Return the split folders of a local DATA that hold no file at all: a copy that failed, perhaps."""
+def _empty_folders(storage: Storage, listed: Sequence[Entry], root: str, own: str | None) -> list[str]:
+    """Return the folders at the top of a local data set that hold no file at all: copies that failed, perhaps."""
     if not isinstance(storage, LocalStorage):
         return []
-    layout = Layout(settings)
     filled = {folder for entry in listed for folder in paths(entry.key)}
-    folders = [path for pattern in ("*", "*/*") for path in storage.folder.glob(pattern) if path.is_dir()]
-    keys = [path.relative_to(storage.folder).as_posix() for path in folders if not path.is_symlink()]
-    empty = [key for key in keys if key not in filled and layout.split(key) in {"train", "val", "test"}]
-    ours = f"{own}/" if own else None
-    return sorted(
-        key for key in empty if excluded_by(key, settings.exclude) is None and not (ours and f"{key}/".startswith(ours))
-    )
+    top = storage.folder / root
+    folders = [
+        path for pattern in ("*", "*/*") for path in top.glob(pattern) if path.is_dir() and not path.is_symlink()
+    ]
+    keys = sorted(path.relative_to(storage.folder).as_posix() for path in folders)
+    return [key for key in keys if key not in filled and key != own and not _is_hidden(key)]
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in key.split("/"))
+
+
+def _places(
+    judged: Sequence[Judged], empty: Sequence[str], root: str, layout: Layout, settings: FileSettings
+) -> list[str]:
+    """Return the folders, links and archives that stand where a split or a class is looked for, and are called so.
+
+    Those are at the top of the data set, or one below a split or class folder there. A val that is empty
+    does no harm: val is carved from train.
+    """
+    found: dict[str, None] = {}
+    for one in judged:
+        if not (one.problem and one.problem[0] == "excluded"):
+            found |= dict.fromkeys(_called_like_one(one.entry.key, _is_container(one), root, layout))
+    for folder in empty:
+        if excluded_by(folder, settings.exclude) is None:
+            found |= dict.fromkeys(_called_like_one(folder, True, root, layout))
+    return sorted(found)
+
+
+def _is_container(one: Judged) -> bool:
+    """Return whether a file could stand for a folder of images: an archive, an array, a link, a name alone."""
+    bare = one.kind == "other" and not PurePosixPath(one.entry.key).suffix
+    return bare or one.kind in {"archive", "foreign", "link", "linked_folder", "folder"}
+
+
+def _called_like_one(key: str, whole: bool, root: str, layout: Layout) -> Iterator[str]:
+    """Yield the path of a key's first one or two parts below `root` where they are called like a split or class.
+
+    The last part of a key counts only where `whole` says that it can stand for a folder.
+    """
+    if root and not key.startswith(f"{root}/"):
+        return
+    below = key.removeprefix(f"{root}/" if root else "").rstrip("/").split("/")
+    parts = below if whole else below[:-1]
+    if not parts or _is_hidden("/".join(parts[:2])):
+        return
+    first = f"{root}/{parts[0]}".lstrip("/")
+    split, is_class = _meaning(first, layout)
+    if split in {"train", "test", UNCLEAR} or is_class:
+        yield first
+    if len(parts) > 1 and (split or is_class):
+        second = f"{first}/{parts[1]}"
+        deeper, is_class_below = _meaning(second, layout)
+        if (is_class and deeper in {"train", "test", UNCLEAR}) or (split and is_class_below):
+            yield second
+
+
+def _meaning(path: str, layout: Layout) -> tuple[str, bool]:
+    """Return the split that a folder or archive is called like, and whether it is called like a class."""
+    name = PurePosixPath(path).name
+    stem = name.split(".")[0] if "." in name.strip(".") else name
+    given = layout.given(path)
+    return layout.split(stem) if given is None else given, normal(stem) in layout.classes
 
 
 class _Verdict(NamedTuple):
@@ -117,29 +174,38 @@ class _Verdict(NamedTuple):
 
 
 def _without_work_folders(judged: Sequence[Judged]) -> list[Judged]:
-    """Return the judged files, those of an earlier run's work folder marked as no data."""
+    """Return the judged files, what an earlier run wrote into a work folder marked as no data."""
     names: dict[str, set[str]] = {}
     for one in judged:
         folder, _, name = one.entry.key.rpartition("/")
         if name in OWN_RECORDS:
             names.setdefault(folder, set()).add(name)
-    folders = tuple(f"{folder}/" for folder, found in names.items() if folder and found == OWN_RECORDS)
+    folders = {folder for folder, found in names.items() if found == OWN_RECORDS}
+    if not folders:
+        return list(judged)
     ours = ("ignored", "output of an earlier run of cxr")
-    return [one._replace(kind="system", problem=ours) if one.entry.key.startswith(folders) else one for one in judged]
+    return [
+        one._replace(kind="system", problem=ours) if _is_own_output(one.entry.key, folders) else one for one in judged
+    ]
 
 
-def _choose_root(
-    read: Sequence[tuple[Judged, Reading | Unread]], is_mask: Callable[[str], bool]
-) -> tuple[str, dict[str, int]]:
+def _is_own_output(key: str, folders: set[str]) -> bool:
+    return any(
+        key.removeprefix(f"{folder}/" if folder else "").partition("/")[0] in OWN_NAMES
+        for folder in folders
+        if not folder or key.startswith(f"{folder}/")
+    )
+
+
+def _choose_root(read: _READ) -> tuple[str, dict[str, int]]:
     """Return the folder of the data set, and the number of images of each data set where there are several.
 
-    The data set is the shallowest folder that holds split or class folders; copies lie below it.
+    The data set is the shallowest folder that holds split or class folders; copies lie below it. Folders of
+    masks are none, unless all of them are called so.
     """
-    counts = Counter(
-        reading.root
-        for one, reading in read
-        if one.problem is None and isinstance(reading, Reading) and not is_mask(one.entry.key)
-    )
+    counts = Counter(reading.root for one, reading in read if one.problem is None and isinstance(reading, Reading))
+    without_masks = {name: count for name, count in counts.items() if not any(map(is_of_masks, name.split("/")))}
+    counts = Counter(without_masks or counts)
     if not counts:
         return "", {}
     root = min(counts, key=lambda name: (len(PurePosixPath(name).parts), name))
@@ -151,20 +217,20 @@ def _is_below(name: str, root: str) -> bool:
     return not root or name == root or name.startswith(f"{root}/")
 
 
-def _mask_judge(read: Sequence[tuple[Judged, Reading | Unread]], layout: Layout) -> Callable[[str], bool]:
-    """Return a function that tells whether a key lies in a folder of masks.
+def _mask_finder(layout: Layout, root: str) -> Callable[[str], str]:
+    """Return a function that gives the folder of masks that a key lies in, "" for none.
 
-    Folders that all images share say nothing: DATA may lie below one that is called xrays_and_masks.
+    The folders above the data set say nothing: it may lie in one that is called xrays_and_masks.
+    `--splits FOLDER=none` says that a folder of such a name holds films.
     """
-    folders = [layout.folders(one.entry.key) for one, _ in read if one.problem is None]
-    shared = 0
-    while folders and all(len(own) > shared and own[shared] == folders[0][shared] for own in folders):
-        shared += 1
+    spared = set(paths(root))
 
-    def is_mask(key: str) -> bool:
-        return any(is_of_masks(name) for name in layout.folders(key)[shared:])
+    def find(key: str) -> str:
+        above = (path for path in paths("/".join(layout.folders(key))) if path not in spared)
+        masks = (path for path in above if is_of_masks(PurePosixPath(path).name) and layout.given(path) is None)
+        return next(masks, "")
 
-    return is_mask
+    return find
 
 
 def _verdict(
@@ -172,7 +238,7 @@ def _verdict(
     reading: Reading | Unread,
     layout: Layout,
     settings: FileSettings,
-    is_mask: Callable[[str], bool],
+    mask_folder: Callable[[str], str],
 ) -> _Verdict:
     """Return what becomes of one file; an image of another data set below `root` keeps its reading for now."""
     key = judged.entry.key
@@ -180,8 +246,9 @@ def _verdict(
     group = reading.group if isinstance(reading, Reading) else ""
     if judged.problem:
         return _Verdict(judged, None, judged.problem, group, "" if judged.kind == "linked_folder" else about)
-    if is_mask(key):
-        return _Verdict(judged, None, ("mask", "lies in a folder of masks"), group)
+    masks = mask_folder(key)
+    if masks:
+        return _Verdict(judged, None, ("mask", "lies in a folder of masks"), group, masks)
     if isinstance(reading, Reading):
         return _Verdict(judged, reading, None, group)
     return _unread(judged, reading, about, settings)
@@ -195,25 +262,23 @@ def _unread(judged: Judged, reading: Unread, about: str, settings: FileSettings)
         return _Verdict(judged, None, ("unknown_class", f"not below one folder named {names}{hint}"), about=about)
     if reading.why == "two_classes":
         return _Verdict(
-            judged, None, ("unknown_class", f"below folders of both classes: {reading.folder}"), reading.folder
+            judged, None, ("unknown_class", f"below folders of both classes: {reading.folder}"), about=reading.folder
         )
     words = "which split it is, is not clear" if reading.why == "unclear_split" else "below folders of two splits"
     return _Verdict(judged, None, ("unknown_split", f"{folder}: {words}"), about=reading.folder)
 
 
 def _class_folder(layout: Layout, key: str) -> str:
-    """Return the folder that is most likely meant as a class: the first one below the split, or at the top.
+    """Return the folder that is most likely meant as a class: the first one that is no split.
 
-    Where there is none but the split folder, that one.
+    Where there are split folders alone, the last of them.
     """
-    folders = layout.folders(key)
-    splits = [i for i in range(len(folders)) if layout.split("/".join(folders[: i + 1]))]
-    start = splits[-1] + 1 if splits else 0
-    return "/".join(folders[: start + 1])
+    above = paths("/".join(layout.folders(key)))
+    return next((path for path in above if not layout.split(path)), above[-1] if above else "")
 
 
 def _copies_told_apart(
-    storage: Storage, verdicts: Sequence[_Verdict], root: str, memory: Path | None
+    storage: Storage, verdicts: Sequence[_Verdict], root: str, layout: Layout, memory: Path | None
 ) -> list[_Verdict]:
     """Return the verdicts, images of other data sets below `root` rejected: as copies, or as of an unknown split.
 
@@ -228,7 +293,7 @@ def _copies_told_apart(
             twin = entries.get(prefix + key[len(one.reading.root) :].lstrip("/"))
             if twin and twin.size == entries[key].size:
                 twins[key] = twin
-    same = _same_bytes(storage, [(entries[key], twin) for key, twin in twins.items()], memory)
+    same = same_bytes(storage, [(entries[key], twin) for key, twin in twins.items()], memory)
     out = []
     for one in verdicts:
         key = one.judged.entry.key
@@ -237,43 +302,35 @@ def _copies_told_apart(
         elif key in same:
             out.append(one._replace(reading=None, problem=("nested_copy", f"copy of {twins[key].key}")))
         else:
-            start = prefix if one.reading.root.startswith(prefix) else ""
-            name = one.reading.root[len(start) :].partition("/")[0]
-            words = "neither train, val nor test, and no copy of the data set beside it"
-            out.append(one._replace(reading=None, problem=("unknown_split", f"{name}: {words}"), about=start + name))
+            out.append(_of_unknown_split(one, one.reading, prefix, layout))
     return out
 
 
-def _same_bytes(storage: Storage, pairs: Sequence[tuple[Entry, Entry]], memory: Path | None) -> set[str]:
-    """Return the keys of those first files whose bytes are the second's; what was compared is remembered."""
-    columns = ["image", "version", "twin", "twin_version", "same"]
-    known: dict[tuple[str, ...], str] = {}
-    if memory and memory.is_file():
-        known = {tuple(row[:4]): row[4] for row in read_table(memory)[columns].itertuples(index=False, name=None)}
-    if not isinstance(storage, LocalStorage):  # equal ETags of equal sizes are equal bytes
-        known |= {_names(*pair): "1" for pair in pairs if pair[0].version == pair[1].version}
-    wanted = [pair for pair in pairs if _names(*pair) not in known]
-    answers = storage.read_many([(one.key, one.version) for pair in wanted for one in pair])
-    digests = (_digest(answer) for _, answer in answers)
-    for pair, first, second in zip(wanted, digests, digests, strict=True):
-        known[_names(*pair)] = str(int(first is not None and first == second))
-    if memory and wanted:
-        rows = [(*_names(*pair), known[_names(*pair)]) for pair in pairs]
-        write_table(pd.DataFrame(rows, columns=columns), memory)
-    return {pair[0].key for pair in pairs if known[_names(*pair)] == "1"}
+def _of_unknown_split(one: _Verdict, reading: Reading, prefix: str, layout: Layout) -> _Verdict:
+    """Return the verdict on an image of a folder beside the split folders, or below two of them."""
+    above = [path for path in paths(reading.root) if path.startswith(prefix) and path != prefix.rstrip("/")]
+    if reading.split_folder and any(layout.split(path) for path in above):
+        words = f"{reading.split_folder}: below folders of two splits"
+        return one._replace(reading=None, problem=("unknown_split", words), about=reading.split_folder)
+    about = above[0] if above else reading.root
+    words = f"{PurePosixPath(about).name}: neither train, val nor test, and no copy of the data set beside it"
+    return one._replace(reading=None, problem=("unknown_split", words), about=about)
 
 
-def _names(one: Entry, other: Entry) -> tuple[str, ...]:
-    return one.key, one.version, other.key, other.version
-
-
-def _digest(answer: bytes | Exception) -> bytes | None:
-    """Return the SHA-256 of a file's bytes, None where it cannot be read."""
-    if isinstance(answer, bytes):
-        return hashlib.sha256(answer).digest()
-    if isinstance(answer, OSError | DataError):
-        return None
-    raise answer
+def _links_told_apart(storage: Storage, verdicts: Sequence[_Verdict]) -> list[_Verdict]:
+    """Return the verdicts, links to folders of DATA whose files are not used marked as links that are not followed."""
+    linked = [one for one in verdicts if one.problem == ("ignored", FOLDER_LINK)]
+    if not linked or not isinstance(storage, LocalStorage):
+        return list(verdicts)
+    used = {".", *(path for one in verdicts if one.reading for path in paths(one.judged.entry.key))}
+    top = os.path.realpath(storage.folder)
+    problem = ("outside_root", "link to a folder whose files are not used")
+    lost = {
+        one.judged.entry.key
+        for one in linked
+        if os.path.relpath(os.path.realpath(storage.folder / one.judged.entry.key), top) not in used
+    }
+    return [one._replace(problem=problem) if one.judged.entry.key in lost else one for one in verdicts]
 
 
 def _file(one: _Verdict) -> File:
@@ -290,32 +347,3 @@ def used_as(split: str, label: int) -> str:
     'test PNEUMONIA'
     """
     return f"{split} {LABEL_NAMES[label]}".strip()
-
-
-def _question(
-    uri: str,
-    judged: Sequence[Judged],
-    files: Sequence[File],
-    found: Account,
-    beside: dict[str, int],
-) -> str:
-    if beside:
-        named = ", ".join(f"{name or '.'} ({count} images)" for name, count in beside.items())
-        example = " ".join(f"{PurePosixPath(name).name}=train" for name in beside)
-        return (
-            f"{uri}: expected one data set, found several: {named}. Give the folder of one of them, say which split "
-            f"each is (--splits {example}), or leave some out with --exclude"
-        )
-    asked = found.question()
-    if any(one.used_as for one in files):
-        return f"{uri}: {asked}" if asked else ""
-    if not asked:
-        return scanning.explain_nothing(judged, uri)
-    expected = " or ".join(LABEL_NAMES)
-    hints = [f"{uri}: no image lies below a folder named {expected} (expected train/NORMAL/x.jpeg, test/…)", asked]
-    if "--exclude" in asked and "--classes" not in asked and any(one.kind == "image" for one in files):
-        hints.append("--classes NORMAL=A PNEUMONIA=B,C says what folders A, B and C are")
-    tables = [printable(one.entry.key) for one in judged if one.kind == "table"]
-    if tables:
-        hints.append(f"labels in tables are not read (found {tables[0]}): sort the images into folders")
-    return "; ".join(hints)

@@ -10,7 +10,7 @@ def require_data(data: str, reading: ReadingSettings) -> None:
     """Raise DataError where there is no file at `data`, StorageError where it cannot be listed."""
     storage = open_storage(data, reading.follow_links)
     if next(storage.list(), None) is None:
-        raise DataError(scanning.explain_nothing([], data))
+        raise DataError(f"{data}: {scanning.explain_nothing([])}")
 
 
 def require_work(out: str) -> None:

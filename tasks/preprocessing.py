@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
-from cxr import account, ingest, manifest, survey, timing, workspace
+from cxr import account, ingest, manifest, patients, survey, timing, workspace
 from cxr.account import FolderAccount
 from cxr.errors import DataError
 from cxr.records import Ingest, Scan, Shard, read_table
@@ -24,12 +24,15 @@ logger = logging.getLogger("cxr.preprocessing")
 
 
 @task(name="scan images", task_run_name="scan {data}", cache_policy=NO_CACHE, **retries.POLICY)
-def scan_images(data: str, work: Path, settings: ReadingSettings) -> Scan:
+def scan_images(data: str, work: Path, settings: ReadingSettings, patient_key: str) -> Scan:
     """List DATA, find the one data set in it, account by folder, lay out shards of the images not seen before.
+
+    A table that names patients is read first: that it cannot be is better known before the images are read.
 
     Raises:
         DataError: Something has to be asked: the account, which is shown first, says what.
     """
+    patients.require_readable(patient_key)
     storage = open_storage(data, settings.follow_links)
     folder = manifest.inspection_folder(work, storage.uri, settings)
     found = survey.survey(storage, settings, folder, workspace.key_inside(work, storage))

@@ -141,3 +141,57 @@ def test_a_pattern_that_fits_no_image_is_an_error(data, tmp_path):
     """The whole rule would be dropped, and the split not be by patient."""
     with pytest.raises(DataError, match=r"fits no image, for example not"):
         preprocess(data, tmp_path / "work", SplitSettings(patient_key=r"regex:(?P<patient>ward\d+)"))
+
+
+def test_words_for_no_patient_join_nobody(data, tmp_path):
+    """nan, unknown and a dash are no patient: joined into one they would empty train without a word."""
+    words = ["nan", "unknown", "-", "N/A"]
+    rows = [(key, words[at % 4] if at % 2 else patient) for at, (key, patient) in enumerate(table(data)[1:])]
+    found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows]))
+    assert found.leakage.without_patient == 24 and found.leakage.excluded == 0
+    assert "24 of 48 images have a patient" in found.notes[0]
+
+
+def test_images_set_aside_for_their_patient_are_said(data, tmp_path):
+    """One patient in train and test: his images of train are not used, and the account says so."""
+    rows = table(data)[1:]
+    rows = [(key, "P1" if key.endswith(("-0.jpeg", "-1.jpeg")) else patient) for key, patient in rows]
+    found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows]))
+    assert found.leakage.excluded == 4
+    assert sum(row.left_out.get("patient_in_another_split", 0) for row in found.folders) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,patient_id,Image\na,b,c\n", "found two named image"),
+        ('image,patient_id\na,"P1\nb,P2\n', "line break inside a cell"),
+        ("", "found an empty file"),
+        ("image,patient_id\n" + "a" * 200_000 + ",P1\n", "field larger than field limit"),
+    ],
+)
+def test_broken_tables_are_errors_in_words(text, words, data, tmp_path):
+    """Columns twice, an open quote, nothing at all, a cell of any length: a sentence each."""
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        run(data, tmp_path / "work", tmp_path / "p.csv")
+    with pytest.raises(DataError, match="expected csv:FILE"):
+        preprocess(data, tmp_path / "work", SplitSettings(patient_key="csv:"))
+
+
+def test_paths_of_another_machine_fit_by_their_end(data, tmp_path):
+    """A drive letter, or a folder that is not here: folders and name must be those of one image."""
+    rows = [(f"C:\\films\\{key}".replace("/", "\\"), who) for key, who in table(data)[1:]]
+    assert run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])).patient_wise
+
+
+def test_a_bare_name_never_goes_to_a_namesake(tmp_path):
+    """Its image was rejected: the row is of that one, not of another image of the same name."""
+    for split in ("train", "test"):
+        for name in ("NORMAL", "PNEUMONIA"):
+            fill(tmp_path / "data" / split / name, 8, f"{split}{name}")
+    fill(tmp_path / "data" / "test" / "NORMAL", 1, "x")
+    (tmp_path / "data" / "train" / "NORMAL" / "x0.jpeg").write_bytes(b"broken")
+    rows = [("image", "patient_id"), ("x0.jpeg", "1"), ("trainNORMAL0.jpeg", "2")]
+    found = run(tmp_path / "data", tmp_path / "work", write(tmp_path / "p.csv", rows))
+    assert any("1 rows fit several images" in note for note in found.notes)

@@ -351,15 +351,193 @@ def test_an_excluded_pattern_has_names_and_paths(tmp_path, read):
     assert read(exclude=("train/NORMAL/copy_*", "test/*/img1.jpeg")).rejected == {"excluded": 5}
 
 
-def test_flags_that_fit_nothing_are_said(tmp_path, read):
-    """A misspelt folder in --splits, --classes or --exclude is a note, not a silence."""
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"splits": ("hold=test",)}, "--splits hold=test fits no folder"),
+        ({"exclude": ("COVD",)}, "--exclude COVD fits no file"),
+    ],
+)
+def test_a_misspelt_flag_stops_the_run(flags, words, tmp_path, read):
+    """What it should have set aside would be used after all; a pattern with wildcards may fit nothing today."""
     tree(tmp_path / "data", images=10)
-    found = read(splits=("hold=test",), classes=("PNEUMONIA=vrus,PNEUMONIA",), exclude=("COVD",))
+    with pytest.raises(DataError, match=words):
+        read(**flags)
+    found = read(exclude=("*.bmp",), classes=("PNEUMONIA=vrus,PNEUMONIA",))
     assert list(found.notes) == [
-        "--splits hold=test fits no folder",
+        "--exclude *.bmp fits no file",
         "--classes PNEUMONIA=vrus,PNEUMONIA: there is no folder named vrus",
-        "--exclude COVD fits no file",
     ]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        (".DS_Store",), ("labels.csv",), ("README.txt", "a/b.txt"), ("NORMAL.zip", "PNEUMONIA.zip"), ("NORMAL/a.jp2",),
+        ("NORMAL/a.heic", "PNEUMONIA/b.heic"), ("NORMAL/a.npy",), ("scan.nii.gz",), ("NORMAL/pointer",),
+    ],
+)  # fmt: skip
+def test_a_test_folder_without_a_usable_image_is_not_replaced(inside, tmp_path, read):
+    """Whatever is in it: the run stops and names it; left out on purpose, another is carved."""
+    tree(tmp_path / "data", ("train",), images=20)
+    for name in inside:
+        path = tmp_path / "data" / "test" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    with pytest.raises(DataError, match=r"this would not be used: test.*leaves"):
+        read()
+    assert read(exclude=("test",)).split_policy.startswith("test carved")
+
+
+@pytest.mark.parametrize("name", ["test.zip", "testset.tar.gz", "holdout2024.zip", "test.npz", "test"])
+def test_a_file_or_a_broken_link_in_the_place_of_test_is_asked_about(name, tmp_path, read):
+    """A packed test set, a bare name, a link whose target has gone; tables called test.csv are no test set."""
+    tree(tmp_path / "data", ("train",), images=20)
+    (tmp_path / "data" / "test.csv").write_text("a,b\n")
+    assert read().kept == 40
+    (tmp_path / "data" / name).write_bytes(b"no picture")
+    with pytest.raises(DataError, match="this would not be used: "):
+        read()
+    (tmp_path / "data" / name).unlink()
+    (tmp_path / "data" / "test").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match="this would not be used: test"):
+        read()
+
+
+def test_a_class_of_a_split_that_is_packed_is_asked_about(tmp_path, read):
+    """train/PNEUMONIA.zip beside train/NORMAL."""
+    tree(tmp_path / "data", images=10)
+    shutil.rmtree(tmp_path / "data" / "train" / "PNEUMONIA")
+    (tmp_path / "data" / "train" / "PNEUMONIA.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(DataError, match=r"train/PNEUMONIA\.zip.*unpack"):
+        read()
+
+
+def test_the_flag_that_is_proposed_does_not_hit_what_is_used(tmp_path, read):
+    """Names that are used elsewhere, or are split words, stand with their path; the proposed flag then helps."""
+    tree(tmp_path / "data", images=30)
+    fill(tmp_path / "data" / "train" / "NORMAL" / "test", 3, "deep")
+    with pytest.raises(DataError, match=r"--splits train/NORMAL/test=none .*--exclude train/NORMAL/test "):
+        read()
+    found = read(splits=("train/NORMAL/test=none",))
+    assert sizes(found)["test"] == 60 and found.kept == 123
+    for name in ("NORMAL", "PNEUMONIA", "COVID"):
+        for split in ("train", "test"):
+            fill(tmp_path / "other" / name / split, 6)
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "other").rename(tmp_path / "data")
+    with pytest.raises(DataError, match=r"COVID \(12 images: unknown_class\)\. What to do: --exclude COVID leaves"):
+        read()
+
+
+def test_a_hospital_whose_name_holds_a_split_word(tmp_path, read):
+    """train/Test Hospital is below folders of two splits: asked, and answered by =none."""
+    for place in ("train/St Mary", "train/Test Hospital", "test/St Mary"):
+        tree(tmp_path / "data", (place,), images=10)
+    with pytest.raises(DataError, match=r"train/Test Hospital \(20 images.*--splits 'train/Test Hospital=none'"):
+        read()
+    assert sizes(read(splits=("Test Hospital=none",)))["test"] == 20
+
+
+@pytest.mark.parametrize("place", ["external", "NORMAL/external"])
+def test_images_without_a_split_beside_others_with_one_are_asked_about(place, tmp_path, read):
+    """They would all become train."""
+    if place == "external":
+        tree(tmp_path / "data", images=10)
+        for name in ("NORMAL", "PNEUMONIA"):
+            fill(tmp_path / "data" / name, 5, "loose")
+        expected, answer = r"/NORMAL=train /PNEUMONIA=train", ("/NORMAL=train", "/PNEUMONIA=train")
+    else:
+        for name in ("NORMAL", "PNEUMONIA"):
+            for split in ("train", "test", "external"):
+                fill(tmp_path / "data" / name / split, 8)
+        expected, answer = r"NORMAL/external=train PNEUMONIA/external=train", ("external=none", "external=test")
+    with pytest.raises(DataError, match=f"no split folder.*--splits {expected}"):
+        read()
+    if place == "external":
+        assert sizes(read(splits=answer))["test"] == 20
+        assert read(exclude=("/NORMAL", "/PNEUMONIA")).rejected == {"excluded": 10}
+    else:
+        assert sizes(read(splits=answer[1:]))["test"] == 32
+
+
+def test_several_folders_become_one_test_set_only_when_that_is_said(tmp_path, read):
+    """Two test folders: pooled on request, or one left out; several trains are a note."""
+    tree(tmp_path / "data", ("train", "train_old", "test", "holdout"), images=8)
+    with pytest.raises(
+        DataError, match=r"one test set: holdout \(16 images\), test \(16 images\).*--splits holdout=test"
+    ):
+        read()
+    found = read(splits=("test=test", "holdout=test"))
+    assert sizes(found)["test"] == 32 and found.notes == (
+        "several folders are read as train: train (16 images), train_old (16 images)",
+    )
+    assert sizes(read(exclude=("holdout",)))["test"] == 16
+
+
+def test_films_of_a_class_called_masks_are_asked_about(tmp_path, read):
+    """A class in which nothing else is; --splits FOLDER=none reads it."""
+    fill(tmp_path / "data" / "NORMAL" / "oxygen mask", 12)
+    fill(tmp_path / "data" / "PNEUMONIA", 12)
+    with pytest.raises(DataError, match=r"NORMAL/oxygen mask \(12 images: mask\).*=none"):
+        read()
+    assert read(splits=("oxygen mask=none",)).kept == 24
+    shutil.rmtree(tmp_path / "data")
+    tree(tmp_path / "data" / "cxr_and_masks", images=10)
+    put(tmp_path / "data" / "docs" / "figure.jpeg")
+    assert read(exclude=("docs",)).kept == 40
+
+
+def test_a_class_folder_below_the_other_class_is_asked_about(tmp_path, read):
+    """train/NORMAL/viral pneumonia is not NORMAL by itself."""
+    tree(tmp_path / "data", images=10)
+    fill(tmp_path / "data" / "train" / "NORMAL" / "viral pneumonia", 4)
+    with pytest.raises(DataError, match=r"train/NORMAL/viral pneumonia \(4 images: unknown_class\)"):
+        read()
+
+
+def test_most_of_a_class_lost_to_its_format_is_asked_about(tmp_path, read):
+    """More than half of a folder that a flag would bring in, or that lies under both classes."""
+    tree(tmp_path / "data", images=20)
+    for path in sorted((tmp_path / "data" / "train" / "PNEUMONIA").iterdir())[:15]:
+        pixels = np.asarray(Image.open(path)).astype(np.uint16) * 16
+        path.unlink()
+        Image.fromarray(pixels).save(path.with_suffix(".png"))
+    with pytest.raises(DataError, match=r"train/PNEUMONIA \(15 files: unsupported_mode\).*--bit-depth"):
+        read()
+    for path in sorted((tmp_path / "data" / "train" / "PNEUMONIA").glob("*.png")):
+        path.unlink()
+        fill(tmp_path / "data" / "train" / "PNEUMONIA", 20)
+    for path in sorted((tmp_path / "data" / "train" / "NORMAL").iterdir())[:15]:
+        shutil.copy(path, tmp_path / "data" / "train" / "PNEUMONIA" / f"copy of {path.name}")
+    with pytest.raises(DataError, match=r"label_conflict.*both classes"):
+        read()
+
+
+def test_a_flag_that_contradicts_itself_is_wrong_usage():
+    """One folder, two splits."""
+    with pytest.raises(ValueError, match="found two for 'A'"):
+        ReadingSettings(splits=("a=test", "A=train"))
+
+
+def test_an_earlier_work_folder_around_the_data_hides_none_of_them(tmp_path, read):
+    """DATA is the folder of a project: what cxr wrote there is ignored, the images are not."""
+    tree(tmp_path / "data" / "chest_xray", images=8)
+    for name in ("ingest.json", "clean_metadata.csv", "eda/a.png"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    found = read()
+    assert found.kept == 32 and found.rejected == {"ignored": 3}
+
+
+def test_thousands_of_folders_make_one_short_sentence(tmp_path, read):
+    """The first ones, how many more, and a pattern that would fit them."""
+    for number in range(60):
+        tree(tmp_path / "data", (f"site{number}",), images=1)
+    with pytest.raises(DataError) as stop:
+        read()
+    assert len(str(stop.value)) < 1500 and "and 54 more" in str(stop.value)
 
 
 def test_the_account_tells_of_every_folder(tmp_path, read):
