@@ -137,6 +137,7 @@ def by_folder(files: Sequence[File], places: Sequence[str] = ()) -> Account:
             row, advice = _unused_place(place, files, used)
             rows = [other for other in rows if other.folder != row.folder] + [row]
             remedies.append(advice)
+            asking.append(place)
     return Account(tuple(rows), tuple(dict.fromkeys(remedies)))
 
 

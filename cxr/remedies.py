@@ -114,7 +114,7 @@ def sentence(remedies: Iterable[Remedy]) -> str:
     given = list(dict.fromkeys(remedies))
     values = {what: [one.value for one in given if one.what == what] for what, *_ in given}
     names = [one.name for one in given if one.name]
-    words = list(values.get("do", ()))
+    words = list(dict.fromkeys(values.get("do", ())))
     words += [name for name in ("--follow-links", "--backslash-folders") if name in values]
     if "--classes" in values:
         words.append(f"{flag('--classes', _joined(values['--classes']))} if that is what they show")

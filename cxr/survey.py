@@ -13,7 +13,18 @@ from typing import NamedTuple
 from cxr import account, questions, scanning
 from cxr.account import Account, File
 from cxr.copies import same_bytes
-from cxr.layout import UNCLEAR, Layout, Reading, Unread, excluded_by, is_of_masks, normal, paths, unused_words
+from cxr.layout import (
+    UNCLEAR,
+    Layout,
+    Reading,
+    Unread,
+    excluded_by,
+    is_of_masks,
+    likely_split,
+    normal,
+    paths,
+    unused_words,
+)
 from cxr.questions import Image
 from cxr.scanning import Judged, Problem
 from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings
@@ -73,7 +84,7 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
     files = tuple(_file(one) for one in verdicts)
     images = tuple(Image(one.judged.entry, one.reading) for one in verdicts if one.reading)
     empty = _empty_folders(storage, listed, root, own)
-    places = _places(judged, empty, root, layout, settings)
+    places = _places(judged, images, empty, root, layout, settings)
     found = account.by_folder(files, places)
     unfit, notes = unused_words(layout, settings, [entry.key for entry in listed], empty)
     asked = questions.question(judged, images, files, found, roots, unfit)
@@ -107,7 +118,12 @@ def _is_hidden(key: str) -> bool:
 
 
 def _places(
-    judged: Sequence[Judged], empty: Sequence[str], root: str, layout: Layout, settings: FileSettings
+    judged: Sequence[Judged],
+    images: Sequence[Image],
+    empty: Sequence[str],
+    root: str,
+    layout: Layout,
+    settings: FileSettings,
 ) -> list[str]:
     """Return the folders, links and archives that stand where a split or a class is looked for, and are called so.
 
@@ -115,9 +131,15 @@ def _places(
     does no harm: val is carved from train.
     """
     found: dict[str, None] = {}
+    used = {path for image in images for path in paths(image.reading.group)}
+    splits = {image.reading.split for image in images}
     for one in judged:
+        key = one.entry.key
+        # An archive beside the folder that it was unpacked to, or of a split that is there, is no loss.
+        unpacked = f"{key.rpartition('/')[0]}/{_stem(key)}".lstrip("/") in used or likely_split(_stem(key)) in splits
         if not (one.problem and one.problem[0] == "excluded"):
-            found |= dict.fromkeys(_called_like_one(one.entry.key, _is_container(one), root, layout))
+            whole = _is_container(one) and (one.kind == "linked_folder" or not unpacked)
+            found |= dict.fromkeys(_called_like_one(key, whole, root, layout))
     for folder in empty:
         if excluded_by(folder, settings.exclude) is None:
             found |= dict.fromkeys(_called_like_one(folder, True, root, layout))
@@ -148,16 +170,25 @@ def _called_like_one(key: str, whole: bool, root: str, layout: Layout) -> Iterat
     if len(parts) > 1 and (split or is_class):
         second = f"{first}/{parts[1]}"
         deeper, is_class_below = _meaning(second, layout)
-        if (is_class and deeper in {"train", "test", UNCLEAR}) or (split and is_class_below):
+        if (is_class and deeper in {"train", "test", UNCLEAR}) or (split not in {"", "val"} and is_class_below):
             yield second
 
 
 def _meaning(path: str, layout: Layout) -> tuple[str, bool]:
     """Return the split that a folder or archive is called like, and whether it is called like a class."""
-    name = PurePosixPath(path).name
-    stem = name.split(".")[0] if "." in name.strip(".") else name
     given = layout.given(path)
+    stem = _stem(path)
     return layout.split(stem) if given is None else given, normal(stem) in layout.classes
+
+
+def _stem(path: str) -> str:
+    """Return the name at the end of a path without its endings.
+
+    >>> _stem("data/test.tar.gz")
+    'test'
+    """
+    name = PurePosixPath(path).name
+    return name.split(".")[0] if "." in name.strip(".") else name
 
 
 class _Verdict(NamedTuple):
