@@ -136,7 +136,9 @@ def _places(
     for one in judged:
         key = one.entry.key
         # An archive beside the folder that it was unpacked to, or of a split that is there, is no loss.
-        unpacked = f"{key.rpartition('/')[0]}/{_stem(key)}".lstrip("/") in used or likely_split(_stem(key)) in splits
+        stem = _stem(key)
+        unpacked = f"{key.rpartition('/')[0]}/{stem}".lstrip("/") in used
+        unpacked = unpacked or (split_of(stem) != "" and likely_split(stem) in splits)
         if not (one.problem and one.problem[0] == "excluded"):
             whole = _is_container(one) and (one.kind == "linked_folder" or not unpacked)
             found |= dict.fromkeys(_called_like_one(key, whole, root, layout))
