@@ -23,6 +23,7 @@ from cxr.layout import (
     likely_split,
     normal,
     paths,
+    split_of,
     unused_words,
 )
 from cxr.questions import Image
