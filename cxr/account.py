@@ -17,6 +17,7 @@ from cxr.text import printable
 
 ASKING_SHARE = 0.05  # of a folder's images: where a flag could bring in more than these, the run asks
 LOST_SHARE = 0.5  # of a folder's images: where more cannot be used for what they are, the run asks
+FOLDER_IMAGES = 10  # so many make a folder of its own: fewer may be one patient's
 SHOWN = 6  # folders in one sentence
 # Kinds of files that a person may have meant to be used. System files and READMEs stay quiet.
 KINDS = {
@@ -34,14 +35,14 @@ HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 # Reject reasons that come from how the data are laid out: a flag can change them.
 LAYOUT_REASONS = ("unknown_class", "unknown_split", "outside_root")
 # Reasons by which nothing is lost: the picture is kept elsewhere, or a person left it out.
-EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "excluded", "ignored", "mask")
+EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "excluded", "ignored", "mask", "negative")
 
 
 class File(NamedTuple):
     """One found file: what it is, what it is used as ("train NORMAL", or ""), else why not.
 
     `group` is the lower one of its split and class folders, "" where they cannot be read; `about` the
-    folder that a question would be about.
+    folder that a question would be about; `path` the key as its folders are read, with slashes.
     """
 
     key: str
@@ -50,6 +51,7 @@ class File(NamedTuple):
     reason: str = ""
     group: str = ""
     about: str = ""
+    path: str = ""
 
     @property
     def asks(self) -> bool:
@@ -68,7 +70,7 @@ class File(NamedTuple):
         """Return whether this file alone stops a run: a linked folder stands for any number of images."""
         if self.kind != "linked_folder" or self.reason == "excluded":
             return False
-        name = PurePosixPath(self.key).name
+        name = PurePosixPath(self.path).name
         return self.reason == "outside_root" or bool(split_of(name)) or usual_class(name) is not None
 
 
@@ -157,8 +159,8 @@ class _Used:
 
 def _unused_place(place: str, files: Sequence[File], used: _Used) -> tuple[FolderAccount, Remedy]:
     """Return the row and the remedy of a split or class folder in which nothing is used."""
-    inside = [one for one in files if f"{one.key}/".startswith(f"{place}/")]
-    packed = [one for one in inside if one.key == place and one.kind == "archive"]
+    inside = [one for one in files if f"{one.path}/".startswith(f"{place}/")]
+    packed = [one for one in inside if one.path == place and one.kind == "archive"]
     words = "unpack the archive" if packed else f"put images into {place}" if inside else f"fill {place}, or remove it"
     advice = Remedy("do", words, name_of(place, used.names))
     row = FolderAccount(
@@ -185,7 +187,7 @@ def _used_below(files: Iterable[File]) -> Counter[str]:
 
 def _folder(one: File) -> str:
     """Return the folder that a file lies in, or the one that it is."""
-    return one.key.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.key.rpartition("/")[0]
+    return one.path.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.path.rpartition("/")[0]
 
 
 def _shown_folder(one: File, used: _Used) -> str:
@@ -236,7 +238,14 @@ def _is_lost_mask(one: File, used: _Used) -> bool:
 
 def _remedies(files: Iterable[File], used: _Used) -> list[Remedy]:
     asking = (one for one in files if one.asks or one.is_lost or one.asks_alone or _is_lost_mask(one, used))
-    return list(dict.fromkeys(remedy(one.kind, one.reason, one.key, one.about, used.names) for one in asking))
+    return list(dict.fromkeys(_remedy(one, used) for one in asking))
+
+
+def _remedy(one: File, used: _Used) -> Remedy:
+    below_class = any(one.about.startswith(f"{group}/") for group in used.groups)
+    if below_class and one.reason == "unknown_class":
+        return Remedy("do", f"move {one.about} out of the folder of the other class", name_of(one.about, used.names))
+    return remedy(one.kind, one.reason, one.path, one.about, used.names)
 
 
 def _unused(row: FolderAccount) -> str:
@@ -267,7 +276,28 @@ def with_outcomes(files: Sequence[File], outcomes: dict[str, tuple[str, str]]) -
     final = [
         one._replace(used_as=outcomes[one.key][0], reason=outcomes[one.key][1]) if one.used_as else one for one in files
     ]
-    return by_folder(final)
+    return by_folder(_lost_folders_named(final))
+
+
+def _lost_folders_named(files: Sequence[File]) -> list[File]:
+    """Return the files, those of a folder right below a class folder of which no image can be used about that folder.
+
+    A few images, as of one patient, are no such folder.
+    """
+    used = _used_below(files)
+    lost = Counter(_folder_below(one) for one in files if one.is_lost)
+    named = {folder for folder, count in lost.items() if folder and count >= FOLDER_IMAGES and not used[folder]}
+    return [
+        one._replace(about=_folder_below(one)) if one.is_lost and _folder_below(one) in named else one for one in files
+    ]
+
+
+def _folder_below(one: File) -> str:
+    """Return the folder of a file right below its class folder, "" where it lies in that itself."""
+    if not one.group or not one.path.startswith(f"{one.group}/"):
+        return ""
+    name, _, rest = one.path.removeprefix(f"{one.group}/").partition("/")
+    return f"{one.group}/{name}" if rest else ""
 
 
 def table(folders: Sequence[FolderAccount], rows: int = 40) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxr.errors import DataError
+from cxr.errors import ConflictError, DataError
 from cxr.records import read_table, write_table
 from cxr.storage import Entry, LocalStorage, Storage
 
@@ -51,6 +51,6 @@ def _digest(answer: bytes | Exception) -> bytes | None:
     """Return the SHA-256 of a file's bytes, None where it cannot be read."""
     if isinstance(answer, bytes):
         return hashlib.sha256(answer).digest()
-    if isinstance(answer, OSError | DataError):
+    if isinstance(answer, OSError | DataError | ConflictError):
         return None
     raise answer

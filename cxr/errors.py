@@ -2,6 +2,7 @@
 
 CxrError
 ├── DataError      the images or tables given cannot be worked with
+│   ├── QuestionError  folders would not be used: a flag has to say what is meant
 │   ├── LeakageError  the same patient or picture is in two splits
 │   └── UsageError    what was asked for can never be done, whatever files there are
 ├── StorageError   a place cannot be read or written (only this one may be worth another try)
@@ -15,6 +16,8 @@ CxrError
 └── RegistryError  a version is not there, or may not become champion
 """
 
+from typing import Any
+
 
 class CxrError(Exception):
     """Base of all expected failures: shown as one line, exit status 1."""
@@ -26,6 +29,14 @@ class CxrError(Exception):
 
 class DataError(CxrError):
     """The images or tables given cannot be worked with."""
+
+
+class QuestionError(DataError):
+    """Folders would not be used, and a flag has to say what is meant; `account` is the account by folder."""
+
+    def __init__(self, message: str, account: Any):
+        super().__init__(message)
+        self.account = account
 
 
 class LeakageError(DataError):

@@ -111,9 +111,10 @@ def match(named: Sequence[str], keys: Iterable[str], data: str, root: str = "") 
         data: DATA, as it was given.
         root: The folder of the data set below DATA.
     """
-    index = {_plain(key): key for key in keys}
-    lower = _unique((plain.casefold(), key) for plain, key in index.items())
-    names = _unique((PurePosixPath(plain).name, key) for plain, key in index.items())
+    plain_keys = [(_plain(key), key) for key in keys]
+    index = _unique(plain_keys)
+    lower = _unique((plain.casefold(), key) for plain, key in plain_keys)
+    names = _unique((PurePosixPath(plain).name, key) for plain, key in plain_keys)
     prefixes = _prefixes(data, root)
     found = [_find(_plain(name), index, lower, names, prefixes) for name in named]
     return Match(

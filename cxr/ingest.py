@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr import account, contract, duplicates, leakage, manifest, negatives, patients, splits, survey
 from cxr.account import Account
-from cxr.errors import DataError
+from cxr.errors import DataError, QuestionError
 from cxr.polarity import Reference
 from cxr.records import (
     EXCLUDED,
@@ -48,13 +48,14 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
 
     Raises:
         DataError: Nothing is left, or a folder is full of negatives and nobody said what to do with them.
+        QuestionError: A folder is lost for what its files are.
     """
     folder = manifest.folder_of(scan, work)
     good, rejects = manifest.inspected(folder)
     if good.empty:
         raise DataError(f"{scan.data}: none of {scan.images} images can be used: {_counts(rejects)}")
     found = negatives.settle(good, scan, folder)
-    others = read_table(folder / "listed.csv")["image"]
+    others = [one.key for one in manifest.files(folder) if one.kind == "image"]
     read = patients.read(found.rows["image"], settings.patient_key, scan.data, scan.root, others)
     named = read.table.assign(
         etiology=read.table["etiology"].mask(read.table["etiology"] == "", found.rows["etiology"])
@@ -62,6 +63,7 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
     keyed = pd.concat([found.rows.drop(columns="etiology"), named], axis=1)
     kept, copies = duplicates.remove_exact(keyed)
     rejected = pd.concat([rejects, found.rejects, copies])
+    _require_no_question(scan, _account(folder, kept.assign(split=kept["source_split"]), rejected, {}))
     return Distinct(kept, rejected, (*scan.notes, *found.notes, *read.notes), found.polarity, found.by_folder)
 
 
@@ -89,16 +91,12 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     if settings.repair_leakage:
         rows, copies = leakage.remove_copies(found.rows, pairs)
     rejects = pd.concat([found.rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
-    lost = _account(inspection, rows.assign(split=rows["source_split"]), rejects, {})
-    if asked := lost.question():
-        raise DataError(f"{scan.data}: {asked}")
     rows, policy = splits.assign(rows, settings)
     if settings.repair_leakage:
         rows = leakage.exclude_shared(rows)
         splits.require_both_classes(rows)
     folders = _account(inspection, rows, rejects, found.negatives)
-    if asked := folders.question():
-        raise DataError(f"{scan.data}: {asked}")
+    _require_no_question(scan, folders)
     seen = leakage.judge(found.rows, rows, pairs, settings.patient_key, settings.allow_leakage)
     leakage.gate(seen, found.rows, rows, pairs, work / "leakage", inspection)
     write_table(rows[manifest.ROW_COLUMNS], work / "clean_metadata.csv")
@@ -124,6 +122,13 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     )
     contract.check(rows, _balanced(record))
     return record.write(work / "ingest.json")
+
+
+def _require_no_question(scan: Scan, found: Account) -> None:
+    """Raise QuestionError where what is left out would change what the figures mean."""
+    asked = found.question()
+    if asked:
+        raise QuestionError(f"{scan.data}: {asked}", found)
 
 
 def _by_split(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -164,7 +169,7 @@ def _values(column: "pd.Series[str]") -> dict[str, int]:
 def _balanced(record: Ingest) -> Ingest:
     total = record.kept + sum(record.rejected.values())
     if total != record.found:
-        raise DataError(f"the books do not balance: found {record.found}, kept + rejected {total}: please report this")
+        raise DataError(f"the counts do not add up: found {record.found}, kept + rejected {total}: please report this")
     if unknown := set(record.rejected) - set(REJECT_REASONS):
         raise DataError(f"reject reasons outside the closed list: {sorted(unknown)}: please report this")
     return record

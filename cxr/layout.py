@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 
-from cxr.settings import LABEL_NAMES, ReadingSettings, given_class, given_split
+from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings, given_class, given_split
 from cxr.text import printable
 
 SPLIT_WORDS = {
@@ -162,9 +162,11 @@ class Layout:
 
     def folders(self, key: str) -> list[str]:
         """Return the folders of a key from the top; blank ones, as `//` in an S3 key leaves, count too."""
-        if self.backslash_folders:
-            key = key.replace("\\", "/")
-        return key.split("/")[:-1]
+        return self.path(key).split("/")[:-1]
+
+    def path(self, key: str) -> str:
+        """Return a key as its folders are read: with slashes, where backslashes are folders, too."""
+        return key.replace("\\", "/") if self.backslash_folders else key
 
     def split(self, path: str) -> str:
         """Return what the last folder of a path means as a split: a given word wins."""
@@ -229,8 +231,10 @@ class Layout:
 
     def _contradicts(self, name: str, label: int | None) -> bool:
         """Return whether a folder below a class folder names the other class."""
+        if normal(name).isdigit():  # a patient's number, more likely than a class
+            return False
         own = self.classes.get(normal(name))
-        if own is None and not normal(name).isdigit():
+        if own is None:
             usual = usual_class(name)
             own = None if usual is None else LABEL_NAMES.index(usual)
         return own is not None and own != label
@@ -263,19 +267,29 @@ def unused_words(
         for item in settings.splits
         if not any(fits(given_split(item)[0], path) for path in folders)
     ]
-    unfit += [
-        f"--exclude {printable(pattern)} fits no file"
-        for pattern in settings.exclude
-        if not any(excluded_by(key, (pattern,), settings.backslash_folders) for key in (*keys, *empty))
-    ]
+    unfit += unfit_patterns(settings, [*keys, *empty])
     notes = [
         f"--classes {printable(item)}: there is no folder named {printable(word)}"
         for item in settings.classes
         for word in given_class(item)[1]
         if normal(word) not in names
     ]
-    wild = [words for words in unfit if set("*?[") & set(words)]
+    wild = [words for words in unfit if is_wild(words)]
     return [words for words in unfit if words not in wild], [*wild, *notes]
+
+
+def unfit_patterns(settings: FileSettings, keys: Sequence[str]) -> list[str]:
+    """Return a sentence for each `--exclude` pattern that fits none of these keys."""
+    return [
+        f"--exclude {printable(pattern)} fits no file"
+        for pattern in settings.exclude
+        if not any(excluded_by(key, (pattern,), settings.backslash_folders) for key in keys)
+    ]
+
+
+def is_wild(pattern: str) -> bool:
+    """Return whether a pattern has wildcards, so that it may well fit nothing today."""
+    return not set("*?[").isdisjoint(pattern)
 
 
 def paths(folder: str) -> list[str]:
@@ -297,11 +311,15 @@ def fits(pattern: str, path: str) -> bool:
     >>> [fits(pattern, "test/NORMAL") for pattern in ("normal", "test/*", "./Test/NORMAL", "/NORMAL")]
     [True, True, True, False]
     """
-    wanted = normal(pattern.replace("\\", "/")).removeprefix("./").rstrip("/")
+    wanted = pattern.replace("\\", "/").strip().rstrip("/")
     anchored = "/" in wanted
-    given = normal(path) if anchored else normal(path.rpartition("/")[2])
-    wanted = wanted.lstrip("/")
+    given = _normal_path(path) if anchored else normal(path.rpartition("/")[2])
+    wanted = _normal_path(wanted.removeprefix("./").lstrip("/"))
     return given == wanted or fnmatchcase(given, wanted)
+
+
+def _normal_path(path: str) -> str:
+    return "/".join(map(normal, path.split("/")))
 
 
 def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = False) -> str | None:

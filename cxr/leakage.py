@@ -160,8 +160,9 @@ def gate(
     leakage.write(folder / "leakage.json")
     if leakage.clean or leakage.allowed:
         return
+    unknown = f" (of {leakage.without_patient:,} images no patient is known)" if leakage.without_patient else ""
     raise LeakageError(
-        f"leakage: {leakage.pairs_left} pairs of near copies and {leakage.patients_left} patients are in two splits. Look at "
+        f"leakage: {leakage.pairs_left} pairs of near copies and {leakage.patients_left} patients are in two splits{unknown}. Look at "
         f"{folder / 'pairs.png'} and {folder / 'pairs.csv'}; leave --repair-leakage on, correct the split folders or the "
         "--patient-key, or run on with --allow-leakage (the model card will say so)"
     )

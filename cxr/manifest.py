@@ -87,7 +87,7 @@ def lay_out(
     write_table(pd.DataFrame(found.files, columns=File._fields), folder / "files.csv")
     rows = [
         (entry.key, reading.label, reading.split, reading.etiology, reading.group, entry.size, entry.version)
-        for entry, reading in found.images
+        for entry, reading, _ in found.images
     ]
     table = pd.DataFrame(rows, columns=_LISTED)
     write_table(table, folder / "listed.csv")

@@ -59,6 +59,8 @@ def settle(rows: pd.DataFrame, scan: Scan, folder: Path) -> Settled:
     thumbnails = manifest.Thumbnails(folder, rows["thumbnail"])
     train = np.flatnonzero((rows["source_split"] != "test").to_numpy())
     reference = polarity.learn(thumbnails, train if len(train) else np.arange(len(rows)))
+    if reference is None:
+        return Settled(rows, nothing, (_not_checked(scan),), None, {})
     suspects = _suspects(reference, thumbnails)
     if not suspects.any():
         return Settled(rows, nothing, (), reference, {})
@@ -71,8 +73,16 @@ def settle(rows: pd.DataFrame, scan: Scan, folder: Path) -> Settled:
     sizes = Counter(rows["group"])
     _ask(found, sizes, scan.data)
     named = ", ".join(f"{printable(name)} {count}" for name, count in sorted(found.items()))
-    note = f"{int(suspects.sum())} images look like negatives of films and are kept: {named}; see --negatives"
+    note = f"negatives of films, as it looks, which are kept (see --negatives): {named}"
     return Settled(rows, nothing, (note,), reference, {printable(name): count for name, count in found.items()})
+
+
+def _not_checked(scan: Scan) -> str:
+    """Return a note that negatives were not looked for; DataError where something was to be done with them."""
+    why = "what a film looks like cannot be learnt from these images: they are too few, or too unlike each other"
+    if scan.settings.negatives != "report":
+        raise DataError(f"{scan.data}: --negatives {scan.settings.negatives}: {why}. Leave it out")
+    return f"negatives of films were not looked for: {why}"
 
 
 def _ask(found: Counter[str], sizes: Counter[str], data: str) -> None:
@@ -86,10 +96,8 @@ def _ask(found: Counter[str], sizes: Counter[str], data: str) -> None:
     )
 
 
-def _suspects(reference: Reference | None, thumbnails: manifest.Thumbnails) -> "np.ndarray[Any, Any]":
+def _suspects(reference: Reference, thumbnails: manifest.Thumbnails) -> "np.ndarray[Any, Any]":
     """Return which thumbnails look like negatives, bool (n,)."""
-    if reference is None:
-        return np.zeros(len(thumbnails), bool)
     starts = range(0, len(thumbnails), CHUNK)
     parts: Sequence[Any] = [
         polarity.suspect(reference, thumbnails[np.arange(at, min(at + CHUNK, len(thumbnails)))]) for at in starts

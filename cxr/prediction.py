@@ -34,7 +34,9 @@ from cxr import (
 from cxr.ahead import in_order
 from cxr.errors import DataError
 from cxr.export import Card
+from cxr.layout import is_of_masks, is_wild, unfit_patterns
 from cxr.records import read_table, write_table
+from cxr.scanning import Judged
 from cxr.settings import FileSettings, cores
 from cxr.storage import Entry, Storage, is_local, local_folder, missing, open_storage
 
@@ -104,6 +106,7 @@ def predict(
     with registry.model_folder(model) as address, workspace.written(out) as path:
         folder = export.located(address)
         card = export.read_card(folder)
+        files = _with_depth_of(card, files)
         found = find_images(data, out, files)
         if found.wanted:
             _score_in_child(folder, card, found, files, path, on_images)
@@ -119,6 +122,22 @@ def counts_by_reason(table: pd.DataFrame) -> dict[str, int]:
     """Return how many images were not scored, by reason, the most frequent first."""
     reasons = table.loc[table["status"] != "scored", "reason"]
     return dict(Counter(reason.partition(":")[0] for reason in reasons).most_common())
+
+
+def _with_depth_of(card: Card, files: FileSettings) -> FileSettings:
+    """Return the settings with the bit depth of the model's training, where none is given.
+
+    Raises:
+        DataError: Another one is given: the same film would have other gray values than in training.
+    """
+    trained = card.data.reading.bit_depth
+    if trained is None or files.bit_depth == trained:
+        return files
+    if files.bit_depth is not None:
+        raise DataError(
+            f"--bit-depth {files.bit_depth}: the model was trained with --bit-depth {trained}: leave it out"
+        )
+    return files.model_copy(update={"bit_depth": trained})
 
 
 def find_images(data: Sequence[str], out: str, files: FileSettings) -> Found:
@@ -143,7 +162,7 @@ def find_images(data: Sequence[str], out: str, files: FileSettings) -> Found:
     for address in data:
         storage, entries, prefix = _opened(address, files)
         own = [entry for entry in entries if not _is_at(storage, entry.key, out)]
-        for one in scanning.judge(storage, own, files):
+        for one in _without_masks(scanning.judge(storage, own, files), files):
             name = prefix + one.entry.key if len(data) > 1 else one.entry.key
             if name in names:  # given twice
                 continue
@@ -153,10 +172,23 @@ def find_images(data: Sequence[str], out: str, files: FileSettings) -> Found:
                 found.rejects.append((name, *one.problem))
             else:
                 found.wanted.append(Wanted(storage, one.entry.key, one.entry.version, name))
+    unfit = [words for words in unfit_patterns(files, sorted(names)) if not is_wild(words)]
+    if unfit and found.judged:
+        raise DataError(f"{'; '.join(unfit)}: correct it, or leave it out")
     if not found.judged:
         raise DataError(f"{', '.join(data)}: {scanning.explain_nothing([])}")
     found.wanted.sort(key=lambda one: one.name)
     return found
+
+
+def _without_masks(judged: list[Judged], files: FileSettings) -> list[Judged]:
+    """Return the judged files, those in folders of masks rejected, as in training."""
+    out = []
+    for one in judged:
+        key = one.entry.key.replace("\\", "/") if files.backslash_folders else one.entry.key
+        is_mask = one.problem is None and any(map(is_of_masks, key.split("/")[:-1]))
+        out.append(one._replace(problem=("mask", "lies in a folder of masks")) if is_mask else one)
+    return out
 
 
 def _opened(address: str, files: FileSettings) -> tuple[Storage, list[Entry], str]:

@@ -21,10 +21,11 @@ SHOWN = 6  # folders in one sentence
 
 
 class Image(NamedTuple):
-    """A file that will be inspected, and what its folders say."""
+    """A file that will be inspected, what its folders say, and its key as they are read."""
 
     entry: Entry
     reading: Reading
+    path: str
 
 
 def question(
@@ -117,7 +118,7 @@ def _unsplit_place(one: Image, classes: set[str]) -> str:
     folder = one.reading.class_folder
     if folder not in classes:
         return folder
-    below = one.entry.key.removeprefix(f"{folder}/").split("/")
+    below = one.path.removeprefix(f"{folder}/").split("/")
     return f"{folder}/{below[0]}" if len(below) > 1 else folder
 
 

@@ -40,7 +40,7 @@ _BY_REASON = {
     "negative": Remedy("do", "--negatives invert"),
     "too_large": Remedy("do", "export the film alone, as PNG or JPEG"),
     **dict.fromkeys(("truncated", "unreadable", "empty_file", "vanished"), Remedy("do", "copy the files again")),
-    "not_an_image": Remedy("do", "give images"),
+    "not_an_image": Remedy("do", "replace what is no image, whatever its name says"),
     "label_conflict": Remedy("do", "correct the folders: the same pictures lie under both classes"),
     SHARED: Remedy("do", "their patients are in another split, too: correct the split folders, or --patient-key"),
 }
@@ -144,5 +144,5 @@ def flag(name: str, values: list[str]) -> str:
     Bytes that are no text stand as `?`, which fits them as a pattern.
     """
     shown = ["".join("?" if "\udc80" <= c <= "\udcff" else c for c in value) for value in values[:SHOWN]]
-    more = [f"… and {len(values) - SHOWN:,} more: see `cxr scan`; patterns such as 'patient*' fit many"]
-    return " ".join([name, *(shlex.quote(printable(value)) for value in shown), *(more if len(values) > SHOWN else ())])
+    more = f" (and {len(values) - SHOWN:,} more; a pattern such as 'patient*' fits many)" if len(values) > SHOWN else ""
+    return " ".join([name, *(shlex.quote(printable(value)) for value in shown)]) + more

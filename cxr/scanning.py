@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxr import images
-from cxr.errors import DataError
+from cxr.errors import ConflictError, DataError
 from cxr.layout import excluded_by
 from cxr.records import read_table, write_table
 from cxr.settings import FileSettings
@@ -39,6 +39,7 @@ _KINDS_BY_SUFFIX = {
     ".gif": "gif",
 }  # fmt: skip
 _ARCHIVES = {"zip", "gzip", "tar", "bzip2", "xz", "7z", "rar"}
+_FOREIGN = {"jpeg2000", "nrrd", "numpy", "hdf5"}  # formats that hold pictures, found by their first bytes
 _WORDS = {
     "dicom": "DICOM file: expected an image; export it as 8-bit gray with the display window applied",
     "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
@@ -146,13 +147,17 @@ def _remembered(path: Path | None) -> dict[tuple[str, str], str]:
 
 
 def _kind(answer: bytes | Exception) -> str:
+    if isinstance(answer, ConflictError):
+        return "image"  # it changed since it was listed: inspection says so
     if isinstance(answer, OSError | DataError):
-        return "other"  # it cannot be read: inspection would say the same of an image
+        return "other"  # its first bytes cannot be read, so nobody can say that it is an image
     if isinstance(answer, Exception):
         raise answer
     kind = images.kind_of(answer)
     if kind in _ARCHIVES:
         return "archive"
+    if kind in _FOREIGN:
+        return "foreign"
     return kind if kind in {"image", "dicom", "gif"} else "other"
 
 

@@ -121,8 +121,8 @@ class ReadingSettings(FileSettings):
 
     splits: tuple[str, ...] = Field(
         (),
-        description="What other split folders mean: holdout2024=test. FOLDER=none says that a folder is an ordinary "
-        "one, no split and no masks. A name, or a path from the top (/NORMAL is the folder NORMAL at the top).",
+        description="What other split folders mean: holdout2024=test. FOLDER=none: the name means neither a split nor "
+        "masks. A name, or a path from the top (/NORMAL is the folder NORMAL at the top).",
     )
     classes: tuple[str, ...] = Field(
         (),

@@ -63,10 +63,12 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
     labels = rows[pooled].groupby(patients[pooled])["label"].max()  # a patient with any PNEUMONIA image counts there
     fewest = int(labels.value_counts().reindex([0, 1], fill_value=0).min())
     if fewest < 2:
+        known = (rows.loc[pooled, "patient_id"] != "").any()
+        unit = "patients" if known else "images"
+        remedy = ", or correct --patient-key where it joins too many" if known else ""
         raise DataError(
-            f"cannot carve {into} by patient: expected both classes with at least 2 patients each, found "
-            f"{len(labels)} patient(s), {fewest} in the smaller class: add images of other patients, or correct "
-            f"--patient-key where it joins too many"
+            f"cannot carve {into}: expected both classes with at least 2 {unit} each, found {len(labels)} {unit}, "
+            f"{fewest} in the smaller class: add images of other patients{remedy}"
         )
     count = max(2, round(fraction * len(labels)))
     _, moved = train_test_split(labels.index.to_numpy(), test_size=count, stratify=labels, random_state=seed)
@@ -84,8 +86,8 @@ def require_both_classes(rows: pd.DataFrame) -> None:
             continue
         cause = f" after {aside:,} images of patients who are in another split were set aside" if aside else ""
         remedy = "add images of the other class"
-        if split != "train":
-            remedy += f", or leave this split out with --exclude {split}: another is then carved from train"
+        if split != "train" and (rows["source_split"] == split).any():
+            remedy += f", or leave the {split} folder out with --exclude: another is then carved from train"
         raise DataError(
             f"{split} has no {' and no '.join(absent)} image{cause}: expected both classes in every split; {remedy}"
         )

@@ -82,8 +82,10 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
     verdicts = [_verdict(one, reading, layout, settings, mask_folder) for one, reading in read]
     verdicts = _copies_told_apart(storage, verdicts, root, layout, memory / "copies.csv" if memory else None)
     verdicts = _links_told_apart(storage, verdicts)
-    files = tuple(_file(one) for one in verdicts)
-    images = tuple(Image(one.judged.entry, one.reading) for one in verdicts if one.reading)
+    files = tuple(_file(one, layout) for one in verdicts)
+    images = tuple(
+        Image(one.judged.entry, one.reading, layout.path(one.judged.entry.key)) for one in verdicts if one.reading
+    )
     empty = _empty_folders(storage, listed, root, own)
     places = _places(judged, images, empty, root, layout, settings)
     found = account.by_folder(files, places)
@@ -111,7 +113,9 @@ def _empty_folders(storage: Storage, listed: Sequence[Entry], root: str, own: st
         path for pattern in ("*", "*/*") for path in top.glob(pattern) if path.is_dir() and not path.is_symlink()
     ]
     keys = sorted(path.relative_to(storage.folder).as_posix() for path in folders)
-    return [key for key in keys if key not in filled and key != own and not _is_hidden(key)]
+    ours = f"{own}/" if own else None
+    empty = [key for key in keys if key not in filled and not _is_hidden(key)]
+    return [key for key in empty if ours is None or not f"{key}/".startswith(ours)]
 
 
 def _is_hidden(key: str) -> bool:
@@ -135,7 +139,7 @@ def _places(
     used = {path for image in images for path in paths(image.reading.group)}
     splits = {image.reading.split for image in images}
     for one in judged:
-        key = one.entry.key
+        key = layout.path(one.entry.key)
         # An archive beside the folder that it was unpacked to, or of a split that is there, is no loss.
         stem = _stem(key)
         unpacked = f"{key.rpartition('/')[0]}/{stem}".lstrip("/") in used
@@ -298,7 +302,9 @@ def _unread(judged: Judged, reading: Unread, about: str, settings: FileSettings)
         return _Verdict(
             judged, None, ("unknown_class", f"below folders of both classes: {reading.folder}"), about=reading.folder
         )
-    words = "which split it is, is not clear" if reading.why == "unclear_split" else "below folders of two splits"
+    words = (
+        "its name does not say which split it is" if reading.why == "unclear_split" else "below folders of two splits"
+    )
     return _Verdict(judged, None, ("unknown_split", f"{folder}: {words}"), about=reading.folder)
 
 
@@ -319,15 +325,16 @@ def _copies_told_apart(
     A copy has a twin at the same place of the data set, with the same bytes.
     """
     prefix = f"{root}/" if root else ""
-    entries = {one.judged.entry.key: one.judged.entry for one in verdicts if one.reading}
+    entries = {layout.path(one.judged.entry.key): one.judged.entry for one in verdicts if one.reading}
     twins: dict[str, Entry] = {}
     for one in verdicts:
         if one.reading and one.reading.root != root:
-            key = one.judged.entry.key
-            twin = entries.get(prefix + key[len(one.reading.root) :].lstrip("/"))
-            if twin and twin.size == entries[key].size:
-                twins[key] = twin
-    same = same_bytes(storage, [(entries[key], twin) for key, twin in twins.items()], memory)
+            entry = one.judged.entry
+            twin = entries.get(prefix + layout.path(entry.key)[len(one.reading.root) :].lstrip("/"))
+            if twin and twin.size == entry.size:
+                twins[entry.key] = twin
+    pairs = [(one.judged.entry, twins[one.judged.entry.key]) for one in verdicts if one.judged.entry.key in twins]
+    same = same_bytes(storage, pairs, memory)
     out = []
     for one in verdicts:
         key = one.judged.entry.key
@@ -367,11 +374,17 @@ def _links_told_apart(storage: Storage, verdicts: Sequence[_Verdict]) -> list[_V
     return [one._replace(problem=problem) if one.judged.entry.key in lost else one for one in verdicts]
 
 
-def _file(one: _Verdict) -> File:
-    key, kind = one.judged.entry.key, one.judged.kind
-    if one.reading:
-        return File(key, kind, used_as(one.reading.split, one.reading.label), "", one.group)
-    return File(key, kind, "", one.problem[0] if one.problem else "", one.group, one.about)
+def _file(one: _Verdict, layout: Layout) -> File:
+    key = one.judged.entry.key
+    return File(
+        key=key,
+        kind=one.judged.kind,
+        used_as=used_as(one.reading.split, one.reading.label) if one.reading else "",
+        reason=one.problem[0] if one.problem else "",
+        group=one.group,
+        about=one.about,
+        path=layout.path(key),
+    )
 
 
 def used_as(split: str, label: int) -> str:

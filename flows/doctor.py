@@ -39,8 +39,13 @@ class Check(NamedTuple):
 def examine(data: str | None, out: str, weights: str) -> list[Check]:
     """Return every check of this machine for runs that read `data`, write to `out` and start from `weights`."""
     checks = [python(), *packages(), keras_backend(), *room(out), memory(), processors(), gpu()]
-    checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and not is_local(uri)]
+    checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and _is_asked(name, uri)]
     return [*checks, *starting_weights(weights), *prefect_server()]
+
+
+def _is_asked(name: str, uri: str) -> bool:
+    """Return whether a place has to be listed: DATA always; a local WORK need not be there yet, see `room`."""
+    return name == "DATA" or not is_local(uri)
 
 
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Check:

@@ -163,7 +163,7 @@ def _say(words: str) -> None:
     terminal = os.isatty(2)
     before = "\x1b[?25h\n" if terminal else ""  # the cursor, which progress bars hide
     with contextlib.suppress(OSError):
-        os.write(2, f"{before}cxr: {words}\n".encode())
+        os.write(2, f"{before}cxr: {words}\n".encode(errors="backslashreplace"))
     with contextlib.suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 2)

@@ -32,6 +32,7 @@ LOCKED_SECONDS = 15  # another run's server writes for less
 END_SECONDS = 10  # for what the server still has to write
 FLUSH_SECONDS = 10
 LOGS_KEPT = 20
+LOG_SECONDS = 7 * 86_400.0  # a log stays so long at least
 _IMPORTED_MEANWHILE = ("flows.pipeline", "seaborn", "sklearn.ensemble")  # they take as long as the server's start
 _HINT = "set CXR_CACHE to a folder on this machine's own disk that you may write to"
 # What a server says of a database that it cannot use, and never will.
@@ -143,7 +144,11 @@ class Server:
 
     def cause(self) -> str:
         """Return in one line why it ended or does not answer."""
-        return cause(self.log.read_text(errors="replace"), self.process.poll())
+        try:
+            said = self.log.read_text(errors="replace")
+        except OSError:
+            return "its log is gone"
+        return cause(said, self.process.poll())
 
     def kill(self) -> None:
         """End it now: SQLite's files are whole all the same."""
@@ -151,7 +156,7 @@ class Server:
         self.process.kill()
 
     def close(self) -> None:
-        """End it, and wait until it has written what it has; one that never answered has nothing."""
+        """Stop the server and wait for its pending writes; one that never became ready is killed."""
         self.closing = True
         self._let_go()
         if self.ready:
@@ -324,7 +329,9 @@ def _fresh_log(folder: Path) -> Path:
             f"{folder}: the embedded Prefect server's database and log cannot be written there ({error.strerror}): {_HINT}"
         ) from None
     for old in sorted(logs.glob("server-*.log"))[:-LOGS_KEPT]:
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another run removes it, too
+            if time.time() - old.stat().st_mtime > LOG_SECONDS:  # a younger one may be a running server's
+                old.unlink()
     return log
 
 

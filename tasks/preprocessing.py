@@ -13,7 +13,7 @@ from prefect.task_runners import TaskRunner
 
 from cxr import account, ingest, manifest, patients, survey, timing, workspace
 from cxr.account import FolderAccount
-from cxr.errors import DataError
+from cxr.errors import DataError, QuestionError
 from cxr.records import Ingest, Scan, Shard, read_table
 from cxr.settings import FileSettings, ReadingSettings, SplitSettings
 from cxr.storage import open_storage
@@ -42,6 +42,16 @@ def scan_images(data: str, work: Path, settings: ReadingSettings, patient_key: s
             logger.warning("%s", note)
         raise DataError(found.question)
     return manifest.lay_out(found, storage.uri, settings, folder)
+
+
+@contextlib.contextmanager
+def _questions_shown(data: str) -> Iterator[None]:
+    """Show the account by folder where something has to be asked after the images were read."""
+    try:
+        yield
+    except QuestionError as error:
+        _show_folders(error.account.folders, data, True)
+        raise
 
 
 def _show_folders(folders: Sequence[FolderAccount], data: str, log: bool) -> None:
@@ -93,7 +103,7 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
 @task(name="find near-duplicates", task_run_name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)
 def find_near_copies(scan: Scan, work: Path, settings: SplitSettings) -> int:
     """Find near copies among all images, by perceptual hash and correlation; return the number of pairs."""
-    with progress.tracking(COMPARE, scan.images, "images"):
+    with progress.tracking(COMPARE, scan.images, "images"), _questions_shown(scan.data):
         return ingest.find_near_copies(scan, work, settings, lambda n: progress.advance(COMPARE, n))
 
 
@@ -101,7 +111,8 @@ def find_near_copies(scan: Scan, work: Path, settings: SplitSettings) -> int:
 def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
     try:
-        record = ingest.publish(scan, work, settings)
+        with _questions_shown(scan.data):
+            record = ingest.publish(scan, work, settings)
     finally:  # the contact sheet is what a failed gate is about; publishing removes an older one first
         _show_pairs(work / "leakage" / "pairs.png")
     books = [{"what": "found", "files": record.found}, {"what": "kept", "files": record.kept}]

@@ -74,7 +74,7 @@ def test_five_images(data, tmp_path):
 
 def test_all_images_of_one_patient(data, tmp_path):
     """One patient cannot be on two sides."""
-    with pytest.raises(DataError, match=r"found 1 patient\(s\)"):
+    with pytest.raises(DataError, match=r"found 1 patients"):
         preprocess(data, tmp_path / "work", SplitSettings(patient_key="regex:(?P<patient>jpeg)"))
 
 

@@ -12,6 +12,7 @@ from cxr.errors import DataError
 from cxr.records import read_table
 from cxr.settings import ReadingSettings
 from tests.conftest import preprocess
+from tests.test_real_folders import tree
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,19 @@ def test_many_in_a_folder_stop_the_run_and_two_flags_go_on(folder, data, tmp_pat
         assert row["mean"] == pytest.approx(originals[path.stem].mean(), abs=0.01)
 
 
+def test_a_folder_of_negatives_alone_can_be_rejected(data, tmp_path):
+    """The flag decides, however many there are; where it cannot be obeyed, it is refused."""
+    films = sorted((data / "train" / "PNEUMONIA").iterdir())
+    invert(films[: len(films) * 3 // 4])
+    found = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="reject"))
+    assert found.rejected["negative"] == len(films) * 3 // 4
+    tree(tmp_path / "patches", images=10)
+    with pytest.raises(DataError, match="cannot be learnt from these images"):
+        preprocess(tmp_path / "patches", tmp_path / "other", reading=ReadingSettings(negatives="reject"))
+    (note,) = preprocess(tmp_path / "patches", tmp_path / "other").notes
+    assert note.startswith("negatives of films were not looked for")
+
+
 def test_few_in_a_folder_are_reported_and_kept(data, tmp_path):
     """One of more than twenty: a note and a number in the account, no stop."""
     films = sorted((data / "train" / "PNEUMONIA").iterdir())
@@ -71,7 +85,7 @@ def test_few_in_a_folder_are_reported_and_kept(data, tmp_path):
     invert(films[:1])
     found = preprocess(data, tmp_path / "work")
     (note,) = found.notes
-    assert "1 images look like negatives" in note and "train/PNEUMONIA 1" in note
+    assert note.startswith("negatives of films") and note.endswith("train/PNEUMONIA 1")
     assert {row.folder: row.negatives for row in found.folders if row.negatives} == {"train/PNEUMONIA": 1}
 
 

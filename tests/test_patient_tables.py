@@ -9,7 +9,7 @@ from cxr.errors import DataError
 from cxr.records import Ingest, read_table
 from cxr.settings import SplitSettings
 from tests.conftest import preprocess
-from tests.test_real_folders import fill
+from tests.test_real_folders import fill, notes
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_paths_are_matched_however_they_are_written(form, data, tmp_path):
     assert {image: patient(image) for image in rows["image"]} == dict(
         zip(rows["image"], rows["patient_id"], strict=True)
     )
-    assert found.patient_wise and "by patient" in found.split_policy and not found.notes
+    assert found.patient_wise and "by patient" in found.split_policy and not notes(found)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_table_of_other_images_is_an_error_with_both_sides(data, tmp_path):
 def test_half_a_table_is_said_everywhere(data, tmp_path):
     """The share is a note, the policy does not say "by patient", and the gate says how many it could not look for."""
     found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [*table(data)[:25], ("gone.jpeg", "x")]))
-    assert "24 of 48 images have a patient (50%)" in found.notes[0]
-    assert "1 rows name no image, for example gone.jpeg" in found.notes[1]
+    assert "24 of 48 images have a patient (50%)" in notes(found)[0]
+    assert "1 rows name no image, for example gone.jpeg" in notes(found)[1]
     assert "by patient" not in found.split_policy and "24 of 48 images have none" in found.split_policy
     assert not found.patient_wise and found.leakage.without_patient == 24
     assert found.doubts == "no patient is known for 24 of 48 images"
@@ -149,7 +149,7 @@ def test_words_for_no_patient_join_nobody(data, tmp_path):
     rows = [(key, words[at % 4] if at % 2 else patient) for at, (key, patient) in enumerate(table(data)[1:])]
     found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows]))
     assert found.leakage.without_patient == 24 and found.leakage.excluded == 0
-    assert "24 of 48 images have a patient" in found.notes[0]
+    assert "24 of 48 images have a patient" in notes(found)[0]
 
 
 def test_images_set_aside_for_their_patient_are_said(data, tmp_path):

@@ -54,13 +54,13 @@ def test_a_folder_of_links_deep_pictures_and_negatives_from_files_to_scores(link
     report = (run / "report.html").read_text()
     assert "Folder by folder" in report and "hold-out/opacity" in report
     export = run / "export"
-    predicted = cxr(
-        "predict", export, links / "hold-out", "--out", tmp_path / "p.csv", "--follow-links", "--bit-depth", "12"
-    )
+    predicted = cxr("predict", export, links / "hold-out", "--out", tmp_path / "p.csv", "--follow-links")
     assert predicted.returncode == 0, predicted.stderr[-2000:]
     expected = read_table(run / "scores_test.csv").assign(image=lambda t: t["image"].str.removeprefix("hold-out/"))
     both = expected.merge(read_table(tmp_path / "p.csv"), on="image", suffixes=("", "_again"))
     assert len(both) == len(expected) and (both["score"] - both["score_again"]).abs().max() < 1e-4
+    other = cxr("predict", export, links / "hold-out", "--out", tmp_path / "q.csv", "--bit-depth", "16")
+    assert other.returncode == 1 and "trained with --bit-depth 12" in other.stderr
     missing = cxr("predict", export, links / "hold-out", "--out", tmp_path / "q.csv")
     assert missing.returncode == 1 and "--follow-links" in missing.stderr
 
