@@ -29,7 +29,7 @@ _MOST_SCANS = 500  # a progressive film has 10; thousands of scans over a large 
 _COEFFICIENTS = 64
 # What ends the data of a scan: an 0xFF that is no stuffed one, no fill byte and no restart.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-# Warnings that can be of the header alone. libjpeg tells of its first, which may hide another.
+# Warnings that can be of the header alone. libjpeg reports only its first warning; a later one may concern the pixels.
 _OF_HEADERS = re.compile(r"extraneous bytes before|JFIF revision|Adobe|ICC|Invalid SOS")
 
 

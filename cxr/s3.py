@@ -1,4 +1,4 @@
-"""An S3 prefix as a storage. The only file that knows boto3 and obstore.
+"""An S3 prefix as a storage: what talks to boto3 and obstore. Their errors in words are in `s3_faults`.
 
 boto3 lists, heads, writes and reads one by one, because its errors carry the server's codes; obstore reads in bulk,
 because it is several times as fast (`bench/storage.py`). What obstore cannot read is asked of boto3 again, so there is

@@ -412,7 +412,7 @@ def ui(
         ),
     ] = 4200,
 ) -> None:
-    """Look at past runs in the Prefect UI: those without PREFECT_API_URL, whose servers ended with them.
+    """Show past runs of the embedded server in the Prefect UI.
 
     Example: `cxr ui --port 4300`
     """

@@ -62,7 +62,7 @@ class _Processes(ProcessPoolTaskRunner):
 
     def __enter__(self) -> Self:
         before = os.environ.get("PYTHONWARNINGS")
-        # Of the process that counts semaphores, and that starts here: it would tell what a run that was ended has left.
+        # Silence multiprocessing's resource tracker: it would warn about semaphores that an interrupted run has left.
         os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
         try:
             return super().__enter__()
