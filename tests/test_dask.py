@@ -96,8 +96,13 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
             found.join(name)
         arguments = ("run", data, "--out", work, *TWO, "--runner", found.address)
         with started(cxr.environment, *arguments) as ended, Client(found.address, timeout=60) as client:
-            wait(lambda: list(work.glob("runs/*/*/training.log")), 600, "a training runs", found.logs)
-            victim = found.busy(client)[0]
+            # Between two tasks nobody is at work: both are asked until both are so.
+            victim, *_ = wait(
+                lambda: list(work.glob("runs/*/*/training.log")) and found.busy(client),
+                600,
+                "a training runs",
+                found.logs,
+            )
             found.kill(victim)
             ended()
             left = {worker["name"] for worker in client.scheduler_info()["workers"].values()}
