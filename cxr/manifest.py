@@ -52,6 +52,7 @@ def scan(
     work: Path,
     settings: ReadingSettings | None = None,
     own: str | None = None,
+    on_survey: Callable[[Survey], None] = lambda _: None,
     shard_size: int = 200,
     most_shards: int = 400,
 ) -> Scan:
@@ -64,6 +65,7 @@ def scan(
         work: The work folder.
         settings: How DATA is read.
         own: Key of the work folder where it lies inside DATA.
+        on_survey: Called with what was found, before anything is asked.
         shard_size: Images of one shard.
         most_shards: More images than fit make larger shards, not more of them.
 
@@ -73,13 +75,14 @@ def scan(
     settings = settings or ReadingSettings()
     folder = inspection_folder(work, storage.uri, settings)
     found = survey(storage, settings, folder, own)
+    on_survey(found)
     if found.question:
         raise DataError(found.question)
-    return lay_out(found, storage.uri, settings, folder, shard_size, most_shards)
+    return _lay_out(found, storage.uri, settings, folder, shard_size, most_shards)
 
 
-def lay_out(
-    found: Survey, data: str, settings: ReadingSettings, folder: Path, shard_size: int = 200, most_shards: int = 400
+def _lay_out(
+    found: Survey, data: str, settings: ReadingSettings, folder: Path, shard_size: int, most_shards: int
 ) -> Scan:
     """Write what a survey found below `folder`, in shards what is new of it; return the record."""
     rejects = pd.DataFrame(found.rejects, columns=REJECT_COLUMNS)
@@ -188,12 +191,6 @@ def inspect_shard(
 
 _COUNTS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
 _NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys((*_COUNTS, "mean", "std"), 0)
-
-
-def read_bytes(storage: Storage, key: str) -> bytes:
-    """Return a file's bytes; raises Rejected where it vanished or may not be read."""
-    ((_, answer),) = storage.read_many([(key, None)])
-    return bytes_of(answer)
 
 
 def bytes_of(answer: bytes | Exception) -> bytes:

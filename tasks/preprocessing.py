@@ -11,12 +11,13 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
-from cxr import account, ingest, manifest, patients, survey, timing, workspace
+from cxr import account, ingest, manifest, patients, timing, workspace
 from cxr.account import FolderAccount
-from cxr.errors import DataError, QuestionError
+from cxr.errors import QuestionError
 from cxr.records import Ingest, Scan, Shard, read_table
 from cxr.settings import FileSettings, ReadingSettings, SplitSettings
 from cxr.storage import open_storage
+from cxr.survey import Survey
 from tasks import pictures, progress, retries, runners
 
 INSPECT, COMPARE = "inspect images", "find near-duplicates"
@@ -34,14 +35,16 @@ def scan_images(data: str, work: Path, settings: ReadingSettings, patient_key: s
     """
     patients.require_readable(patient_key)
     storage = open_storage(data, settings.follow_links)
-    folder = manifest.inspection_folder(work, storage.uri, settings)
-    found = survey.survey(storage, settings, folder, workspace.key_inside(work, storage))
-    _show_folders(found.account.folders, storage.uri, bool(found.question))
+    own = workspace.key_inside(work, storage)
+    return manifest.scan(storage, work, settings, own, lambda found: _show_survey(found, storage.uri))
+
+
+def _show_survey(found: Survey, data: str) -> None:
+    """Show the account by folder; in the log, with what fits nothing, where the run stops and asks."""
+    _show_folders(found.account.folders, data, bool(found.question))
     if found.question:
         for note in found.notes:
             logger.warning("%s", note)
-        raise DataError(found.question)
-    return manifest.lay_out(found, storage.uri, settings, folder)
 
 
 @contextlib.contextmanager
