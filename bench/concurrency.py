@@ -37,7 +37,9 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
         if not path.name.startswith("pixels"):
             shutil.rmtree(path)
     shutil.rmtree(work / "out", ignore_errors=True)
-    settings = training_settings("demo", image_size=side, epochs=5, fine_tune_epochs=3).model_dump(mode="json")
+    settings = training_settings("demo", image_size=side, epochs=5, fine_tune_epochs=3).model_dump(
+        mode="json"
+    )
     names = sorted(ARCHITECTURES, key=lambda name: -ARCHITECTURES[name].relative_cost)
 
     def one(name: str) -> None:
@@ -56,13 +58,23 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
 
 
 def main() -> None:
-    images, side, repeats = (int(word) for word in (*sys.argv[1:], *["300", "96", "2"][len(sys.argv) - 1 :]))
+    images, side, repeats = (
+        int(word) for word in (*sys.argv[1:], *["300", "96", "2"][len(sys.argv) - 1 :])
+    )
     with tempfile.TemporaryDirectory() as scratch:
         work = prepared(Path(scratch), images, side)
-        for at_a_time, threads in ((1, cores()), (2, max(1, cores() // 2)), (2, cores()), (3, cores())):
+        for at_a_time, threads in (
+            (1, cores()),
+            (2, max(1, cores() // 2)),
+            (2, cores()),
+            (3, cores()),
+        ):
             spent = [train_all(work, side, at_a_time, threads) for _ in range(repeats)]
             each = ", ".join(f"{seconds:.0f}" for seconds in spent)
-            print(f"{at_a_time} at a time, {threads} threads each: {min(spent):.0f} s (of {each})", flush=True)
+            print(
+                f"{at_a_time} at a time, {threads} threads each: {min(spent):.0f} s (of {each})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

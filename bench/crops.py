@@ -41,7 +41,12 @@ class Crops:
     """Activations (n, h, w, c) of which each access gets crops two rows and columns smaller, drawn anew."""
 
     def __init__(self, rows: Stored, name: str, seed: int):
-        self.rows, self.name, self.dtype, self.rng = rows, f"{name} cropped", rows.dtype, np.random.default_rng(seed)
+        self.rows, self.name, self.dtype, self.rng = (
+            rows,
+            f"{name} cropped",
+            rows.dtype,
+            np.random.default_rng(seed),
+        )
         count, height, width, channels = rows.shape
         self.shape = (count, height - 2, width - 2, channels)
 
@@ -51,17 +56,23 @@ class Crops:
     def __getitem__(self, at: Any) -> Array:
         whole, (_, height, width, _) = self.rows[at], self.shape
         corners = self.rng.integers(0, 3, (len(whole), 2))
-        return np.stack([one[y : y + height, x : x + width] for one, (y, x) in zip(whole, corners, strict=True)])
+        return np.stack(
+            [one[y : y + height, x : x + width] for one, (y, x) in zip(whole, corners, strict=True)]
+        )
 
 
 def main(job: dict[str, Any], emit: training.Emit) -> None:
     """In the child: train as ever, but for what train's rows at the cut are."""
     at_cut = features.at_cut
 
-    def cropped(source: Any, positions: Array, views: Array, policy: str, dtype: str, *rest: Any) -> Any:
+    def cropped(
+        source: Any, positions: Array, views: Array, policy: str, dtype: str, *rest: Any
+    ) -> Any:
         if dtype == "float32":  # validation
             return at_cut(source, positions, views, policy, dtype, *rest)
-        settings = source.settings.model_copy(update={"image_size": source.settings.image_size + 2 * BORDER})
+        settings = source.settings.model_copy(
+            update={"image_size": source.settings.image_size + 2 * BORDER}
+        )
         model = architectures.build(NAME, settings, None)
         model.set_weights(source.model.get_weights())
         pixels: Any = Bordered(source.pixels)
@@ -74,18 +85,26 @@ def main(job: dict[str, Any], emit: training.Emit) -> None:
 
 
 def compare() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--flags", default="", help="more flags of `cxr train`, for all")
     given = parser.parse_args()
     below: dict[str, Array] = {}
-    print(f"{'validation, 2 seeds':28}" + "".join(f"{world:>19}" for world in WORLDS) + f"{'minutes':>9}")
+    print(
+        f"{'validation, 2 seeds':28}"
+        + "".join(f"{world:>19}" for world in WORLDS)
+        + f"{'minutes':>9}"
+    )
     for name, flags in {"crops": ["--views", "0"], "crops and 2 views": []}.items():
         run = trained(given.work, given.weights, [*flags, *given.flags.split()], 2)
         cache = next(each for each in (given.work / "cache").glob("pixels-*"))
         folder = run.folder(given.work) / "crops"
-        shutil.rmtree(folder, ignore_errors=True)  # a training that is there already is not done again
+        shutil.rmtree(
+            folder, ignore_errors=True
+        )  # a training that is there already is not done again
         for member in run.members():
             weights, digest = run.weights[NAME]
             job = {

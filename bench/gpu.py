@@ -31,14 +31,21 @@ def augmenting(pixels: Array) -> float:
     with ThreadPoolExecutor(cores()) as pool:
 
         def once() -> None:
-            list(pool.map(lambda at: augmentation.augmented(pixels[at], f"{at:064x}", 1, ranges), range(len(pixels))))
+            list(
+                pool.map(
+                    lambda at: augmentation.augmented(pixels[at], f"{at:064x}", 1, ranges),
+                    range(len(pixels)),
+                )
+            )
 
         return rate({"": once}, len(pixels))[""]
 
 
 def below(name: str, policy: str, pixels: Array) -> list[float]:
     """Return the images per second below the cut, one figure for each of BATCHES."""
-    model = architectures.part(architectures.build(name, TrainingSettings(), None, policy), name, None, "cut")
+    model = architectures.part(
+        architectures.build(name, TrainingSettings(), None, policy), name, None, "cut"
+    )
 
     def once(size: int) -> None:
         for at in range(0, len(pixels) // size * size, size):
@@ -51,9 +58,13 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
     """Return the images per second of an epoch of training above the cut."""
     import keras
 
-    model = architectures.part(architectures.build(name, TrainingSettings(), None, policy), name, "cut", "score")
+    model = architectures.part(
+        architectures.build(name, TrainingSettings(), None, policy), name, "cut", "score"
+    )
     architectures.release_top(model, name)
-    model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=backend.compiled())
+    model.compile(
+        keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=backend.compiled()
+    )
     model.optimizer.build(model.trainable_variables)
     learner, size = model, TrainingSettings().batch_size
     if resident:
@@ -64,7 +75,11 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
         for at in range(0, len(rows), size):
             some = np.arange(at, min(at + size, len(rows)), dtype=np.int32)
             labels = (some[:, np.newaxis] % 2).astype(np.float32)
-            yield (some if resident else rows[some].astype(np.float32)), labels, np.ones(len(some), np.float32)
+            yield (
+                (some if resident else rows[some].astype(np.float32)),
+                labels,
+                np.ones(len(some), np.float32),
+            )
 
     return rate({"": lambda: learner.fit(backend.fed(batches), verbose=0)}, len(rows))[""]
 
@@ -84,12 +99,20 @@ def main() -> None:
         half = backend.policy(name)
         for policy in sorted({"float32", half}):
             found = ", ".join(f"{each:.0f}" for each in below(name, policy, pixels))
-            print(f"{name}, {policy}: below the cut {found} images/s in batches of {BATCHES}", flush=True)
-        shape = architectures.part(architectures.build(name, TrainingSettings(), None), name, None, "cut").output.shape
+            print(
+                f"{name}, {policy}: below the cut {found} images/s in batches of {BATCHES}",
+                flush=True,
+            )
+        shape = architectures.part(
+            architectures.build(name, TrainingSettings(), None), name, None, "cut"
+        ).output.shape
         rows = rng.random((count, *shape[1:])).astype(np.float16)
         for policy in sorted({"float32", half}):
             brought, resident = (top(name, policy, rows, each) for each in (False, True))
-            print(f"{name}, {policy}: top {brought:.0f} images/s brought, {resident:.0f} resident", flush=True)
+            print(
+                f"{name}, {policy}: top {brought:.0f} images/s brought, {resident:.0f} resident",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

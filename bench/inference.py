@@ -53,7 +53,9 @@ def bare(model: Any, pixels: np.ndarray) -> None:
         model.predict_on_batch(pixels[start : start + size])
 
 
-def from_files(model: Any, storage: LocalStorage, keys: list[str], card: export.Card, threads: int) -> None:
+def from_files(
+    model: Any, storage: LocalStorage, keys: list[str], card: export.Card, threads: int
+) -> None:
     """What the child of `cxr predict` does with listed images."""
     prediction.THREADS = threads
     wanted = [prediction.Wanted(storage, key, None, key) for key in keys]
@@ -75,14 +77,18 @@ def measure(model: Any, card: export.Card, folder: Path, work: Path) -> None:
     found = [one.entry.key for one in judged if one.problem is None]
     keys = (found[:: max(1, len(found) // IMAGES)] * IMAGES)[:IMAGES]
     decoded = (images.decode(storage.read(key)).image for key in keys)
-    pixels = np.stack([images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded])
+    pixels = np.stack(
+        [images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded]
+    )
     np.save(work / "pixels.npy", pixels)
     cache = np.load(work / "pixels.npy", mmap_mode="r")
     folded = architectures.folded(model)
     sides: dict[str, Callable[[], Any]] = {
         f"files, {n} threads": partial(from_files, folded, storage, keys, card, n) for n in THREADS
     }
-    sides["`scoring.score` on a memory map"] = partial(scoring.score, model, cache, np.arange(IMAGES))
+    sides["`scoring.score` on a memory map"] = partial(
+        scoring.score, model, cache, np.arange(IMAGES)
+    )
     report(sides, partial(bare, model, pixels[..., np.newaxis]))
 
 
@@ -116,7 +122,10 @@ def main() -> None:
     backend.load()
     backend.configure()
     images.allow_large_headers()
-    given = [Path(folder) for folder in sys.argv[1:]] or [DATA / "chest_xray_dev", DATA / "full_resolution_sample"]
+    given = [Path(folder) for folder in sys.argv[1:]] or [
+        DATA / "chest_xray_dev",
+        DATA / "full_resolution_sample",
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         folders = [folder for folder in given if folder.is_dir()] or [work / "phantoms"]

@@ -21,7 +21,11 @@ DRAWS, REPEATS, LOOPED = 2000, 3, 50
 def made(images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, images)
-    return labels, np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1), (np.arange(images) // 2).astype(str)
+    return (
+        labels,
+        np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1),
+        (np.arange(images) // 2).astype(str),
+    )
 
 
 def seconds(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:

@@ -36,7 +36,9 @@ def jpeg(film: Film, quality: int) -> Film:
 
 def cropped(film: Film, *cut: float) -> Film:
     left, top, right, bottom = (share * film.width for share in cut)
-    return film.crop((round(left), round(top), round(film.width - right), round(film.height - bottom)))
+    return film.crop(
+        (round(left), round(top), round(film.width - right), round(film.height - bottom))
+    )
 
 
 def brightened(film: Film, gain: float) -> Film:
@@ -96,26 +98,39 @@ class Made:
 
     def drawn(self, block: int) -> Array:
         """Return the originals of one block: uint8 (BLOCK, 64, 64)."""
-        weights = np.random.default_rng([2, block]).standard_normal((BLOCK, len(self.components)), np.float32)
-        return (self.mean + weights @ self.components).clip(0, 255).astype(np.uint8).reshape(BLOCK, 64, 64)
+        weights = np.random.default_rng([2, block]).standard_normal(
+            (BLOCK, len(self.components)), np.float32
+        )
+        return (
+            (self.mean + weights @ self.components)
+            .clip(0, 255)
+            .astype(np.uint8)
+            .reshape(BLOCK, 64, 64)
+        )
 
     def copy(self, i: int) -> Array:
         """Return the planted copy number i: uint8 (64, 64)."""
-        film = Image.fromarray(self[self.source[i : i + 1]][0]).resize((256, 256), Image.Resampling.BICUBIC)
+        film = Image.fromarray(self[self.source[i : i + 1]][0]).resize(
+            (256, 256), Image.Resampling.BICUBIC
+        )
         return images.resized(KINDS[self.kind[i]](film), 64)
 
 
 def real_or_phantom(folder: Path) -> Array:
     """Return SAMPLE thumbnails to learn from: uint8 (SAMPLE, 64, 64)."""
     rng = np.random.default_rng(0)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.KNOWN_SUFFIXES)
+    paths = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in images.KNOWN_SUFFIXES
+    )
     if len(paths) >= SAMPLE:
         chosen = rng.choice(len(paths), SAMPLE, replace=False)
         return np.stack([images.measure(paths[i].read_bytes())[1] for i in chosen])
     print(f"fewer than {SAMPLE} images in {folder}: learning from phantoms")
     from cxr import phantom
 
-    films = (phantom.chest(rng, phantom.Anatomy.draw(rng), bool(i % 2), 128)[0] for i in range(SAMPLE))
+    films = (
+        phantom.chest(rng, phantom.Anatomy.draw(rng), bool(i % 2), 128)[0] for i in range(SAMPLE)
+    )
     return np.stack([images.resized(Image.fromarray(film), 64) for film in films])
 
 
@@ -130,7 +145,9 @@ def components(thumbnails: Array) -> tuple[Array, Array]:
 def closest(made: Made) -> Array:
     """Return the smallest distance of each planted copy to its original over all views: what could be found."""
     original, copy = made[made.source], made.copies
-    whole = [near_duplicates.hashed(pixels, near_duplicates.VIEWS[0]) for pixels in (original, copy)]
+    whole = [
+        near_duplicates.hashed(pixels, near_duplicates.VIEWS[0]) for pixels in (original, copy)
+    ]
     distances = []
     for view in near_duplicates.VIEWS:
         for seen, other in ((original, whole[1]), (copy, whole[0])):
@@ -142,7 +159,9 @@ def closest(made: Made) -> Array:
 
 def spread(made: Made) -> str:
     """Return how unalike the hashes of 4,000 thumbnails are: uniform bits would be 128 apart, with deviation 8."""
-    bits = np.unpackbits(near_duplicates.hashed(made[np.arange(4000)], near_duplicates.VIEWS[0]), axis=1)
+    bits = np.unpackbits(
+        near_duplicates.hashed(made[np.arange(4000)], near_duplicates.VIEWS[0]), axis=1
+    )
     signs = bits.astype(np.float32) * 2 - 1
     apart = (256 - signs @ signs.T)[np.triu_indices(len(signs), 1)] / 2
     return f"{apart.mean():.0f} bits apart, deviation {apart.std():.1f}, nearest {apart.min():.0f}"
@@ -150,7 +169,9 @@ def spread(made: Made) -> str:
 
 def measure(n: int, model: tuple[Array, Array]) -> None:
     made = Made(n, model)
-    print(f"\n{n:,} images, {PLANTED:,} of them planted copies; hashes of unrelated images: {spread(made)}")
+    print(
+        f"\n{n:,} images, {PLANTED:,} of them planted copies; hashes of unrelated images: {spread(made)}"
+    )
     started, worked = time.perf_counter(), time.process_time()
     pairs = near_duplicates.find(made)
     seconds, busy = time.perf_counter() - started, time.process_time() - worked
@@ -159,7 +180,9 @@ def measure(n: int, model: tuple[Array, Array]) -> None:
     true = pairs["b"].map(sources) == pairs["a"]
     found = np.isin(np.arange(made.originals, n), pairs.loc[true, "b"])
     within = closest(made) <= near_duplicates.MAX_DISTANCE
-    rows = pd.DataFrame({"kind": made.kind, "planted": 1, "within": within, "found": found, "b": sorted(sources)})
+    rows = pd.DataFrame(
+        {"kind": made.kind, "planted": 1, "within": within, "found": found, "b": sorted(sources)}
+    )
     rows = rows.merge(pairs.loc[true, ["b", "distance", "correlation"]], on="b", how="left")
     print(
         rows.groupby("kind", sort=False)
@@ -172,8 +195,12 @@ def measure(n: int, model: tuple[Array, Array]) -> None:
         )
         .to_string()
     )
-    print(f"recall {found.mean():.4f} of the planted, {found[within].mean():.4f} of those within the distance")
-    print(f"false pairs {(~true).sum()}; {seconds:.0f} s ({busy:.0f} s of processor), peak memory {peak:.0f} MB")
+    print(
+        f"recall {found.mean():.4f} of the planted, {found[within].mean():.4f} of those within the distance"
+    )
+    print(
+        f"false pairs {(~true).sum()}; {seconds:.0f} s ({busy:.0f} s of processor), peak memory {peak:.0f} MB"
+    )
 
 
 def main() -> None:
@@ -182,7 +209,9 @@ def main() -> None:
     arguments.add_argument("--images", type=Path, default=FOLDER)
     given = arguments.parse_args()
     model = components(real_or_phantom(given.images))
-    with threadpool_limits(1):  # drawing thumbnails in two threads of two BLAS threads each would be measured too
+    with threadpool_limits(
+        1
+    ):  # drawing thumbnails in two threads of two BLAS threads each would be measured too
         for n in sorted(given.n):  # rising: the peak memory is that of the process so far
             measure(n, model)
 

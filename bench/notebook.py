@@ -36,29 +36,44 @@ EPOCHS, PATIENCE = "20", "3"
 def subset(data: Path, train: int, test: int, folder: Path) -> Path:
     """Copy about so many train and test images below `folder`, whole patients, classes in their shares."""
     for split, wanted in (("train", train), ("test", test)):
-        files = sorted(path for path in (data / split).glob("*/*") if path.suffix.lower() in images.KNOWN_SUFFIXES)
-        who = [patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files]
+        files = sorted(
+            path
+            for path in (data / split).glob("*/*")
+            if path.suffix.lower() in images.KNOWN_SUFFIXES
+        )
+        who = [
+            patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files
+        ]
         drawn = np.random.default_rng(0).permutation(sorted(set(who)))
         rank = {name: at for at, name in enumerate(drawn)}
         chosen = sorted(range(len(files)), key=lambda at: (rank[who[at]], at))[:wanted]
         for at in chosen:
             target = folder / files[at].relative_to(data)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(files[at], target)  # a link would lead out of the data folder, which is refused
+            shutil.copyfile(
+                files[at], target
+            )  # a link would lead out of the data folder, which is refused
     return folder
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
     """Run a command to its end; return its wall and its processor seconds."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"PYTHONPATH": str(ROOT)}
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {
+        "PYTHONPATH": str(ROOT)
+    }
     environment |= {"PREFECT_HOME": str(folder / "prefect"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     with (folder / "log").open("ab") as log:
-        done = subprocess.run(command, stdout=log, stderr=log, check=False, env=environment, cwd=folder)
+        done = subprocess.run(
+            command, stdout=log, stderr=log, check=False, env=environment, cwd=folder
+        )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n" + (folder / "log").read_text()[-3000:])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.perf_counter() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (
+        time.perf_counter() - started,
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+    )
 
 
 def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder: Path) -> str:
@@ -69,7 +84,11 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
     folder.mkdir()
     for file in weights.glob("*.h5") if weights else ():
         shutil.copyfile(file, folder / file.name)
-    paths = [path for path in sorted((data / "train").glob("*/*")) if path.suffix.lower() in images.KNOWN_SUFFIXES]
+    paths = [
+        path
+        for path in sorted((data / "train").glob("*/*"))
+        if path.suffix.lower() in images.KNOWN_SUFFIXES
+    ]
     drawn = np.random.default_rng(0).choice(len(paths), 64, replace=False)
     pixels = [np.asarray(Image.open(paths[at]).convert("RGB").resize((224, 224))) for at in drawn]
     settling = np.stack(pixels).astype(np.float32) / 255
@@ -77,18 +96,30 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
     for name in architectures:
         if _weights(name, str(folder)) != "none":
             continue
-        model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(224, 224, 3))
+        model = getattr(keras.applications, name)(
+            include_top=False, weights=None, input_shape=(224, 224, 3)
+        )
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 layer.kernel.assign(draw(layer.kernel.shape))
         built.settle(model, settling, backend.in_training)
-        model.save(folder / f"{name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5")  # as the notebook asks for
+        model.save(
+            folder / f"{name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        )  # as the notebook asks for
     return str(folder)
 
 
-def notebook(data: Path, weights: str | None, architectures: list[str], folder: Path) -> dict[str, Any]:
+def notebook(
+    data: Path, weights: str | None, architectures: list[str], folder: Path
+) -> dict[str, Any]:
     folder.mkdir()
-    command = [sys.executable, str(SHARED / "baseline" / "notebook_baseline.py"), str(data), "--epochs", EPOCHS]
+    command = [
+        sys.executable,
+        str(SHARED / "baseline" / "notebook_baseline.py"),
+        str(data),
+        "--epochs",
+        EPOCHS,
+    ]
     command += [word for name in architectures for word in ("--arch", name)] + ["--out", "out.json"]
     wall, processor = timed(command + (["--weights-dir", weights] if weights else []), folder)
     found = json.loads((folder / "out.json").read_text())
@@ -102,12 +133,35 @@ def notebook(data: Path, weights: str | None, architectures: list[str], folder: 
     return {"wall": wall, "processor": processor, "models": rows}
 
 
-def pipeline(data: Path, weights: str | None, architectures: list[str], folder: Path) -> dict[str, Any]:
+def pipeline(
+    data: Path, weights: str | None, architectures: list[str], folder: Path
+) -> dict[str, Any]:
     folder.mkdir()
     given = ",".join(f"{name}={_weights(name, weights)}" for name in architectures)
-    command = [sys.executable, "-m", "flows.command", "run", str(data), "--out", "work", "--weights", given]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.command",
+        "run",
+        str(data),
+        "--out",
+        "work",
+        "--weights",
+        given,
+    ]
     wall, processor = timed(
-        [*command, "--arch", *architectures, "--epochs", EPOCHS, "--patience", PATIENCE, "--seed", "0"], folder
+        [
+            *command,
+            "--arch",
+            *architectures,
+            "--epochs",
+            EPOCHS,
+            "--patience",
+            PATIENCE,
+            "--seed",
+            "0",
+        ],
+        folder,
     )
     (run,) = (folder / "work" / "runs").iterdir()
     tested = json.loads((run / "evaluation.json").read_text())
@@ -128,19 +182,29 @@ def _weights(name: str, folder: str | None) -> str:
     """Return the folder where it holds the architecture's weights, else none: as the notebook does."""
     plain = name.lower()
     files = Path(folder).glob("*.h5") if folder else ()
-    return str(folder) if any(path.name.lower().replace("_", "").startswith(plain) for path in files) else "none"
+    return (
+        str(folder)
+        if any(path.name.lower().replace("_", "").startswith(plain) for path in files)
+        else "none"
+    )
 
 
 def shown(side: str, found: dict[str, Any]) -> None:
     print(f"{side}: {found['wall']:.0f} s wall, {found['processor']:.0f} s of processor")
     for row in found["models"]:
         print(
-            "   ", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True
+            "   ",
+            ", ".join(
+                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
+            ),
+            flush=True,
         )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", default=None)
     parser.add_argument("--arch", nargs="+", default=["MobileNetV2", "VGG16", "DenseNet121"])
@@ -152,9 +216,15 @@ def main() -> None:
     weights = str(Path(given.weights).resolve()) if given.weights else None
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        data = subset(given.data, given.train, given.test, root / "data") if given.train else given.data.resolve()
+        data = (
+            subset(given.data, given.train, given.test, root / "data")
+            if given.train
+            else given.data.resolve()
+        )
         if given.stand_ins:
-            weights = stand_ins(data, Path(weights) if weights else None, given.arch, root / "weights")
+            weights = stand_ins(
+                data, Path(weights) if weights else None, given.arch, root / "weights"
+            )
         ours = pipeline(data, weights, given.arch, root / "pipeline")
         shown("pipeline", ours)
         print("    images", ours["images"])
@@ -163,7 +233,9 @@ def main() -> None:
     ratio = {name: round(theirs[name] / ours[name], 2) for name in ("wall", "processor")}
     print(f"notebook / pipeline: wall {ratio['wall']}, processor {ratio['processor']}")
     if given.out:
-        given.out.write_text(json.dumps({"pipeline": ours, "notebook": theirs, "ratio": ratio}, indent=2))
+        given.out.write_text(
+            json.dumps({"pipeline": ours, "notebook": theirs, "ratio": ratio}, indent=2)
+        )
 
 
 if __name__ == "__main__":

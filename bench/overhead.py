@@ -15,18 +15,43 @@ import tempfile
 import time
 from pathlib import Path
 
-from cxr import child, curves, exploration, export, ingest, manifest, phantom, pixels, report, runs, selection
+from cxr import (
+    child,
+    curves,
+    exploration,
+    export,
+    ingest,
+    manifest,
+    phantom,
+    pixels,
+    report,
+    runs,
+    selection,
+)
 from cxr.records import Training
 from cxr.settings import SplitSettings, cores, training_settings
 from cxr.storage import open_storage
 
 REPEATS = 3
-FLAGS = ["--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0"]
+FLAGS = [
+    "--preset",
+    "demo",
+    "--arch",
+    "MobileNetV2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "1",
+    "--fine-tune-epochs",
+    "0",
+]
 
 
 def plain(data: str, work: Path) -> None:
     """The pipeline without Prefect."""
-    settings = training_settings("demo", arch=("MobileNetV2",), image_size=32, epochs=1, fine_tune_epochs=0)
+    settings = training_settings(
+        "demo", arch=("MobileNetV2",), image_size=32, epochs=1, fine_tune_epochs=0
+    )
     storage = open_storage(data)
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
@@ -60,7 +85,9 @@ def plain(data: str, work: Path) -> None:
 
 def timed(command: list[str], environment: dict[str, str]) -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", *command], check=True, capture_output=True, env=environment
+    )
     return time.perf_counter() - started
 
 
@@ -74,11 +101,14 @@ def main() -> None:
         differences = []
         for i in range(REPEATS):
             whole = timed(
-                ["flows.command", "run", str(root / "data"), "--out", str(root / f"a{i}"), *FLAGS], environment
+                ["flows.command", "run", str(root / "data"), "--out", str(root / f"a{i}"), *FLAGS],
+                environment,
             )
             script = timed(["bench.overhead", str(root / "data"), str(root / f"b{i}")], environment)
             differences.append(whole - script)
-            print(f"{i}: cxr run {whole:.1f} s, plain script {script:.1f} s, overhead {differences[-1]:.1f} s")
+            print(
+                f"{i}: cxr run {whole:.1f} s, plain script {script:.1f} s, overhead {differences[-1]:.1f} s"
+            )
         print(f"orchestration overhead: median {statistics.median(differences):.1f} s of {REPEATS}")
 
 

@@ -37,23 +37,38 @@ def main() -> None:
     settings, rng = TrainingSettings(), np.random.default_rng(0)
     pixels = rng.integers(0, 256, (batch, 224, 224, 1), dtype=np.uint8)
     labels = rng.integers(0, 2, (batch, 1)).astype(np.float32)
-    print(f"{'images per second':28}" + "".join(f"{name:>16}" for name in POLICIES) + f"{'ratio':>8}")
+    print(
+        f"{'images per second':28}" + "".join(f"{name:>16}" for name in POLICIES) + f"{'ratio':>8}"
+    )
     for name in architectures.ARCHITECTURES:
         models = {policy: architectures.build(name, settings, None, policy) for policy in POLICIES}
-        lower = {policy: architectures.part(model, name, None, "cut") for policy, model in models.items()}
-        upper = {policy: architectures.part(model, name, "cut", "score") for policy, model in models.items()}
+        lower = {
+            policy: architectures.part(model, name, None, "cut") for policy, model in models.items()
+        }
+        upper = {
+            policy: architectures.part(model, name, "cut", "score")
+            for policy, model in models.items()
+        }
         for model in upper.values():
             architectures.release_top(model, name)
             model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=False)
         rows = rng.random((batch, *upper["float32"].input.shape[1:])).astype(np.float32)
         for what, work in (
-            ("below the cut", {p: partial(model.predict_on_batch, pixels) for p, model in lower.items()}),
-            ("training the top", {p: partial(model.train_on_batch, rows, labels) for p, model in upper.items()}),
+            (
+                "below the cut",
+                {p: partial(model.predict_on_batch, pixels) for p, model in lower.items()},
+            ),
+            (
+                "training the top",
+                {p: partial(model.train_on_batch, rows, labels) for p, model in upper.items()},
+            ),
         ):
             found = rate(work, batch)
             ratio = found["mixed_bfloat16"] / found["float32"]
             print(
-                f"{name + ': ' + what:28}" + "".join(f"{found[p]:>16.1f}" for p in POLICIES) + f"{ratio:>8.2f}",
+                f"{name + ': ' + what:28}"
+                + "".join(f"{found[p]:>16.1f}" for p in POLICIES)
+                + f"{ratio:>8.2f}",
                 flush=True,
             )
 

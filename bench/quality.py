@@ -38,7 +38,14 @@ VARIANTS: dict[str, list[str]] = {
     "no views": ["--views", "0"],
     "5 views": ["--views", "5"],
     "3 passes": ["--passes", "3"],
-    "mild views": ["--augmentation.gamma", "0", "--augmentation.contrast", "0.2", "--augmentation.brightness", "0.1"],
+    "mild views": [
+        "--augmentation.gamma",
+        "0",
+        "--augmentation.contrast",
+        "0.2",
+        "--augmentation.brightness",
+        "0.1",
+    ],
     "four times the step": ["--fine-tune-learning-rate", "2e-4"],
     "last layer alone": ["--fine-tune-epochs", "0"],
 }
@@ -54,12 +61,19 @@ def levels(gamma: float, contrast: float) -> Callable[[Array], Array]:
 def coarser(images: Array) -> Array:
     """Return images through 96 x 96 pixels and back."""
     each = [Image.fromarray(one).resize((96, 96), Image.Resampling.BILINEAR) for one in images]
-    return np.stack([np.asarray(one.resize(images.shape[2:0:-1], Image.Resampling.BILINEAR)) for one in each])
+    return np.stack(
+        [np.asarray(one.resize(images.shape[2:0:-1], Image.Resampling.BILINEAR)) for one in each]
+    )
 
 
 def careless(images: Array) -> Array:
     """Return images each changed in its own way."""
-    return np.stack([augmentation.augmented(one, f"world {at}", 1, Augmentation()) for at, one in enumerate(images)])
+    return np.stack(
+        [
+            augmentation.augmented(one, f"world {at}", 1, Augmentation())
+            for at, one in enumerate(images)
+        ]
+    )
 
 
 WORLDS: dict[str, Callable[[Array], Array]] = {
@@ -70,16 +84,31 @@ WORLDS: dict[str, Callable[[Array], Array]] = {
 
 def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
     """Run `cxr eda` and `cxr train` and return the run."""
-    given = ["--out", str(work), "--weights", weights, "--arch", NAME, "--seeds", str(seeds), *flags]
+    given = [
+        "--out",
+        str(work),
+        "--weights",
+        weights,
+        "--arch",
+        NAME,
+        "--seeds",
+        str(seeds),
+        *flags,
+    ]
     environment = os.environ | {"PREFECT_HOME": str(work / "prefect"), "PYTHONPATH": str(ROOT)}
     for stage in ("eda", "train"):
         subprocess.run(
-            [sys.executable, "-m", "flows.command", stage, *given], check=True, capture_output=True, env=environment
+            [sys.executable, "-m", "flows.command", stage, *given],
+            check=True,
+            capture_output=True,
+            env=environment,
         )
     return runs.latest(work)
 
 
-def figures(work: Path, run: Run, split: str, below: dict[str, Array], trainings: Path) -> pd.DataFrame:
+def figures(
+    work: Path, run: Run, split: str, below: dict[str, Array], trainings: Path
+) -> pd.DataFrame:
     """Return a row for each seed in `trainings` and world: AUROC, and sensitivity and specificity at the model's operating point.
 
     `below` keeps each world's activations at the cut, which nothing that is learned changes, from one call to the next.
@@ -89,13 +118,22 @@ def figures(work: Path, run: Run, split: str, below: dict[str, Array], trainings
     table = runs.manifest(work)
     rows = np.flatnonzero(table["split"] == split)
     made = {"side": run.settings.image_size, "jpeg": 90 if run.settings.harmonise else None}
-    found = [c for c in (work / "cache").glob("pixels-*") if made.items() <= Cache.open(c).recipe.made.items()]
+    found = [
+        c
+        for c in (work / "cache").glob("pixels-*")
+        if made.items() <= Cache.open(c).recipe.made.items()
+    ]
     images, labels = pixels.load(found[0], table)[rows], table["label"].to_numpy()[rows]
     each = []
     for member in run.members():
         folder = trainings / member.name
-        training, model = Training.read(folder / "training.json"), keras.models.load_model(folder / "model.keras")
-        lower, upper = (architectures.part(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score")))
+        training, model = (
+            Training.read(folder / "training.json"),
+            keras.models.load_model(folder / "model.keras"),
+        )
+        lower, upper = (
+            architectures.part(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score"))
+        )
         for world, change in WORLDS.items():
             if world not in below:
                 below[world] = np.concatenate(
@@ -116,7 +154,9 @@ def shown(name: str, seen: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--seeds", type=int, default=3)
@@ -127,10 +167,17 @@ def main() -> None:
     flags = given.flags.split()
     if given.ablate:
         below: dict[str, Array] = {}
-        print(f"{'validation, 2 seeds':28}" + "".join(f"{world:>19}" for world in WORLDS) + f"{'minutes':>9}")
+        print(
+            f"{'validation, 2 seeds':28}"
+            + "".join(f"{world:>19}" for world in WORLDS)
+            + f"{'minutes':>9}"
+        )
         for name in given.only:
             run = trained(given.work, given.weights, [*VARIANTS[name], *flags], 2)
-            print(shown(name, figures(given.work, run, "val", below, run.folder(given.work))), flush=True)
+            print(
+                shown(name, figures(given.work, run, "val", below, run.folder(given.work))),
+                flush=True,
+            )
         return
     run = trained(given.work, given.weights, flags, given.seeds)
     seen = figures(given.work, run, "test", {}, run.folder(given.work))

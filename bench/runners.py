@@ -52,7 +52,9 @@ def main(repeats: int) -> None:
                         seconds = timed(command, root / data, out, *flags, "--runner", runner)
                         taken.setdefault(name, []).append(seconds)
                         print(f"{command} {repeat}: {name} {seconds:.1f} s", flush=True)
-                words = ", ".join(f"{name} {statistics.median(each):.1f} s" for name, each in taken.items())
+                words = ", ".join(
+                    f"{name} {statistics.median(each):.1f} s" for name, each in taken.items()
+                )
                 print(f"{command}, {data} images, median of {repeats}: {words}", flush=True)
 
 

@@ -33,7 +33,10 @@ def make(folder: Path, count: int) -> None:
     for at in range(count):
         split, label = "test" if at % 10 > 7 else "train", "PNEUMONIA" if at // 2 % 2 else "NORMAL"
         path = (
-            folder / split / label / (f"person{at // 2}_virus_{at}.jpeg" if at // 2 % 2 else f"IM-{at // 2}-{at}.jpeg")
+            folder
+            / split
+            / label
+            / (f"person{at // 2}_virus_{at}.jpeg" if at // 2 % 2 else f"IM-{at // 2}-{at}.jpeg")
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8))
@@ -51,7 +54,9 @@ def work_on(stage: str, data: Path, work: Path) -> float:
         table = read_table(work / "clean_metadata.csv")
         held = pixels.load(next((work / "cache").glob("pixels-*")), table)
         model = architectures.build("MobileNetV2", settings, None)
-        source = features.Source(work / "cache", "MobileNetV2", settings, held, list(table["pixel_sha256"]), model)
+        source = features.Source(
+            work / "cache", "MobileNetV2", settings, held, list(table["pixel_sha256"]), model
+        )
         # Traces and warms up, in another cache.
         features.at_cut(source, np.arange(256), np.ones(256, int), "float32", "float16")
     started = time.perf_counter()
@@ -65,7 +70,9 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     elif stage == "decode":
         pixels.cache(read_table(work / "clean_metadata.csv"), storage, SIDE, True, work)
     else:
-        features.at_cut(source, np.arange(len(table)), np.zeros(len(table), int), "float32", "float16")
+        features.at_cut(
+            source, np.arange(len(table)), np.zeros(len(table), int), "float32", "float16"
+        )
     return time.perf_counter() - started
 
 

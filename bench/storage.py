@@ -51,7 +51,9 @@ def pipeline() -> int:
 
 
 def _client() -> "boto3.client":
-    return boto3.client("s3", config=Config(max_pool_connections=CONNECTIONS, s3={"addressing_style": "path"}))
+    return boto3.client(
+        "s3", config=Config(max_pool_connections=CONNECTIONS, s3={"addressing_style": "path"})
+    )
 
 
 def timed(name: str, read: Callable[[], int], objects: int) -> float:
@@ -60,7 +62,9 @@ def timed(name: str, read: Callable[[], int], objects: int) -> float:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     if total != objects * SIZE:
         raise RuntimeError(f"expected {objects * SIZE} bytes, found {total}")
-    print(f"{name:<34}{objects / wall:>7.0f} objects/s {total / wall / 1e6:>6.0f} MB/s {cpu / wall:>6.0%} of a core")
+    print(
+        f"{name:<34}{objects / wall:>7.0f} objects/s {total / wall / 1e6:>6.0f} MB/s {cpu / wall:>6.0%} of a core"
+    )
     return objects / wall
 
 
@@ -93,10 +97,18 @@ def compare(objects: int, scratch: Path) -> None:
 
 def main(objects: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        subprocess.run([SCRIPT, "install"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        started = subprocess.run([SCRIPT, "start", f"{name}/server"], check=True, capture_output=True, text=True)
+        subprocess.run(
+            [SCRIPT, "install"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        started = subprocess.run(
+            [SCRIPT, "start", f"{name}/server"], check=True, capture_output=True, text=True
+        )
         server = dict(line.split("=", 1) for line in started.stdout.split())
-        os.environ |= {"AWS_ENDPOINT_URL": server.pop("S3_ENDPOINT"), "AWS_REGION": "us-east-1", **server}
+        os.environ |= {
+            "AWS_ENDPOINT_URL": server.pop("S3_ENDPOINT"),
+            "AWS_REGION": "us-east-1",
+            **server,
+        }
         os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "CXR_S3_CONNECTIONS": str(CONNECTIONS)}
         try:
             compare(objects, Path(name))

@@ -34,10 +34,14 @@ def main() -> None:
     backend.configure()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 1), dtype=np.uint8)
     ways = {f"{size}, one at a time": partial(one_at_a_time, size=size) for size in BATCHES}
-    ways |= {f"{size}, {backend.streams()} streams": partial(in_streams, size=size) for size in BATCHES}
+    ways |= {
+        f"{size}, {backend.streams()} streams": partial(in_streams, size=size) for size in BATCHES
+    }
     print(f"{'images per second':18}" + "".join(f"{way:>20}" for way in ways), flush=True)
     for name in sys.argv[1:] or architectures.ARCHITECTURES:
-        model = architectures.part(architectures.build(name, TrainingSettings(), None), name, None, "cut")
+        model = architectures.part(
+            architectures.build(name, TrainingSettings(), None), name, None, "cut"
+        )
         found = rate({way: partial(work, model, pixels) for way, work in ways.items()}, IMAGES)
         print(f"{name:18}" + "".join(f"{found[way]:>20.1f}" for way in ways), flush=True)
 

@@ -44,7 +44,15 @@ def many(count: int) -> None:
 def triggered(stack: Stack, data: Path, out: Path) -> dict[str, float]:
     """Start `preprocess` as an operator does; return the seconds from the command's start to each step."""
     began = time.time()
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", "preprocess/preprocess"]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deployment",
+        "run",
+        "preprocess/preprocess",
+    ]
     arguments = ["-p", f"data={data}", "-p", f"out={out}"]
     subprocess.run([*command, *arguments], check=True, capture_output=True, env=stack.environment())
     (run,) = stack.call("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
@@ -60,7 +68,9 @@ def triggered(stack: Stack, data: Path, out: Path) -> dict[str, float]:
         "first task": first,
         "done": run["end_time"],
     }
-    return {name: datetime.fromisoformat(moment).timestamp() - began for name, moment in moments.items()}
+    return {
+        name: datetime.fromisoformat(moment).timestamp() - began for name, moment in moments.items()
+    }
 
 
 def seconds(call: object, *arguments: int) -> float:
@@ -84,7 +94,9 @@ def main() -> None:
                 print(
                     f"{name:<13}median {statistics.median(values):5.1f} s ({min(values):.1f} to {max(values):.1f}) of {REPEATS}"
                 )
-            os.environ.update({k: v for k, v in stack.environment().items() if k.startswith("PREFECT_")})
+            os.environ.update(
+                {k: v for k, v in stack.environment().items() if k.startswith("PREFECT_")}
+            )
             os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
             from prefect.context import refresh_global_settings_context
 

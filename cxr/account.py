@@ -15,7 +15,9 @@ from cxr.remedies import Remedy, name_of, remedy, sentence
 from cxr.settings import Strict
 from cxr.text import printable
 
-ASKING_SHARE = 0.05  # of a folder's images: where a flag could bring in more than these, the run asks
+ASKING_SHARE = (
+    0.05  # of a folder's images: where a flag could bring in more than these, the run asks
+)
 LOST_SHARE = 0.5  # of a folder's images: where more cannot be used for what they are, the run asks
 FOLDER_IMAGES = 10  # so many make a folder of its own: fewer may be one patient's
 SHOWN = 6  # folders in one sentence
@@ -35,7 +37,15 @@ HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 # Reject reasons that come from how the data are laid out: a flag can change them.
 LAYOUT_REASONS = ("unknown_class", "unknown_split", "outside_root")
 # Reasons by which nothing is lost: the picture is kept elsewhere, or a person left it out.
-EXPLAINED = ("duplicate", "near_duplicate", "nested_copy", "excluded", "ignored", "mask", "negative")
+EXPLAINED = (
+    "duplicate",
+    "near_duplicate",
+    "nested_copy",
+    "excluded",
+    "ignored",
+    "mask",
+    "negative",
+)
 
 
 class File(NamedTuple):
@@ -71,7 +81,9 @@ class File(NamedTuple):
         if self.kind != "linked_folder" or self.reason == "excluded":
             return False
         name = PurePosixPath(self.path).name
-        return self.reason == "outside_root" or bool(split_of(name)) or usual_class(name) is not None
+        return (
+            self.reason == "outside_root" or bool(split_of(name)) or usual_class(name) is not None
+        )
 
 
 class FolderAccount(Strict):
@@ -161,7 +173,13 @@ def _unused_place(place: str, files: Sequence[File], used: _Used) -> tuple[Folde
     """Return the row and the remedy of a split or class folder in which nothing is used."""
     inside = [one for one in files if f"{one.path}/".startswith(f"{place}/")]
     packed = [one for one in inside if one.path == place and one.kind == "archive"]
-    words = "unpack the archive" if packed else f"put images into {place}" if inside else f"fill {place}, or remove it"
+    words = (
+        "unpack the archive"
+        if packed
+        else f"put images into {place}"
+        if inside
+        else f"fill {place}, or remove it"
+    )
     advice = Remedy("do", words, name_of(place, used.names))
     row = FolderAccount(
         folder=printable(place),
@@ -187,7 +205,11 @@ def _used_below(files: Iterable[File]) -> Counter[str]:
 
 def _folder(one: File) -> str:
     """Return the folder that a file lies in, or the one that it is."""
-    return one.path.rstrip("/") if one.kind in {"linked_folder", "folder"} else one.path.rpartition("/")[0]
+    return (
+        one.path.rstrip("/")
+        if one.kind in {"linked_folder", "folder"}
+        else one.path.rpartition("/")[0]
+    )
 
 
 def _shown_folder(one: File, used: _Used) -> str:
@@ -204,7 +226,9 @@ def _shown_folder(one: File, used: _Used) -> str:
     unused = next((path for path in above if not used.below[path]), None)
     if unused is not None:
         return unused
-    return next((path for path in reversed(above) if path in used.groups), above[-1] if above else "")
+    return next(
+        (path for path in reversed(above) if path in used.groups), above[-1] if above else ""
+    )
 
 
 def _row(folder: str, files: list[File], used: _Used) -> FolderAccount:
@@ -237,14 +261,22 @@ def _is_lost_mask(one: File, used: _Used) -> bool:
 
 
 def _remedies(files: Iterable[File], used: _Used) -> list[Remedy]:
-    asking = (one for one in files if one.asks or one.is_lost or one.asks_alone or _is_lost_mask(one, used))
+    asking = (
+        one
+        for one in files
+        if one.asks or one.is_lost or one.asks_alone or _is_lost_mask(one, used)
+    )
     return list(dict.fromkeys(_remedy(one, used) for one in asking))
 
 
 def _remedy(one: File, used: _Used) -> Remedy:
     below_class = any(one.about.startswith(f"{group}/") for group in used.groups)
     if below_class and one.reason == "unknown_class":
-        return Remedy("do", f"move {one.about} out of the folder of the other class", name_of(one.about, used.names))
+        return Remedy(
+            "do",
+            f"move {one.about} out of the folder of the other class",
+            name_of(one.about, used.names),
+        )
     return remedy(one.kind, one.reason, one.path, one.about, used.names)
 
 
@@ -274,7 +306,10 @@ def with_outcomes(files: Sequence[File], outcomes: dict[str, tuple[str, str]]) -
         outcomes: For each image that was used then, (used as, reason): one of the two is "".
     """
     final = [
-        one._replace(used_as=outcomes[one.key][0], reason=outcomes[one.key][1]) if one.used_as else one for one in files
+        one._replace(used_as=outcomes[one.key][0], reason=outcomes[one.key][1])
+        if one.used_as
+        else one
+        for one in files
     ]
     return by_folder(_lost_folders_named(final))
 
@@ -286,9 +321,16 @@ def _lost_folders_named(files: Sequence[File]) -> list[File]:
     """
     used = _used_below(files)
     lost = Counter(_folder_below(one) for one in files if one.is_lost)
-    named = {folder for folder, count in lost.items() if folder and count >= FOLDER_IMAGES and not used[folder]}
+    named = {
+        folder
+        for folder, count in lost.items()
+        if folder and count >= FOLDER_IMAGES and not used[folder]
+    }
     return [
-        one._replace(about=_folder_below(one)) if one.is_lost and _folder_below(one) in named else one for one in files
+        one._replace(about=_folder_below(one))
+        if one.is_lost and _folder_below(one) in named
+        else one
+        for one in files
     ]
 
 
@@ -305,7 +347,10 @@ def table(folders: Sequence[FolderAccount], rows: int = 40) -> str:
     shown = sorted(folders, key=lambda row: (not row.asks, not row.left_out, row.folder))[:rows]
     lines = [("", *HEADINGS), *(("?" if row.asks else "", *_cells(row)) for row in shown)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    padded = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    ]
     if len(folders) > rows:
         padded.append(f"and {len(folders) - rows:,} more folders")
     return "\n".join(line.rstrip() for line in padded)
@@ -318,7 +363,9 @@ def cells(folders: Sequence[FolderAccount]) -> list[dict[str, str]]:
 
 def _cells(row: FolderAccount) -> tuple[str, ...]:
     negatives = f"{row.negatives:,} look like negatives" if row.negatives else ""
-    unused = ", ".join(filter(None, [*(f"{count:,} {name}" for name, count in row.left_out.items()), negatives]))
+    unused = ", ".join(
+        filter(None, [*(f"{count:,} {name}" for name, count in row.left_out.items()), negatives])
+    )
     used = ", ".join(f"{count:,} {name}" for name, count in row.used.items())
     kinds = ", ".join(counted(count, things) for things, count in row.kinds.items())
     return (row.folder, kinds, used, unused, row.advice)

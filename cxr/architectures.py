@@ -38,9 +38,16 @@ class Architecture(NamedTuple):
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "MobileNetV2": Architecture("MobileNetV2", (1 / 127.5,) * 3, (-1.0,) * 3, "block_12_add", 0.6, False),
+    "MobileNetV2": Architecture(
+        "MobileNetV2", (1 / 127.5,) * 3, (-1.0,) * 3, "block_12_add", 0.6, False
+    ),
     "VGG16": Architecture(
-        "VGG16", (1.0,) * 3, tuple(-mean for mean in reversed(_VGG_MEANS_RGB)), "block4_pool", 30.7, True
+        "VGG16",
+        (1.0,) * 3,
+        tuple(-mean for mean in reversed(_VGG_MEANS_RGB)),
+        "block4_pool",
+        30.7,
+        True,
     ),
     "DenseNet121": Architecture(
         "DenseNet121",
@@ -53,7 +60,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 
 
-def build(name: str, settings: TrainingSettings, weights: str | None, policy: str = "float32") -> Any:
+def build(
+    name: str, settings: TrainingSettings, weights: str | None, policy: str = "float32"
+) -> Any:
     """Return an uncompiled keras.Model: pixels (n, h, w, 1 or 3) 0..255 → score (n, 1) in 0..1, backbone frozen.
 
     `weights` is "imagenet", a weight file, or None for random ones; `policy` is the backbone's Keras dtype policy.
@@ -66,7 +75,9 @@ def build(name: str, settings: TrainingSettings, weights: str | None, policy: st
     pixels = keras.Input((None, None, None), name="pixels")
     gray = keras.ops.mean(pixels, axis=-1, keepdims=True)
     side = settings.image_size
-    gray = layers.Resizing(side, side, interpolation="bilinear", antialias=True, name="resize")(gray)
+    gray = layers.Resizing(side, side, interpolation="bilinear", antialias=True, name="resize")(
+        gray
+    )
     channels = layers.Concatenate(name="three_channels")([gray, gray, gray])
     channels = layers.Rescaling(entry.scales, entry.offsets, name="scaling")(channels)
     backbone = _backbone(entry, channels, weights, policy)
@@ -78,7 +89,10 @@ def build(name: str, settings: TrainingSettings, weights: str | None, policy: st
 def _backbone(entry: Architecture, channels: Any, weights: str | None, policy: str) -> Any:
     import keras
 
-    application, before = getattr(keras.applications, entry.application), keras.config.dtype_policy()
+    application, before = (
+        getattr(keras.applications, entry.application),
+        keras.config.dtype_policy(),
+    )
     keras.config.set_dtype_policy(policy)
     try:
         return application(include_top=False, weights=weights, input_tensor=channels)
@@ -98,7 +112,9 @@ def _score(features: Any, settings: TrainingSettings) -> Any:
     import keras
 
     start = keras.initializers.GlorotUniform(settings.seed)
-    last = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score")
+    last = keras.layers.Dense(
+        1, activation="sigmoid", kernel_initializer=start, dtype="float32", name="score"
+    )
     return last(features)
 
 
@@ -119,7 +135,9 @@ def part(model: Any, name: str, start: str | None, end: str) -> Any:
 
     names = {"cut": ARCHITECTURES[name].cut, "features": "features", "score": "score"}
     begin = model.input if start is None else model.get_layer(names[start]).output
-    return keras.Model(begin, model.get_layer(names[end]).output, name=f"{name}_{start or 'pixels'}_to_{end}")
+    return keras.Model(
+        begin, model.get_layer(names[end]).output, name=f"{name}_{start or 'pixels'}_to_{end}"
+    )
 
 
 def folded(model: Any) -> Any:
@@ -135,13 +153,16 @@ def folded(model: Any) -> Any:
     norms = {
         source: layer
         for layer in model.layers
-        if isinstance(layer, layers.BatchNormalization) and users[source := _source(layer.input)] == 1
+        if isinstance(layer, layers.BatchNormalization)
+        and users[source := _source(layer.input)] == 1
         if isinstance(model.get_layer(source), layers.Conv2D | layers.DepthwiseConv2D)
     }
     gone = {norm.name for norm in norms.values()}
 
     def copied(layer: Any) -> Any:
-        return layer.from_config(layer.get_config() | ({"use_bias": True} if layer.name in norms else {}))
+        return layer.from_config(
+            layer.get_config() | ({"use_bias": True} if layer.name in norms else {})
+        )
 
     def called(layer: Any, *inputs: Any, **options: Any) -> Any:
         return inputs[0] if layer.name in gone else layer(*inputs, **options)
@@ -235,7 +256,9 @@ def find_weights(name: str, weights: str) -> tuple[str | None, str]:
     except DataError as error:
         raise WeightsError(f"--weights {chosen}: {error}") from error
     if not folder.is_dir():
-        raise WeightsError(f"--weights {chosen}: expected imagenet, none, or a folder; found no such folder")
+        raise WeightsError(
+            f"--weights {chosen}: expected imagenet, none, or a folder; found no such folder"
+        )
     fitting = [path for path in sorted(folder.glob("*.h5")) if _fits(path.name, name)]
     if len(fitting) != 1:
         seen = ", ".join(path.name for path in sorted(folder.iterdir())[:8]) or "nothing"
@@ -252,9 +275,13 @@ def _for_architecture(name: str, weights: str) -> str:
         return weights
     each = dict(part.strip().split("=", 1) for part in weights.split(",") if "=" in part)
     if unknown := set(each) - set(ARCHITECTURES):
-        raise WeightsError(f"--weights {weights}: expected names out of {list(ARCHITECTURES)}, found {sorted(unknown)}")
+        raise WeightsError(
+            f"--weights {weights}: expected names out of {list(ARCHITECTURES)}, found {sorted(unknown)}"
+        )
     if name not in each:
-        raise WeightsError(f"--weights {weights}: says nothing for {name}: add {name}=DIR or {name}=none")
+        raise WeightsError(
+            f"--weights {weights}: says nothing for {name}: add {name}=DIR or {name}=none"
+        )
     return each[name]
 
 

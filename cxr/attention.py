@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GROUPS = {
-    "tp": "Pneumonia found", "fn": "Pneumonia missed", "fp": "False alarms", "tn": "Normals left alone",
-}  # fmt: skip
+    "tp": "Pneumonia found",
+    "fn": "Pneumonia missed",
+    "fp": "False alarms",
+    "tn": "Normals left alone",
+}
 _COLUMNS = 4
 _SIDE = 224  # pixels: what maps are stretched to before they are summed or drawn
 _RESAMPLES = 2000
 _COVER = 0.6  # opacity of the strongest colour: the film stays visible under it
 _LARGEST_PNG = 390_000  # bytes: reports carry the figures inside them
 _INK, _GRAY = "#1b1f24", "#5b626c"
-_COLOURS = "inferno"  # lightness rises with strength, so it reads without colour vision and in gray print
+_COLOURS = (
+    "inferno"  # lightness rises with strength, so it reads without colour vision and in gray print
+)
 
 
 class Group(Record):
@@ -92,7 +97,9 @@ def maps(
         found.append(np.maximum(features.astype(np.float32) @ weights, 0))
         scores.append(score.astype(np.float64).reshape(-1))
     if not found:
-        raise DataError("attention: expected at least one image, found none: check the split and its scores")
+        raise DataError(
+            "attention: expected at least one image, found none: check the split and its scores"
+        )
     raw = np.concatenate(found)
     peaks = raw.max(axis=(1, 2), keepdims=True)
     return raw / np.where(peaks > 0, peaks, 1), np.concatenate(scores)
@@ -104,7 +111,10 @@ def _with_last_features(model: Any) -> tuple[Any, Vector]:
 
     layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
     kinds = {"features": keras.layers.GlobalAveragePooling2D, "score": keras.layers.Dense}
-    if not all(isinstance(layers.get(name), kind) for name, kind in kinds.items()) or layers["score"].units != 1:
+    if (
+        not all(isinstance(layers.get(name), kind) for name, kind in kinds.items())
+        or layers["score"].units != 1
+    ):
         raise DataError(
             "attention: expected a model with average pooling named 'features' and one dense unit named 'score', found "
             f"the last layers {list(layers)[-3:]}: use a model.keras that this pipeline exported"
@@ -116,7 +126,9 @@ def _with_last_features(model: Any) -> tuple[Any, Vector]:
 def stretched(maps: Vector, side: int = _SIDE) -> Vector:
     """Return maps (n, h, w) stretched to (n, side, side), float64, as Pillow's bilinear enlargement would."""
     down, across = (_bilinear(cells, side) for cells in maps.shape[1:])
-    large: Vector = np.einsum("yi,nij,xj->nyx", down, maps.astype(np.float64), across, optimize=True)
+    large: Vector = np.einsum(
+        "yi,nij,xj->nyx", down, maps.astype(np.float64), across, optimize=True
+    )
     return large
 
 
@@ -168,7 +180,10 @@ def groups(table: pd.DataFrame, threshold: float) -> dict[str, Vector]:
     """
     said, ill = table["score"] >= threshold, table["label"] == 1
     rows = {"tp": said & ill, "fn": ~said & ill, "fp": said & ~ill, "tn": ~said & ~ill}
-    order = {said: np.lexsort((table["image"], table["score"] * (-1 if said else 1))) for said in (True, False)}
+    order = {
+        said: np.lexsort((table["image"], table["score"] * (-1 if said else 1)))
+        for said in (True, False)
+    }
     return {name: _ordered(order[name in {"tp", "fp"}], rows[name].to_numpy()) for name in GROUPS}
 
 
@@ -212,7 +227,9 @@ def draw(
     nearest the threshold, at even steps: nobody picks them.
     """
     if not len(pixels) == len(maps) == len(table):
-        raise ValueError(f"expected as many images as maps and rows, got {len(pixels)}, {len(maps)}, {len(table)}")
+        raise ValueError(
+            f"expected as many images as maps and rows, got {len(pixels)}, {len(maps)}, {len(table)}"
+        )
     members_of = groups(table, threshold)
     counts = {name: len(members) for name, members in members_of.items()}
     figure = _figure(counts, threshold, maps.shape[1:])
@@ -227,11 +244,17 @@ def draw(
             axes.axis("off")
             axes.set_box_aspect(1)
         if not len(shown):
-            row[0].text(0, 0.5, "none in this set", fontsize=11, color=_GRAY, transform=row[0].transAxes)
+            row[0].text(
+                0, 0.5, "none in this set", fontsize=11, color=_GRAY, transform=row[0].transAxes
+            )
     panels[0, -1].annotate(
-        "from the most certain to the one nearest the threshold", (1, 1.07), xycoords="axes fraction", fontsize=9,
-        color=_GRAY, ha="right",
-    )  # fmt: skip
+        "from the most certain to the one nearest the threshold",
+        (1, 1.07),
+        xycoords="axes fraction",
+        fontsize=9,
+        color=_GRAY,
+        ha="right",
+    )
     _key(figure)
     return drawing.publish(figure, path, _LARGEST_PNG)
 
@@ -250,7 +273,15 @@ def _figure(counts: Mapping[str, int], threshold: float, grid: tuple[int, ...]) 
         "value. Each image is scaled by its own strongest spot, so weak signs in a normal image look as bright as "
         "strong ones: read the score beside them. The colour does not outline disease."
     )
-    figure.text(0.03, 0.962, "\n".join(textwrap.wrap(words, 112)), fontsize=9, color=_GRAY, va="top", linespacing=1.3)
+    figure.text(
+        0.03,
+        0.962,
+        "\n".join(textwrap.wrap(words, 112)),
+        fontsize=9,
+        color=_GRAY,
+        va="top",
+        linespacing=1.3,
+    )
     return figure
 
 
@@ -277,7 +308,13 @@ def _overlay(axes: "Axes", image: Vector, map_: Vector) -> None:
         axes.contour(strength, levels=[0.5], colors="white", linewidths=1.2)
     if not strength.any():
         axes.text(
-            0.5, 0.03, "nothing raised the score", fontsize=8, color="white", ha="center", transform=axes.transAxes
+            0.5,
+            0.03,
+            "nothing raised the score",
+            fontsize=8,
+            color="white",
+            ha="center",
+            transform=axes.transAxes,
         )
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -303,10 +340,17 @@ def _key(figure: "Figure") -> None:
     """Draw the colours from nothing to the strongest, as they look over mid-gray."""
     axes = figure.add_axes((0.32, 0.03, 0.36, 0.012))
     ramp = np.linspace(0, 1, 256)[np.newaxis]
-    axes.imshow(np.full(ramp.shape, 0.5), cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1), aspect="auto")
+    axes.imshow(
+        np.full(ramp.shape, 0.5), cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1), aspect="auto"
+    )
     axes.imshow(_coloured(ramp), extent=(0, 1, 0, 1), aspect="auto")
     axes.axvline(0.5, color="white", linewidth=1.2)
-    axes.set_xticks([0, 0.5, 1], labels=["nothing", "half (line)", "strongest in this image"], fontsize=8, color=_INK)
+    axes.set_xticks(
+        [0, 0.5, 1],
+        labels=["nothing", "half (line)", "strongest in this image"],
+        fontsize=8,
+        color=_INK,
+    )
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
@@ -320,7 +364,9 @@ def _coloured(strength: Vector) -> Vector:
     return colours
 
 
-def leave(run: Path, pixels: Stored, found: Vector, table: pd.DataFrame, of: dict[str, Any]) -> Attention:
+def leave(
+    run: Path, pixels: Stored, found: Vector, table: pd.DataFrame, of: dict[str, Any]
+) -> Attention:
     """Write gradcam.png and then attention.json into `run`; return the record.
 
     `pixels` (n, side, side) and `found`, their maps, are in the order of `table`, whose scores make the groups and
@@ -337,16 +383,24 @@ def _record(found: Vector, members: Mapping[str, Vector], of: dict[str, Any]) ->
     shares = border_share(found, side_fraction)
     known = shares[~np.isnan(shares)]
     return Attention(
-        images=len(shares), examined=len(shares), with_map=len(known), grid=found.shape[1:],
-        side_fraction=side_fraction, border_share=_mean(known), interval=interval(known),
+        images=len(shares),
+        examined=len(shares),
+        with_map=len(known),
+        grid=found.shape[1:],
+        side_fraction=side_fraction,
+        border_share=_mean(known),
+        interval=interval(known),
         uniform_share=uniform_share(side_fraction),
-        groups={name: _group(shares[rows]) for name, rows in members.items()}, **of,
-    )  # fmt: skip
+        groups={name: _group(shares[rows]) for name, rows in members.items()},
+        **of,
+    )
 
 
 def _group(shares: Vector) -> Group:
     known = shares[~np.isnan(shares)]
-    return Group(images=len(shares), examined=len(shares), with_map=len(known), border_share=_mean(known))
+    return Group(
+        images=len(shares), examined=len(shares), with_map=len(known), border_share=_mean(known)
+    )
 
 
 def _mean(known: Vector) -> float | None:

@@ -31,7 +31,10 @@ _MOST_ROWS = {False: 15_000, True: 5_000}  # by "is test": 300,000 images must n
 _SIDE = 32  # of the thumbnail
 _RING = 3  # of its 32 cells on each side: 9 % of the side
 _CATEGORIES = ("mode", "format", "icc", "exif", "quantisation")
-_RARE, _MOST_VALUES = 5, 20  # a stored value seen less often, or beyond the commonest 20, counts as "other"
+_RARE, _MOST_VALUES = (
+    5,
+    20,
+)  # a stored value seen less often, or beyond the commonest 20, counts as "other"
 _FOLDS = 5
 _COLOURS = {"train": "#777777", "test": "#000000"}  # not the classes' colours
 
@@ -116,14 +119,22 @@ def audit(
     after = _floor(study, "container after uniform encoding", words, encoded, _trees(seed))
     on_step("border ring and thumbnail")
     cells = _thumbnails(pixels, chosen)
-    ring, words = cells[:, _ring()], f"gray of the {_ring().sum()} outermost cells of a {_SIDE}x{_SIDE} thumbnail"
+    ring, words = (
+        cells[:, _ring()],
+        f"gray of the {_ring().sum()} outermost cells of a {_SIDE}x{_SIDE} thumbnail",
+    )
     border = _floor(study, "border ring", words, ring, _line())
     words = f"gray of all cells of a {_SIDE}x{_SIDE} thumbnail"
     thumbnail = _floor(study, f"{_SIDE}x{_SIDE} thumbnail", words, cells, _line())
     return Audit(
-        manifest_sha256=manifest_sha256, harmonised=harmonised, seed=seed, images=len(rows),
-        floors=(before, border, thumbnail), container_after=after, warning=_warning(before, after, harmonised),
-    )  # fmt: skip
+        manifest_sha256=manifest_sha256,
+        harmonised=harmonised,
+        seed=seed,
+        images=len(rows),
+        floors=(before, border, thumbnail),
+        container_after=after,
+        warning=_warning(before, after, harmonised),
+    )
 
 
 def _chosen(table: pd.DataFrame, seed: int) -> Vector:
@@ -132,7 +143,9 @@ def _chosen(table: pd.DataFrame, seed: int) -> Vector:
     tested = (table["split"] == "test").to_numpy(dtype=bool)
     parts = [np.flatnonzero(used & (tested == part)) for part in (False, True)]
     limits = [_MOST_ROWS[part] for part in (False, True)]
-    return np.sort(np.concatenate([sampled(table, *each, seed) for each in zip(parts, limits, strict=True)]))
+    return np.sort(
+        np.concatenate([sampled(table, *each, seed) for each in zip(parts, limits, strict=True)])
+    )
 
 
 def sampled(table: pd.DataFrame, positions: Vector, most: int, seed: int) -> Vector:
@@ -152,7 +165,11 @@ def sampled(table: pd.DataFrame, positions: Vector, most: int, seed: int) -> Vec
 def _container(rows: pd.DataFrame) -> tuple[Vector, str]:
     """Return what the files say without a look at a pixel, float32 (n, k), and the same in words."""
     area = rows["width"] * rows["height"]
-    numbers = {"bytes per pixel": rows["bytes"] / area, "width": rows["width"], "height": rows["height"]}
+    numbers = {
+        "bytes per pixel": rows["bytes"] / area,
+        "width": rows["width"],
+        "height": rows["height"],
+    }
     numbers["aspect"] = rows["width"] / rows["height"]
     columns = [values.to_numpy(dtype=np.float32) for values in numbers.values()]
     for name in _CATEGORIES:
@@ -161,7 +178,9 @@ def _container(rows: pd.DataFrame) -> tuple[Vector, str]:
     varied = [name for name, values in told.items() if values.nunique() > 1]
     same = [name for name in told if name not in varied]
     words = ", ".join(varied) or "nothing"
-    return np.stack(columns, axis=1), words + (f" (the same in all files: {', '.join(same)})" if same else "")
+    return np.stack(columns, axis=1), words + (
+        f" (the same in all files: {', '.join(same)})" if same else ""
+    )
 
 
 def _indicators(values: "pd.Series[str]") -> list[Vector]:
@@ -189,7 +208,10 @@ def _encoded(pixels: Stored, chosen: Vector) -> tuple[Vector, str]:
 def _thumbnails(pixels: Stored, chosen: Vector) -> Vector:
     """Return 32x32 area means, float32 (n, 1024)."""
     size = (_SIDE, _SIDE)
-    small = [np.asarray(Image.fromarray(np.asarray(pixels[at])).resize(size, Image.Resampling.BOX)) for at in chosen]
+    small = [
+        np.asarray(Image.fromarray(np.asarray(pixels[at])).resize(size, Image.Resampling.BOX))
+        for at in chosen
+    ]
     return np.array(small, np.float32).reshape(len(chosen), _SIDE * _SIDE)
 
 
@@ -225,19 +247,29 @@ def _floor(study: _Study, signal: str, words: str, features: Vector, model: Any)
     obstacle = _too_few(study, pool) or _constant(features[pool])
     if obstacle:
         return Floor(
-            signal=signal, features=words, train=_none(study, pool, obstacle),
-            test=_none(study, test, _too_few(study, test) or "no model from train + val: " + obstacle),
-        )  # fmt: skip
+            signal=signal,
+            features=words,
+            train=_none(study, pool, obstacle),
+            test=_none(
+                study, test, _too_few(study, test) or "no model from train + val: " + obstacle
+            ),
+        )
     # Small problems: with one thread they are ten times as fast as with threads that wait for each other.
     with threadpool_limits(1):
         ranks = _out_of_fold(study, pool, features, model)
         obstacle = _too_few(study, test)
         if not obstacle:
-            scores = model.fit(features[pool], study.labels[pool]).predict_proba(features[test])[:, 1]
+            scores = model.fit(features[pool], study.labels[pool]).predict_proba(features[test])[
+                :, 1
+            ]
     return Floor(
-        signal=signal, features=words, train=_separation(study, pool, ranks),
-        test=_none(study, test, obstacle) if obstacle else _separation(study, test, scores, at_half=True),
-    )  # fmt: skip
+        signal=signal,
+        features=words,
+        train=_separation(study, pool, ranks),
+        test=_none(study, test, obstacle)
+        if obstacle
+        else _separation(study, test, scores, at_half=True),
+    )
 
 
 def _patient_labels(study: _Study, rows: Vector) -> tuple[Vector, Vector]:
@@ -280,7 +312,9 @@ def _out_of_fold(study: _Study, rows: Vector, features: Vector, model: Any) -> V
 
     patients, labels = _patient_labels(study, rows)
     ranks = np.empty(len(rows))
-    for _, held in StratifiedKFold(_FOLDS, shuffle=True, random_state=study.seed).split(patients, labels):
+    for _, held in StratifiedKFold(_FOLDS, shuffle=True, random_state=study.seed).split(
+        patients, labels
+    ):
         out = np.isin(study.patients[rows], patients[held])
         model.fit(features[rows[~out]], study.labels[rows[~out]])
         ranks[out] = rankdata(model.predict_proba(features[rows[out]])[:, 1]) / out.sum()
@@ -293,13 +327,20 @@ def _separation(study: _Study, rows: Vector, scores: Vector, at_half: bool = Fal
 
     labels = study.labels[rows]
     drawn = bootstrap(labels, scores, study.patients[rows], 0.5, DRAWS, study.seed)
-    found: dict[str, Any] = {"auroc": float(roc_auc_score(labels, scores)), "interval": drawn["auroc"]}
+    found: dict[str, Any] = {
+        "auroc": float(roc_auc_score(labels, scores)),
+        "interval": drawn["auroc"],
+    }
     if at_half:
         found |= {
-            "sensitivity": float((scores[labels == 1] >= 0.5).mean()), "sensitivity_interval": drawn["sensitivity"],
-            "specificity": float((scores[labels == 0] < 0.5).mean()), "specificity_interval": drawn["specificity"],
-        }  # fmt: skip
-    note = "" if drawn["auroc"] else "no interval: the AUROC is the same in every draw of the patients"
+            "sensitivity": float((scores[labels == 1] >= 0.5).mean()),
+            "sensitivity_interval": drawn["sensitivity"],
+            "specificity": float((scores[labels == 0] < 0.5).mean()),
+            "specificity_interval": drawn["specificity"],
+        }
+    note = (
+        "" if drawn["auroc"] else "no interval: the AUROC is the same in every draw of the patients"
+    )
     return Separation(**_counts(study, rows), **found, note=note)
 
 
@@ -310,14 +351,24 @@ def _warning(before: Floor, after: Floor, harmonised: bool) -> str:
     if worst is None or worst.auroc is None or worst.auroc <= CONTAINER_LIMIT:
         return ""
     left = after.test if worst is before.test else after.train
-    rest = left.note if left.auroc is None else f"AUROC {left.auroc:.3f} remains, by how well the content compresses"
+    rest = (
+        left.note
+        if left.auroc is None
+        else f"AUROC {left.auroc:.3f} remains, by how well the content compresses"
+    )
     said = (
         f"The files' container alone separates the classes: AUROC {worst.auroc:.3f} (n = {worst.n:,}), expected at "
         f"most {CONTAINER_LIMIT}. It reads {before.features}. After uniform encoding of the pixels: {rest}. "
     )
     if harmonised:
-        return said + "Networks are fed uniformly encoded pixels: compare their figures with the floors"
-    return said + "Networks are fed pixels as the files stored them: harmonise them, or a figure may be the container's"
+        return (
+            said
+            + "Networks are fed uniformly encoded pixels: compare their figures with the floors"
+        )
+    return (
+        said
+        + "Networks are fed pixels as the files stored them: harmonise them, or a figure may be the container's"
+    )
 
 
 def draw(found: Audit, path: Path) -> Path:
@@ -327,7 +378,14 @@ def draw(found: Audit, path: Path) -> Path:
     axes = figure.subplots()
     limited = 1.5  # the limit is the container's: it ends below its two rows
     axes.axvline(0.5, color="0.75", linewidth=1, zorder=0)
-    axes.plot([CONTAINER_LIMIT] * 2, [-0.5, limited], color="#B00020", linewidth=1.2, linestyle="--", zorder=0)
+    axes.plot(
+        [CONTAINER_LIMIT] * 2,
+        [-0.5, limited],
+        color="#B00020",
+        linewidth=1.2,
+        linestyle="--",
+        zorder=0,
+    )
     axes.text(0.5, -0.56, "chance", ha="center", va="bottom", fontsize=8, color="0.4")
     words = f"limit for the container, {CONTAINER_LIMIT}"
     axes.text(CONTAINER_LIMIT, -0.56, words, ha="center", va="bottom", fontsize=8, color="#B00020")
@@ -335,7 +393,9 @@ def draw(found: Audit, path: Path) -> Path:
         _draw_floor(axes, number - 0.16, floor.train, "train")
         _draw_floor(axes, number + 0.16, floor.test, "test")
     axes.set_yticks(range(len(floors)), [_label(floor) for floor in floors], fontsize=10)
-    ends = [part.interval.low for floor in floors for part in (floor.train, floor.test) if part.interval]
+    ends = [
+        part.interval.low for floor in floors for part in (floor.train, floor.test) if part.interval
+    ]
     axes.set(
         xlim=(min([0.4, *ends]), 1.01),
         ylim=(len(floors) - 0.5, -0.5),
@@ -348,7 +408,10 @@ def draw(found: Audit, path: Path) -> Path:
 
 def _title(found: Audit) -> str:
     """Return the figure's finding: what the best of the two floors from pixels reaches, on test where there is one."""
-    parts = [(floor.train if floor.test.auroc is None else floor.test, floor.signal) for floor in found.floors[1:]]
+    parts = [
+        (floor.train if floor.test.auroc is None else floor.test, floor.signal)
+        for floor in found.floors[1:]
+    ]
     reached = [(part.auroc, signal) for part, signal in parts if part.auroc is not None]
     if not reached:
         return "Floors of signals that are not clinical: not estimable"
@@ -368,7 +431,12 @@ def _label(floor: Floor) -> str:
 
 def _draw_floor(axes: "Axes", at: float, found: Separation, split: str) -> None:
     """Draw one interval and its point, the number and n to the right of the axes; words where there is none."""
-    style: dict[str, Any] = {"color": _COLOURS[split], "va": "center", "fontsize": 9, "clip_on": False}
+    style: dict[str, Any] = {
+        "color": _COLOURS[split],
+        "va": "center",
+        "fontsize": 9,
+        "clip_on": False,
+    }
     if found.auroc is None:
         axes.text(1.02, at, f"{split}: not estimable, n = {found.n:,}", **style)
         return

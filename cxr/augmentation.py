@@ -24,19 +24,26 @@ def augmented(pixels: Pixels, key: str, view: int, ranges: Augmentation) -> Pixe
     if view == 0:
         return pixels
     seed = hashlib.sha256(f"{key} {view}".encode()).digest()
-    turn, zoom, right, down, gamma, contrast, light = np.random.default_rng(list(seed)).uniform(-1, 1, 7)
+    turn, zoom, right, down, gamma, contrast, light = np.random.default_rng(list(seed)).uniform(
+        -1, 1, 7
+    )
     moved = Image.fromarray(pixels).transform(
         pixels.shape[::-1],
         Image.Transform.AFFINE,
         _affine(
-            np.deg2rad(ranges.rotation) * turn, 1 + ranges.zoom * zoom, ranges.shift * right, ranges.shift * down,
+            np.deg2rad(ranges.rotation) * turn,
+            1 + ranges.zoom * zoom,
+            ranges.shift * right,
+            ranges.shift * down,
             pixels.shape[0],
         ),
         Image.Resampling.BILINEAR,
-    )  # fmt: skip
+    )
     levels = (np.arange(256) / 255) ** np.exp(ranges.gamma * gamma)
     levels = (levels - 0.5) * (1 + ranges.contrast * contrast) + 0.5 + ranges.brightness * light
-    changed: Pixels = np.take(np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8), np.asarray(moved))
+    changed: Pixels = np.take(
+        np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8), np.asarray(moved)
+    )
     return changed
 
 

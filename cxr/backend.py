@@ -22,7 +22,10 @@ from cxr.architectures import ARCHITECTURES
 from cxr.errors import DeviceError
 from cxr.settings import cores
 
-_PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}  # what makes each use an NVIDIA GPU
+_PACKAGES = {
+    "tensorflow": "tensorflow[and-cuda]",
+    "jax": "jax[cuda13]",
+}  # what makes each use an NVIDIA GPU
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 _RESIDENT_SHARE = 0.25  # of free GPU memory, and of the machine's: networks, gradients and the compiler want the rest
@@ -34,7 +37,9 @@ def name() -> str:
     """Return the backend of this process' children: KERAS_BACKEND, or tensorflow. Raises DeviceError for another."""
     found = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if found not in _PACKAGES:
-        raise DeviceError(f"KERAS_BACKEND={found}: expected one of {', '.join(_PACKAGES)}; set it to one, or unset it")
+        raise DeviceError(
+            f"KERAS_BACKEND={found}: expected one of {', '.join(_PACKAGES)}; set it to one, or unset it"
+        )
     return found
 
 
@@ -56,7 +61,8 @@ def environment(threads: int) -> dict[str, str]:
         return common | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": onednn}
     return common | {
         # What one training has compiled the next ones find, on this machine.
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(object_cache.home() / "xla"),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        or str(object_cache.home() / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip(),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # several trainings share a GPU
@@ -146,7 +152,13 @@ def policy(architecture: str, info: Path = Path("/proc/cpuinfo")) -> str:
     """
     if on_gpu():
         capability = hardware.least("compute_cap")
-        return "mixed_bfloat16" if capability >= 8 else "mixed_float16" if capability >= 7 else "float32"
+        return (
+            "mixed_bfloat16"
+            if capability >= 8
+            else "mixed_float16"
+            if capability >= 7
+            else "float32"
+        )
     if name() != "tensorflow" or not ARCHITECTURES[architecture].bfloat16 or not info.is_file():
         return "float32"
     flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
@@ -171,8 +183,13 @@ def in_training(model: Any, inputs: Any) -> None:
     def called(trained: Any, other: Any, given: Any) -> Any:
         return model.stateless_call(trained, other, given, training=True)[1]
 
-    values = [[each.value for each in held] for held in (model.trainable_variables, model.non_trainable_variables)]
-    for variable, value in zip(model.non_trainable_variables, jax.jit(called)(*values, inputs), strict=True):
+    values = [
+        [each.value for each in held]
+        for held in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    for variable, value in zip(
+        model.non_trainable_variables, jax.jit(called)(*values, inputs), strict=True
+    ):
         variable.assign(value)
 
 
@@ -193,13 +210,23 @@ def eased(model: Any) -> Any:
         def gradient(outer: Any) -> tuple[Any, Any]:
             turned = tensorflow.transpose(tensorflow.reverse(kernel, [0, 1]), [0, 1, 3, 2])
             of_kernel = tensorflow.raw_ops.Conv2DBackpropFilter(
-                input=inputs, filter_sizes=kernel.shape, out_backprop=outer, strides=[1] * 4, padding="SAME"
+                input=inputs,
+                filter_sizes=kernel.shape,
+                out_backprop=outer,
+                strides=[1] * 4,
+                padding="SAME",
             )
             return tensorflow.nn.conv2d(outer, turned, 1, "SAME"), of_kernel
 
         return tensorflow.nn.conv2d(inputs, kernel, 1, "SAME"), gradient
 
-    plain = {"kernel_size": (3, 3), "strides": (1, 1), "dilation_rate": (1, 1), "groups": 1, "padding": "same"}
+    plain = {
+        "kernel_size": (3, 3),
+        "strides": (1, 1),
+        "dilation_rate": (1, 1),
+        "groups": 1,
+        "padding": "same",
+    }
     for layer in model.layers:
         if type(layer) is keras.layers.Conv2D and plain.items() <= vars(layer).items():
             layer.convolution_op = lambda inputs, kernel: same(
@@ -214,7 +241,9 @@ def scope() -> contextlib.AbstractContextManager[Any]:
         import tensorflow
 
         if len(tensorflow.config.list_logical_devices("GPU")) > 1:
-            mirrored: contextlib.AbstractContextManager[Any] = tensorflow.distribute.MirroredStrategy().scope()
+            mirrored: contextlib.AbstractContextManager[Any] = (
+                tensorflow.distribute.MirroredStrategy().scope()
+            )
             return mirrored
     return contextlib.nullcontext()
 
@@ -229,10 +258,16 @@ def fed(batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
         return batches()
     import tensorflow
 
-    specs = tuple(tensorflow.TensorSpec((None, *each.shape[1:]), each.dtype) for each in next(batches()))
+    specs = tuple(
+        tensorflow.TensorSpec((None, *each.shape[1:]), each.dtype) for each in next(batches())
+    )
     options = tensorflow.data.Options()
     options.autotune.enabled = False
-    return tensorflow.data.Dataset.from_generator(batches, output_signature=specs).prefetch(2).with_options(options)
+    return (
+        tensorflow.data.Dataset.from_generator(batches, output_signature=specs)
+        .prefetch(2)
+        .with_options(options)
+    )
 
 
 @cache  # the first answer holds: later there is less memory free, by these very rows
@@ -258,7 +293,9 @@ def resident(model: Any, shape: tuple[int, ...], dtype: str) -> tuple[Any, Any]:
 
     class Rows(keras.layers.Layer):  # type: ignore[misc]
         def build(self, _: Any) -> None:
-            self.rows = self.add_weight(shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False)
+            self.rows = self.add_weight(
+                shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False
+            )
 
         def call(self, numbers: Any) -> Any:
             return keras.ops.cast(keras.ops.take(self.rows, numbers, axis=0), "float32")

@@ -48,7 +48,9 @@ class Held(Record):
 class Rows:
     """Rows of a cache in the order of the keys asked for: indexed by an int or by an array of positions."""
 
-    def __init__(self, folder: Path, segments: Sequence[str], segment: Array, row: Array, recipe: Recipe):
+    def __init__(
+        self, folder: Path, segments: Sequence[str], segment: Array, row: Array, recipe: Recipe
+    ):
         self.name = folder.name
         self._paths = [str(folder / f"{name}.npy") for name in segments]
         self._segment, self._row = segment, row
@@ -87,7 +89,9 @@ class Cache:
     @property
     def row_bytes(self) -> int:
         """Return the bytes of one row."""
-        return int(np.prod(self.recipe.shape, dtype=np.int64)) * np.dtype(self.recipe.dtype).itemsize
+        return (
+            int(np.prod(self.recipe.shape, dtype=np.int64)) * np.dtype(self.recipe.dtype).itemsize
+        )
 
     @property
     def segment_rows(self) -> int:
@@ -128,10 +132,14 @@ class Cache:
         segments, known = self._index()
         found = np.array([known.get(key, -1) for key in keys], dtype=np.int64)
         if len(found) and found.min() < 0:
-            raise StorageError(f"{self.folder}: {int((found < 0).sum())} of {len(keys)} rows are missing: run again")
+            raise StorageError(
+                f"{self.folder}: {int((found < 0).sum())} of {len(keys)} rows are missing: run again"
+            )
         if len(found):
             os.utime(self.folder / "recipe.json")  # when it was last used, for `prune`
-        return Rows(self.folder, segments, (found >> 32).astype(np.int32), found & 0xFFFFFFFF, self.recipe)
+        return Rows(
+            self.folder, segments, (found >> 32).astype(np.int32), found & 0xFFFFFFFF, self.recipe
+        )
 
     def _index(self) -> tuple[list[str], dict[str, int]]:
         """Return the segments' names, and for each key the segment's number in the upper 32 bits, the row below."""
@@ -169,7 +177,16 @@ def listing(root: Path) -> list[Held]:
         rows = sum(len(f.read_text().split()) for f in path.parent.glob("[!.]*.keys"))
         size = sum(f.stat().st_size for f in files)
         used = path.stat().st_mtime
-        held.append(Held(name=path.parent.name, kind=recipe.kind, made=recipe.made, rows=rows, size=size, used=used))
+        held.append(
+            Held(
+                name=path.parent.name,
+                kind=recipe.kind,
+                made=recipe.made,
+                rows=rows,
+                size=size,
+                used=used,
+            )
+        )
     return sorted(held, key=lambda each: -each.used)
 
 
@@ -192,4 +209,7 @@ def prune(root: Path, unused_days: float, most_bytes: float | None = None) -> li
 
 def describe(made: dict[str, Any]) -> str:
     """Return how rows were made, in one line."""
-    return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in made.items())
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in made.items()
+    )

@@ -46,7 +46,9 @@ class Calibration(Strict):
         """
         scores = np.asarray(scores, np.float64)
         if not ((scores >= 0) & (scores <= 1)).all():
-            raise DataError(f"expected scores within 0..1 (n = {len(scores)}), found others: not calibrated")
+            raise DataError(
+                f"expected scores within 0..1 (n = {len(scores)}), found others: not calibrated"
+            )
         if self.method == "none":
             return scores.copy()
         if self.method == "isotonic":
@@ -64,7 +66,9 @@ def _sigmoid(z: Vector) -> Vector:
     return np.asarray(1 / (1 + np.exp(-np.clip(z, -700, 700))))  # exp(709) is the largest there is
 
 
-def fit(labels: Vector, scores: Vector, patients: Sequence[str] | Vector, seed: int = 0) -> Calibration:
+def fit(
+    labels: Vector, scores: Vector, patients: Sequence[str] | Vector, seed: int = 0
+) -> Calibration:
     """Return the map fitted on validation images: the simplest whose log loss is within one standard error of the best.
 
     `labels` (n,) 0 or 1, `scores` (n,) 0..1, `patients` (n,) text ("" is a patient of its own). Candidates, simplest
@@ -81,7 +85,10 @@ def fit(labels: Vector, scores: Vector, patients: Sequence[str] | Vector, seed: 
     count, problem = len(np.unique(of)), _problem(labels, scores, of)
     splits = [] if problem else _folds(labels, of, seed)
     if len(splits) < FOLDS:
-        why = problem or f"the {count} patients do not make {FOLDS} folds with both classes in what is left"
+        why = (
+            problem
+            or f"the {count} patients do not make {FOLDS} folds with both classes in what is left"
+        )
         return Calibration(reason=f"Not calibrated: {why}.", images=len(labels), patients=count)
     losses = {name: _losses(_FITS[name], labels, scores, splits) for name in SIMPLEST_FIRST}
     chosen = _simplest(losses)
@@ -91,7 +98,11 @@ def fit(labels: Vector, scores: Vector, patients: Sequence[str] | Vector, seed: 
         f"uncalibrated; the simplest within one standard error of the best ({min(means.values()):.4f})."
     )
     return Calibration(
-        reason=reason, images=len(labels), patients=count, log_loss=means, **_FITS[chosen](labels, scores)
+        reason=reason,
+        images=len(labels),
+        patients=count,
+        log_loss=means,
+        **_FITS[chosen](labels, scores),
     )
 
 
@@ -118,7 +129,9 @@ def _folds(labels: Vector, of: Vector, seed: int) -> list[tuple[Vector, Vector]]
 _Fit = Callable[[Vector, Vector], dict[str, object]]
 
 
-def _losses(fitted: _Fit, labels: Vector, scores: Vector, splits: list[tuple[Vector, Vector]]) -> Vector:
+def _losses(
+    fitted: _Fit, labels: Vector, scores: Vector, splits: list[tuple[Vector, Vector]]
+) -> Vector:
     """Return the log loss of each fold, float64 (folds,), by the map that the other folds give."""
     from sklearn.metrics import log_loss
 
@@ -151,7 +164,10 @@ def _fit_temperature(labels: Vector, scores: Vector) -> dict[str, object]:
     z = logits(scores)
     ends = (-np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE))
     found = minimize_scalar(
-        lambda t: _loss(z * np.exp(-t), labels), bounds=ends, method="bounded", options={"xatol": 1e-8}
+        lambda t: _loss(z * np.exp(-t), labels),
+        bounds=ends,
+        method="bounded",
+        options={"xatol": 1e-8},
     )
     return {"method": "temperature", "temperature": float(np.exp(found.x))}
 
@@ -169,8 +185,14 @@ def _fit_platt(labels: Vector, scores: Vector) -> dict[str, object]:
         return _loss(line, targets), np.array([(more * z).mean(), more.mean()])
 
     # A slope below 0 would turn the order of the scores around.
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", tol=1e-12,
-                     bounds=[(1 / MAX_TEMPERATURE, MAX_TEMPERATURE), (None, None)])  # fmt: skip
+    found = minimize(
+        loss,
+        np.array([1.0, 0.0]),
+        jac=True,
+        method="L-BFGS-B",
+        tol=1e-12,
+        bounds=[(1 / MAX_TEMPERATURE, MAX_TEMPERATURE), (None, None)],
+    )
     return {"method": "platt", "temperature": float(1 / found.x[0]), "intercept": float(found.x[1])}
 
 
@@ -181,14 +203,23 @@ def _loss(z: Vector, targets: Vector) -> float:
 def _fit_isotonic(labels: Vector, scores: Vector) -> dict[str, object]:
     from sklearn.isotonic import IsotonicRegression
 
-    edge = 1 / (len(labels) + 2)  # n images cannot tell 0 from 1 / (n + 2): Laplace's rule of succession
+    edge = 1 / (
+        len(labels) + 2
+    )  # n images cannot tell 0 from 1 / (n + 2): Laplace's rule of succession
     found = IsotonicRegression(y_min=edge, y_max=1 - edge, out_of_bounds="clip").fit(scores, labels)
-    return {"method": "isotonic", "x": tuple(found.X_thresholds_.tolist()), "y": tuple(found.y_thresholds_.tolist())}
+    return {
+        "method": "isotonic",
+        "x": tuple(found.X_thresholds_.tolist()),
+        "y": tuple(found.y_thresholds_.tolist()),
+    }
 
 
 _FITS: dict[Method, _Fit] = {
-    "none": _fit_none, "temperature": _fit_temperature, "platt": _fit_platt, "isotonic": _fit_isotonic,
-}  # fmt: skip
+    "none": _fit_none,
+    "temperature": _fit_temperature,
+    "platt": _fit_platt,
+    "isotonic": _fit_isotonic,
+}
 
 
 class Bin(Strict):
@@ -213,7 +244,12 @@ def reliability(labels: Vector, scores: Vector, bins: int = 10) -> tuple[Bin, ..
         interval = proportion(int(ill.sum()), len(ill))
         if interval:
             rows.append(
-                Bin(mean_score=float(held.mean()), observed=float(ill.mean()), images=len(ill), interval=interval)
+                Bin(
+                    mean_score=float(held.mean()),
+                    observed=float(ill.mean()),
+                    images=len(ill),
+                    interval=interval,
+                )
             )
     return tuple(rows)
 
@@ -238,7 +274,10 @@ def ece_by_chance(scores: Vector, bins: int = 15, draws: int = 1000, seed: int =
     _, scores = checked(np.zeros(len(scores)), scores)
     _some(scores)
     place, rng = bin_of(scores, bins), np.random.default_rng(seed)
-    drawn = [np.abs(np.bincount(place, (rng.random(len(scores)) < scores) - scores)).sum() for _ in range(draws)]
+    drawn = [
+        np.abs(np.bincount(place, (rng.random(len(scores)) < scores) - scores)).sum()
+        for _ in range(draws)
+    ]
     return float(np.quantile(drawn, 0.95) / len(scores))
 
 
@@ -281,11 +320,16 @@ class Quality(Strict):
 def quality(labels: Vector, raw: Vector, scores: Vector) -> Quality:
     """Return how far raw and calibrated scores (n,) are from probabilities; raises DataError as `ece` does."""
     return Quality(
-        brier_before=brier(labels, raw), brier_after=brier(labels, scores), ece_before=ece(labels, raw),
-        ece_after=ece(labels, scores), ece_chance=ece_by_chance(scores),
-    )  # fmt: skip
+        brier_before=brier(labels, raw),
+        brier_after=brier(labels, scores),
+        ece_before=ece(labels, raw),
+        ece_after=ece(labels, scores),
+        ece_chance=ece_by_chance(scores),
+    )
 
 
 def off(patients: Sequence[str] | Vector) -> Calibration:
     """Return the map that changes nothing, for where calibration is switched off."""
-    return Calibration(reason="Switched off.", images=len(patients), patients=len(np.unique(clusters(patients))))
+    return Calibration(
+        reason="Switched off.", images=len(patients), patients=len(np.unique(clusters(patients)))
+    )

@@ -86,13 +86,22 @@ def judge(challenger: Side, champion: Side | None, seen: Vector | None = None) -
     problem = _problem(figures, theirs, decisions)
     words = f"{_outcome(figures, theirs, auroc, decisions)} {_about_seen(seen, kept)}".strip()
     return Challenge(
-        challenger=challenger.version, champion=champion.version if champion else None, promote=not problem,
-        manifest_sha256=challenger.card.data.manifest_sha256, reason=f"{problem or _WON[old is None]} {words}",
-        images=count, seen=None if seen is None else int(seen.sum()), compared=int(kept.sum()),
-        challenger_figures=figures, challenger_intervals=ends, champion_figures=theirs, champion_intervals=their_ends,
-        auroc=auroc, decisions=decisions,
+        challenger=challenger.version,
+        champion=champion.version if champion else None,
+        promote=not problem,
+        manifest_sha256=challenger.card.data.manifest_sha256,
+        reason=f"{problem or _WON[old is None]} {words}",
+        images=count,
+        seen=None if seen is None else int(seen.sum()),
+        compared=int(kept.sum()),
+        challenger_figures=figures,
+        challenger_intervals=ends,
+        champion_figures=theirs,
+        champion_intervals=their_ends,
+        auroc=auroc,
+        decisions=decisions,
         audit={floor.signal: floor.test.auroc for floor in challenger.card.audit.floors},
-    )  # fmt: skip
+    )
 
 
 _WON = {
@@ -121,14 +130,18 @@ def _auroc(new: Side, old: Side) -> Difference | None:
     """Return DeLong's test by patient, or None where it is not estimable."""
     labels, patients = new.scores["label"].to_numpy(), new.scores["patient_id"].to_numpy()
     try:
-        return paired.delong(labels, new.scores["score"].to_numpy(), old.scores["score"].to_numpy(), patients)
+        return paired.delong(
+            labels, new.scores["score"].to_numpy(), old.scores["score"].to_numpy(), patients
+        )
     except DataError:
         return None
 
 
 def _decisions(new: Side, old: Side) -> tuple[Disagreement, ...]:
     """Return McNemar's test of the predictions at each one's own threshold, over all images, the ill, the healthy."""
-    a, b = ((side.scores["score"] >= side.card.threshold).to_numpy().astype(int) for side in (new, old))
+    a, b = (
+        (side.scores["score"] >= side.card.threshold).to_numpy().astype(int) for side in (new, old)
+    )
     labels = new.scores["label"].to_numpy()
     return tuple(paired.mcnemar(labels, a, b, of) for of in ("all", "ill", "healthy"))
 
@@ -149,7 +162,10 @@ def _problem(figures: Figures, theirs: Figures | None, decisions: tuple[Disagree
 
 
 def _outcome(
-    figures: Figures, theirs: Figures | None, auroc: Difference | None, decisions: tuple[Disagreement, ...]
+    figures: Figures,
+    theirs: Figures | None,
+    auroc: Difference | None,
+    decisions: tuple[Disagreement, ...],
 ) -> str:
     own = f"sensitivity {figure(figures['sensitivity'])}, specificity {figure(figures['specificity'])}, n = {figures['n']}"
     if theirs is None:
@@ -176,11 +192,18 @@ def _about_seen(seen: Vector | None, kept: Vector) -> str:
         return ""
     words = f"The champion saw the picture or the patient of {int(seen.sum())} of {len(seen)} test images in training: "
     if not kept.all():
-        return words + f"they are left out, and the two are compared on the other {int(kept.sum())}."
-    return words + f"fewer than {TOO_FEW} of a class would be left, so all are compared, which favours the champion."
+        return (
+            words + f"they are left out, and the two are compared on the other {int(kept.sum())}."
+        )
+    return (
+        words
+        + f"fewer than {TOO_FEW} of a class would be left, so all are compared, which favours the champion."
+    )
 
 
-def score(export: Path, work: Path, out: Path, on_images: Callable[[int, int], None] = lambda *_: None) -> Side:
+def score(
+    export: Path, work: Path, out: Path, on_images: Callable[[int, int], None] = lambda *_: None
+) -> Side:
     """Return an exported model on the test images now in the work folder, scored in a child process; `out` gets the rows.
 
     The pixels have the side and the encoding of the model's own card. Raises ModelError for an export that is not
@@ -191,9 +214,12 @@ def score(export: Path, work: Path, out: Path, on_images: Callable[[int, int], N
     data = open_storage(runs.ingest(work).data)
     cache = pixels.cache(rows, data, card.image_size, card.settings.harmonise, work)
     job = {
-        "export": str(export), "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache), "out": str(out),
+        "export": str(export),
+        "manifest": str(work / "clean_metadata.csv"),
+        "pixels": str(cache),
+        "out": str(out),
         "images": len(rows),
-    }  # fmt: skip
+    }
     log = out.with_suffix(".log")
     child.run(__name__, job, log, cores(), lambda event: on_images(event["done"], len(rows)))
     log.unlink(missing_ok=True)
@@ -217,5 +243,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
         done[0] += count
         emit({"done": done[0]})
 
-    raw = scoring.score(model, pixels.load(Path(job["pixels"]), rows), np.arange(len(rows)), on_images=progress)
+    raw = scoring.score(
+        model, pixels.load(Path(job["pixels"]), rows), np.arange(len(rows)), on_images=progress
+    )
     scoring.write_scores(rows, raw, card.calibration.apply(raw), Path(job["out"]))

@@ -77,7 +77,9 @@ def run(
     failure = None
     try:
         with contextlib.suppress(BrokenPipeError):  # it died; its status says so
-            process.stdin.write(json.dumps({"module": module, "job": job, "log": str(log), "gpus": gpus}) + "\n")
+            process.stdin.write(
+                json.dumps({"module": module, "job": job, "log": str(log), "gpus": gpus}) + "\n"
+            )
             process.stdin.flush()
         for line in process.stdout:
             event = json.loads(line)
@@ -161,7 +163,9 @@ def _serve() -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     if task["gpus"] is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(task["gpus"])  # read when the first device is asked for
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(
+            task["gpus"]
+        )  # read when the first device is asked for
     backend.configure()
 
     def emit(event: Event) -> None:

@@ -25,7 +25,15 @@ KNOWN: dict[str, dict[str, dict[str, int]]] = {
 }
 _SHOWN = 3  # offending rows of each rule in a message
 _MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA", "I;16")
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # GIF is in tables of earlier versions alone
+_FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "WEBP",
+)  # GIF is in tables of earlier versions alone
 
 
 class Rule(NamedTuple):
@@ -67,7 +75,9 @@ def _text(words: str, pattern: str) -> Rule:
     return Rule(
         words,
         lambda column: pd.Series(
-            [isinstance(value, str) and bool(whole.fullmatch(value)) for value in column], column.index, dtype=bool
+            [isinstance(value, str) and bool(whole.fullmatch(value)) for value in column],
+            column.index,
+            dtype=bool,
         ),
     )
 
@@ -96,7 +106,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "format": (_one_of(*_FORMATS),),
     "icc": (_whole("0 or 1", 0, 1),),
     "exif": (_whole("0 or 1", 0, 1),),
-    "quantisation": (_text("8 hex digits, or an empty text where the file is no JPEG", "([0-9a-f]{8})?"),),
+    "quantisation": (
+        _text("8 hex digits, or an empty text where the file is no JPEG", "([0-9a-f]{8})?"),
+    ),
 }
 
 # Columns that tables of earlier versions lack: their pictures had 8 bits and were taken as they are.
@@ -112,7 +124,9 @@ def check(table: pd.DataFrame, ingest: Ingest | None = None) -> pd.DataFrame:
     Columns of LATER_RULES may be missing, and others may follow. Raises DataError that lists each broken rule with its first rows.
     """
     if table.empty:
-        raise DataError("clean_metadata.csv: expected one row or more, found none: see rejects.csv, preprocess again")
+        raise DataError(
+            "clean_metadata.csv: expected one row or more, found none: see rejects.csv, preprocess again"
+        )
     numbered = table.reset_index(drop=True)
     broken = _broken(numbered)
     if broken:
@@ -133,7 +147,8 @@ def _schema() -> "pa.DataFrameSchema":
 
     columns = {
         name: pa.Column(
-            checks=[pa.Check(rule.holds, error=rule.words) for rule in rules], required=name not in LATER_RULES
+            checks=[pa.Check(rule.holds, error=rule.words) for rule in rules],
+            required=name not in LATER_RULES,
         )
         for name, rules in (RULES | LATER_RULES).items()
     }
@@ -148,7 +163,9 @@ def _broken(table: pd.DataFrame) -> list[_Broken]:
     try:
         _schema().validate(table, lazy=True)
     except SchemaErrors as errors:
-        for (column, rule), cases in errors.failure_cases.groupby(["column", "check"], sort=False, dropna=False):
+        for (column, rule), cases in errors.failure_cases.groupby(
+            ["column", "check"], sort=False, dropna=False
+        ):
             out += _plain(str(column), str(rule), cases)
     return out or _names_that_do_not_fit(table)
 
@@ -164,7 +181,11 @@ def _names_that_do_not_fit(table: pd.DataFrame) -> list[_Broken]:
     """Return the rule on two columns, broken where label_name is not the name of label (both are in their lists)."""
     names = table["label"].map(dict(enumerate(LABEL_NAMES)))
     rows = [int(row) for row in table.index[names.to_numpy() != table["label_name"].to_numpy()]]
-    return [_Broken("label_name", "the name of the label (0 NORMAL, 1 PNEUMONIA)", rows)] if rows else []
+    return (
+        [_Broken("label_name", "the name of the label (0 NORMAL, 1 PNEUMONIA)", rows)]
+        if rows
+        else []
+    )
 
 
 def _sentence(broken: _Broken, table: pd.DataFrame) -> str:
@@ -204,7 +225,9 @@ def counts(table: pd.DataFrame, by: str = "source_split") -> dict[str, dict[str,
     """Return the number of rows by the column `by` and label_name; what does not occur is left out."""
     grouped = table.groupby(by)["label_name"]
     return {
-        str(value): {str(name): int(count) for name, count in names.value_counts().sort_index().items()}
+        str(value): {
+            str(name): int(count) for name, count in names.value_counts().sort_index().items()
+        }
         for value, names in grouped
     }
 
@@ -219,12 +242,17 @@ def differences(name: str, counts: Mapping[str, Mapping[str, int]]) -> list[str]
     []
     """
     if name not in KNOWN:
-        raise DataError(f"expected a known data set ({', '.join(sorted(KNOWN))}), found {printable(name)!r}")
+        raise DataError(
+            f"expected a known data set ({', '.join(sorted(KNOWN))}), found {printable(name)!r}"
+        )
     known = KNOWN[name]
     out = []
     for split in [*known, *sorted(set(counts) - set(known))]:
         for label in LABEL_NAMES:
-            expected, found = known.get(split, {}).get(label, 0), counts.get(split, {}).get(label, 0)
+            expected, found = (
+                known.get(split, {}).get(label, 0),
+                counts.get(split, {}).get(label, 0),
+            )
             if expected != found:
                 place = printable(split) or "no split folder"
                 out.append(

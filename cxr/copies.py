@@ -14,7 +14,9 @@ _COLUMNS = ["image", "version", "twin", "twin_version", "same"]
 _Names = tuple[str, str, str, str]
 
 
-def same_bytes(storage: Storage, pairs: Sequence[tuple[Entry, Entry]], memory: Path | None) -> set[str]:
+def same_bytes(
+    storage: Storage, pairs: Sequence[tuple[Entry, Entry]], memory: Path | None
+) -> set[str]:
     """Return the keys of those first files whose bytes are the second's.
 
     Args:
@@ -40,7 +42,9 @@ def _remembered(memory: Path | None) -> dict[_Names, str]:
     if memory is None or not memory.is_file():
         return {}
     rows = read_table(memory)[_COLUMNS].itertuples(index=False, name=None)
-    return {(key, version, twin, twin_version): same for key, version, twin, twin_version, same in rows}
+    return {
+        (key, version, twin, twin_version): same for key, version, twin, twin_version, same in rows
+    }
 
 
 def _names(one: Entry, other: Entry) -> _Names:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLES: dict[str, tuple[str, Any]] = {  # Okabe-Ito colours; the dashes tell them apart in gray print
+STYLES: dict[
+    str, tuple[str, Any]
+] = {  # Okabe-Ito colours; the dashes tell them apart in gray print
     "MobileNetV2": ("#009E73", "-"),
     "VGG16": ("#CC79A7", (0, (6, 2))),
     "DenseNet121": ("#E69F00", (0, (8, 2, 2, 2))),
@@ -61,8 +63,14 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
     Reads training.json, scores_val.csv and history.csv of each; raises FileNotFoundError.
     """
     trained = {name: Training.read(run / name / "training.json") for name in names}
-    scored = [_Scored.read(run / name / "scores_val.csv", name, each.threshold) for name, each in trained.items()]
-    histories = {name: (_history(run / name / "history.csv"), each.best_epoch) for name, each in trained.items()}
+    scored = [
+        _Scored.read(run / name / "scores_val.csv", name, each.threshold)
+        for name, each in trained.items()
+    ]
+    histories = {
+        name: (_history(run / name / "history.csv"), each.best_epoch)
+        for name, each in trained.items()
+    }
     title = f"ROC on validation, n = {len(scored[0].labels)} images ({_classes(scored[0].labels)})"
     return [
         drawing.publish(_roc(scored, title), run / "roc_val.png"),
@@ -138,12 +146,16 @@ def _roc_curves(axes: "Axes", scored: Sequence[_Scored]) -> None:
         false_alarms, sensitivity, _ = roc_curve(one.labels, one.scores)
         colour, dashes = one.colour_and_dashes
         words = f"{one.name}: AUROC {auc(false_alarms, sensitivity):.3f} (n = {len(one.labels)})"
-        axes.plot(false_alarms, sensitivity, color=colour, linestyle=dashes, linewidth=2, label=words)
+        axes.plot(
+            false_alarms, sensitivity, color=colour, linestyle=dashes, linewidth=2, label=words
+        )
     for one in scored:
         axes.plot(*one.point(), **_point_style(one.colour_and_dashes[0]))
     axes.plot([], [], label="operating point", **_point_style("white"))
     axes.plot([0, 1], [0, 1], color=_GRAY, linestyle=":", linewidth=1.2, label="chance: AUROC 0.5")
-    axes.set(xlabel="False alarms among NORMAL (1 - specificity)", ylabel="Sensitivity", aspect="equal")
+    axes.set(
+        xlabel="False alarms among NORMAL (1 - specificity)", ylabel="Sensitivity", aspect="equal"
+    )
 
 
 def _point_style(colour: str) -> dict[str, Any]:
@@ -153,7 +165,9 @@ def _point_style(colour: str) -> dict[str, Any]:
 
 def _histories(histories: dict[str, tuple[pd.DataFrame, int]]) -> "Figure":
     """Return two rows (validation AUROC, training loss), a column per history and its kept epoch, on shared scales."""
-    figure = _figure(max(3.6 * len(histories), 5.2), 5.8, "Training histories, one column per architecture")
+    figure = _figure(
+        max(3.6 * len(histories), 5.2), 5.8, "Training histories, one column per architecture"
+    )
     panels = figure.subplots(2, len(histories), squeeze=False, sharey="row")
     for column, (name, (history, kept)) in enumerate(histories.items()):
         upper, lower = _bare(panels[0, column]), _bare(panels[1, column])
@@ -181,12 +195,21 @@ def _line(axes: "Axes", history: pd.DataFrame, value: str, colour: str) -> None:
     if len(tuned):
         axes.axvspan(tuned.min() - 0.5, last + 0.5, color="#eef1f5", zorder=0)
         at = (tuned.min() - 0.5, 0.02)
-        axes.annotate(" fine-tuning", at, xycoords=("data", "axes fraction"), fontsize=8, color="#4a5058", va="bottom")
+        axes.annotate(
+            " fine-tuning",
+            at,
+            xycoords=("data", "axes fraction"),
+            fontsize=8,
+            color="#4a5058",
+            va="bottom",
+        )
 
 
 def _confusion_matrix(evaluation: Evaluation) -> "Figure":
     """Return the four counts with their share of the row (the folder's label)."""
-    test = {name: int(evaluation.test[name] or 0) for name in ("n", "positives", "tp", "fp", "tn", "fn")}
+    test = {
+        name: int(evaluation.test[name] or 0) for name in ("n", "positives", "tp", "fp", "tn", "fn")
+    }
     figure = _figure(*_PANEL, f"Test, n = {test['n']}, at threshold {evaluation.threshold:.4g}")
     axes = figure.subplots()
     normals = test["n"] - test["positives"]
@@ -217,8 +240,19 @@ def _cell(axes: "Axes", x: int, y: int, words: str, count: int, of: int) -> None
     axes.add_patch(Rectangle(place, size, size, facecolor=colour, alpha=0.08 + 0.32 * share))
     axes.add_patch(Rectangle(place, size, size, fill=False, edgecolor=colour, linewidth=1.5))
     axes.text(x, y - 0.24, words, ha="center", va="center", fontsize=12, color=_INK)
-    axes.text(x, y + 0.02, f"{count}", ha="center", va="center", fontsize=26, fontweight="bold", color=_INK)
-    axes.text(x, y + 0.28, f"{share:.1%} of {of}", ha="center", va="center", fontsize=11, color=_INK)
+    axes.text(
+        x,
+        y + 0.02,
+        f"{count}",
+        ha="center",
+        va="center",
+        fontsize=26,
+        fontweight="bold",
+        color=_INK,
+    )
+    axes.text(
+        x, y + 0.28, f"{share:.1%} of {of}", ha="center", va="center", fontsize=11, color=_INK
+    )
 
 
 def _precision_recall(scored: _Scored) -> "Figure":
@@ -232,14 +266,18 @@ def _precision_recall(scored: _Scored) -> "Figure":
     axes = _bare(figure.subplots())
     colour, _ = scored.colour_and_dashes
     words = f"{scored.name}: AUPRC {average:.3f}"
-    axes.plot(sensitivity, precision, color=colour, linewidth=2, drawstyle="steps-post", label=words)
+    axes.plot(
+        sensitivity, precision, color=colour, linewidth=2, drawstyle="steps-post", label=words
+    )
     positive = scored.scores >= scored.threshold
     if positive.any():
         point = (scored.point()[1], float(scored.labels[positive].mean()))
         axes.plot(*point, label=f"operating point: PPV {point[1]:.3f}", **_point_style(colour))
     chance = f"prevalence {prevalence:.3f}: what chance reaches"
     axes.axhline(prevalence, color=_GRAY, linestyle=":", linewidth=1.4, label=chance)
-    axes.set(xlabel="Sensitivity (recall)", ylabel="PPV (precision)", xlim=(-0.02, 1.02), ylim=(0, 1.03))
+    axes.set(
+        xlabel="Sensitivity (recall)", ylabel="PPV (precision)", xlim=(-0.02, 1.02), ylim=(0, 1.03)
+    )
     axes.legend(loc="lower left", fontsize=9, framealpha=1)
     return figure
 
@@ -249,28 +287,52 @@ def _reliability(run: Path) -> "Figure":
     name = Selection.read(run / "selection.json").name
     training = Training.read(run / name / "training.json")
     method = training.calibration.method
-    figure = _figure(10.5, 6.7, f"Are the scores of {training.architecture} probabilities? Calibration: {method}")
-    tables = {"validation, where it was fitted": run / name / "scores_val.csv", "test": run / "scores_test.csv"}
+    figure = _figure(
+        10.5, 6.7, f"Are the scores of {training.architecture} probabilities? Calibration: {method}"
+    )
+    tables = {
+        "validation, where it was fitted": run / name / "scores_val.csv",
+        "test": run / "scores_test.csv",
+    }
     for axes, (words, path) in zip(figure.subplots(1, 2), tables.items(), strict=True):
         table = read_table(path)
         if method != "none":
             _reliability_curve(_bare(axes), table, "raw_score", _GRAY, "raw")
-        _reliability_curve(_bare(axes), table, "score", "#0072B2", "raw" if method == "none" else "calibrated")
+        _reliability_curve(
+            _bare(axes), table, "score", "#0072B2", "raw" if method == "none" else "calibrated"
+        )
         axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1.2, label="perfect")
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xlabel="Mean score of the bin")
+        axes.set(
+            xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xlabel="Mean score of the bin"
+        )
         axes.set(ylabel="Share of PNEUMONIA in the bin")
         axes.set_title(f"{words}, n = {len(table)}", fontsize=10, color=_INK, pad=14)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
     return figure
 
 
-def _reliability_curve(axes: "Axes", table: pd.DataFrame, column: str, colour: str, title: str) -> None:
+def _reliability_curve(
+    axes: "Axes", table: pd.DataFrame, column: str, colour: str, title: str
+) -> None:
     labels, scores = table["label"].to_numpy(), table[column].to_numpy()
     bins = calibration.reliability(labels, scores)
     for each in bins:
-        axes.plot([each.mean_score] * 2, [each.interval.low, each.interval.high], color=colour, linewidth=1, alpha=0.6)
+        axes.plot(
+            [each.mean_score] * 2,
+            [each.interval.low, each.interval.high],
+            color=colour,
+            linewidth=1,
+            alpha=0.6,
+        )
         at = (each.mean_score, each.observed)
-        axes.annotate(str(each.images), at, xytext=(4, 3), textcoords="offset points", fontsize=7.5, color=colour)
+        axes.annotate(
+            str(each.images),
+            at,
+            xytext=(4, 3),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=colour,
+        )
     words = f"{title}: ECE {calibration.ece(labels, scores):.3f}, Brier {calibration.brier(labels, scores):.3f}"
     x, y = [each.mean_score for each in bins], [each.observed for each in bins]
     axes.plot(x, y, color=colour, marker="o", markersize=5, linewidth=0.8, alpha=0.8, label=words)
@@ -280,7 +342,9 @@ def _score_histograms(scored: _Scored) -> "Figure":
     """Return the scores of each class in its own row; what the threshold gets wrong is drawn full."""
     figure = _figure(*_PANEL, f"Scores on test by label, n = {len(scored.labels)} images")
     panels = figure.subplots(2, 1, sharex=True)
-    for label, (axes, words) in enumerate(zip(panels, ("false alarms", "missed pneumonia"), strict=True)):
+    for label, (axes, words) in enumerate(
+        zip(panels, ("false alarms", "missed pneumonia"), strict=True)
+    ):
         scores = scored.scores[scored.labels == label]
         wrong = (scores >= scored.threshold) != bool(label)
         _histogram(_bare(axes), scores, wrong, LABEL_NAMES[label])
@@ -290,10 +354,17 @@ def _score_histograms(scored: _Scored) -> "Figure":
         axes.set(ylabel="Images", xlim=(-0.01, 1.01))
     left = scored.threshold > 0.5
     panels[0].annotate(
-        f"threshold {scored.threshold:.4g}", (scored.threshold, 0.93), xycoords=("data", "axes fraction"),
-        xytext=(-5 if left else 5, 0), textcoords="offset points", fontsize=9, color=_INK, va="top",
-        ha="right" if left else "left", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )  # fmt: skip
+        f"threshold {scored.threshold:.4g}",
+        (scored.threshold, 0.93),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if left else 5, 0),
+        textcoords="offset points",
+        fontsize=9,
+        color=_INK,
+        va="top",
+        ha="right" if left else "left",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )
     panels[1].set_xlabel("Calibrated score (0: like NORMAL, 1: like PNEUMONIA)")
     return figure
 

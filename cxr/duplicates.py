@@ -17,7 +17,9 @@ def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Of several copies the one in test stays before val before train, then the smallest name. Copies under
     both labels all go: which label is right cannot be known.
     """
-    ordered = rows.assign(_rank=rows["source_split"].map(KEPT_FIRST)).sort_values(["_rank", "image"])
+    ordered = rows.assign(_rank=rows["source_split"].map(KEPT_FIRST)).sort_values(
+        ["_rank", "image"]
+    )
     groups = ordered.groupby("pixel_sha256", sort=False)
     conflict = groups["label"].transform("nunique") > 1
     first = groups[["image", "md5"]].transform("first")
@@ -26,7 +28,9 @@ def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     duplicates = _rejects(ordered[copy], "duplicate", (same + first["image"])[copy])
     labels = groups["image"].transform(named)
     conflicts = _rejects(ordered[conflict], "label_conflict", "both labels: " + labels[conflict])
-    kept = ordered[~copy & ~conflict].drop(columns="_rank").sort_values("image").reset_index(drop=True)
+    kept = (
+        ordered[~copy & ~conflict].drop(columns="_rank").sort_values("image").reset_index(drop=True)
+    )
     return kept, pd.concat([duplicates, conflicts], ignore_index=True)
 
 
@@ -37,4 +41,6 @@ def named(images: "pd.Series[str]") -> str:
 
 
 def _rejects(rows: pd.DataFrame, reason: str, details: "pd.Series[str]") -> pd.DataFrame:
-    return pd.DataFrame({"image": rows["image"], "reason": reason, "detail": details}, columns=REJECT_COLUMNS)
+    return pd.DataFrame(
+        {"image": rows["image"], "reason": reason, "detail": details}, columns=REJECT_COLUMNS
+    )

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Pixels = np.ndarray[Any, Any]
-COLOURS = {"NORMAL": "#0072B2", "PNEUMONIA": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes
+COLOURS = {
+    "NORMAL": "#0072B2",
+    "PNEUMONIA": "#D55E00",
+}  # Okabe and Ito: told apart by colour-blind eyes
 _CAUSE_COLOURS = {"bacteria": "#E69F00", "virus": "#009E73", "not stated": "#999999"}
 _SAMPLE_COLUMNS = 5
 _SAMPLE_SIDE = 256  # pixels kept of a sample: what is drawn is smaller
@@ -38,7 +41,9 @@ def class_weights(table: pd.DataFrame) -> dict[int, float]:
     labels = table.loc[table["split"] == "train", "label"].to_numpy()
     for label, name in enumerate(LABEL_NAMES):
         if not (labels == label).any():
-            raise DataError(f"expected both classes in train, found no {name}: check the split and the folders")
+            raise DataError(
+                f"expected both classes in train, found no {name}: check the split and the folders"
+            )
     weights = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
     return {label: float(weight) for label, weight in enumerate(weights)}
 
@@ -63,7 +68,10 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
         "formats": _nested(_stored(table, "format")),
         "intensity": {
             split: {
-                label: {name: _quartiles(rows.loc[rows["label_name"] == label, name]) for name in ("mean", "std")}
+                label: {
+                    name: _quartiles(rows.loc[rows["label_name"] == label, name])
+                    for name in ("mean", "std")
+                }
                 for label in LABEL_NAMES
             }
             for split, rows in splits.items()
@@ -110,11 +118,15 @@ def _causes(table: pd.DataFrame) -> pd.DataFrame:
 def _stored(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Return the number of images by how they are stored (rows, commonest first) and label name (columns)."""
     kinds = table[list(columns)].agg(" ".join, axis=1)
-    counts = pd.crosstab(kinds, table["label_name"]).reindex(columns=list(LABEL_NAMES), fill_value=0)
+    counts = pd.crosstab(kinds, table["label_name"]).reindex(
+        columns=list(LABEL_NAMES), fill_value=0
+    )
     return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
-def draw_all(table: pd.DataFrame, folder: Path, samples: Callable[[str], Pixels], seed: int = 0) -> list[Path]:
+def draw_all(
+    table: pd.DataFrame, folder: Path, samples: Callable[[str], Pixels], seed: int = 0
+) -> list[Path]:
     """Return the paths of the five figures written into `folder`, PNG, under 300 kB each.
 
     class_distribution.png, image_sizes.png, modes.png, intensity.png and samples.png; the last reads at most
@@ -122,7 +134,9 @@ def draw_all(table: pd.DataFrame, folder: Path, samples: Callable[[str], Pixels]
     Raises DataError for an empty table, and whatever `samples` raises.
     """
     if table.empty:
-        raise DataError("expected at least one image in the manifest, found none: check rejects.csv")
+        raise DataError(
+            "expected at least one image in the manifest, found none: check rejects.csv"
+        )
     figures = {
         "class_distribution.png": _class_distribution(table),
         "image_sizes.png": _image_sizes(table, seed),
@@ -153,7 +167,9 @@ def _class_distribution(table: pd.DataFrame) -> "Figure":
 
 def _bars(axes: "Axes", counts: pd.DataFrame, colours: dict[str, str]) -> None:
     """Draw one group of bars per row of `counts` and one bar per column, each with its number above."""
-    used = [name for name in counts.columns if name in LABEL_NAMES or counts[name].any()] or list(counts.columns)
+    used = [name for name in counts.columns if name in LABEL_NAMES or counts[name].any()] or list(
+        counts.columns
+    )
     width = 0.8 / len(used)
     for number, name in enumerate(used):
         at = np.arange(len(counts)) + (number - (len(used) - 1) / 2) * width
@@ -167,17 +183,29 @@ def _bars(axes: "Axes", counts: pd.DataFrame, colours: dict[str, str]) -> None:
 
 def _image_sizes(table: pd.DataFrame, seed: int) -> "Figure":
     """Return width over height of every image, and how aspect ratios are spread within each class."""
-    smallest, largest = (f"{table['width'].agg(f)} x {table['height'].agg(f)}" for f in ("min", "max"))
+    smallest, largest = (
+        f"{table['width'].agg(f)} x {table['height'].agg(f)}" for f in ("min", "max")
+    )
     many = f"Sides from {smallest} to {largest} px"
-    figure = drawing.framed(f"All images are {smallest} px" if smallest == largest else many, 11, 4.6)
+    figure = drawing.framed(
+        f"All images are {smallest} px" if smallest == largest else many, 11, 4.6
+    )
     left, right = figure.subplots(1, 2)
     mixed = table.sample(frac=1, random_state=seed)  # so that no class is drawn over the other
     colours = [COLOURS[name] for name in mixed["label_name"]]
     left.scatter(mixed["width"], mixed["height"], s=14, c=colours, alpha=0.45, linewidths=0)
     reach = max(table["width"].max(), table["height"].max()) * 1.06
     left.plot([0, reach], [0, reach], color="0.7", linewidth=1, zorder=0)
-    left.text(reach * 0.3, reach * 0.31, "square", ha="right", fontsize=8, color="0.45", rotation=45)
-    left.set(xlim=(0, reach), ylim=(0, reach), xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
+    left.text(
+        reach * 0.3, reach * 0.31, "square", ha="right", fontsize=8, color="0.45", rotation=45
+    )
+    left.set(
+        xlim=(0, reach),
+        ylim=(0, reach),
+        xlabel="width (pixels)",
+        ylabel="height (pixels)",
+        aspect="equal",
+    )
     left.set_title(f"Every image, n = {len(table):,}", fontsize=11)
     drawing.plain(left)
     _shares(right, table, table["width"] / table["height"])
@@ -195,7 +223,9 @@ def _shares(axes: "Axes", table: pd.DataFrame, values: pd.Series) -> None:
         own = values[table["label_name"] == name].to_numpy()
         style: dict[str, Any] = {"color": COLOURS[name], "label": f"{name}, n = {len(own):,}"}
         weights = np.full(len(own), 1 / max(1, len(own)))
-        axes.hist(own, bins=bins, weights=weights, histtype="stepfilled", alpha=0.25, color=COLOURS[name])
+        axes.hist(
+            own, bins=bins, weights=weights, histtype="stepfilled", alpha=0.25, color=COLOURS[name]
+        )
         axes.hist(own, bins=bins, weights=weights, histtype="step", linewidth=1.6, **style)
     axes.legend(fontsize=8, frameon=False)
     drawing.plain(axes)
@@ -204,7 +234,9 @@ def _shares(axes: "Axes", table: pd.DataFrame, values: pd.Series) -> None:
 def _modes(table: pd.DataFrame) -> "Figure":
     """Return bars of how pixels are stored (mode and file format) by class."""
     counts = _stored(table, "mode", "format")
-    figure = drawing.framed(f"How pixels are stored, n = {len(table):,} images", 7.5, 1.8 + 0.75 * len(counts))
+    figure = drawing.framed(
+        f"How pixels are stored, n = {len(table):,} images", 7.5, 1.8 + 0.75 * len(counts)
+    )
     axes = figure.subplots()
     for number, name in enumerate(LABEL_NAMES):
         at = np.arange(len(counts)) + (number - 0.5) * 0.4
@@ -241,9 +273,21 @@ def _violins(axes: "Axes", table: pd.DataFrame, column: str) -> None:
 
     # boxplot would say more, but seaborn 0.13 calls matplotlib 3.11's with an argument that it deprecates.
     seaborn.violinplot(
-        table, x="split", y=column, hue="label_name", order=SPLITS, hue_order=LABEL_NAMES, palette=COLOURS,
-        saturation=1, cut=0, inner="quart", linewidth=1, density_norm="width", legend=False, ax=axes,
-    )  # fmt: skip
+        table,
+        x="split",
+        y=column,
+        hue="label_name",
+        order=SPLITS,
+        hue_order=LABEL_NAMES,
+        palette=COLOURS,
+        saturation=1,
+        cut=0,
+        inner="quart",
+        linewidth=1,
+        density_norm="width",
+        legend=False,
+        ax=axes,
+    )
     counts = _images(table)
     ticks = [f"{split}\nn = {counts.loc[split].sum():,}" for split in SPLITS]
     axes.set_xticks(range(len(SPLITS)), ticks)
@@ -316,14 +360,18 @@ def draw_augmentation(
             f"got {original.shape}, {augmented.shape} and {len(names)}: pass images of one size"
         )
     figure = drawing.framed("", 1.3 * (variants + 1) + 0.3, 1.34 * count + 0.8)
-    title = _in_words(ranges).replace(" ±", "\N{NO-BREAK SPACE}±").replace(" %", "\N{NO-BREAK SPACE}%")
+    title = (
+        _in_words(ranges).replace(" ±", "\N{NO-BREAK SPACE}±").replace(" %", "\N{NO-BREAK SPACE}%")
+    )
     figure.suptitle("\n".join(textwrap.wrap(title, 11 * (variants + 1) + 20)), fontsize=11)
     for row, name, first, others in zip(
         figure.subplots(count, variants + 1, squeeze=False), names, original, augmented, strict=True
     ):
         for axes, pixels in zip(row, (first, *others), strict=True):
             _show(axes, pixels)
-        row[0].set_ylabel(_short(name), fontsize=9, color=COLOURS.get(name, "black"), parse_math=False)
+        row[0].set_ylabel(
+            _short(name), fontsize=9, color=COLOURS.get(name, "black"), parse_math=False
+        )
     figure.axes[0].set_title("original", fontsize=10)
     for axes in figure.axes[1 : variants + 1]:
         axes.set_title("augmented", fontsize=10)

@@ -43,23 +43,32 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
 
     with timing.timed(run, "test", len(rows), 1000 / training.milliseconds):
         # Both in one go: another function to score with is another tracing of the network.
-        maps, raw = attention.maps(model, pixels.load(folder, rows), np.arange(len(rows)), on_images=progress)
+        maps, raw = attention.maps(
+            model, pixels.load(folder, rows), np.arange(len(rows)), on_images=progress
+        )
     proof = _proof(model, training, known["raw_score"].to_numpy(), raw[: len(known)])
     maps, raw = maps[len(known) :], raw[len(known) :]
     if not evaluated(run, training):
         scoring.write_scores(test, raw, training.calibration.apply(raw), run / "scores_test.csv")
         Evaluation(
-            architecture=training.architecture, model_sha256=training.model_sha256, threshold=training.threshold,
-            **measured(read_table(run / "scores_test.csv"), training.threshold), **proof,
+            architecture=training.architecture,
+            model_sha256=training.model_sha256,
+            threshold=training.threshold,
+            **measured(read_table(run / "scores_test.csv"), training.threshold),
+            **proof,
             scores_sha256=file_sha256(run / "scores_test.csv"),
-        ).write(run / "evaluation.json")  # fmt: skip
-    of = {name: getattr(training, name) for name in ("architecture", "model_sha256", "threshold")} | {"split": "test"}
+        ).write(run / "evaluation.json")
+    of = {
+        name: getattr(training, name) for name in ("architecture", "model_sha256", "threshold")
+    } | {"split": "test"}
     attention.leave(run, pixels.load(folder, test), maps, read_table(run / "scores_test.csv"), of)
 
 
 def evaluated(run: Path, training: Training) -> bool:
     """Return whether evaluation.json is there, of that very model."""
-    return (run / "evaluation.json").is_file() and Evaluation.read(run / "evaluation.json").is_of(training)
+    return (run / "evaluation.json").is_file() and Evaluation.read(run / "evaluation.json").is_of(
+        training
+    )
 
 
 def attended(run: Path, training: Training) -> bool:
@@ -78,13 +87,20 @@ def _known(run: Path, training: Training) -> pd.DataFrame:
 
 def _proof(model: Any, training: Training, before: Vector, again: Vector) -> dict[str, Any]:
     """Return how the exported model was proven to be the trained one; raises ModelError where it is not."""
-    difference, equal = float(np.abs(again - before).max()), optimizer_sha256(model) == training.optimizer_sha256
+    difference, equal = (
+        float(np.abs(again - before).max()),
+        optimizer_sha256(model) == training.optimizer_sha256,
+    )
     if difference > RELOAD_TOLERANCE or not equal:
         raise ModelError(
             f"the exported model is not the trained one: scores differ by up to {difference:.2g} (expected at most "
             f"{RELOAD_TOLERANCE}), optimizer state {'equal' if equal else 'different'}: delete the run folder, run again"
         )
-    return {"reload_max_difference": difference, "reload_images": len(before), "optimizer_equal": equal}
+    return {
+        "reload_max_difference": difference,
+        "reload_images": len(before),
+        "optimizer_equal": equal,
+    }
 
 
 def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
@@ -95,7 +111,9 @@ def measured(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
     labels, values = scores["label"].to_numpy(), scores["score"].to_numpy()
     return {
         "test": metrics.figures(labels, values, threshold),
-        "intervals": intervals.bootstrap(labels, values, scores["patient_id"].to_numpy(), threshold),
+        "intervals": intervals.bootstrap(
+            labels, values, scores["patient_id"].to_numpy(), threshold
+        ),
         "calibration_quality": calibration.quality(labels, scores["raw_score"].to_numpy(), values),
         "subgroups": subgroups.subgroups(scores, threshold),
     }

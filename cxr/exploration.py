@@ -31,8 +31,12 @@ class Exploration(Record):
 
 
 def explore(
-    work: Path, ingest: Ingest, settings: TrainingSettings, cache: Path, on_step: Callable[[str], None] = lambda _: None
-) -> Exploration:  # fmt: skip
+    work: Path,
+    ingest: Ingest,
+    settings: TrainingSettings,
+    cache: Path,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Exploration:
     """Write all of eda/ (figures, numbers, shortcut audit, shift) and last exploration.json; return that record.
 
     `cache` is the pixel cache of these rows. Returns the record at once where it is there for this data and the
@@ -47,14 +51,22 @@ def explore(
     with timing.timed(work / timing.FOLDER, "explore", len(table)):
         figures = _draw(work, table, ingest, settings, cache, on_step)
     return Exploration(
-        manifest_sha256=ingest.manifest_sha256, settings=wanted, counts=ingest.splits, figures=figures,
+        manifest_sha256=ingest.manifest_sha256,
+        settings=wanted,
+        counts=ingest.splits,
+        figures=figures,
         class_weights=eda.class_weights(table[table["split"] != EXCLUDED]),
-    ).write(done)  # fmt: skip
+    ).write(done)
 
 
 def _draw(
-    work: Path, table: pd.DataFrame, ingest: Ingest, settings: TrainingSettings, cache: Path, on_step: Callable[[str], None]
-) -> tuple[str, ...]:  # fmt: skip
+    work: Path,
+    table: pd.DataFrame,
+    ingest: Ingest,
+    settings: TrainingSettings,
+    cache: Path,
+    on_step: Callable[[str], None],
+) -> tuple[str, ...]:
     """Write everything below eda/ but its record; return the names of the figures."""
     folder = work / "eda"
     on_step(STEPS[0])
@@ -66,12 +78,17 @@ def _draw(
     _draw_augmentation(used, storage, folder, settings)
     held = pixels.load(cache, table)
     on_step(STEPS[2])
-    audited = audit.audit(table, held, ingest.manifest_sha256, settings.harmonise, settings.seed).write(
-        folder / "audit.json"
-    )
+    audited = audit.audit(
+        table, held, ingest.manifest_sha256, settings.harmonise, settings.seed
+    ).write(folder / "audit.json")
     on_step(STEPS[3])
-    shifted = shift.shift(table, held, ingest.manifest_sha256, settings.seed).write(folder / "shift.json")
-    drawn = (audit.draw(audited, folder / "shortcuts.png"), shift.draw(shifted, folder / "shift.png"))
+    shifted = shift.shift(table, held, ingest.manifest_sha256, settings.seed).write(
+        folder / "shift.json"
+    )
+    drawn = (
+        audit.draw(audited, folder / "shortcuts.png"),
+        shift.draw(shifted, folder / "shift.png"),
+    )
     return (*(path.name for path in figures), "augmentation.png", *(path.name for path in drawn))
 
 
@@ -79,14 +96,25 @@ def require(work: Path, ingest: Ingest, settings: TrainingSettings) -> None:
     """Raise DataError where eda/ (class weights, audit, shift) is missing or of other data or settings."""
     path = work / "eda" / "exploration.json"
     found = Exploration.read(path) if path.is_file() else None
-    if not found or (found.manifest_sha256, found.settings) != (ingest.manifest_sha256, _settings(settings)):
-        what = "is of other data or settings (image size, harmonise, augmentation, seed)" if found else "is missing"
-        raise DataError(f"{path} {what}: run `cxr eda --out {work}` with the flags of the training first")
+    if not found or (found.manifest_sha256, found.settings) != (
+        ingest.manifest_sha256,
+        _settings(settings),
+    ):
+        what = (
+            "is of other data or settings (image size, harmonise, augmentation, seed)"
+            if found
+            else "is missing"
+        )
+        raise DataError(
+            f"{path} {what}: run `cxr eda --out {work}` with the flags of the training first"
+        )
 
 
 def _settings(settings: TrainingSettings) -> str:
     """Return the digest of the settings that the exploration depends on."""
-    chosen = settings.model_dump(mode="json", include={"augmentation", "image_size", "harmonise", "seed"})
+    chosen = settings.model_dump(
+        mode="json", include={"augmentation", "image_size", "harmonise", "seed"}
+    )
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
@@ -96,18 +124,28 @@ def _sample(storage: Storage, rows: pd.DataFrame, key: str) -> Any:
     return np.asarray(images.gray(pixels.picture(storage.read(key), row)))
 
 
-def _draw_augmentation(table: pd.DataFrame, storage: Storage, folder: Path, settings: TrainingSettings) -> None:
+def _draw_augmentation(
+    table: pd.DataFrame, storage: Storage, folder: Path, settings: TrainingSettings
+) -> None:
     train = table[table["split"] == "train"]
     chosen = pd.concat(
-        [rows.sample(min(len(rows), SAMPLES // 2), random_state=settings.seed) for _, rows in train.groupby("label")]
+        [
+            rows.sample(min(len(rows), SAMPLES // 2), random_state=settings.seed)
+            for _, rows in train.groupby("label")
+        ]
     )
     read = [pixels.picture(storage.read(row["image"]), row) for _, row in chosen.iterrows()]
     originals = np.stack([images.resized(image, 224) for image in read])
     variants = [
-        [augmentation.augmented(one, key, view + 1, settings.augmentation) for view in range(VARIANTS)]
+        [
+            augmentation.augmented(one, key, view + 1, settings.augmentation)
+            for view in range(VARIANTS)
+        ]
         for one, key in zip(originals, chosen["pixel_sha256"], strict=True)
     ]
-    eda.draw_augmentation(originals, np.array(variants), list(chosen["label_name"]), settings.augmentation, folder)
+    eda.draw_augmentation(
+        originals, np.array(variants), list(chosen["label_name"]), settings.augmentation, folder
+    )
 
 
 def _write_json(value: Any, path: Path) -> None:

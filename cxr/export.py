@@ -39,9 +39,7 @@ INTENDED_USE = (
     "Research and engineering on pipelines like this one: ranking frontal chest X-rays by how much they look like the "
     "PNEUMONIA folder of the training data."
 )
-PICKLE_WARNING = (
-    "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
-)
+PICKLE_WARNING = "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
 LIMITS = (
     "Not a medical device: never for diagnosis, triage or treatment.",
     "The published images show children of one to five years from one hospital, AP view; other ages, devices, views and "
@@ -152,13 +150,17 @@ def read_card(folder: Path) -> Card:
     try:
         card = Card.read(folder / "model_card.json")
     except FileNotFoundError:
-        raise ModelError(f"{folder}: expected an export folder with model.keras and model_card.json") from None
+        raise ModelError(
+            f"{folder}: expected an export folder with model.keras and model_card.json"
+        ) from None
     except DataError as error:
         raise ModelError(str(error)) from error
     if not (folder / "model.keras").is_file():
         raise ModelError(f"{folder}: model.keras is missing beside its card")
     if file_sha256(folder / "model.keras") != card.model_sha256:
-        raise ModelError(f"{folder}: model.keras is not the file its card describes (SHA-256 differs): export again")
+        raise ModelError(
+            f"{folder}: model.keras is not the file its card describes (SHA-256 differs): export again"
+        )
     return card
 
 
@@ -178,20 +180,37 @@ def keep_data(work: Path, run: Path) -> Path:
     return folder
 
 
-def write_card(run: Path, settings: TrainingSettings, training: Training, selection: Selection) -> Card:
+def write_card(
+    run: Path, settings: TrainingSettings, training: Training, selection: Selection
+) -> Card:
     """Write model_card.json and MODEL_CARD.md into export/ and return the card.
 
     Reads evaluation.json, attention.json and data/ of the run.
     """
-    evaluation, ingest = Evaluation.read(run / "evaluation.json"), Ingest.read(run / "data" / "ingest.json")
+    evaluation, ingest = (
+        Evaluation.read(run / "evaluation.json"),
+        Ingest.read(run / "data" / "ingest.json"),
+    )
     audit = Audit.read(run / "data" / "audit.json")
     card = Card(
-        architecture=training.architecture, run=run.name, version=cxr.__version__, commit=_commit(),
-        image_size=training.image_size, pixels=_pixels(settings), threshold=training.threshold,
-        operating_point=training.operating_point, calibration=training.calibration,
-        model_sha256=training.model_sha256, data=ingest, settings=settings, training=training, selection=selection,
-        evaluation=evaluation, audit=audit, attention=Attention.read(run / "attention.json"),
-    )  # fmt: skip
+        architecture=training.architecture,
+        run=run.name,
+        version=cxr.__version__,
+        commit=_commit(),
+        image_size=training.image_size,
+        pixels=_pixels(settings),
+        threshold=training.threshold,
+        operating_point=training.operating_point,
+        calibration=training.calibration,
+        model_sha256=training.model_sha256,
+        data=ingest,
+        settings=settings,
+        training=training,
+        selection=selection,
+        evaluation=evaluation,
+        audit=audit,
+        attention=Attention.read(run / "attention.json"),
+    )
     card.write(run / "export" / "model_card.json")
     with publishing(run / "export" / "MODEL_CARD.md") as temporary:
         temporary.write_text(words(card))
@@ -201,19 +220,25 @@ def write_card(run: Path, settings: TrainingSettings, training: Training, select
 def words(card: Card) -> str:
     """Return the card for people, in Markdown."""
     return (
-        templates().get_template("MODEL_CARD.md.j2").render(card=card, fine_tune_epochs=card.settings.tuning_epochs())
+        templates()
+        .get_template("MODEL_CARD.md.j2")
+        .render(card=card, fine_tune_epochs=card.settings.tuning_epochs())
     )
 
 
 def _pixels(settings: TrainingSettings) -> str:
-    encoded = f", encoded as JPEG of quality {UNIFORM_QUALITY} and decoded" if settings.harmonise else ""
+    encoded = (
+        f", encoded as JPEG of quality {UNIFORM_QUALITY} and decoded" if settings.harmonise else ""
+    )
     return f"gray or RGB, 0..255; whole image resized to image_size squared, bilinear with antialiasing{encoded}"
 
 
 def write_checksums(folder: Path) -> str:
     """Write SHA256SUMS of the folder's files (for `sha256sum -c`); return its own SHA-256."""
     names = sorted(
-        path.name for path in folder.iterdir() if path.name != "SHA256SUMS" and not path.name.startswith(".")
+        path.name
+        for path in folder.iterdir()
+        if path.name != "SHA256SUMS" and not path.name.startswith(".")
     )
     with publishing(folder / "SHA256SUMS") as temporary:
         temporary.write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names))
@@ -235,9 +260,12 @@ def main(job: dict[str, Any], emit: Any) -> None:
 def templates() -> jinja2.Environment:
     """Return the templates of the card and the report; HTML is escaped, an undefined name is an error."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cxr"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.PackageLoader("cxr"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         autoescape=lambda name: bool(name) and ".html" in str(name),
-    )  # fmt: skip
+    )
     environment.filters["figure"] = figure
     environment.filters["json"] = as_json
     environment.filters["printable"] = printable
@@ -260,8 +288,12 @@ def _commit() -> str:
     try:
         found = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, check=False, env=environment, timeout=10,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=10,
+        )
     except OSError:
         return "unknown"
     return found.stdout.strip() or "unknown"

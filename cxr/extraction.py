@@ -17,5 +17,7 @@ def main(raw: dict[str, Any], emit: training.Emit) -> None:
     shard, shards = raw["shard"]
     with backend.scope():
         model = training.initial(job)  # random weights are settled on rows of the whole of train
-        job.train, job.val = (np.array_split(rows, shards)[shard - 1] for rows in (job.train, job.val))
+        job.train, job.val = (
+            np.array_split(rows, shards)[shard - 1] for rows in (job.train, job.val)
+        )
         training.learned_from(model, job)

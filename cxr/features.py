@@ -34,7 +34,9 @@ class Source:
     pixels: Rows
     keys: Sequence[str]
     model: Any
-    _parts: dict[tuple[str | None, str, str], Any] = field(default_factory=dict, init=False, repr=False)
+    _parts: dict[tuple[str | None, str, str], Any] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def part(self, start: str | None, end: str, policy: str = "float32") -> Any:
         """Return that part of the model, computing in `policy`: the same one each time, because Keras traces each anew."""
@@ -63,7 +65,12 @@ def drawn(key: str, turn: int, views: int) -> int:
 
 
 def at_cut(
-    source: Source, positions: Array, views: Array, policy: str, dtype: str, on_images: OnImages = lambda _: None
+    source: Source,
+    positions: Array,
+    views: Array,
+    policy: str,
+    dtype: str,
+    on_images: OnImages = lambda _: None,
 ) -> tuple[Rows, Effort]:
     """Return activations at the cut (n, h, w, c) of the images at `positions`, each in its view, and the effort.
 
@@ -72,19 +79,33 @@ def at_cut(
     entry, ranges = architectures.ARCHITECTURES[source.architecture], source.settings.augmentation
     lower = source.part(None, "cut")
     made = {
-        "version": VERSION, "architecture": source.architecture, "layer": entry.cut, "weights": _digest(lower),
-        "pixels": source.pixels.name, "policy": policy,
+        "version": VERSION,
+        "architecture": source.architecture,
+        "layer": entry.cut,
+        "weights": _digest(lower),
+        "pixels": source.pixels.name,
+        "policy": policy,
         "augmentation": f"{augmentation.VERSION} {ranges.digest()[:16]}" if views.any() else "none",
-    }  # fmt: skip
-    recipe = Recipe(kind=f"{source.architecture}-cut", made=made, shape=tuple(lower.output.shape[1:]), dtype=dtype)
+    }
+    recipe = Recipe(
+        kind=f"{source.architecture}-cut",
+        made=made,
+        shape=tuple(lower.output.shape[1:]),
+        dtype=dtype,
+    )
 
     def seen(some: Array) -> Array:
         pictures = zip(source.pixels[positions[some]], positions[some], views[some], strict=True)
-        each = [augmentation.augmented(one, source.keys[at], int(view), ranges) for one, at, view in pictures]
+        each = [
+            augmentation.augmented(one, source.keys[at], int(view), ranges)
+            for one, at, view in pictures
+        ]
         return np.stack(each)[..., np.newaxis]
 
     keys = named(source, positions, views)
-    return _filled(Cache(source.root, recipe), keys, seen, lambda: source.part(None, "cut", policy), on_images)
+    return _filled(
+        Cache(source.root, recipe), keys, seen, lambda: source.part(None, "cut", policy), on_images
+    )
 
 
 def named(source: Source, positions: Array, views: Array) -> list[str]:
@@ -92,20 +113,38 @@ def named(source: Source, positions: Array, views: Array) -> list[str]:
     return [f"{source.keys[at]}-{view}" for at, view in zip(positions, views, strict=True)]
 
 
-def pooled(source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda _: None) -> tuple[Rows, Effort]:
+def pooled(
+    source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda _: None
+) -> tuple[Rows, Effort]:
     """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`; the effort."""
     upper = source.part("cut", "features")
-    made = {"version": VERSION, "architecture": source.architecture, "from": cut.name, "weights": _digest(upper)}
+    made = {
+        "version": VERSION,
+        "architecture": source.architecture,
+        "from": cut.name,
+        "weights": _digest(upper),
+    }
     recipe = Recipe(
-        kind=f"{source.architecture}-pooled", made=made, shape=(int(upper.output.shape[-1]),), dtype="float32"
+        kind=f"{source.architecture}-pooled",
+        made=made,
+        shape=(int(upper.output.shape[-1]),),
+        dtype="float32",
     )
     return _filled(
-        Cache(source.root, recipe), keys, lambda some: cut[some].astype(np.float32), lambda: upper, on_images
+        Cache(source.root, recipe),
+        keys,
+        lambda some: cut[some].astype(np.float32),
+        lambda: upper,
+        on_images,
     )
 
 
 def _filled(
-    cache: Cache, keys: Sequence[str], inputs: Callable[[Array], Array], network: Callable[[], Any], on_images: OnImages
+    cache: Cache,
+    keys: Sequence[str],
+    inputs: Callable[[Array], Array],
+    network: Callable[[], Any],
+    on_images: OnImages,
 ) -> tuple[Rows, Effort]:
     """Return the rows of `keys`, computing from `inputs(positions)` those that the cache does not hold."""
     started, bare = time.perf_counter(), [0.0]
@@ -117,13 +156,20 @@ def _filled(
         model = network() if len(todo) else None
         for start in range(0, len(todo), cache.segment_rows):
             some = todo[start : start + cache.segment_rows]
-            rows = [_narrow(found, cache.recipe.dtype) for found in _outputs(model, inputs, some, on_images, bare)]
+            rows = [
+                _narrow(found, cache.recipe.dtype)
+                for found in _outputs(model, inputs, some, on_images, bare)
+            ]
             cache.add([keys[at] for at in some], np.concatenate(rows))
     return cache.rows(keys), Effort(len(todo), time.perf_counter() - started, bare[0])
 
 
 def _outputs(
-    model: Any, inputs: Callable[[Array], Array], positions: Array, on_images: OnImages, bare: list[float]
+    model: Any,
+    inputs: Callable[[Array], Array],
+    positions: Array,
+    on_images: OnImages,
+    bare: list[float],
 ) -> Iterator[Array]:
     """Yield the network's output of small batches, in order; adds to `bare` the seconds inside the network, as if its streams were one."""
     size = backend.batch()

@@ -51,14 +51,20 @@ def ask_driver(fields: str, *more: str) -> list[str]:
         said, complaint = asked.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         asked.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # what is stuck in a driver does not end when it is killed
+        with contextlib.suppress(
+            subprocess.TimeoutExpired
+        ):  # what is stuck in a driver does not end when it is killed
             asked.communicate(timeout=1)
         advice = "look at the driver, or set CUDA_VISIBLE_DEVICES=-1 to compute on the cores"
-        raise DeviceError(f"nvidia-smi did not answer in {ANSWER_SECONDS} s: {advice}", hangs=True) from None
+        raise DeviceError(
+            f"nvidia-smi did not answer in {ANSWER_SECONDS} s: {advice}", hangs=True
+        ) from None
     if "No devices were found" in said:
         return []
     if asked.returncode:
-        raise DeviceError(f"nvidia-smi failed: {(complaint or said).strip() or f'status {asked.returncode}'}")
+        raise DeviceError(
+            f"nvidia-smi failed: {(complaint or said).strip() or f'status {asked.returncode}'}"
+        )
     return said.splitlines()
 
 
@@ -69,7 +75,11 @@ def least(field: str) -> float:
     """
     try:
         return min(float(said.split()[0]) for said in ask_driver(field, f"--id={','.join(gpus())}"))
-    except (DeviceError, ValueError, IndexError) as error:  # an old driver, or a part of a GPU, has no such figure
+    except (
+        DeviceError,
+        ValueError,
+        IndexError,
+    ) as error:  # an old driver, or a part of a GPU, has no such figure
         if getattr(error, "hangs", False):
             raise
         logger.warning("the driver does not tell %s: %s", field, error)

@@ -74,7 +74,9 @@ def _bytes(uri: str) -> bytes:
         return open_storage(parent or ("." if not uri.startswith("/") else "/")).read(name)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         words = getattr(error, "strerror", None) or error
-        raise DataError(f"{printable(uri)}: expected a CSV file, cannot read it: {words}") from error
+        raise DataError(
+            f"{printable(uri)}: expected a CSV file, cannot read it: {words}"
+        ) from error
 
 
 def _text(uri: str, data: bytes) -> str:
@@ -87,7 +89,9 @@ def _text(uri: str, data: bytes) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{uri}: expected UTF-8 or UTF-16, found other bytes in line {line}: {_SAVE_AS}") from None
+        raise DataError(
+            f"{uri}: expected UTF-8 or UTF-16, found other bytes in line {line}: {_SAVE_AS}"
+        ) from None
     if "\0" in text:
         raise DataError(f"{uri}: expected UTF-8 or UTF-16, found zero bytes: {_SAVE_AS}")
     return text
@@ -125,10 +129,17 @@ def match(named: Sequence[str], keys: Iterable[str], data: str, root: str = "") 
 
 
 def _find(
-    plain: str, index: dict[str, str], lower: dict[str, str], names: dict[str, str], prefixes: Sequence[str]
+    plain: str,
+    index: dict[str, str],
+    lower: dict[str, str],
+    names: dict[str, str],
+    prefixes: Sequence[str],
 ) -> str | None:
     """Return the key that a plain name means, "" where it means several, None where it means none."""
-    forms = [plain, *(plain.removeprefix(prefix) for prefix in prefixes if plain.startswith(prefix))]
+    forms = [
+        plain,
+        *(plain.removeprefix(prefix) for prefix in prefixes if plain.startswith(prefix)),
+    ]
     forms.append(prefixes[-1] + plain)  # as seen from the folder of the data set
     parts = plain.split("/")
     # As seen from another machine, or another folder: what is left must be a whole key, folder and all.

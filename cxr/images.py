@@ -187,7 +187,9 @@ def _container(image: Image.Image) -> dict[str, int | str]:
 
 def _check_header(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
-        raise Rejected("too_large", f"{image.width}x{image.height}, more than {MAX_PIXELS:,} pixels")
+        raise Rejected(
+            "too_large", f"{image.width}x{image.height}, more than {MAX_PIXELS:,} pixels"
+        )
     if image.format == "GIF":
         raise Rejected("unsupported_mode", "GIF: expected a format for photographs: export as PNG")
     # The first picture of an MPO is the film, the next one its preview.
@@ -439,7 +441,9 @@ def perceptual_hashes(thumbnails: Pixels) -> list[str]:
     """
     from scipy.fft import dctn
 
-    low = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :16, :16].reshape(len(thumbnails), 256)
+    low = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :16, :16].reshape(
+        len(thumbnails), 256
+    )
     bits = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
     return [row.tobytes().hex() for row in bits]
 
@@ -464,7 +468,9 @@ def mean_and_std(counts: Pixels) -> tuple[float, float]:
     return round(mean, 3), round(math.sqrt(max(0.0, squares - mean**2)), 3)
 
 
-def measure(data: bytes, settings: FileSettings | None = None, invert: bool = False) -> tuple[dict[str, Any], Pixels]:
+def measure(
+    data: bytes, settings: FileSettings | None = None, invert: bool = False
+) -> tuple[dict[str, Any], Pixels]:
     """Return everything inspection wants of one file's bytes, from one decoding, and its thumbnail.
 
     Args:

@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxr import account, contract, duplicates, leakage, manifest, negatives, patients, splits, survey
+from cxr import (
+    account,
+    contract,
+    duplicates,
+    leakage,
+    manifest,
+    negatives,
+    patients,
+    splits,
+    survey,
+)
 from cxr.account import Account
 from cxr.errors import DataError, QuestionError
 from cxr.polarity import Reference
@@ -53,7 +63,9 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
     folder = manifest.folder_of(scan, work)
     good, rejects = manifest.inspected(folder)
     if good.empty:
-        raise DataError(f"{scan.data}: none of {scan.images} images can be used: {_counts(rejects)}")
+        raise DataError(
+            f"{scan.data}: none of {scan.images} images can be used: {_counts(rejects)}"
+        )
     found = negatives.settle(good, scan, folder)
     others = [one.key for one in manifest.files(folder) if one.kind == "image"]
     read = patients.read(found.rows["image"], settings.patient_key, scan.data, scan.root, others)
@@ -63,12 +75,19 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
     keyed = pd.concat([found.rows.drop(columns="etiology"), named], axis=1)
     kept, copies = duplicates.remove_exact(keyed)
     rejected = pd.concat([rejects, found.rejects, copies])
-    _require_no_question(scan, _account(folder, kept.assign(split=kept["source_split"]), rejected, {}))
-    return Distinct(kept, rejected, (*scan.notes, *found.notes, *read.notes), found.polarity, found.by_folder)
+    _require_no_question(
+        scan, _account(folder, kept.assign(split=kept["source_split"]), rejected, {})
+    )
+    return Distinct(
+        kept, rejected, (*scan.notes, *found.notes, *read.notes), found.polarity, found.by_folder
+    )
 
 
 def find_near_copies(
-    scan: Scan, work: Path, settings: SplitSettings, on_images: Callable[[int], None] = lambda _: None
+    scan: Scan,
+    work: Path,
+    settings: SplitSettings,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Return how many pairs of near copies there are; they are remembered for `publish`."""
     found = distinct(scan, work, settings)
@@ -83,14 +102,18 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
         LeakageError: The gate finds a near copy or a patient in two splits.
     """
     inspection = manifest.folder_of(scan, work)
-    (work / "ingest.json").unlink(missing_ok=True)  # what a failed gate leaves must not look finished
+    (work / "ingest.json").unlink(
+        missing_ok=True
+    )  # what a failed gate leaves must not look finished
     leakage.clear(work / "leakage")
     found = distinct(scan, work, settings)
     pairs = leakage.near_copies(found.rows, inspection)
     rows, copies = found.rows, found.rejects.iloc[:0]
     if settings.repair_leakage:
         rows, copies = leakage.remove_copies(found.rows, pairs)
-    rejects = pd.concat([found.rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
+    rejects = (
+        pd.concat([found.rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
+    )
     rows, policy = splits.assign(rows, settings)
     if settings.repair_leakage:
         rows = leakage.exclude_shared(rows)
@@ -135,15 +158,22 @@ def _by_split(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(split, rows[rows["split"] == split]) for split in SPLITS]
 
 
-def _account(inspection: Path, rows: pd.DataFrame, rejects: pd.DataFrame, suspects: dict[str, int]) -> Account:
+def _account(
+    inspection: Path, rows: pd.DataFrame, rejects: pd.DataFrame, suspects: dict[str, int]
+) -> Account:
     """Return the account by folder with what became of every inspected image."""
     outcomes = {
         image: ("", SHARED) if split == EXCLUDED else (survey.used_as(split, label), "")
         for image, split, label in zip(rows["image"], rows["split"], rows["label"], strict=True)
     }
-    outcomes |= {image: ("", reason) for image, reason in zip(rejects["image"], rejects["reason"], strict=True)}
+    outcomes |= {
+        image: ("", reason)
+        for image, reason in zip(rejects["image"], rejects["reason"], strict=True)
+    }
     found = account.with_outcomes(manifest.files(inspection), outcomes)
-    folders = tuple(row.model_copy(update={"negatives": suspects.get(row.folder, 0)}) for row in found.folders)
+    folders = tuple(
+        row.model_copy(update={"negatives": suspects.get(row.folder, 0)}) for row in found.folders
+    )
     return Account(folders, found.remedies)
 
 
@@ -169,7 +199,11 @@ def _values(column: "pd.Series[str]") -> dict[str, int]:
 def _balanced(record: Ingest) -> Ingest:
     total = record.kept + sum(record.rejected.values())
     if total != record.found:
-        raise DataError(f"the counts do not add up: found {record.found}, kept + rejected {total}: please report this")
+        raise DataError(
+            f"the counts do not add up: found {record.found}, kept + rejected {total}: please report this"
+        )
     if unknown := set(record.rejected) - set(REJECT_REASONS):
-        raise DataError(f"reject reasons outside the closed list: {sorted(unknown)}: please report this")
+        raise DataError(
+            f"reject reasons outside the closed list: {sorted(unknown)}: please report this"
+        )
     return record

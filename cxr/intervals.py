@@ -44,11 +44,18 @@ def proportion(k: int, n: int, patients: int | None = None) -> Interval | None:
     if n == 0:
         return None
     found = binomtest(k, n).proportion_ci(method="wilson")
-    return Interval(low=float(found.low), high=float(found.high), method="Wilson", images=n, patients=patients)
+    return Interval(
+        low=float(found.low), high=float(found.high), method="Wilson", images=n, patients=patients
+    )
 
 
 def bootstrap(
-    labels: Vector, scores: Vector, patients: Sequence[str] | Vector, threshold: float, draws: int = 2000, seed: int = 0
+    labels: Vector,
+    scores: Vector,
+    patients: Sequence[str] | Vector,
+    threshold: float,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Interval | None]:
     """Return the 95 % interval of each of FIGURES by the patient-clustered percentile bootstrap (Field & Welsh 2007).
 
@@ -67,11 +74,16 @@ def bootstrap(
     if not len(labels):
         return dict.fromkeys(FIGURES)
     found = weighted_figures(labels, scores, np.ones((1, len(labels))), threshold)
-    blocks = [weighted_figures(labels, scores, each, threshold) for each in _weights(of, draws, seed)]
+    blocks = [
+        weighted_figures(labels, scores, each, threshold) for each in _weights(of, draws, seed)
+    ]
     behind = _denominators(labels, scores >= threshold)
     return {
         name: _interval(
-            name, float(found[name][0]), np.concatenate([block[name] for block in blocks]), of[behind[name]]
+            name,
+            float(found[name][0]),
+            np.concatenate([block[name] for block in blocks]),
+            of[behind[name]],
         )
         for name in FIGURES
     }
@@ -81,7 +93,12 @@ def checked(labels: Vector, scores: Vector) -> tuple[Vector, Vector]:
     """Return labels as int64 (n,) of 0 and 1 and scores as float64 (n,) within 0..1; raises DataError otherwise."""
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     outside = int((~((scores >= 0) & (scores <= 1))).sum())
-    if labels.shape != scores.shape or labels.ndim != 1 or outside or not np.isin(labels, (0, 1)).all():
+    if (
+        labels.shape != scores.shape
+        or labels.ndim != 1
+        or outside
+        or not np.isin(labels, (0, 1)).all()
+    ):
         raise DataError(
             f"not estimable (n = {len(scores)}): expected one label of 0 or 1 and one score within 0..1 per image, "
             f"found {labels.size} labels {np.unique(labels)[:5].tolist()} and {outside} scores that are not"
@@ -103,27 +120,38 @@ def clusters(patients: Sequence[str] | Vector) -> Vector:
     return of
 
 
-def weighted_figures(labels: Vector, scores: Vector, weights: Vector, threshold: float) -> dict[str, Vector]:
+def weighted_figures(
+    labels: Vector, scores: Vector, weights: Vector, threshold: float
+) -> dict[str, Vector]:
     """Return each of FIGURES, float64 (draws,), under `weights` (draws, n) of the images; NaN where not estimable.
 
     The numbers are those of scikit-learn with `sample_weight`, tied scores included.
     """
     ill, called = labels == 1, scores >= threshold
-    cells = np.stack([ill & called, ~ill & called, ~ill & ~called, ill & ~called], axis=1).astype(np.float64)
+    cells = np.stack([ill & called, ~ill & called, ~ill & ~called, ill & ~called], axis=1).astype(
+        np.float64
+    )
     tp, fp, tn, fn = (weights @ cells).T
     total = tp + fp + tn + fn
     auroc, auprc = _areas(labels, scores, weights)
     return {
-        "accuracy": _ratio(tp + tn, total), "sensitivity": _ratio(tp, tp + fn), "specificity": _ratio(tn, tn + fp),
-        "precision": _ratio(tp, tp + fp), "npv": _ratio(tn, tn + fn), "auroc": auroc, "auprc": auprc,
+        "accuracy": _ratio(tp + tn, total),
+        "sensitivity": _ratio(tp, tp + fn),
+        "specificity": _ratio(tn, tn + fp),
+        "precision": _ratio(tp, tp + fp),
+        "npv": _ratio(tn, tn + fn),
+        "auroc": auroc,
+        "auprc": auprc,
         "brier": _ratio(weights @ (scores - labels) ** 2, total),
-    }  # fmt: skip
+    }
 
 
 def _areas(labels: Vector, scores: Vector, weights: Vector) -> tuple[Vector, Vector]:
     """Return AUROC (trapezoids) and AUPRC (average precision: steps), each (draws,), by one sort of the scores."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]), -1.0))  # equal scores enter the curve together
+    ends = np.flatnonzero(
+        np.append(np.diff(scores[order]), -1.0)
+    )  # equal scores enter the curve together
     weights = weights[:, order]
     called = np.cumsum(weights, axis=1)[:, ends]
     weights *= labels[order]
@@ -146,7 +174,9 @@ def _weights(of: Vector, draws: int, seed: int) -> Iterator[Vector]:
     size = max(1, BLOCK // len(of))
     for start in range(0, draws, size):
         rows = min(size, draws - start)
-        drawn = rng.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, np.newaxis]
+        drawn = (
+            rng.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, np.newaxis]
+        )
         counts = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
         yield counts.astype(np.float64)[:, of]
 
@@ -155,8 +185,11 @@ def _denominators(labels: Vector, called: Vector) -> dict[str, Vector]:
     """Return which images (n,) each figure is a figure of."""
     everything = dict.fromkeys(FIGURES, np.ones(len(labels), bool))
     return everything | {
-        "sensitivity": labels == 1, "specificity": labels == 0, "precision": called, "npv": ~called,
-    }  # fmt: skip
+        "sensitivity": labels == 1,
+        "specificity": labels == 0,
+        "precision": called,
+        "npv": ~called,
+    }
 
 
 def _interval(name: str, found: float, drawn: Vector, of: Vector) -> Interval | None:
@@ -168,4 +201,6 @@ def _interval(name: str, found: float, drawn: Vector, of: Vector) -> Interval | 
     if len(kept) < (1 - MISSING_DRAWS) * len(drawn) or np.ptp(kept) < 1e-12:
         return None
     low, high = (float(end) for end in np.percentile(kept, (2.5, 97.5)))
-    return Interval(low=low, high=high, method="patient bootstrap", images=len(of), patients=patients)
+    return Interval(
+        low=low, high=high, method="patient bootstrap", images=len(of), patients=patients
+    )

@@ -23,7 +23,9 @@ class Solved(NamedTuple):
     seconds: float
 
 
-def solve(kernel: Array, bias: Array, features: Array, labels: Array, weights: Array, penalty: float) -> Solved:
+def solve(
+    kernel: Array, bias: Array, features: Array, labels: Array, weights: Array, penalty: float
+) -> Solved:
     """Return the layer ITERATIONS of L-BFGS further towards the least penalised log loss, or there.
 
     `features` is float32 (n, width), `labels` int (n,), `weights` (n,), about 1 each. The algorithm: Liu and Nocedal,
@@ -35,9 +37,14 @@ def solve(kernel: Array, bias: Array, features: Array, labels: Array, weights: A
     from threadpoolctl import threadpool_limits
 
     started = time.perf_counter()
-    layer = LogisticRegression(C=1 / (2 * penalty * len(labels)), max_iter=ITERATIONS, warm_start=True)
+    layer = LogisticRegression(
+        C=1 / (2 * penalty * len(labels)), max_iter=ITERATIONS, warm_start=True
+    )
     layer.coef_, layer.intercept_ = kernel.T, bias
-    with warnings.catch_warnings(), threadpool_limits(1):  # the products are small: threads only wait for each other
+    with (
+        warnings.catch_warnings(),
+        threadpool_limits(1),
+    ):  # the products are small: threads only wait for each other
         warnings.simplefilter("ignore", ConvergenceWarning)  # the next epoch goes on
         layer.fit(features, labels, weights)
         loss = log_loss(labels, layer.predict_proba(features), sample_weight=weights)

@@ -30,11 +30,36 @@ SPLIT_WORDS = {
     "evaluation": "test",
 }
 MASK_WORDS = {
-    "mask", "masks", "segmentation", "segmentations", "seg", "gt", "groundtruth", "groundtruths", "annotation",
-    "annotations", "heatmap", "heatmaps", "gradcam",
-}  # fmt: skip
+    "mask",
+    "masks",
+    "segmentation",
+    "segmentations",
+    "seg",
+    "gt",
+    "groundtruth",
+    "groundtruths",
+    "annotation",
+    "annotations",
+    "heatmap",
+    "heatmaps",
+    "gradcam",
+}
 # Words that say nothing of the class: "Normal_Images (1)" is usually NORMAL.
-_FILLING = {"image", "images", "img", "imgs", "cxr", "xray", "xrays", "x", "ray", "rays", "cases", "patients", "class"}
+_FILLING = {
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "cxr",
+    "xray",
+    "xrays",
+    "x",
+    "ray",
+    "rays",
+    "cases",
+    "patients",
+    "class",
+}
 # What a folder of this name usually means. It is proposed in messages and never assumed.
 USUAL_CLASSES = {
     "NORMAL": {"normal", "healthy", "no finding", "no pneumonia", "negative", "control", "non pneumonia", "0"},
@@ -111,7 +136,9 @@ def split_of(name: str) -> str:
     if len(meant) == 1:
         return meant[0]
     humps = [word for part in _HUMP.split(name) for word in words_of(part)]
-    nearly = any(_NEARLY.fullmatch(word) for word in words) or any(word in SPLIT_WORDS for word in humps)
+    nearly = any(_NEARLY.fullmatch(word) for word in words) or any(
+        word in SPLIT_WORDS for word in humps
+    )
     return UNCLEAR if meant or nearly else ""
 
 
@@ -121,7 +148,11 @@ def likely_split(name: str) -> str:
     >>> [likely_split(name) for name in ("TrainData", "val2", "site b")]
     ['train', 'val', 'test']
     """
-    found = [(normal(name).find(word), split) for word, split in SPLIT_WORDS.items() if word in normal(name)]
+    found = [
+        (normal(name).find(word), split)
+        for word, split in SPLIT_WORDS.items()
+        if word in normal(name)
+    ]
     return min(found)[1] if found else "test"
 
 
@@ -198,7 +229,11 @@ class Layout:
         classes = [i for i in range(above + 1, len(folders)) if labels[i] is not None]
         if not classes:
             return Unread("no_class", "/".join(folders))
-        contrary = [i for i in range(classes[0] + 1, len(folders)) if self._contradicts(folders[i], labels[classes[0]])]
+        contrary = [
+            i
+            for i in range(classes[0] + 1, len(folders))
+            if self._contradicts(folders[i], labels[classes[0]])
+        ]
         if contrary:
             return Unread("two_classes", above_each[contrary[0]])
         named = [i for i in (above, *range(classes[0], len(folders))) if i >= 0 and splits[i]]
@@ -333,4 +368,7 @@ def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = F
 
 @lru_cache(maxsize=100_000)
 def _excluded_folder(folder: str, patterns: tuple[str, ...]) -> str | None:
-    return next((pattern for pattern in patterns if any(fits(pattern, path) for path in paths(folder))), None)
+    return next(
+        (pattern for pattern in patterns if any(fits(pattern, path) for path in paths(folder))),
+        None,
+    )

@@ -19,17 +19,22 @@ from cxr.manifest import REJECT_COLUMNS, Thumbnails
 from cxr.records import EXCLUDED, Leakage, printable, read_table, write_table
 
 SHOWN = 24  # pairs on a contact sheet
-SEARCH_VERSION = 1  # raise it when `near_duplicates` changes what it finds: pairs are then sought anew
+SEARCH_VERSION = (
+    1  # raise it when `near_duplicates` changes what it finds: pairs are then sought anew
+)
 Pairs = pd.DataFrame  # image_a, image_b, variant, distance, correlation
 
 
-def near_copies(rows: pd.DataFrame, folder: Path, on_images: Callable[[int], None] = lambda _: None) -> Pairs:
+def near_copies(
+    rows: pd.DataFrame, folder: Path, on_images: Callable[[int], None] = lambda _: None
+) -> Pairs:
     """Return the near copies among `rows` by name, one row a pair, remembered below `folder` for these very pictures.
 
     Columns: image_a, image_b (text), variant (text), distance (bits of 256), correlation (-1..1).
     """
     pictures = "\n".join(
-        f"{image}\t{digest}" for image, digest in zip(rows["image"], rows["pixel_sha256"], strict=True)
+        f"{image}\t{digest}"
+        for image, digest in zip(rows["image"], rows["pixel_sha256"], strict=True)
     )
     named = f"{SEARCH_VERSION}\n{pictures}".encode("utf-8", "surrogateescape")
     path = folder / f"near-{hashlib.sha256(named).hexdigest()[:16]}.csv"
@@ -56,7 +61,9 @@ def remove_copies(rows: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, pd.Da
     if pairs.empty:
         return rows, pd.DataFrame(columns=REJECT_COLUMNS)
     group = _components(rows, pairs)
-    ordered = rows.assign(_group=group, _rank=rows["source_split"].map(KEPT_FIRST)).sort_values(["_rank", "image"])
+    ordered = rows.assign(_group=group, _rank=rows["source_split"].map(KEPT_FIRST)).sort_values(
+        ["_rank", "image"]
+    )
     ordered = ordered[ordered["_group"] >= 0]
     grouped = ordered.groupby("_group")
     conflict = (grouped["label"].transform("nunique") > 1) & (ordered["source_split"] != "test")
@@ -67,7 +74,9 @@ def remove_copies(rows: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, pd.Da
         words.get((image, kept), f"in one group of near copies with {kept}")
         for image, kept in zip(ordered["image"], first, strict=True)
     ]
-    rejects = ordered.assign(reason=np.where(conflict, "label_conflict", "near_duplicate"), detail=details)
+    rejects = ordered.assign(
+        reason=np.where(conflict, "label_conflict", "near_duplicate"), detail=details
+    )
     rejects.loc[conflict, "detail"] = (
         "near copies under both labels: " + grouped["image"].transform(duplicates.named)[conflict]
     )
@@ -82,7 +91,9 @@ def _components(rows: pd.DataFrame, pairs: Pairs) -> "np.ndarray[Any, Any]":
 
     position = pd.Series(np.arange(len(rows)), index=rows["image"])
     a, b = position.loc[pairs["image_a"]].to_numpy(), position.loc[pairs["image_b"]].to_numpy()
-    _, group = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(rows), len(rows))), directed=False)
+    _, group = connected_components(
+        coo_array((np.ones(len(a)), (a, b)), shape=(len(rows), len(rows))), directed=False
+    )
     alone = np.bincount(group)[group] == 1
     return np.where(alone, -1, group)
 
@@ -92,7 +103,9 @@ def _words(pairs: Pairs) -> dict[tuple[str, str], str]:
     for one in pairs.to_dict("records"):
         a, b = str(one["image_a"]), str(one["image_b"])
         for image, other in ((a, b), (b, a)):
-            found[image, other] = f"near copy of {other} ({one['variant']}, correlation {one['correlation']:.3f})"
+            found[image, other] = (
+                f"near copy of {other} ({one['variant']}, correlation {one['correlation']:.3f})"
+            )
     return found
 
 
@@ -105,19 +118,27 @@ def exclude_shared(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(split=split)
 
 
-def judge(given: pd.DataFrame, rows: pd.DataFrame, found: Pairs, key: str, allowed: bool) -> Leakage:
+def judge(
+    given: pd.DataFrame, rows: pd.DataFrame, found: Pairs, key: str, allowed: bool
+) -> Leakage:
     """Return what was found among the rows as given, and what is left across the splits of the `rows` that go on."""
     source = pd.Series(given["source_split"].to_numpy(), index=given["image"])
     split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
     readings = patients.shared_by_reading(rows, key)
     return Leakage(
-        patient_key=key, readings=readings,
-        given=patients.shared_by_reading(given.assign(split=given["source_split"]), key), near_pairs=len(found),
-        source_pairs=len(across(found, source)), removed=len(given) - len(rows),
-        excluded=int((rows["split"] == EXCLUDED).sum()), within_split=len(_within(found, split)),
-        pairs_left=len(across(found, split)), patients_left=sum(readings[key].values()),
-        without_patient=int((rows["patient_id"] == "").sum()), allowed=allowed,
-    )  # fmt: skip
+        patient_key=key,
+        readings=readings,
+        given=patients.shared_by_reading(given.assign(split=given["source_split"]), key),
+        near_pairs=len(found),
+        source_pairs=len(across(found, source)),
+        removed=len(given) - len(rows),
+        excluded=int((rows["split"] == EXCLUDED).sum()),
+        within_split=len(_within(found, split)),
+        pairs_left=len(across(found, split)),
+        patients_left=sum(readings[key].values()),
+        without_patient=int((rows["patient_id"] == "").sum()),
+        allowed=allowed,
+    )
 
 
 def across(pairs: Pairs, split: "pd.Series[str]") -> Pairs:
@@ -138,8 +159,13 @@ def clear(folder: Path) -> None:
 
 
 def gate(
-    leakage: Leakage, given: pd.DataFrame, rows: pd.DataFrame, found: Pairs, folder: Path, inspection: Path
-) -> None:  # fmt: skip
+    leakage: Leakage,
+    given: pd.DataFrame,
+    rows: pd.DataFrame,
+    found: Pairs,
+    folder: Path,
+    inspection: Path,
+) -> None:
     """Publish pairs.csv, pairs.png (where there are pairs) and leakage.json; raise LeakageError where any is left.
 
     `given` are the rows before the repair, `rows` those after it. With `allowed` the run goes on: the record, and so
@@ -156,11 +182,20 @@ def gate(
         # What is left across splits comes first: it is what a person has to look at.
         first = across(found, split).index
         places = dict(zip(given["image"], given["thumbnail"], strict=True))
-        draw_pairs(pd.concat([table.loc[first], table.drop(index=first)]), places, inspection, folder / "pairs.png")
+        draw_pairs(
+            pd.concat([table.loc[first], table.drop(index=first)]),
+            places,
+            inspection,
+            folder / "pairs.png",
+        )
     leakage.write(folder / "leakage.json")
     if leakage.clean or leakage.allowed:
         return
-    unknown = f" (of {leakage.without_patient:,} images no patient is known)" if leakage.without_patient else ""
+    unknown = (
+        f" (of {leakage.without_patient:,} images no patient is known)"
+        if leakage.without_patient
+        else ""
+    )
     raise LeakageError(
         f"leakage: {leakage.pairs_left} pairs of near copies and {leakage.patients_left} patients are in two splits{unknown}. Look at "
         f"{folder / 'pairs.png'} and {folder / 'pairs.csv'}; leave --repair-leakage on, correct the split folders or the "
@@ -174,18 +209,31 @@ def draw_pairs(pairs: Pairs, places: dict[str, str], inspection: Path, path: Pat
     columns = min(4, max(2, len(shown)))
     rows = -(-len(shown) // columns)
     figure = drawing.framed(
-        f"Near copies: {len(shown)} of {len(pairs)} pairs, as compared", 3.3 * columns, 0.7 + 2.2 * rows
+        f"Near copies: {len(shown)} of {len(pairs)} pairs, as compared",
+        3.3 * columns,
+        0.7 + 2.2 * rows,
     )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, one in zip(grid.flat, shown.to_dict("records"), strict=False):
-        _draw_pair(axes, one, Thumbnails(inspection, [places[one["image_a"]], places[one["image_b"]]])[[0, 1]])
+        _draw_pair(
+            axes,
+            one,
+            Thumbnails(inspection, [places[one["image_a"]], places[one["image_b"]]])[[0, 1]],
+        )
     for axes in grid.flat:
         axes.set_axis_off()
     return drawing.publish(figure, path)
 
 
 def _draw_pair(axes: Any, one: dict[Any, Any], both: "np.ndarray[Any, Any]") -> None:
-    axes.imshow(np.hstack([both[0], np.full((64, 2), 255, np.uint8), both[1]]), cmap="gray", vmin=0, vmax=255)
-    names = [f"{one[f'split_{x}']}: {Path(printable(one[f'image_{x}'])).name[:34]}" for x in ("a", "b")]
+    axes.imshow(
+        np.hstack([both[0], np.full((64, 2), 255, np.uint8), both[1]]),
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+    )
+    names = [
+        f"{one[f'split_{x}']}: {Path(printable(one[f'image_{x}'])).name[:34]}" for x in ("a", "b")
+    ]
     words = "\n".join([*names, f"{one['variant']}, correlation {one['correlation']:.3f}"])
     axes.set_title(words, fontsize=7.5, loc="left", parse_math=False)

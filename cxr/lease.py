@@ -60,7 +60,13 @@ class Lease:
     def _write(self, state: str, expected: str | None) -> str:
         self._signs += 1
         began = time.monotonic()
-        held = {"state": state, "nonce": self.nonce, "host": socket.gethostname(), "pid": os.getpid(), "n": self._signs}
+        held = {
+            "state": state,
+            "nonce": self.nonce,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "n": self._signs,
+        }
         version = self._storage.write(KEY, (json.dumps(held) + "\n").encode(), expected)
         self._signed = began
         return version

@@ -22,7 +22,9 @@ from cxr.settings import FileSettings, ReadingSettings
 from cxr.storage import Storage
 from cxr.survey import Survey, survey
 
-INSPECTION_VERSION = 3  # raise it when a measured column changes meaning: everything is then read anew
+INSPECTION_VERSION = (
+    3  # raise it when a measured column changes meaning: everything is then read anew
+)
 ROW_COLUMNS = [
     "image", "label", "label_name", "split", "source_split", "patient_id", "etiology", "md5", "pixel_sha256",
     "phash", "width", "height", "mode", "bytes", "mean", "std", "format", "icc", "exif",
@@ -82,21 +84,36 @@ def scan(
 
 
 def _lay_out(
-    found: Survey, data: str, settings: ReadingSettings, folder: Path, shard_size: int, most_shards: int
+    found: Survey,
+    data: str,
+    settings: ReadingSettings,
+    folder: Path,
+    shard_size: int,
+    most_shards: int,
 ) -> Scan:
     """Write what a survey found below `folder`, in shards what is new of it; return the record."""
     rejects = pd.DataFrame(found.rejects, columns=REJECT_COLUMNS)
     write_table(rejects, folder / "scan_rejects.csv")
     write_table(pd.DataFrame(found.files, columns=File._fields), folder / "files.csv")
     rows = [
-        (entry.key, reading.label, reading.split, reading.etiology, reading.group, entry.size, entry.version)
+        (
+            entry.key,
+            reading.label,
+            reading.split,
+            reading.etiology,
+            reading.group,
+            entry.size,
+            entry.version,
+        )
         for entry, reading, _ in found.images
     ]
     table = pd.DataFrame(rows, columns=_LISTED)
     write_table(table, folder / "listed.csv")
     new = _unknown(table, known(folder))
     size = max(shard_size, -(-len(new) // most_shards))
-    shards = tuple(_write_shard(new.iloc[at : at + size], folder) for at in range(0, len(new), size))
+    shards = tuple(
+        _write_shard(new.iloc[at : at + size], folder) for at in range(0, len(new), size)
+    )
     return Scan(
         data=data,
         root=found.root,
@@ -115,7 +132,9 @@ def inspection_folder(work: Path, data: str, settings: FileSettings) -> Path:
 
     Settings that change what inspection finds have a folder of their own.
     """
-    rules = settings.model_dump_json(include={"bit_depth", "min_side", "max_aspect", "min_contrast"})
+    rules = settings.model_dump_json(
+        include={"bit_depth", "min_side", "max_aspect", "min_contrast"}
+    )
     named = f"{INSPECTION_VERSION} {rules} {data}".encode("utf-8", "surrogateescape")
     return work / "inspection" / hashlib.sha256(named).hexdigest()[:12]
 
@@ -127,15 +146,22 @@ def folder_of(scan: Scan, work: Path) -> Path:
 
 def files(folder: Path) -> list[File]:
     """Return every file that the last scan found, as the account by folder wants it."""
-    return [File(*row) for row in read_table(folder / "files.csv").itertuples(index=False, name=None)]
+    return [
+        File(*row) for row in read_table(folder / "files.csv").itertuples(index=False, name=None)
+    ]
 
 
 def known(folder: Path) -> pd.DataFrame:
     """Return the rows of every shard inspected before, the latest for each image."""
-    tables = [read_table(path) for path in sorted(folder.glob("inspected/*.csv"), key=lambda p: p.stat().st_mtime_ns)]
+    tables = [
+        read_table(path)
+        for path in sorted(folder.glob("inspected/*.csv"), key=lambda p: p.stat().st_mtime_ns)
+    ]
     if not tables:
         return pd.DataFrame(columns=_INSPECTED)
-    return pd.concat(tables, ignore_index=True).drop_duplicates(["image", "size", "version"], keep="last")
+    return pd.concat(tables, ignore_index=True).drop_duplicates(
+        ["image", "size", "version"], keep="last"
+    )
 
 
 def _unknown(listed: pd.DataFrame, inspected: pd.DataFrame) -> pd.DataFrame:
@@ -174,10 +200,16 @@ def inspect_shard(
         row: dict[str, Any] = {str(name): value for name, value in listed.items()}
         try:
             measured, thumbnail = images.measure(bytes_of(answer), settings)
-            rows.append(row | measured | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"})
+            rows.append(
+                row
+                | measured
+                | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"}
+            )
             thumbnails.append(thumbnail)
         except images.Rejected as reject:
-            rows.append(row | _NOTHING | {"reason": reject.reason, "detail": reject.detail, "thumbnail": ""})
+            rows.append(
+                row | _NOTHING | {"reason": reject.reason, "detail": reject.detail, "thumbnail": ""}
+            )
         on_image()
     stack = np.stack(thumbnails) if thumbnails else np.empty((0, 64, 64), np.uint8)
     hashes = iter(images.perceptual_hashes(stack) if thumbnails else ())
@@ -190,7 +222,9 @@ def inspect_shard(
 
 
 _COUNTS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
-_NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys((*_COUNTS, "mean", "std"), 0)
+_NOTHING: dict[str, Any] = dict.fromkeys(_MEASURED, "") | dict.fromkeys(
+    (*_COUNTS, "mean", "std"), 0
+)
 
 
 def bytes_of(answer: bytes | Exception) -> bytes:
@@ -203,7 +237,9 @@ def bytes_of(answer: bytes | Exception) -> bytes:
     if isinstance(answer, FileNotFoundError):
         raise images.Rejected("vanished", "gone between listing and reading")
     if isinstance(answer, ConflictError):
-        raise images.Rejected("vanished", "changed between listing and reading: the next run reads it anew")
+        raise images.Rejected(
+            "vanished", "changed between listing and reading: the next run reads it anew"
+        )
     if isinstance(answer, OSError):
         raise images.Rejected("unreadable", answer.strerror or str(answer))
     raise answer
@@ -231,7 +267,9 @@ class Thumbnails:
         shards = self._shards[positions]
         for shard in np.unique(shards):
             own = np.flatnonzero(shards == shard)
-            out[own] = np.load(self._folder / f"{shard}.npy", mmap_mode="r")[self._at[positions[own]]]
+            out[own] = np.load(self._folder / f"{shard}.npy", mmap_mode="r")[
+                self._at[positions[own]]
+            ]
         return out
 
 
@@ -242,13 +280,19 @@ def inspected(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     listed, found = read_table(folder / "listed.csv"), known(folder)
     both = listed.merge(
-        found.drop(columns=["label", "source_split", "etiology", "group"]), on=["image", "size", "version"], how="left"
+        found.drop(columns=["label", "source_split", "etiology", "group"]),
+        on=["image", "size", "version"],
+        how="left",
     )
     missing = both["reason"].isna()
     if missing.any():
-        raise DataError(f"{missing.sum()} listed images were not inspected: run the preprocessing again")
+        raise DataError(
+            f"{missing.sum()} listed images were not inspected: run the preprocessing again"
+        )
     good = both[both["reason"] == ""].drop(columns=["reason", "detail"])
     good = good.astype(dict.fromkeys(_COUNTS, "int64"))
     good["label_name"] = [LABEL_NAMES[label] for label in good["label"]]
-    rejects = pd.concat([read_table(folder / "scan_rejects.csv"), both.loc[both["reason"] != "", REJECT_COLUMNS]])
+    rejects = pd.concat(
+        [read_table(folder / "scan_rejects.csv"), both.loc[both["reason"] != "", REJECT_COLUMNS]]
+    )
     return good.reset_index(drop=True), rejects.reset_index(drop=True)

@@ -24,13 +24,20 @@ def figures(labels: Vector, scores: Vector, threshold: float) -> Figures:
             f"not estimable (n = {len(labels)}): expected both classes and finite scores, found classes "
             f"{np.unique(labels).tolist()}, {int((~np.isfinite(scores)).sum())} scores that are not numbers"
         )
-    tn, fp, fn, tp = (int(n) for n in confusion_matrix(labels, scores >= threshold, labels=[0, 1]).ravel())
+    tn, fp, fn, tp = (
+        int(n) for n in confusion_matrix(labels, scores >= threshold, labels=[0, 1]).ravel()
+    )
     return {
-        "n": len(labels), "positives": tp + fn, "tp": tp, "fp": fp, "tn": tn, "fn": fn,
+        "n": len(labels),
+        "positives": tp + fn,
+        "tp": tp,
+        "fp": fp,
+        "tn": tn,
+        "fn": fn,
         **{name: k / of if of else None for name, (k, of) in ratios(tp, fp, tn, fn).items()},
         "auroc": float(roc_auc_score(labels, scores)),
         "auprc": float(average_precision_score(labels, scores)),
-    }  # fmt: skip
+    }
 
 
 def ratios(tp: int, fp: int, tn: int, fn: int) -> dict[str, tuple[int, int]]:
@@ -40,6 +47,9 @@ def ratios(tp: int, fp: int, tn: int, fn: int) -> dict[str, tuple[int, int]]:
     (3, 5)
     """
     return {
-        "accuracy": (tp + tn, tp + fp + tn + fn), "sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp),
-        "precision": (tp, tp + fp), "npv": (tn, tn + fn),
-    }  # fmt: skip
+        "accuracy": (tp + tn, tp + fp + tn + fn),
+        "sensitivity": (tp, tp + fn),
+        "specificity": (tn, tn + fp),
+        "precision": (tp, tp + fp),
+        "npv": (tn, tn + fn),
+    }

@@ -133,7 +133,9 @@ def _table(tables: list[pd.DataFrame]) -> pd.DataFrame:
     types = dict(zip(COLUMNS, ("int64", "int64", "object", "int64", "float64"), strict=True))
     # An empty table has no types of its own, and pandas warns when it is concatenated.
     rows = pd.concat([t for t in tables if len(t)] or [pd.DataFrame(columns=COLUMNS)]).astype(types)
-    rows = rows.sort_values(["a", "b", "distance", "correlation"], ascending=[True, True, True, False])
+    rows = rows.sort_values(
+        ["a", "b", "distance", "correlation"], ascending=[True, True, True, False]
+    )
     return rows.drop_duplicates(["a", "b"], ignore_index=True)
 
 
@@ -147,7 +149,9 @@ def hashed(pixels: Array, view: View) -> Array:
     left, top, right, bottom = view.cut
     across, down = _transform() @ _stretch(left, right), _transform() @ _stretch(top, bottom)
     # Image by image: products this small stay in one BLAS thread, where the pool's threads already fill the cores.
-    terms = _turned_terms(down @ (pixels.astype(np.float32) @ across.T), view).reshape(len(pixels), _LOW * _LOW)
+    terms = _turned_terms(down @ (pixels.astype(np.float32) @ across.T), view).reshape(
+        len(pixels), _LOW * _LOW
+    )
     # To whole numbers, of up to a million: a term that should be 0 is then 0, in whichever chunk it was computed.
     terms = np.rint(terms)
     middle = np.partition(terms, 127, axis=1)[:, 127:128]
@@ -214,7 +218,9 @@ def search(index: "IndexBinaryIVF", queries: Array) -> tuple[Array, Array, Array
     return query, found, distances.astype(np.int64)
 
 
-def _pairs(thumbnails: Thumbnails, index: "IndexBinaryIVF", able: Array, part: Array) -> pd.DataFrame:
+def _pairs(
+    thumbnails: Thumbnails, index: "IndexBinaryIVF", able: Array, part: Array
+) -> pd.DataFrame:
     """Return the confirmed pairs of the images at `part` with any indexed image; `able` are the indexed positions."""
     pixels = np.asarray(thumbnails[part])
     tables = []
@@ -228,7 +234,9 @@ def _pairs(thumbnails: Thumbnails, index: "IndexBinaryIVF", able: Array, part: A
     proposed = pd.concat(tables).sort_values(["seen", "other", "distance", "view"])
     closest = proposed.drop_duplicates(["seen", "other"])
     by_view = (closest[closest["view"] == number] for number in range(len(VIEWS)))
-    return _table([confirmed(thumbnails, view, rows) for view, rows in zip(VIEWS, by_view, strict=True)])
+    return _table(
+        [confirmed(thumbnails, view, rows) for view, rows in zip(VIEWS, by_view, strict=True)]
+    )
 
 
 def confirmed(thumbnails: Thumbnails, view: View, proposed: pd.DataFrame) -> pd.DataFrame:
@@ -241,14 +249,23 @@ def confirmed(thumbnails: Thumbnails, view: View, proposed: pd.DataFrame) -> pd.
     correlation = np.empty(len(seen))
     for at in range(0, len(seen), _CHUNK):
         part = slice(at, at + _CHUNK)
-        looked, wanted = _turned(_pixels(thumbnails, seen[part]), view), _pixels(thumbnails, other[part])
+        looked, wanted = (
+            _turned(_pixels(thumbnails, seen[part]), view),
+            _pixels(thumbnails, other[part]),
+        )
         left, top, right, bottom = view.cut
         straight = _correlations(_stretch(top, bottom) @ looked @ _stretch(left, right).T, wanted)
         for i in np.flatnonzero(straight < MIN_CORRELATION):
             straight[i] = _aligned(looked[i], wanted[i], view)
         correlation[part] = straight
     name = np.where(seen < other, view.name, _SEEN_FROM_B.get(view.name, view.name))
-    columns = (np.minimum(seen, other), np.maximum(seen, other), name, proposed["distance"].to_numpy(), correlation)
+    columns = (
+        np.minimum(seen, other),
+        np.maximum(seen, other),
+        name,
+        proposed["distance"].to_numpy(),
+        correlation,
+    )
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))[correlation >= MIN_CORRELATION]
 
 

@@ -74,7 +74,9 @@ def settle(rows: pd.DataFrame, scan: Scan, folder: Path) -> Settled:
     _ask(found, sizes, scan.data)
     named = ", ".join(f"{printable(name)} {count}" for name, count in sorted(found.items()))
     note = f"negatives of films, as it looks, which are kept (see --negatives): {named}"
-    return Settled(rows, nothing, (note,), reference, {printable(name): count for name, count in found.items()})
+    return Settled(
+        rows, nothing, (note,), reference, {printable(name): count for name, count in found.items()}
+    )
 
 
 def _not_checked(scan: Scan) -> str:
@@ -89,7 +91,9 @@ def _ask(found: Counter[str], sizes: Counter[str], data: str) -> None:
     asked = {name: count for name, count in found.items() if count > ASKING_SHARE * sizes[name]}
     if not asked:
         return
-    named = ", ".join(f"{printable(name)} ({count} of {sizes[name]})" for name, count in sorted(asked.items()))
+    named = ", ".join(
+        f"{printable(name)} ({count} of {sizes[name]})" for name, count in sorted(asked.items())
+    )
     raise DataError(
         f"{data}: images look like negatives of films (bright surround, dark bones): {named}. Add --negatives invert "
         "or --negatives reject"
@@ -100,12 +104,15 @@ def _suspects(reference: Reference, thumbnails: manifest.Thumbnails) -> "np.ndar
     """Return which thumbnails look like negatives, bool (n,)."""
     starts = range(0, len(thumbnails), CHUNK)
     parts: Sequence[Any] = [
-        polarity.suspect(reference, thumbnails[np.arange(at, min(at + CHUNK, len(thumbnails)))]) for at in starts
+        polarity.suspect(reference, thumbnails[np.arange(at, min(at + CHUNK, len(thumbnails)))])
+        for at in starts
     ]
     return np.concatenate(parts) if parts else np.zeros(0, bool)
 
 
-def _inverted(rows: pd.DataFrame, suspects: "np.ndarray[Any, Any]", scan: Scan, folder: Path) -> pd.DataFrame:
+def _inverted(
+    rows: pd.DataFrame, suspects: "np.ndarray[Any, Any]", scan: Scan, folder: Path
+) -> pd.DataFrame:
     """Return the rows, the suspects measured anew as inverted pictures and marked so."""
     measured = _measured(rows[suspects], scan, folder)
     changed = rows.copy()
@@ -121,7 +128,9 @@ def _measured(rows: pd.DataFrame, scan: Scan, folder: Path) -> pd.DataFrame:
     Raises:
         DataError: An image changed or went since it was inspected.
     """
-    named = "\n".join(f"{image}\t{md5}" for image, md5 in zip(rows["image"], rows["md5"], strict=True))
+    named = "\n".join(
+        f"{image}\t{md5}" for image, md5 in zip(rows["image"], rows["md5"], strict=True)
+    )
     name = f"inverted-{hashlib.sha256(named.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
     path = folder / f"{name}.csv"
     if path.is_file():

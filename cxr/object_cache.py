@@ -83,7 +83,9 @@ def _substitute(_home: str | None) -> Path | None:
         ) from None
     # In a folder that everybody may write to, somebody else may have made it first.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise StorageError(f"{stand_in}: expected a folder of this user's own, found another's: set CXR_CACHE to one")
+        raise StorageError(
+            f"{stand_in}: expected a folder of this user's own, found another's: set CXR_CACHE to one"
+        )
     return stand_in
 
 

@@ -23,16 +23,26 @@ class Rule(Strict):
     """What an operating point has to satisfy: a rule by name, and the number that it needs."""
 
     name: RuleName = Field("sensitivity", description="How the threshold is chosen on val.")
-    min_sensitivity: float = Field(0.95, gt=0, le=1, description="For 'sensitivity': at least this much.")
-    threshold: float | None = Field(None, ge=0, le=1, description="For 'fixed': the threshold itself.")
-    cost_ratio: float | None = Field(None, gt=0, description="For 'cost': one missed counts as so many false alarms.")
-    prevalence: float | None = Field(None, gt=0, lt=1, description="For 'cost': that of its use; None: that of val.")
+    min_sensitivity: float = Field(
+        0.95, gt=0, le=1, description="For 'sensitivity': at least this much."
+    )
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="For 'fixed': the threshold itself."
+    )
+    cost_ratio: float | None = Field(
+        None, gt=0, description="For 'cost': one missed counts as so many false alarms."
+    )
+    prevalence: float | None = Field(
+        None, gt=0, lt=1, description="For 'cost': that of its use; None: that of val."
+    )
 
     @model_validator(mode="after")
     def _has_its_number(self) -> Self:
         wanted = _NUMBER.get(self.name)
         if wanted and getattr(self, wanted) is None:
-            raise ValueError(f"the rule {self.name!r} needs a {wanted}, which has no default: give one")
+            raise ValueError(
+                f"the rule {self.name!r} needs a {wanted}, which has no default: give one"
+            )
         return self
 
     def number(self) -> float:
@@ -72,18 +82,28 @@ def choose(labels: Vector, scores: Vector, rule: Rule | None = None) -> Operatin
     labels, scores = checked(labels, scores)
     images, positives = len(labels), int(labels.sum())
     if len(np.unique(labels)) < (1 if rule.name == "fixed" else 2):
-        raise DataError(f"not estimable (n = {images}): expected both classes, found {positives} ill")
+        raise DataError(
+            f"not estimable (n = {images}): expected both classes, found {positives} ill"
+        )
     share = positives / images
-    threshold = rule.number() if rule.name == "fixed" else _threshold(labels, scores, rule, rule.prevalence or share)
+    threshold = (
+        rule.number()
+        if rule.name == "fixed"
+        else _threshold(labels, scores, rule, rule.prevalence or share)
+    )
     called = scores >= threshold
     return OperatingPoint(
-        rule=rule.name, words=f"{_words(rule)}, on {images} validation images (prevalence {share:.3f}).",
-        threshold=threshold, min_sensitivity=rule.min_sensitivity if rule.name == "sensitivity" else None,
+        rule=rule.name,
+        words=f"{_words(rule)}, on {images} validation images (prevalence {share:.3f}).",
+        threshold=threshold,
+        min_sensitivity=rule.min_sensitivity if rule.name == "sensitivity" else None,
         cost_ratio=rule.cost_ratio if rule.name == "cost" else None,
         prevalence=rule.prevalence or share if rule.name == "cost" else None,
-        sensitivity=_mean(called[labels == 1]), specificity=_mean(~called[labels == 0]),
-        images=images, positives=positives,
-    )  # fmt: skip
+        sensitivity=_mean(called[labels == 1]),
+        specificity=_mean(~called[labels == 0]),
+        images=images,
+        positives=positives,
+    )
 
 
 def _words(rule: Rule) -> str:
@@ -122,13 +142,18 @@ def _candidates(labels: Vector, scores: Vector) -> tuple[Vector, Vector, Vector]
     tp, fp = np.cumsum(ill), np.cumsum(np.bincount(place, minlength=len(values)) - ill)
     none = np.nextafter(max(values[0], 1.0), 2) if values[0] >= 1 else (values[0] + 1) / 2
     between = (values[:-1] + values[1:]) / 2
-    between = np.where(between > values[1:], between, values[:-1])  # neighbours that no float lies between
+    between = np.where(
+        between > values[1:], between, values[:-1]
+    )  # neighbours that no float lies between
     return np.concatenate([[none], between, values[-1:]]), np.append(0, tp), np.append(0, fp)
 
 
 def rule(settings: TrainingSettings) -> Rule:
     """Return the rule that the settings name, with its number."""
     return Rule(
-        name=settings.operating_point, min_sensitivity=settings.min_sensitivity, threshold=settings.fixed_threshold,
-        cost_ratio=settings.cost_ratio, prevalence=settings.prevalence,
-    )  # fmt: skip
+        name=settings.operating_point,
+        min_sensitivity=settings.min_sensitivity,
+        threshold=settings.fixed_threshold,
+        cost_ratio=settings.cost_ratio,
+        prevalence=settings.prevalence,
+    )

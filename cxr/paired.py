@@ -44,7 +44,10 @@ class Disagreement(Strict):
 
 
 def delong(
-    labels: Vector, scores_a: Vector, scores_b: Vector, patients: Sequence[str] | Vector | None = None
+    labels: Vector,
+    scores_a: Vector,
+    scores_b: Vector,
+    patients: Sequence[str] | Vector | None = None,
 ) -> Difference:
     """Return the AUROC of two models on the same images, their difference, its interval, z and p.
 
@@ -59,7 +62,9 @@ def delong(
     _, b = checked(labels, scores_b)
     of = np.arange(len(labels)) if patients is None else clusters(patients)
     ill, healthy = labels == 1, labels == 0
-    behind = [len(np.unique(of[each])) for each in (ill, healthy)] if len(of) == len(labels) else [0, 0]
+    behind = (
+        [len(np.unique(of[each])) for each in (ill, healthy)] if len(of) == len(labels) else [0, 0]
+    )
     if min(behind) < 2:
         unit = "images" if patients is None else "patients"
         raise DataError(
@@ -70,11 +75,15 @@ def delong(
     auroc_a, auroc_b = float(parts_a[ill].mean()), float(parts_b[ill].mean())
     error = _standard_error(parts_a - parts_b, ill, of)
     return Difference(
-        auroc_a=auroc_a, auroc_b=auroc_b, difference=auroc_a - auroc_b, standard_error=error,
-        **_test(auroc_a - auroc_b, error), images=len(labels),
+        auroc_a=auroc_a,
+        auroc_b=auroc_b,
+        difference=auroc_a - auroc_b,
+        standard_error=error,
+        **_test(auroc_a - auroc_b, error),
+        images=len(labels),
         method="DeLong" if patients is None else "DeLong, by patient",
         patients=None if patients is None else len(np.unique(of)),
-    )  # fmt: skip
+    )
 
 
 def _components(scores: Vector, ill: Vector) -> Vector:
@@ -95,7 +104,9 @@ def _standard_error(parts: Vector, ill: Vector, of: Vector) -> float:
     sums = []
     for each in (ill, ~ill):
         found = len(np.unique(of[each]))
-        around = np.bincount(of[each], parts[each] - parts[each].mean(), minlength=int(of.max()) + 1)
+        around = np.bincount(
+            of[each], parts[each] - parts[each].mean(), minlength=int(of.max()) + 1
+        )
         sums.append((around / each.sum(), found / (found - 1)))
     (first, of_ill), (second, of_healthy) = sums
     patients = len(np.unique(of))
@@ -111,11 +122,19 @@ def _test(difference: float, error: float) -> dict[str, float | None]:
         same = abs(difference) < 1e-12
         return {"low": None, "high": None, "z": 0.0 if same else None, "p": 1.0 if same else None}
     z, half = difference / error, float(norm.ppf(0.975)) * error
-    return {"low": difference - half, "high": difference + half, "z": z, "p": float(2 * norm.sf(abs(z)))}
+    return {
+        "low": difference - half,
+        "high": difference + half,
+        "z": z,
+        "p": float(2 * norm.sf(abs(z))),
+    }
 
 
 def mcnemar(
-    labels: Vector, predictions_a: Vector, predictions_b: Vector, of: Literal["all", "ill", "healthy"] = "all"
+    labels: Vector,
+    predictions_a: Vector,
+    predictions_b: Vector,
+    of: Literal["all", "ill", "healthy"] = "all",
 ) -> Disagreement:
     """Return McNemar's test (1947) of two models' predictions, 0 or 1 each, by statsmodels: the exact binomial one.
 
@@ -130,14 +149,23 @@ def mcnemar(
         raise DataError(f"expected predictions of 0 or 1, found {np.unique((a, b))[:5].tolist()}")
     kept = {"all": np.ones(len(labels), bool), "ill": labels == 1, "healthy": labels == 0}[of]
     if not kept.any():
-        raise DataError(f"not estimable (n = 0): expected images ({of}) to compare two models on, found none")
+        raise DataError(
+            f"not estimable (n = 0): expected images ({of}) to compare two models on, found none"
+        )
     right_a, right_b = (a == labels)[kept], (b == labels)[kept]
-    table = [[int((right_a & right_b).sum()), int((right_a & ~right_b).sum())],
-             [int((~right_a & right_b).sum()), int((~right_a & ~right_b).sum())]]  # fmt: skip
+    table = [
+        [int((right_a & right_b).sum()), int((right_a & ~right_b).sum())],
+        [int((~right_a & right_b).sum()), int((~right_a & ~right_b).sum())],
+    ]
     return Disagreement(
-        both_right=table[0][0], only_a=table[0][1], only_b=table[1][0], both_wrong=table[1][1],
-        p=float(test(table, exact=True).pvalue), of=of, images=int(kept.sum()),
-    )  # fmt: skip
+        both_right=table[0][0],
+        only_a=table[0][1],
+        only_b=table[1][0],
+        both_wrong=table[1][1],
+        p=float(test(table, exact=True).pvalue),
+        of=of,
+        images=int(kept.sum()),
+    )
 
 
 def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:

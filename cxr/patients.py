@@ -49,7 +49,9 @@ def require_readable(key: str) -> None:
         _table(key.removeprefix("csv:"))
 
 
-def read(images: Iterable[str], key: str, data: str = "", root: str = "", others: Iterable[str] = ()) -> Patients:
+def read(
+    images: Iterable[str], key: str, data: str = "", root: str = "", others: Iterable[str] = ()
+) -> Patients:
     """Return the patient of each image.
 
     Args:
@@ -66,7 +68,9 @@ def read(images: Iterable[str], key: str, data: str = "", root: str = "", others
     images = list(images)
     notes: tuple[str, ...] = ()
     if key.startswith("csv:"):
-        found, notes = _listed(key.removeprefix("csv:"), images, [*dict.fromkeys([*images, *others])], data, root)
+        found, notes = _listed(
+            key.removeprefix("csv:"), images, [*dict.fromkeys([*images, *others])], data, root
+        )
         patients = [found.get(image, "") for image in images]
         groups = patients
     else:
@@ -75,10 +79,14 @@ def read(images: Iterable[str], key: str, data: str = "", root: str = "", others
         strictest = _reader(STRICTEST) if key in READINGS else reader
         groups = [strictest(image) for image in images]
     if images and key.startswith("regex:") and not any(patients):
-        raise DataError(f"--patient-key {key} fits no image, for example not {printable(images[0])}: correct it")
+        raise DataError(
+            f"--patient-key {key} fits no image, for example not {printable(images[0])}: correct it"
+        )
     if key.startswith("regex:") and not all(patients):
         known = sum(map(bool, patients))
-        notes = (f"--patient-key {key}: {known:,} of {len(images):,} images have a patient; the others count alone",)
+        notes = (
+            f"--patient-key {key}: {known:,} of {len(images):,} images have a patient; the others count alone",
+        )
     etiologies = [etiology_of(image) for image in images]
     columns = {"patient_id": patients, "etiology": etiologies, "patient_group": groups}
     return Patients(pd.DataFrame(columns, dtype=object), notes)
@@ -129,17 +137,27 @@ def _reader(key: str) -> Callable[[str], str]:
 def _table(uri: str) -> pd.DataFrame:
     """Return the table, its patients without what stands for none; raises DataError."""
     if not uri.strip():
-        raise DataError("--patient-key csv: expected csv:FILE with the columns image and patient_id, found no file")
+        raise DataError(
+            "--patient-key csv: expected csv:FILE with the columns image and patient_id, found no file"
+        )
     table = image_tables.read_image_table(uri)
     if not set(_COLUMNS) <= set(table.columns):
-        raise DataError(f"{uri}: expected the columns image and patient_id, found {', '.join(table.columns)}")
-    odd = [row for row, cells in enumerate(table[list(_COLUMNS)].to_numpy()) if any("\n" in cell for cell in cells)]
+        raise DataError(
+            f"{uri}: expected the columns image and patient_id, found {', '.join(table.columns)}"
+        )
+    odd = [
+        row
+        for row, cells in enumerate(table[list(_COLUMNS)].to_numpy())
+        if any("\n" in cell for cell in cells)
+    ]
     if odd:
         raise DataError(
             f"{uri}: expected one line a row, found a line break inside a cell of row {odd[0] + 2}: correct it"
         )
     patients = [patient.strip() for patient in table["patient_id"]]
-    return table.assign(patient_id=["" if patient.lower() in _NO_PATIENT else patient for patient in patients])
+    return table.assign(
+        patient_id=["" if patient.lower() in _NO_PATIENT else patient for patient in patients]
+    )
 
 
 def _listed(
@@ -160,7 +178,9 @@ def _listed(
     every_patient: dict[str, str] = {}
     for image, patient in zip(matched.images, table["patient_id"], strict=True):
         if image and every_patient.setdefault(image, patient) != patient:
-            raise DataError(f"{uri}: expected one patient for each image, found two for {printable(image)}")
+            raise DataError(
+                f"{uri}: expected one patient for each image, found two for {printable(image)}"
+            )
     found = {image: every_patient[image] for image in images if image in every_patient}
     if images and not found and matched.ambiguous:
         raise DataError(
@@ -181,7 +201,10 @@ def _notes(
     known = sum(bool(patient) for patient in found.values())
     if known < images:
         yield f"{uri}: {known:,} of {images:,} images have a patient ({known / images:.0%}); the others count alone"
-    for rows, words in ((matched.unused, "name no image"), (matched.ambiguous, "fit several images, so none")):
+    for rows, words in (
+        (matched.unused, "name no image"),
+        (matched.ambiguous, "fit several images, so none"),
+    ):
         if rows:
             yield f"{uri}: {len(rows):,} rows {words}, for example {printable(named[rows[0]])}"
 
@@ -192,10 +215,14 @@ def shared_by_reading(rows: pd.DataFrame, key: str) -> dict[str, dict[str, int]]
     Pairs are "train/test", "train/val" and "val/test"; rows without a patient under a reading are not counted.
     """
     given = {} if key in READINGS else {key: _shared(rows["split"], rows["patient_id"])}
-    return given | {name: _shared(rows["split"], rows["image"].map(_reader(name))) for name in READINGS}
+    return given | {
+        name: _shared(rows["split"], rows["image"].map(_reader(name))) for name in READINGS
+    }
 
 
 def _shared(split: "pd.Series[str]", patient: "pd.Series[str]") -> dict[str, int]:
-    members = {name: set(patient[(split == name) & (patient != "")]) for name in ("train", "val", "test")}
+    members = {
+        name: set(patient[(split == name) & (patient != "")]) for name in ("train", "val", "test")
+    }
     pairs = (("train", "test"), ("train", "val"), ("val", "test"))
     return {f"{one}/{other}": len(members[one] & members[other]) for one, other in pairs}

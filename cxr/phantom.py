@@ -84,7 +84,12 @@ def chest(
     u, y = _posed_grid(rng, size)
     lungs = _lungs(u, y, anatomy)
     air = lungs * (1 - 0.93 * _mediastinum(u, y, anatomy))
-    plate = _body(u, y, anatomy) - 0.37 * air + _bones(u, y, lungs, anatomy) + _vessels(u, y, anatomy) * air
+    plate = (
+        _body(u, y, anatomy)
+        - 0.37 * air
+        + _bones(u, y, lungs, anatomy)
+        + _vessels(u, y, anatomy) * air
+    )
     plate += 0.13 * (_clouds(rng, size, 10) - 0.5)
     opacity, place = _opacities(rng, air, y) if pneumonia else (0.0, None)
     # Exposure is automatic: an opacity brightens its place, not the whole film, so the mean gives nothing away.
@@ -149,7 +154,9 @@ def _body(u: Plane, y: Plane, anatomy: Anatomy) -> Plane:
     trunk = _inside(outline - across, 0.018)
     thickness = 0.72 + 0.28 * np.sqrt(np.clip(1 - (across / (anatomy.torso + 0.12)) ** 2, 0, 1))
     belly = 0.13 * _inside(y - _dome(u, anatomy), 0.03)
-    gas = _inside(1 - np.sqrt(((u - 0.15) / 0.10) ** 2 + ((y - anatomy.lung_base - 0.02) / 0.07) ** 2), 0.2)
+    gas = _inside(
+        1 - np.sqrt(((u - 0.15) / 0.10) ** 2 + ((y - anatomy.lung_base - 0.02) / 0.07) ** 2), 0.2
+    )
     density = anatomy.tissue * thickness + belly + 0.10 * _mediastinum(u, y, anatomy)
     return 0.02 + trunk * (density - anatomy.stomach_gas * gas)
 
@@ -158,7 +165,9 @@ def _bones(u: Plane, y: Plane, lungs: Plane, anatomy: Anatomy) -> Plane:
     across = np.abs(u)
     spine = _inside(0.042 - across, 0.010) * (0.085 + 0.022 * np.cos(2 * np.pi * y / 0.058))
     windpipe = 0.09 * _inside(0.017 - across, 0.007) * _inside(0.36 - y, 0.03)
-    cage = _inside(_thorax(u, y, anatomy) + 0.10, 0.03) * _inside(anatomy.lung_base + 0.08 - y, 0.03)
+    cage = _inside(_thorax(u, y, anatomy) + 0.10, 0.03) * _inside(
+        anatomy.lung_base + 0.08 - y, 0.03
+    )
     ribs = (0.45 + 0.55 * lungs) * cage * _ribs(across, y, anatomy)
     slant = 0.205 + anatomy.clavicle - 0.17 * across + 0.016 * np.sin(across * 20)
     ends = _inside(across - 0.035, 0.01) * _inside(0.36 - across, 0.02)
@@ -223,7 +232,9 @@ def _opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plane, t
         row, column = divmod(int(rng.choice(candidates)), size)
         place = (float(axis[column]), float(axis[row]))
         across, down = rng.uniform(0.10, 0.16, 2)
-        spread = ((axis[None, :] - place[0]) / across) ** 2 + ((axis[:, None] - place[1]) / down) ** 2
+        spread = ((axis[None, :] - place[0]) / across) ** 2 + (
+            (axis[:, None] - place[1]) / down
+        ) ** 2
         filled = np.maximum(filled, np.float32(strength) * np.exp(-0.5 * spread**1.4))
         places.append(place)
     return filled * air * (0.72 + 0.5 * _clouds(rng, size, 14)), places[0]
@@ -273,7 +284,9 @@ def make_dataset(
         counts = {"good": images}
         if broken:
             _reencode(root, planned)
-            counts |= _write_duplicates(root, planned, places) | _write_near_copies(root, planned, places)
+            counts |= _write_duplicates(root, planned, places) | _write_near_copies(
+                root, planned, places
+            )
             counts |= _write_broken(root, seed, size)
         _write_places(root / _OPACITIES, places)
         (root / _STATE).write_text(json.dumps(asked | {"counts": counts}, indent=2) + "\n")
@@ -289,7 +302,9 @@ def _counts_of(folder: Path, asked: dict[str, int]) -> dict[str, int]:
             f"expected a new folder or a phantom data set at {folder}, found something else: choose another"
         ) from None
     if made != asked:
-        raise DataError(f"expected {asked} at {folder}, found {made}: choose another folder or remove it")
+        raise DataError(
+            f"expected {asked} at {folder}, found {made}: choose another folder or remove it"
+        )
     return counts
 
 
@@ -312,11 +327,16 @@ def _plan(rng: np.random.Generator, images: int) -> list[_Planned]:
     planned: list[_Planned] = []
     for split, total, in_val in (("train", images - test, val), ("test", test, 0)):
         normal = in_val // 2 + round((total - in_val) * _NORMAL_SHARE)
-        for label, count, shared in ((0, normal, in_val // 2), (1, total - normal, in_val - in_val // 2)):
+        for label, count, shared in (
+            (0, normal, in_val // 2),
+            (1, total - normal, in_val - in_val // 2),
+        ):
             for nth, size in enumerate(_sizes(rng, count, shared)):
                 patient = planned[-1].patient + 1 if planned else 1
                 splits = [split] * (size - 1) + ["val" if nth < shared else split]
-                for place, name in zip(splits, _names(rng, label, patient, len(planned) + 1, size), strict=True):
+                for place, name in zip(
+                    splits, _names(rng, label, patient, len(planned) + 1, size), strict=True
+                ):
                     key = f"{place}/{LABEL_NAMES[label]}/{name}"
                     planned.append(_Planned(key, patient, label, len(planned) + 1))
     return planned
@@ -369,7 +389,9 @@ def _write_places(path: Path, places: _Places) -> None:
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["image", "x", "y"])
-        rows.writerows([key, f"{at[0]:.4f}", f"{at[1]:.4f}"] for key, at in sorted(places.items()) if at)
+        rows.writerows(
+            [key, f"{at[0]:.4f}", f"{at[1]:.4f}"] for key, at in sorted(places.items()) if at
+        )
 
 
 def _write_duplicates(root: Path, planned: list[_Planned], places: _Places) -> dict[str, int]:
@@ -377,7 +399,10 @@ def _write_duplicates(root: Path, planned: list[_Planned], places: _Places) -> d
 
     Their opacities join `places`: whichever copy preprocessing keeps can be looked up.
     """
-    of = {split: [one for one in planned if one.key.startswith(split)] for split in ("train", "val", "test")}
+    of = {
+        split: [one for one in planned if one.key.startswith(split)]
+        for split in ("train", "val", "test")
+    }
     within = [of["train"][2], of["train"][-1], of["test"][-1]]
     across = [of["test"][0], of["test"][-2], of["val"][-1]]
     for number, one in enumerate(within + across):
@@ -385,7 +410,9 @@ def _write_duplicates(root: Path, planned: list[_Planned], places: _Places) -> d
         if one in across:
             copy = f"train/{folder}/{name}"
         else:
-            [other] = _names(np.random.default_rng(number), one.label, 9001 + number, 9001 + number, 1)
+            [other] = _names(
+                np.random.default_rng(number), one.label, 9001 + number, 9001 + number, 1
+            )
             copy = f"{split}/{folder}/{other}"
         _put(root / copy, (root / one.key).read_bytes())
         places[copy] = places[one.key]
@@ -394,15 +421,26 @@ def _write_duplicates(root: Path, planned: list[_Planned], places: _Places) -> d
 
 def _write_near_copies(root: Path, planned: list[_Planned], places: _Places) -> dict[str, int]:
     """Return the number of near copies of test images written to train: one mirrored, one made smaller."""
-    normal, pneumonia = (next(one for one in planned if one.key.startswith(f"test/{name}/")) for name in LABEL_NAMES)
+    normal, pneumonia = (
+        next(one for one in planned if one.key.startswith(f"test/{name}/")) for name in LABEL_NAMES
+    )
     for one, key in (
         (normal, "train/NORMAL/IM-9201-0001.jpeg"),
         (pneumonia, "train/PNEUMONIA/person9202_virus_9202.jpeg"),
     ):
         with Image.open(root / one.key) as film:
-            smaller = film.resize((film.width * 4 // 5, film.height * 4 // 5), Image.Resampling.LANCZOS)
-            _put(root / key, _encoded(smaller if one is pneumonia else film.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
-        places[key] = places[one.key]  # NORMAL has none, and a smaller film has its opacity at the same fractions
+            smaller = film.resize(
+                (film.width * 4 // 5, film.height * 4 // 5), Image.Resampling.LANCZOS
+            )
+            _put(
+                root / key,
+                _encoded(
+                    smaller if one is pneumonia else film.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                ),
+            )
+        places[key] = places[
+            one.key
+        ]  # NORMAL has none, and a smaller film has its opacity at the same fractions
     return {"near_duplicate": 2}
 
 
@@ -432,8 +470,16 @@ def _write_broken(root: Path, seed: int, size: int) -> dict[str, int]:
         ("ignored", "__MACOSX/train/NORMAL/._IM-0001-0001.jpeg", b"\0\5\x16\7"),
         ("ignored", "train/NORMAL/._IM-0001-0001.jpeg", b"\0\5\x16\7"),
         ("unknown_class", "train/person9102_bacteria_9102.jpeg", _encoded(unknown)),
-        ("unsupported_mode", "train/PNEUMONIA/person9103_bacteria_9103.jpeg", _encoded(cmyk.convert("CMYK"))),
-        ("unsupported_mode", "train/PNEUMONIA/person9104_bacteria_9104.png", _encoded(sixteen, "PNG")),
+        (
+            "unsupported_mode",
+            "train/PNEUMONIA/person9103_bacteria_9103.jpeg",
+            _encoded(cmyk.convert("CMYK")),
+        ),
+        (
+            "unsupported_mode",
+            "train/PNEUMONIA/person9104_bacteria_9104.png",
+            _encoded(sixteen, "PNG"),
+        ),
     )
     for _, key, data in files:
         _put(root / key, data)

@@ -38,7 +38,9 @@ def cache(
     Raises DataError for an image that changed or went since it was inspected, StorageError for a full disk.
     """
     made = {"version": VERSION, "side": side, "jpeg": images.UNIFORM_QUALITY if harmonise else None}
-    held = Cache(work / "cache", Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8"))
+    held = Cache(
+        work / "cache", Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8")
+    )
     images.allow_large_headers()
     with held.filling(table["pixel_sha256"]), ThreadPoolExecutor(cores()) as pool:
         missing = held.missing(table["pixel_sha256"])
@@ -63,9 +65,13 @@ def _unchanged(storage: Storage, row: "pd.Series[Any]") -> "Image.Image":
     try:
         data = storage.read(row["image"])
     except OSError as error:
-        raise DataError(f"{printable(row['image'])}: cannot be read any more ({error}): preprocess again") from error
+        raise DataError(
+            f"{printable(row['image'])}: cannot be read any more ({error}): preprocess again"
+        ) from error
     if hashlib.md5(data, usedforsecurity=False).hexdigest() != row["md5"]:
-        raise DataError(f"{printable(row['image'])}: changed since it was inspected: preprocess again")
+        raise DataError(
+            f"{printable(row['image'])}: changed since it was inspected: preprocess again"
+        )
     return picture(data, row)
 
 
@@ -78,7 +84,9 @@ def picture(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
     try:
         return images.pixels_of(data, int(row.get("bit_depth", 8)), bool(row.get("inverted", 0)))
     except images.Rejected as reject:
-        raise DataError(f"{printable(row['image'])}: cannot be used any more ({reject}): preprocess again") from None
+        raise DataError(
+            f"{printable(row['image'])}: cannot be used any more ({reject}): preprocess again"
+        ) from None
 
 
 def load(folder: Path, table: pd.DataFrame) -> Rows:

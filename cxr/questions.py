@@ -52,13 +52,17 @@ def question(
         return several_data_sets(roots)
     if not images:
         return nothing_used(judged, files, account)
-    return mixed_splits(images) or pooled_test_sets(images) or account.question() or no_train(images)
+    return (
+        mixed_splits(images) or pooled_test_sets(images) or account.question() or no_train(images)
+    )
 
 
 def several_data_sets(roots: dict[str, int]) -> str:
     """Ask which of several data sets is meant."""
     named = _listed(roots)
-    example = flag("--splits", [f"{PurePosixPath(name).name}={likely_split_of_site(name)}" for name in roots])
+    example = flag(
+        "--splits", [f"{PurePosixPath(name).name}={likely_split_of_site(name)}" for name in roots]
+    )
     return (
         f"expected one data set, found several: {named}. Give the folder of one of them, say which split each is "
         f"({example}), or leave some out with --exclude"
@@ -68,7 +72,11 @@ def several_data_sets(roots: dict[str, int]) -> str:
 def likely_split_of_site(name: str) -> str:
     """Return the split proposed for one of several data sets: what its name suggests, else train."""
     suggested = likely_split(name)
-    return suggested if any(word in normal(name) for word in ("test", "val", "eval", "hold")) else "train"
+    return (
+        suggested
+        if any(word in normal(name) for word in ("test", "val", "eval", "hold"))
+        else "train"
+    )
 
 
 def nothing_used(judged: Sequence[Judged], files: Sequence[File], account: Account) -> str:
@@ -80,12 +88,19 @@ def nothing_used(judged: Sequence[Judged], files: Sequence[File], account: Accou
     if "unknown_split" in reasons and "unknown_class" not in reasons:
         return asked
     expected = " or ".join(LABEL_NAMES)
-    hints = [f"no image lies below a folder named {expected} (expected train/NORMAL/x.jpeg, test/…)", asked]
+    hints = [
+        f"no image lies below a folder named {expected} (expected train/NORMAL/x.jpeg, test/…)",
+        asked,
+    ]
     if "--exclude" in asked and "--classes" not in asked and "image" in {one.kind for one in files}:
-        hints.append("--classes NORMAL=A PNEUMONIA=B,C says what folders A, B and C are (file names are not read)")
+        hints.append(
+            "--classes NORMAL=A PNEUMONIA=B,C says what folders A, B and C are (file names are not read)"
+        )
     tables = [printable(one.entry.key) for one in judged if one.kind == "table"]
     if tables:
-        hints.append(f"labels in tables are not read (found {tables[0]}): sort the images into folders")
+        hints.append(
+            f"labels in tables are not read (found {tables[0]}): sort the images into folders"
+        )
     return "; ".join(hints)
 
 
@@ -106,10 +121,14 @@ def mixed_splits(images: Sequence[Image]) -> str:
         )
         words.append(f"{flag('--exclude', named)} leaves them out")
     if loose:
-        words.append(f"move the images that lie in {', '.join(map(printable, loose))} itself into a split folder")
+        words.append(
+            f"move the images that lie in {', '.join(map(printable, loose))} itself into a split folder"
+        )
     folders = sorted({reading.split_folder for reading in with_split if reading.split_folder})
     if folders:
-        words.append(f"where a folder is no split: {flag('--splits', [f'{folder}=none' for folder in folders])}")
+        words.append(
+            f"where a folder is no split: {flag('--splits', [f'{folder}=none' for folder in folders])}"
+        )
     return "; ".join(words)
 
 
@@ -163,6 +182,9 @@ def no_train(images: Sequence[Image]) -> str:
 
 def _listed(counts: dict[str, int]) -> str:
     """Return names with their numbers of images, the first ones where there are many."""
-    named = [f"{printable(name) or '.'} ({counted(count, 'images')})" for name, count in sorted(counts.items())]
+    named = [
+        f"{printable(name) or '.'} ({counted(count, 'images')})"
+        for name, count in sorted(counts.items())
+    ]
     more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
     return ", ".join(named[:SHOWN]) + more

@@ -38,7 +38,10 @@ REJECT_REASONS = (
     "excluded", "unknown_split", "mask", "negative", "too_small", "extreme_shape", "flat",
 )  # fmt: skip
 _NUMBERS = {
-    **dict.fromkeys(("label", "width", "height", "bytes", "size", "icc", "exif", "bit_depth", "inverted"), "int64"),
+    **dict.fromkeys(
+        ("label", "width", "height", "bytes", "size", "icc", "exif", "bit_depth", "inverted"),
+        "int64",
+    ),
     **dict.fromkeys(("mean", "std", "score", "raw_score", "distance", "correlation"), "float64"),
 }
 
@@ -154,7 +157,9 @@ class Ingest(Record):
         """Return why the split is not patient-wise, in words; "" where it is."""
         reasons = []
         if self.leakage.without_patient:
-            reasons.append(f"no patient is known for {self.leakage.without_patient:,} of {self.kept:,} images")
+            reasons.append(
+                f"no patient is known for {self.leakage.without_patient:,} of {self.kept:,} images"
+            )
         if self.leakage.patients_left:
             reasons.append(f"{self.leakage.patients_left:,} patients are in two splits")
         return " and ".join(reasons)
@@ -323,9 +328,14 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     odd = any("\r" in text for name in texts for text in texts[name] if isinstance(text, str))
     with publishing(path) as temporary:
         table.to_csv(
-            temporary, index=False, encoding="utf-8", errors="surrogateescape", quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
-            lineterminator="\n", na_rep="nan",
-        )  # fmt: skip
+            temporary,
+            index=False,
+            encoding="utf-8",
+            errors="surrogateescape",
+            quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
+            lineterminator="\n",
+            na_rep="nan",
+        )
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -337,14 +347,23 @@ def read_table(path: Path) -> pd.DataFrame:
         rows = csv.reader(file)
         columns = next(rows, None)
         if not columns:
-            raise DataError(f"{path}: expected a table with a line of column names, found an empty file")
+            raise DataError(
+                f"{path}: expected a table with a line of column names, found an empty file"
+            )
         try:
-            known: dict[str, str] = {}  # one object for all cells of the same word: most columns have few
-            cells = [[known.setdefault(cell, cell) if len(cell) < 16 else cell for cell in row] for row in rows]
+            known: dict[
+                str, str
+            ] = {}  # one object for all cells of the same word: most columns have few
+            cells = [
+                [known.setdefault(cell, cell) if len(cell) < 16 else cell for cell in row]
+                for row in rows
+            ]
             table = pd.DataFrame(cells, columns=columns, dtype=object)
             return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
         except ValueError as error:
-            raise DataError(f"{path}: expected numbers and as many cells as columns in every row: {error}") from error
+            raise DataError(
+                f"{path}: expected numbers and as many cells as columns in every row: {error}"
+            ) from error
 
 
 def file_sha256(path: Path) -> str:

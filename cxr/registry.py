@@ -97,10 +97,18 @@ class Registry:
         if manifest is not None:
             self._upload_seen(name, manifest, card)
         version = Version(
-            name=name, run=card.run, architecture=card.architecture, model_sha256=card.model_sha256,
-            manifest_sha256=card.data.manifest_sha256, files=files, test=card.evaluation.test, registered=_now(), who=who,
-            bytes=sum((export / file).stat().st_size for file in files), seen=manifest is not None,
-        )  # fmt: skip
+            name=name,
+            run=card.run,
+            architecture=card.architecture,
+            model_sha256=card.model_sha256,
+            manifest_sha256=card.data.manifest_sha256,
+            files=files,
+            test=card.evaluation.test,
+            registered=_now(),
+            who=who,
+            bytes=sum((export / file).stat().st_size for file in files),
+            seen=manifest is not None,
+        )
         try:
             self.storage.write(f"versions/{name}/{_RECORD}", _data(version), expected=None)
         except ConflictError:  # another registered the very same export meanwhile
@@ -112,14 +120,18 @@ class Registry:
         """Return every whole version, the first registered first; a half uploaded one has no record yet."""
         parts = (key.split("/") for key in self.keys("versions/"))
         names = [name for _, name, *rest in parts if rest == [_RECORD]]
-        return sorted(map(self.version, names), key=lambda version: (version.registered, version.name))
+        return sorted(
+            map(self.version, names), key=lambda version: (version.registered, version.name)
+        )
 
     def version(self, name: str) -> Version:
         """Return one version's record; RegistryError where there is none."""
         if found := self._find(name):
             return found
         known = ", ".join(version.name for version in self.versions()) or "none yet"
-        raise RegistryError(f"{self.uri}: expected one of the versions registered ({known}), found {name!r}")
+        raise RegistryError(
+            f"{self.uri}: expected one of the versions registered ({known}), found {name!r}"
+        )
 
     def champion(self) -> Champion | None:
         """Return the champion's record, or None where nothing was promoted yet."""
@@ -149,8 +161,12 @@ class Registry:
         """
         now, token = self._champion()
         if now is None or not now.previous:
-            raise RegistryError(f"{self.uri}: expected an earlier champion to go back to, found none")
-        return self._switch(self.version(now.previous[0]), "rollback", who, why, now.previous[1:], now, token)
+            raise RegistryError(
+                f"{self.uri}: expected an earlier champion to go back to, found none"
+            )
+        return self._switch(
+            self.version(now.previous[0]), "rollback", who, why, now.previous[1:], now, token
+        )
 
     def keep(self, challenge: Challenge, who: str, why: str) -> None:
         """Note in the log that a challenger was not promoted."""
@@ -158,7 +174,9 @@ class Registry:
 
     def add_challenge(self, challenge: Challenge) -> Challenge:
         """Keep what the rule said, for `promote`, and return it; a later comparison of the two replaces it."""
-        self.storage.write(_challenge_key(challenge.challenger, challenge.champion), _data(challenge))
+        self.storage.write(
+            _challenge_key(challenge.challenger, challenge.champion), _data(challenge)
+        )
         return challenge
 
     def restore(self, name: str, folder: Path) -> Path:
@@ -170,9 +188,13 @@ class Registry:
             try:
                 self.storage.download(f"versions/{name}/{file}", path)
             except FileNotFoundError:
-                raise ModelError(f"{self.uri}: {file} of version {name} is gone: register its export again") from None
+                raise ModelError(
+                    f"{self.uri}: {file} of version {name} is gone: register its export again"
+                ) from None
             if file_sha256(path) != digest:
-                raise ModelError(f"{self.uri}: {file} of version {name} is not as registered (SHA-256 differs)")
+                raise ModelError(
+                    f"{self.uri}: {file} of version {name} is not as registered (SHA-256 differs)"
+                )
         return folder
 
     def seen(self, name: str, rows: pd.DataFrame, patient_key: str) -> Vector | None:
@@ -186,7 +208,9 @@ class Registry:
             self.storage.download(f"versions/{name}/{_SEEN}", Path(scratch) / _SEEN)
             known = read_table(Path(scratch) / _SEEN)
         patients = set(known["patient"]) - {""}
-        same = rows["pixel_sha256"].isin(set(known["pixel_sha256"])) | _patients(rows, patient_key).isin(patients)
+        same = rows["pixel_sha256"].isin(set(known["pixel_sha256"])) | _patients(
+            rows, patient_key
+        ).isin(patients)
         return same.to_numpy(dtype=bool)
 
     def log(self) -> list[Event]:
@@ -205,7 +229,9 @@ class Registry:
         return sorted(key for key in found if not PurePosixPath(key).name.startswith("."))
 
     def _champion(self) -> tuple[Champion | None, str | None]:
-        token = self.storage.version(_CHAMPION)  # before the content: an older token can only make a write fail
+        token = self.storage.version(
+            _CHAMPION
+        )  # before the content: an older token can only make a write fail
         if token is None:
             return None, None
         return self._record(Champion, _CHAMPION), token
@@ -233,17 +259,28 @@ class Registry:
         return "" if found.promote else found.reason
 
     def _switch(
-        self, version: Version, what: What, who: str, why: str, previous: tuple[str, ...], now: Champion | None,
+        self,
+        version: Version,
+        what: What,
+        who: str,
+        why: str,
+        previous: tuple[str, ...],
+        now: Champion | None,
         token: str | None,
-    ) -> Champion:  # fmt: skip
+    ) -> Champion:
         with tempfile.TemporaryDirectory() as scratch:
             read_card(self.restore(version.name, Path(scratch)))
         if now:
             self._note(_event_of(now))  # a process killed right after its switch did not
         champion = Champion(
-            version=version.name, model_sha256=version.model_sha256, what=what, when=_now(), who=who, why=why,
+            version=version.name,
+            model_sha256=version.model_sha256,
+            what=what,
+            when=_now(),
+            who=who,
+            why=why,
             previous=previous,
-        )  # fmt: skip
+        )
         try:
             self.storage.write(_CHAMPION, _data(champion), expected=token)
         except ConflictError:
@@ -258,21 +295,35 @@ class Registry:
 
     def _event(self, what: What, name: str, who: str, why: str, when: datetime) -> Event:
         now = self.champion()
-        return Event(when=when, who=who, what=what, version=name, why=why, champion=now.version if now else None)
+        return Event(
+            when=when,
+            who=who,
+            what=what,
+            version=name,
+            why=why,
+            champion=now.version if now else None,
+        )
 
     def _note(self, event: Event) -> None:
-        key = f"log/{event.when:%Y%m%dT%H%M%S.%f}-{event.what.replace(' ', '-')}-{event.version}.json"
+        key = (
+            f"log/{event.when:%Y%m%dT%H%M%S.%f}-{event.what.replace(' ', '-')}-{event.version}.json"
+        )
         with contextlib.suppress(ConflictError):  # noted before
             self.storage.write(key, _data(event), expected=None)
 
     def _upload_seen(self, name: str, manifest: Path, card: Card) -> None:
         if file_sha256(manifest) != card.data.manifest_sha256:
-            raise DataError(f"{manifest} is not the manifest that the model's card names (SHA-256 differs)")
+            raise DataError(
+                f"{manifest} is not the manifest that the model's card names (SHA-256 differs)"
+            )
         rows = read_table(manifest)
         rows = rows[rows["split"].isin(["train", "val"])]
-        table = pd.DataFrame({
-            "pixel_sha256": rows["pixel_sha256"], "patient": _patients(rows, card.data.leakage.patient_key)
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "pixel_sha256": rows["pixel_sha256"],
+                "patient": _patients(rows, card.data.leakage.patient_key),
+            }
+        )
         with tempfile.TemporaryDirectory() as scratch:
             write_table(table, Path(scratch) / _SEEN)
             self.storage.upload(Path(scratch) / _SEEN, f"versions/{name}/{_SEEN}")
@@ -284,17 +335,25 @@ def whole(export: Path) -> tuple[Card, dict[str, str]]:
     Raises ModelError where a file is missing or differs, or where model.keras is not the card's.
     """
     if not (export / _SUMS).is_file():
-        raise ModelError(f"{export}: expected an export folder with {_SUMS}, model.keras and model_card.json")
+        raise ModelError(
+            f"{export}: expected an export folder with {_SUMS}, model.keras and model_card.json"
+        )
     lines = (export / _SUMS).read_text(encoding="utf-8").splitlines()
     files = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name, digest in files.items():
         if name in {_RECORD, _SEEN} or not (export / _inside(name)).is_file():
-            raise ModelError(f"{export}: {name} is in {_SUMS} but missing, or has a name that the registry uses")
+            raise ModelError(
+                f"{export}: {name} is in {_SUMS} but missing, or has a name that the registry uses"
+            )
         if file_sha256(export / name) != digest:
-            raise ModelError(f"{export}: {name} is not the file in {_SUMS} (SHA-256 differs): export again")
+            raise ModelError(
+                f"{export}: {name} is not the file in {_SUMS} (SHA-256 differs): export again"
+            )
     card = read_card(export)
     if not {"model.keras", "model_card.json"} <= set(files):
-        raise ModelError(f"{export}: {_SUMS} leaves out model.keras or model_card.json: export again")
+        raise ModelError(
+            f"{export}: {_SUMS} leaves out model.keras or model_card.json: export again"
+        )
     return card, files | {_SUMS: file_sha256(export / _SUMS)}
 
 
@@ -327,7 +386,9 @@ def _patients(rows: pd.DataFrame, patient_key: str) -> "pd.Series[str]":
     """Return a digest for each row's patient, "" where it has none: the registry keeps no id."""
 
     def digest(patient: str) -> str:
-        return hashlib.sha256(f"{patient_key}\0{patient}".encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(
+            f"{patient_key}\0{patient}".encode("utf-8", "surrogateescape")
+        ).hexdigest()
 
     return rows["patient_id"].map(lambda patient: digest(patient) if patient else "")
 

@@ -39,10 +39,15 @@ _BY_REASON = {
     "flat": Remedy("do", "lower --min-contrast"),
     "negative": Remedy("do", "--negatives invert"),
     "too_large": Remedy("do", "export the film alone, as PNG or JPEG"),
-    **dict.fromkeys(("truncated", "unreadable", "empty_file", "vanished"), Remedy("do", "copy the files again")),
+    **dict.fromkeys(
+        ("truncated", "unreadable", "empty_file", "vanished"), Remedy("do", "copy the files again")
+    ),
     "not_an_image": Remedy("do", "replace what is no image, whatever its name says"),
     "label_conflict": Remedy("do", "correct the folders: the same pictures lie under both classes"),
-    SHARED: Remedy("do", "their patients are in another split, too: correct the split folders, or --patient-key"),
+    SHARED: Remedy(
+        "do",
+        "their patients are in another split, too: correct the split folders, or --patient-key",
+    ),
 }
 
 
@@ -62,7 +67,9 @@ def remedy(kind: str, reason: str, key: str, about: str, used: frozenset[str]) -
     if kind == "dicom" and not key.lower().endswith(".dcm"):
         return Remedy("do", "export DICOM as 8-bit gray PNG or JPEG")
     if kind == "foreign":
-        return Remedy("do", "save the pictures as PNG, JPEG or TIFF", f"*{PurePosixPath(key).suffix}")
+        return Remedy(
+            "do", "save the pictures as PNG, JPEG or TIFF", f"*{PurePosixPath(key).suffix}"
+        )
     if kind in _BY_KIND:
         return _BY_KIND[kind]
     if reason == "mask":
@@ -94,8 +101,14 @@ def _remedy_of_folder(reason: str, key: str, about: str, used: frozenset[str]) -
     usual = usual_class(last)
     if usual and last.strip().upper() in LABEL_NAMES:
         above = PurePosixPath(about).parent
-        return Remedy("do", f"give {above} as DATA, or move {about} out of the folder of the other class", name)
-    return Remedy("--classes", f"{usual}={last}", name) if usual else Remedy("--exclude", name, name)
+        return Remedy(
+            "do",
+            f"give {above} as DATA, or move {about} out of the folder of the other class",
+            name,
+        )
+    return (
+        Remedy("--classes", f"{usual}={last}", name) if usual else Remedy("--exclude", name, name)
+    )
 
 
 def _remedy_of_link(kind: str, reason: str, key: str, used: frozenset[str]) -> Remedy:
@@ -143,6 +156,12 @@ def flag(name: str, values: list[str]) -> str:
 
     Bytes that are no text stand as `?`, which fits them as a pattern.
     """
-    shown = ["".join("?" if "\udc80" <= c <= "\udcff" else c for c in value) for value in values[:SHOWN]]
-    more = f" (and {len(values) - SHOWN:,} more; a pattern such as 'patient*' fits many)" if len(values) > SHOWN else ""
+    shown = [
+        "".join("?" if "\udc80" <= c <= "\udcff" else c for c in value) for value in values[:SHOWN]
+    ]
+    more = (
+        f" (and {len(values) - SHOWN:,} more; a pattern such as 'patient*' fits many)"
+        if len(values) > SHOWN
+        else ""
+    )
     return " ".join([name, *(shlex.quote(printable(value)) for value in shown)]) + more

@@ -23,9 +23,14 @@ from cxr.timing import collected
 REJECT_ROWS = 200
 FOLDER_ROWS = 60
 MEASURES = {
-    "sensitivity": "Sensitivity (recall)", "specificity": "Specificity", "auroc": "AUROC", "auprc": "AUPRC",
-    "accuracy": "Accuracy", "precision": "PPV (precision)", "npv": "NPV",
-}  # fmt: skip
+    "sensitivity": "Sensitivity (recall)",
+    "specificity": "Specificity",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "accuracy": "Accuracy",
+    "precision": "PPV (precision)",
+    "npv": "NPV",
+}
 _COUNTS = {  # k of n behind each proportion: what is counted, among what
     "sensitivity": (("tp",), ("tp", "fn")), "specificity": (("tn",), ("tn", "fp")),
     "accuracy": (("tp", "tn"), ("tp", "fp", "tn", "fn")), "precision": (("tp",), ("tp", "fp")),
@@ -60,7 +65,9 @@ _VALIDATION = {
     "the top of the network too.",
 }
 _TRUST = {
-    "leakage": {"pairs": "Pairs of nearly the same picture, as they were compared; where each is now."},
+    "leakage": {
+        "pairs": "Pairs of nearly the same picture, as they were compared; where each is now."
+    },
     "shortcuts": {
         "shortcuts": "How well signals that are no disease separate the classes. Every network has to beat these."
     },
@@ -179,7 +186,9 @@ def _methods(card: Card) -> str:
     known = [each for each in card.evaluation.intervals.values() if each]
     patients = card.evaluation.intervals["accuracy"]
     words = (
-        f"patients drawn with replacement, 2,000 times ({patients.patients} patients)" if patients else "none estimable"
+        f"patients drawn with replacement, 2,000 times ({patients.patients} patients)"
+        if patients
+        else "none estimable"
     )
     if any(each.method == "Wilson" for each in known):
         words += "; Wilson's for proportions of exactly 0 or 1, which takes images as independent"
@@ -218,7 +227,11 @@ def _stages(run: Path, card: Card) -> list[tuple[str, Stage]]:
     trained.sort(key=lambda training: training.name != card.training.name)
     of_data = sorted(collected(run / "data"), key=lambda stage: list(STAGES).index(stage.name))
     each = [(STAGES[stage.name], stage) for stage in of_data]
-    each += [(f"{training.name}: {STAGES[stage.name]}", stage) for training in trained for stage in training.stages]
+    each += [
+        (f"{training.name}: {STAGES[stage.name]}", stage)
+        for training in trained
+        for stage in training.stages
+    ]
     return each + [(STAGES[stage.name], stage) for stage in collected(run)]
 
 
@@ -229,7 +242,9 @@ def _count_words(card: Card) -> dict[str, str]:
     def total(names: Iterable[str]) -> int:
         return int(sum(test[name] or 0 for name in names))
 
-    return {name: f"{total(counted)} of {total(among)}" for name, (counted, among) in _COUNTS.items()}
+    return {
+        name: f"{total(counted)} of {total(among)}" for name, (counted, among) in _COUNTS.items()
+    }
 
 
 def _missed_by_cause(path: Path, threshold: float) -> list[tuple[str, int, int]]:
@@ -237,7 +252,10 @@ def _missed_by_cause(path: Path, threshold: float) -> list[tuple[str, int, int]]
     table = read_table(path)
     table = table[(table["label"] == LABEL_NAMES.index("PNEUMONIA")) & (table["etiology"] != "")]
     below = table["score"] < threshold
-    return [(str(cause), int(missed.sum()), len(missed)) for cause, missed in below.groupby(table["etiology"])]
+    return [
+        (str(cause), int(missed.sum()), len(missed))
+        for cause, missed in below.groupby(table["etiology"])
+    ]
 
 
 def _pictures(folder: Path, captions: dict[str, str]) -> list[Picture]:
@@ -258,7 +276,10 @@ def _class_weights(path: Path) -> dict[str, float]:
     """Return the loss weight of each class by its name, or nothing where the file is missing."""
     if not path.is_file():
         return {}
-    return {LABEL_NAMES[int(label)]: float(weight) for label, weight in json.loads(path.read_text()).items()}
+    return {
+        LABEL_NAMES[int(label)]: float(weight)
+        for label, weight in json.loads(path.read_text()).items()
+    }
 
 
 def _settings(card: Card) -> list[tuple[str, Any, str]]:
@@ -275,5 +296,8 @@ def _settings(card: Card) -> list[tuple[str, Any, str]]:
 def _rejects(path: Path) -> dict[str, Any]:
     """Return the first rows of rejects.csv, made printable, and how many there are in all."""
     table: pd.DataFrame = read_table(path)
-    rows = [{str(k): printable(str(v)) for k, v in row.items()} for row in table.head(REJECT_ROWS).to_dict("records")]
+    rows = [
+        {str(k): printable(str(v)) for k, v in row.items()}
+        for row in table.head(REJECT_ROWS).to_dict("records")
+    ]
     return {"rejects": rows, "rejects_total": len(table)}

@@ -49,7 +49,10 @@ def unchanged(registry: Registry, run: Run) -> Retraining | None:
     if found is None or found.run != run.id:
         return None
     now = registry.champion()
-    stale = found.outcome == "awaiting approval" and (now.version if now else None) != found.challenge.champion
+    stale = (
+        found.outcome == "awaiting approval"
+        and (now.version if now else None) != found.challenge.champion
+    )
     return None if stale else found
 
 
@@ -80,13 +83,26 @@ def decided(
     else:
         outcome, why = "promoted", challenge.reason
         now = registry.promote(challenge.challenger, who, why)
-    return keep(registry, Retraining(
-        when=at, run=run.id, data=data, manifest_sha256=run.manifest_sha256, version=run.version, challenge=challenge,
-        outcome=outcome, who=who, why=why, champion=now.version if now else None,
-    ))  # fmt: skip
+    return keep(
+        registry,
+        Retraining(
+            when=at,
+            run=run.id,
+            data=data,
+            manifest_sha256=run.manifest_sha256,
+            version=run.version,
+            challenge=challenge,
+            outcome=outcome,
+            who=who,
+            why=why,
+            champion=now.version if now else None,
+        ),
+    )
 
 
-def answered(registry: Registry, waiting: Retraining, approve: bool, who: str, why: str) -> Retraining:
+def answered(
+    registry: Registry, waiting: Retraining, approve: bool, who: str, why: str
+) -> Retraining:
     """Promote or keep as a person said; write the record again and return it. RegistryError for a changed champion."""
     outcome: Outcome = "promoted" if approve else "kept"
     if approve:

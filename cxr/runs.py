@@ -46,7 +46,9 @@ class Run(Record):
         """Return every training of the run: each architecture with each seed, the first seed's without a suffix."""
         first = self.settings.seed
         return [
-            Member(name=name if seed == first else f"{name}-seed{seed}", architecture=name, seed=seed)
+            Member(
+                name=name if seed == first else f"{name}-seed{seed}", architecture=name, seed=seed
+            )
             for seed in range(first, first + self.settings.seeds)
             for name in self.settings.arch
         ]
@@ -66,11 +68,17 @@ def start(work: Path, settings: TrainingSettings) -> Run:
     # How many train together changes the time, and where the weights lie changes nothing: neither names the run.
     decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights", "init"})
     origin = {name: digest or value or "none" for name, (value, digest) in weights.items()}
-    named = json.dumps([manifest, decisive, origin, init and init.sha256, cxr.__version__], sort_keys=True)
+    named = json.dumps(
+        [manifest, decisive, origin, init and init.sha256, cxr.__version__], sort_keys=True
+    )
     run = Run(
-        id=hashlib.sha256(named.encode()).hexdigest()[:12], manifest_sha256=manifest, settings=settings, weights=weights,
-        init=init, version=cxr.__version__,
-    )  # fmt: skip
+        id=hashlib.sha256(named.encode()).hexdigest()[:12],
+        manifest_sha256=manifest,
+        settings=settings,
+        weights=weights,
+        init=init,
+        version=cxr.__version__,
+    )
     return run.write(run.folder(work) / "run.json")
 
 
@@ -90,14 +98,18 @@ def find_init(settings: TrainingSettings) -> Init | None:
             f"expected one of {', '.join(settings.arch)}, {settings.image_size} pixels, harmonise {settings.harmonise}: "
             "give the same --arch, --image-size and --harmonise as it was trained with, or leave --init out"
         )
-    return Init(model=str(folder / "model.keras"), architecture=card.architecture, sha256=card.model_sha256)
+    return Init(
+        model=str(folder / "model.keras"), architecture=card.architecture, sha256=card.model_sha256
+    )
 
 
 def ingest(work: Path) -> Ingest:
     """Return the books of preprocessing in this work folder; DataError where there are none."""
     path = work / "ingest.json"
     if not path.is_file():
-        raise DataError(f"{work}: expected ingest.json, found none: run `cxr preprocess DATA --out {work}` first")
+        raise DataError(
+            f"{work}: expected ingest.json, found none: run `cxr preprocess DATA --out {work}` first"
+        )
     return Ingest.read(path)
 
 
@@ -124,5 +136,7 @@ def latest(work: Path) -> Run:
     """Return the run whose selection was written last; DataError where none is ready for export."""
     chosen = sorted(work.glob("runs/*/selection.json"), key=lambda path: path.stat().st_mtime_ns)
     if not chosen:
-        raise DataError(f"{work}: expected a run with selection.json, found none: run `cxr train --out {work}` first")
+        raise DataError(
+            f"{work}: expected a run with selection.json, found none: run `cxr train --out {work}` first"
+        )
     return Run.read(chosen[-1].parent / "run.json")

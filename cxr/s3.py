@@ -27,7 +27,12 @@ from cxr.s3_faults import CONFLICTS, EMPTY, code_of, errors, failure, is_cut_sho
 from cxr.storage import ANY, Entry, changed, mismatch
 
 PART = 16 * 1024 * 1024  # bytes of one part of a large upload; at most 10,000 of them: 160 GB
-DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds, each up to doubled at random, before what botocore cannot repeat itself
+DELAYS = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)  # seconds, each up to doubled at random, before what botocore cannot repeat itself
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 T = TypeVar("T")
 
@@ -53,7 +58,9 @@ class S3Storage:
         if not bucket:
             raise UsageError(f"{uri}: expected s3://bucket/prefix, found no bucket")
         if not _BUCKET.fullmatch(bucket):
-            raise UsageError(f"{uri}: expected the name of a bucket, letters, digits, dots and dashes, found {bucket}")
+            raise UsageError(
+                f"{uri}: expected the name of a bucket, letters, digits, dots and dashes, found {bucket}"
+            )
         self.bucket = bucket
         # A slash in front or two in the middle are part of the keys, as they are to S3 itself.
         self.prefix = prefix.rstrip("/") + "/" if prefix.rstrip("/") else ""
@@ -68,7 +75,9 @@ class S3Storage:
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield every object below the prefix, page by page; the version is its ETag."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix + prefix
+        )
         try:
             for page in pages:
                 for item in page.get("Contents", []):
@@ -116,7 +125,9 @@ class S3Storage:
         _check(f"{self.uri}/{key}", data, answer["Metadata"].get("sha256"))
         return data, answer["ETag"].strip('"')
 
-    def read_many(self, wanted: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, bytes | Exception]]:
+    def read_many(
+        self, wanted: Iterable[tuple[str, str | None]]
+    ) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield (key, bytes or error) in the order wanted, up to CXR_S3_CONNECTIONS of them under way."""
         return _at_once(self._fast_reader(), wanted)
 
@@ -197,7 +208,9 @@ class S3Storage:
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+            found: dict[str, Any] = self.client.head_object(
+                Bucket=self.bucket, Key=self.prefix + key
+            )
             return found
         except errors():  # the answer to a head has no body, so its error has no code: ask again in a way that has
             try:
@@ -226,13 +239,23 @@ class S3Storage:
     def _put(self, key: str, data: bytes, metadata: dict[str, str], expected: str | None) -> str:
         """Put an object. The ETag goes into If-Match without quotes, as in AWS' own examples: RADOS wants it so."""
         uri, writer = f"{self.uri}/{key}", uuid.uuid4().hex
-        condition = {} if expected == ANY else {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+        condition = (
+            {}
+            if expected == ANY
+            else {"IfNoneMatch": "*"}
+            if expected is None
+            else {"IfMatch": expected}
+        )
         for delay in (*DELAYS, None):
             try:
                 answer = self.client.put_object(
-                    Bucket=self.bucket, Key=self.prefix + key, Body=data, ContentMD5=_md5(data),
-                    Metadata=metadata | {"writer": writer}, **condition,
-                )  # fmt: skip
+                    Bucket=self.bucket,
+                    Key=self.prefix + key,
+                    Body=data,
+                    ContentMD5=_md5(data),
+                    Metadata=metadata | {"writer": writer},
+                    **condition,
+                )
                 return str(answer["ETag"].strip('"'))
             except errors() as error:
                 code = code_of(error)
@@ -240,9 +263,13 @@ class S3Storage:
                     raise failure("write", uri, error) from error
                 there = self._head(key)
                 if there and there["Metadata"].get("writer") == writer:
-                    return str(there["ETag"].strip('"'))  # a repeated put met its own first try, whose answer was lost
+                    return str(
+                        there["ETag"].strip('"')
+                    )  # a repeated put met its own first try, whose answer was lost
                 if code != "ConditionalRequestConflict" or delay is None:
-                    raise changed(uri, expected, there["ETag"].strip('"') if there else None) from error
+                    raise changed(
+                        uri, expected, there["ETag"].strip('"') if there else None
+                    ) from error
                 _wait(delay)
         raise AssertionError("not reached")
 
@@ -275,7 +302,9 @@ class S3Storage:
     def _put_in_parts(self, file: BinaryIO, key: str, metadata: dict[str, str]) -> dict[str, str]:
         """Put a large file part by part, several at a time; nothing is left where that fails."""
         target = {"Bucket": self.bucket, "Key": self.prefix + key}
-        upload = target | {"UploadId": self.client.create_multipart_upload(**target, Metadata=metadata)["UploadId"]}
+        upload = target | {
+            "UploadId": self.client.create_multipart_upload(**target, Metadata=metadata)["UploadId"]
+        }
         seen = hashlib.sha256()
 
         def parts() -> Iterator[tuple[int, bytes]]:
@@ -285,7 +314,9 @@ class S3Storage:
 
         def put(part: tuple[int, bytes]) -> dict[str, Any]:
             number, data = part
-            answer = self.client.upload_part(**upload, PartNumber=number, Body=data, ContentMD5=_md5(data))
+            answer = self.client.upload_part(
+                **upload, PartNumber=number, Body=data, ContentMD5=_md5(data)
+            )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
@@ -293,7 +324,9 @@ class S3Storage:
                 sent = list(in_order(put, parts(), pool, 5))  # so many parts are in memory
             if seen.hexdigest() != metadata["sha256"]:
                 raise mismatch(f"{self.uri}/{key}", metadata["sha256"], seen.hexdigest())
-            done: dict[str, str] = self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent})
+            done: dict[str, str] = self.client.complete_multipart_upload(
+                **upload, MultipartUpload={"Parts": sent}
+            )
             return done
         except BaseException:
             with contextlib.suppress(*errors()):  # what went wrong first is what is told
@@ -316,7 +349,9 @@ class S3Storage:
                 wanted = answer["Metadata"].get("sha256", seen.hexdigest())
                 if seen.hexdigest() != wanted:
                     raise mismatch(uri, wanted, seen.hexdigest())
-                time_ns = int(answer["Metadata"].get("mtime", answer["LastModified"].timestamp() * 1e9))
+                time_ns = int(
+                    answer["Metadata"].get("mtime", answer["LastModified"].timestamp() * 1e9)
+                )
                 os.utime(temporary, ns=(time_ns, time_ns))
         except errors() as error:
             if is_cut_short(error):
@@ -423,7 +458,9 @@ def _settings() -> tuple[object, ...]:
     paths = [Path(name).expanduser() for name in files]
     times = [path.stat().st_mtime_ns if path.is_file() else 0 for path in paths]
     # Hashed: no secret is kept in another place than boto3's own.
-    secret = hashlib.sha256("\0".join(f"{name}={os.environ[name]}" for name in names).encode()).hexdigest()
+    secret = hashlib.sha256(
+        "\0".join(f"{name}={os.environ[name]}" for name in names).encode()
+    ).hexdigest()
     return (secret, *times)
 
 
@@ -442,14 +479,22 @@ def _connect() -> _Connection:
     from botocore.config import Config
 
     session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
-    checks = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
+    checks = dict.fromkeys(
+        ("request_checksum_calculation", "response_checksum_validation"), "when_required"
+    )
     common: dict[str, Any] = {
-        "retries": {"max_attempts": 6, "mode": "standard"}, "max_pool_connections": connections() + 4,
-        "signature_version": "s3v4", "connect_timeout": 10, "read_timeout": 60, **checks,
-    }  # fmt: skip
+        "retries": {"max_attempts": 6, "mode": "standard"},
+        "max_pool_connections": connections() + 4,
+        "signature_version": "s3v4",
+        "connect_timeout": 10,
+        "read_timeout": 60,
+        **checks,
+    }
     region = session.region_name or "us-east-1"
     client = session.client("s3", region_name=region, config=Config(**common))
-    style = os.environ.get("CXR_S3_PATH_STYLE", "" if "amazonaws.com" in client.meta.endpoint_url else "1")
+    style = os.environ.get(
+        "CXR_S3_PATH_STYLE", "" if "amazonaws.com" in client.meta.endpoint_url else "1"
+    )
     if style:
         how = {"addressing_style": "virtual" if style == "0" else "path"}
         client = session.client("s3", region_name=region, config=Config(**common, s3=how))
@@ -478,11 +523,19 @@ def _make_store(connection: _Connection, bucket: str) -> Any:
     endpoint, virtual = connection.endpoint, not connection.path_style and "." not in bucket
     if virtual:
         endpoint = endpoint.replace("://", f"://{bucket}.", 1)
-    options: Any = {"allow_http": endpoint.startswith("http://"), "connect_timeout": "10s", "timeout": "60s"}
+    options: Any = {
+        "allow_http": endpoint.startswith("http://"),
+        "connect_timeout": "10s",
+        "timeout": "60s",
+    }
     if bundle := os.environ.get("AWS_CA_BUNDLE"):
         options["root_certificate"] = Path(bundle).read_bytes()
     return S3Store(
-        bucket, endpoint=endpoint, region=connection.client.meta.region_name, virtual_hosted_style_request=virtual,
-        client_options=options, credential_provider=credentials,
+        bucket,
+        endpoint=endpoint,
+        region=connection.client.meta.region_name,
+        virtual_hosted_style_request=virtual,
+        client_options=options,
+        credential_provider=credentials,
         retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
-    )  # fmt: skip
+    )

@@ -36,7 +36,13 @@ _SAME = {
     **dict.fromkeys(("ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ConnectionError",
                      "HTTPClientError", "ProxyConnectionError", "RequestTimeout"), "EndpointConnectionError"),
 }  # fmt: skip
-_PASSING = {"SlowDown", "InternalError", "EndpointConnectionError", "ConditionalRequestConflict", "BadDigest"}
+_PASSING = {
+    "SlowDown",
+    "InternalError",
+    "EndpointConnectionError",
+    "ConditionalRequestConflict",
+    "BadDigest",
+}
 _CUT_SHORT = {"IncompleteReadError", "ResponseStreamingError"}
 
 
@@ -72,15 +78,24 @@ def failure(verb: str, uri: str, error: Exception) -> Exception:
         return PermissionError(f"cannot read {uri}: {code}: " + _ADVICE[named].format(verb=verb))
     if code in _CUT_SHORT:
         return StorageError(
-            f"cannot {verb} {uri}: the connection ended before the file did, each time: try again", True
+            f"cannot {verb} {uri}: the connection ended before the file did, each time: try again",
+            True,
         )
     response = _response(error)
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    words = _ADVICE.get(named, "check bucket, endpoint and credentials").format(verb=verb, endpoint=_endpoint())
-    detail = response.get("Error", {}).get("Message") or ("" if response else " ".join(str(error).split()))
+    words = _ADVICE.get(named, "check bucket, endpoint and credentials").format(
+        verb=verb, endpoint=_endpoint()
+    )
+    detail = response.get("Error", {}).get("Message") or (
+        "" if response else " ".join(str(error).split())
+    )
     shown = f"{code}: {words}" if named in _ADVICE else f"{code}: {detail}: {words}"
     return StorageError(f"cannot {verb} {uri}: {shown}", named in _PASSING or status >= 500)
 
 
 def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the endpoint"
+    return (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or "the endpoint"
+    )

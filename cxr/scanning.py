@@ -39,7 +39,12 @@ _KINDS_BY_SUFFIX = {
     ".gif": "gif",
 }  # fmt: skip
 _ARCHIVES = {"zip", "gzip", "tar", "bzip2", "xz", "7z", "rar"}
-_FOREIGN = {"jpeg2000", "nrrd", "numpy", "hdf5"}  # formats that hold pictures, found by their first bytes
+_FOREIGN = {
+    "jpeg2000",
+    "nrrd",
+    "numpy",
+    "hdf5",
+}  # formats that hold pictures, found by their first bytes
 _WORDS = {
     "dicom": "DICOM file: expected an image; export it as 8-bit gray with the display window applied",
     "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
@@ -88,7 +93,9 @@ def _judge_by_name(entry: Entry, files: FileSettings) -> Judged | None:
     pattern = excluded_by(entry.key, files.exclude, files.backslash_folders)
     if pattern is not None:
         return Judged(entry, "image", ("excluded", f"fits --exclude {pattern}"))
-    parts = entry.key.replace("\\", "/").split("/") if files.backslash_folders else entry.key.split("/")
+    parts = (
+        entry.key.replace("\\", "/").split("/") if files.backslash_folders else entry.key.split("/")
+    )
     hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
     if hidden or "__MACOSX" in parts or parts[-1].lower() in _SYSTEM_NAMES:
         return Judged(entry, "system", ("ignored", "system file"))
@@ -122,7 +129,9 @@ def _judge_by_kind(entry: Entry, kind: str) -> Judged:
     return Judged(entry, kind, ("not_an_image", _WORDS.get(kind, expected)))
 
 
-def _kinds_by_content(storage: Storage, entries: Sequence[Entry], remembered: Path | None) -> dict[str, str]:
+def _kinds_by_content(
+    storage: Storage, entries: Sequence[Entry], remembered: Path | None
+) -> dict[str, str]:
     """Return the kind of each file by its first bytes; what was found is kept in the table `remembered`."""
     known = _remembered(remembered)
     new = [entry for entry in entries if (entry.key, entry.version) not in known]
@@ -169,7 +178,9 @@ def explain_nothing(judged: Sequence[Judged]) -> str:
     if not looked:
         return "expected images, found no file at all: check the address"
     counts = Counter(one.kind for one in looked)
-    counts["excluded"] = sum(one.problem is not None and one.problem[0] == "excluded" for one in looked)
+    counts["excluded"] = sum(
+        one.problem is not None and one.problem[0] == "excluded" for one in looked
+    )
     counts["backslash"] = sum("\\" in one.entry.key for one in looked)
     found = Counter(_name_of_kind(one) for one in looked)
     named = ", ".join(f"{count} {printable(name)}" for name, count in found.most_common(SHOWN))

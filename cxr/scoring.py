@@ -50,9 +50,13 @@ def outputs(
     def one(given: tuple[Vector, int]) -> list[Vector]:
         batch, count = given
         found = model.predict_on_batch(batch)
-        return [np.asarray(each)[:count] for each in (found if isinstance(found, list) else [found])]
+        return [
+            np.asarray(each)[:count] for each in (found if isinstance(found, list) else [found])
+        ]
 
-    for found in streams.through(read, one, (positions[at : at + size] for at in range(0, len(positions), size))):
+    for found in streams.through(
+        read, one, (positions[at : at + size] for at in range(0, len(positions), size))
+    ):
         yield found
         on_images(len(found[0]))
 

@@ -33,24 +33,39 @@ def compared(trained: list[Training], failed: list[Failure]) -> pd.DataFrame:
     """Return one row per model, best validation AUROC first, failed ones last."""
     rows = [
         {
-            "name": t.name, "architecture": t.architecture, "status": "trained", "weights": t.weights, "seed": t.seed,
-            "epochs": t.epochs, "best_epoch": t.best_epoch, "threshold": t.threshold,
+            "name": t.name,
+            "architecture": t.architecture,
+            "status": "trained",
+            "weights": t.weights,
+            "seed": t.seed,
+            "epochs": t.epochs,
+            "best_epoch": t.best_epoch,
+            "threshold": t.threshold,
             **{f"val_{name}": value for name, value in t.val.items()},
             **{f"val_{name}": value for name, value in _ends(t).items()},
-            "calibration": t.calibration.method, "val_brier": t.calibration_quality.brier_after,
-            "val_ece": t.calibration_quality.ece_after, "milliseconds": t.milliseconds, "seconds": t.seconds,
-            "images_per_second": t.images_per_second, "error": "",
+            "calibration": t.calibration.method,
+            "val_brier": t.calibration_quality.brier_after,
+            "val_ece": t.calibration_quality.ece_after,
+            "milliseconds": t.milliseconds,
+            "seconds": t.seconds,
+            "images_per_second": t.images_per_second,
+            "error": "",
         }
         for t in sorted(trained, key=lambda t: -_figure(t, "auroc"))
-    ]  # fmt: skip
-    rows += [{"name": f.name, "architecture": f.architecture, "status": "failed", "error": f.error} for f in failed]
+    ]
+    rows += [
+        {"name": f.name, "architecture": f.architecture, "status": "failed", "error": f.error}
+        for f in failed
+    ]
     return pd.DataFrame(rows)
 
 
 def _ends(training: Training) -> dict[str, float | None]:
     ends = {name: training.val_intervals.get(name) for name in (*PROPORTIONS, "auroc", "auprc")}
     return {
-        f"{name}_{end}": getattr(each, end) if each else None for name, each in ends.items() for end in ("low", "high")
+        f"{name}_{end}": getattr(each, end) if each else None
+        for name, each in ends.items()
+        for end in ("low", "high")
     }
 
 
@@ -61,9 +76,12 @@ def select(trained: list[Training], failed: list[Failure], run: Path) -> Selecti
     the highest specificity is chosen and the reason says so.
     """
     if not trained:
-        raise TrainingError("no architecture was trained: " + "; ".join(f"{f.name}: {f.error}" for f in failed))
+        raise TrainingError(
+            "no architecture was trained: " + "; ".join(f"{f.name}: {f.error}" for f in failed)
+        )
     first = [
-        min((t for t in trained if t.architecture == name), key=lambda t: t.seed) for name in _architectures(trained)
+        min((t for t in trained if t.architecture == name), key=lambda t: t.seed)
+        for name in _architectures(trained)
     ]
     best = max(first, key=lambda t: (_figure(t, "auroc"), t.name))
     versus = _versus(best, [t for t in first if t is not best], run)
@@ -72,13 +90,22 @@ def select(trained: list[Training], failed: list[Failure], run: Path) -> Selecti
     if eligible:
         order = sorted(eligible, key=lambda t: (t.milliseconds, t.name))
     else:
-        order = sorted(near, key=lambda t: (-_figure(t, "specificity"), -_figure(t, "auroc"), t.name))
+        order = sorted(
+            near, key=lambda t: (-_figure(t, "specificity"), -_figure(t, "auroc"), t.name)
+        )
     chosen = order[0]
     return Selection(
-        name=chosen.name, architecture=chosen.architecture, best=best.name, rule=RULE, threshold=chosen.threshold,
-        reason=_reason(chosen, best, len(near), len(first), bool(eligible)), eligible=tuple(t.name for t in order),
-        versus=tuple(versus), stability=_stability(trained), failed={f.name: f.error for f in failed},
-    )  # fmt: skip
+        name=chosen.name,
+        architecture=chosen.architecture,
+        best=best.name,
+        rule=RULE,
+        threshold=chosen.threshold,
+        reason=_reason(chosen, best, len(near), len(first), bool(eligible)),
+        eligible=tuple(t.name for t in order),
+        versus=tuple(versus),
+        stability=_stability(trained),
+        failed={f.name: f.error for f in failed},
+    )
 
 
 def _architectures(trained: list[Training]) -> list[str]:
@@ -89,52 +116,79 @@ def _reason(chosen: Training, best: Training, near: int, of: int, eligible: bool
     words = f"{chosen.name}: validation AUROC {_figure(chosen, 'auroc'):.4f}"
     if chosen is not best:
         words += f" against {_figure(best, 'auroc'):.4f} of {best.name}, no significant difference"
-    taken = "it takes the least time to score an image" if eligible else "its specificity is the highest"
+    taken = (
+        "it takes the least time to score an image"
+        if eligible
+        else "its specificity is the highest"
+    )
     words += (
         f"; {near} of {of} candidates are as good by the rule, and {taken}; at its operating point sensitivity "
         f"{_figure(chosen, 'sensitivity'):.3f}, specificity {_figure(chosen, 'specificity'):.3f}, n = {chosen.val['n']}."
     )
     if eligible:
         return words
-    return words + f" No candidate reaches a specificity of {MIN_SPECIFICITY}: do not use it without review."
+    return (
+        words
+        + f" No candidate reaches a specificity of {MIN_SPECIFICITY}: do not use it without review."
+    )
 
 
 def _versus(best: Training, others: list[Training], run: Path) -> list[Versus]:
     """Return each other model against the best one: both tests, corrected, and why it is out (or an empty verdict)."""
     tables = {t.name: read_table(run / t.name / "scores_val.csv") for t in (best, *others)}
-    found = [(_delong(tables[best.name], tables[t.name]), _mcnemar(best, t, tables)) for t in others]
+    found = [
+        (_delong(tables[best.name], tables[t.name]), _mcnemar(best, t, tables)) for t in others
+    ]
     auroc_ps = paired.holm([auroc.p if auroc else None for auroc, _ in found])
     decision_ps = paired.holm([decisions.p for _, decisions in found])
     return [
         Versus(
-            name=t.name, auroc=auroc, decisions=decisions, auroc_p=auroc_p, decisions_p=decisions_p,
-            verdict=_verdict(_figure(best, "auroc") - _figure(t, "auroc"), decisions, auroc_p, decisions_p),
+            name=t.name,
+            auroc=auroc,
+            decisions=decisions,
+            auroc_p=auroc_p,
+            decisions_p=decisions_p,
+            verdict=_verdict(
+                _figure(best, "auroc") - _figure(t, "auroc"), decisions, auroc_p, decisions_p
+            ),
         )
-        for t, (auroc, decisions), auroc_p, decisions_p in zip(others, found, auroc_ps, decision_ps, strict=True)
-    ]  # fmt: skip
+        for t, (auroc, decisions), auroc_p, decisions_p in zip(
+            others, found, auroc_ps, decision_ps, strict=True
+        )
+    ]
 
 
 def _delong(best: pd.DataFrame, other: pd.DataFrame) -> paired.Difference | None:
     """Return the difference of the AUROCs, or None where it is not estimable (fewer than two patients of a class)."""
     labels, patients = best["label"].to_numpy(), best["patient_id"].to_numpy()
     try:
-        return paired.delong(labels, best["raw_score"].to_numpy(), other["raw_score"].to_numpy(), patients)
+        return paired.delong(
+            labels, best["raw_score"].to_numpy(), other["raw_score"].to_numpy(), patients
+        )
     except DataError:
         return None
 
 
-def _mcnemar(best: Training, other: Training, tables: dict[str, pd.DataFrame]) -> paired.Disagreement:
+def _mcnemar(
+    best: Training, other: Training, tables: dict[str, pd.DataFrame]
+) -> paired.Disagreement:
     a, b = ((tables[t.name]["score"] >= t.threshold).to_numpy().astype(int) for t in (best, other))
     return paired.mcnemar(tables[best.name]["label"].to_numpy(), a, b)
 
 
-def _verdict(lower: float, decisions: paired.Disagreement, auroc_p: float | None, decisions_p: float | None) -> str:
+def _verdict(
+    lower: float, decisions: paired.Disagreement, auroc_p: float | None, decisions_p: float | None
+) -> str:
     """Return why a candidate is out, or an empty text; a small validation set proves little, hence the margin too."""
     if auroc_p is not None and auroc_p < SIGNIFICANT and lower > 0:
         return f"AUROC significantly lower (p = {auroc_p:.3g})"
     if lower > AUROC_MARGIN:
         return f"AUROC lower by {lower:.3f}, more than {AUROC_MARGIN}"
-    if decisions_p is not None and decisions_p < SIGNIFICANT and decisions.only_a > decisions.only_b:
+    if (
+        decisions_p is not None
+        and decisions_p < SIGNIFICANT
+        and decisions.only_a > decisions.only_b
+    ):
         return f"decisions significantly worse (p = {decisions_p:.3g})"
     return ""
 
@@ -142,7 +196,8 @@ def _verdict(lower: float, decisions: paired.Disagreement, auroc_p: float | None
 def _stability(trained: list[Training]) -> tuple[Stability, ...]:
     """Return each architecture over its seeds, best mean first; ranks are among the architectures of one seed."""
     table = pd.DataFrame(
-        [(t.architecture, t.seed, _figure(t, "auroc")) for t in trained], columns=["a", "seed", "auroc"]
+        [(t.architecture, t.seed, _figure(t, "auroc")) for t in trained],
+        columns=["a", "seed", "auroc"],
     )
     wide = table.pivot(index="a", columns="seed", values="auroc")
     ranks = wide.rank(ascending=False, method="min")
@@ -151,11 +206,13 @@ def _stability(trained: list[Training]) -> tuple[Stability, ...]:
         values = wide.loc[name].dropna().to_numpy()
         found.append(
             Stability(
-                architecture=str(name), auroc=tuple(map(float, values)), mean=float(values.mean()),
+                architecture=str(name),
+                auroc=tuple(map(float, values)),
+                mean=float(values.mean()),
                 std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 ranks=tuple(int(rank) for rank in ranks.loc[name].dropna()),
             )
-        )  # fmt: skip
+        )
     return tuple(found)
 
 

@@ -48,12 +48,16 @@ class Strict(BaseModel):
 class Augmentation(Strict):
     """Ranges of the random changes made to training images. No flips: the heart is on one side."""
 
-    rotation: float = Field(14.0, ge=0, le=30, description="Rotation, up to so many degrees either way.")
+    rotation: float = Field(
+        14.0, ge=0, le=30, description="Rotation, up to so many degrees either way."
+    )
     zoom: float = Field(0.10, ge=0, le=0.3, description="Zoom in or out, up to this fraction.")
     shift: float = Field(0.05, ge=0, le=0.2, description="Shift, up to this fraction of the side.")
     gamma: float = Field(0.60, ge=0, le=1, description="Gamma between exp(-this) and exp(this).")
     contrast: float = Field(0.40, ge=0, le=0.6, description="Contrast change, up to this fraction.")
-    brightness: float = Field(0.15, ge=0, le=0.4, description="Brightness change, up to this fraction of the range.")
+    brightness: float = Field(
+        0.15, ge=0, le=0.4, description="Brightness change, up to this fraction of the range."
+    )
 
 
 def given_split(item: str) -> tuple[str, str]:
@@ -65,7 +69,9 @@ def given_split(item: str) -> tuple[str, str]:
     pattern, _, split = item.rpartition("=")
     split = split.strip().lower()
     if not pattern.strip("/ ") or split not in {"train", "val", "test", "none"}:
-        raise ValueError(f"expected FOLDER=train, val, test or none, as in holdout=test, found {item!r}")
+        raise ValueError(
+            f"expected FOLDER=train, val, test or none, as in holdout=test, found {item!r}"
+        )
     return pattern.strip().rstrip("/"), "" if split == "none" else split
 
 
@@ -91,7 +97,8 @@ class FileSettings(Strict):
         "top (train/COVID). May be given several times.",
     )
     follow_links: bool = Field(
-        False, description="Follow symbolic links out of the folder, for data sets that are made of links."
+        False,
+        description="Follow symbolic links out of the folder, for data sets that are made of links.",
     )
     backslash_folders: bool = Field(
         False,
@@ -105,14 +112,18 @@ class FileSettings(Strict):
         description="Bits in use in 16-bit gray PNG and TIFF files (12 for most detectors): white is 2^N - 1. "
         "Without it such files are rejected, because the scale cannot be known.",
     )
-    min_side: int = Field(28, ge=1, description="Reject pictures whose shorter side has fewer pixels (too_small).")
+    min_side: int = Field(
+        28, ge=1, description="Reject pictures whose shorter side has fewer pixels (too_small)."
+    )
     max_aspect: float = Field(
         5.0,
         gt=1,
         description="Reject pictures whose longer side is more than so many times the shorter (extreme_shape).",
     )
     min_contrast: float = Field(
-        2.0, ge=0, description="Reject pictures whose gray values have a smaller standard deviation, of 255 (flat)."
+        2.0,
+        ge=0,
+        description="Reject pictures whose gray values have a smaller standard deviation, of 255 (flat).",
     )
 
 
@@ -152,16 +163,24 @@ class ReadingSettings(FileSettings):
             name, spellings = given_class(item)
             for word in spellings:
                 if meant.setdefault(word.lower(), name) != name:
-                    raise ValueError(f"expected one class for each folder name, found two for {word!r}")
+                    raise ValueError(
+                        f"expected one class for each folder name, found two for {word!r}"
+                    )
         return items
 
 
 class SplitSettings(Strict):
     """Who a patient is, how validation (and test, where none is given) is carved, and what becomes of leakage."""
 
-    val_fraction: float = Field(0.12, gt=0, lt=0.5, description="Share of train + val that becomes val.")
-    test_fraction: float = Field(0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none.")
-    keep_published_val: bool = Field(False, description="Keep the val folder as it is (16 images as published).")
+    val_fraction: float = Field(
+        0.12, gt=0, lt=0.5, description="Share of train + val that becomes val."
+    )
+    test_fraction: float = Field(
+        0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none."
+    )
+    keep_published_val: bool = Field(
+        False, description="Keep the val folder as it is (16 images as published)."
+    )
     split_seed: int = Field(0, ge=0, description="Seed of the carving, apart from the training's.")
     patient_key: str = Field(
         "person+etiology",
@@ -169,11 +188,15 @@ class SplitSettings(Strict):
         "`(?P<patient>...)` searched in the image's path, or csv:FILE with the columns image and patient_id.",
     )
     repair_leakage: bool = Field(
-        True, description="Take near copies and shared patients out of train (never out of test) before the gate."
+        True,
+        description="Take near copies and shared patients out of train (never out of test) before the gate.",
     )
-    allow_leakage: bool = Field(False, description="Run on where the gate finds leakage; the model card says so.")
+    allow_leakage: bool = Field(
+        False, description="Run on where the gate finds leakage; the model card says so."
+    )
     contract: Literal["none", "kermany"] = Field(
-        "none", description="Warn where the counts differ from this known data set's (kermany: the published 5,856)."
+        "none",
+        description="Warn where the counts differ from this known data set's (kermany: the published 5,856).",
     )
 
     @field_validator("patient_key")
@@ -182,13 +205,17 @@ class SplitSettings(Strict):
         if key in READINGS or key.startswith("csv:"):
             return key
         if not key.startswith("regex:"):
-            raise ValueError(f"expected one of {', '.join(READINGS)}, regex:PATTERN or csv:FILE, found {key!r}")
+            raise ValueError(
+                f"expected one of {', '.join(READINGS)}, regex:PATTERN or csv:FILE, found {key!r}"
+            )
         try:
             groups = re.compile(key.removeprefix("regex:")).groupindex
         except re.error as error:
             raise ValueError(f"{key}: not a regular expression: {error}") from None
         if "patient" not in groups:
-            raise ValueError(f"{key}: expected a group named patient, as in regex:(?P<patient>P[0-9]+)_")
+            raise ValueError(
+                f"{key}: expected a group named patient, as in regex:(?P<patient>P[0-9]+)_"
+            )
         return key
 
 
@@ -196,16 +223,21 @@ class TrainingSettings(Strict):
     """How each architecture is trained. Both phases stop early on validation AUROC."""
 
     arch: tuple[ArchitectureName, ...] = Field(
-        ("MobileNetV2", "VGG16", "DenseNet121"), min_length=1, description="Architectures to compare."
+        ("MobileNetV2", "VGG16", "DenseNet121"),
+        min_length=1,
+        description="Architectures to compare.",
     )
     weights: str = Field(
         "imagenet",
         description="imagenet (Keras' download or cache), none, a folder of weight files, or one for each: "
         "MobileNetV2=DIR,VGG16=none.",
     )
-    image_size: int = Field(224, ge=32, le=1024, description="Side of the square images, in pixels.")
+    image_size: int = Field(
+        224, ge=32, le=1024, description="Side of the square images, in pixels."
+    )
     harmonise: bool = Field(
-        True, description="Give every image the same last JPEG encoding, so that its file cannot give the label away."
+        True,
+        description="Give every image the same last JPEG encoding, so that its file cannot give the label away.",
     )
     epochs: int = Field(
         20,
@@ -218,12 +250,18 @@ class TrainingSettings(Strict):
         description="At most so many more with the top of the network released; where not given each image is seen once "
         "in each version that it was computed in.",
     )
-    patience: int = Field(3, ge=1, description="Epochs without a better validation AUROC before a stop.")
+    patience: int = Field(
+        3, ge=1, description="Epochs without a better validation AUROC before a stop."
+    )
     batch_size: int = Field(32, ge=1, description="Images per step of fine-tuning.")
     fine_tune_learning_rate: float = Field(
-        5e-5, gt=0, description="Adam's largest step in fine-tuning; slowly up to it, by cosine to 0."
+        5e-5,
+        gt=0,
+        description="Adam's largest step in fine-tuning; slowly up to it, by cosine to 0.",
     )
-    views: int = Field(2, ge=0, le=16, description="Randomly changed versions of each train image beside itself.")
+    views: int = Field(
+        2, ge=0, le=16, description="Randomly changed versions of each train image beside itself."
+    )
     passes: int = Field(
         1,
         ge=1,
@@ -232,26 +270,41 @@ class TrainingSettings(Strict):
         "version has its share of the images; views + 1 is all versions of all images.",
     )
     init: str = Field(
-        "", description="Start from this exported model (folder or .keras) instead of weights, where it fits."
+        "",
+        description="Start from this exported model (folder or .keras) instead of weights, where it fits.",
     )
     train_fraction: float = Field(
         1.0, gt=0, le=1, description="Train on this share of the train patients (for a quick look)."
     )
-    calibrate: bool = Field(True, description="Make scores probabilities, by a map chosen and fitted on val.")
+    calibrate: bool = Field(
+        True, description="Make scores probabilities, by a map chosen and fitted on val."
+    )
     operating_point: Literal["sensitivity", "youden", "fixed", "cost"] = Field(
         "sensitivity", description="How the threshold is chosen on val: see the next three."
     )
     min_sensitivity: float = Field(
-        0.95, gt=0, le=1, description="sensitivity: the highest specificity that keeps at least this sensitivity."
+        0.95,
+        gt=0,
+        le=1,
+        description="sensitivity: the highest specificity that keeps at least this sensitivity.",
     )
     fixed_threshold: float = Field(0.5, ge=0, le=1, description="fixed: the threshold itself.")
-    cost_ratio: float = Field(10.0, gt=0, description="cost: a missed pneumonia counts as so many false alarms.")
-    prevalence: float | None = Field(
-        None, gt=0, lt=1, description="cost: the share of PNEUMONIA where it will be used; that of val where not given."
+    cost_ratio: float = Field(
+        10.0, gt=0, description="cost: a missed pneumonia counts as so many false alarms."
     )
-    concurrent: int = Field(0, ge=0, description="Trainings at a time; 0: one per core, at most three.")
+    prevalence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="cost: the share of PNEUMONIA where it will be used; that of val where not given.",
+    )
+    concurrent: int = Field(
+        0, ge=0, description="Trainings at a time; 0: one per core, at most three."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
-    seeds: int = Field(1, ge=1, le=20, description="Train each architecture with so many seeds, from --seed on.")
+    seeds: int = Field(
+        1, ge=1, le=20, description="Train each architecture with so many seeds, from --seed on."
+    )
     augmentation: Augmentation = Augmentation()
 
     @field_validator("arch")

@@ -88,7 +88,11 @@ class Shift(Record):
 
     def sentences(self) -> list[str]:
         """Return one sentence for each significant difference, the largest first."""
-        found = [(each, each.effect) for each in self.differences if each.significant and each.effect is not None]
+        found = [
+            (each, each.effect)
+            for each in self.differences
+            if each.significant and each.effect is not None
+        ]
         return [_sentence(*each) for each in sorted(found, key=lambda pair: -abs(pair[1] - 0.5))]
 
 
@@ -112,25 +116,44 @@ def shift(
         own = patients[patients["label_name"] == label_name]
         for compared in COMPARED:
             train, other = own[own["split"] == "train"], own[own["split"] == compared]
-            found += [_difference(label_name, compared, name, train[name], other[name], seed) for name in SIGNALS]
+            found += [
+                _difference(label_name, compared, name, train[name], other[name], seed)
+                for name in SIGNALS
+            ]
     return Shift(
-        manifest_sha256=manifest_sha256, seed=seed, tests=sum(each.p is not None for each in found),
+        manifest_sha256=manifest_sha256,
+        seed=seed,
+        tests=sum(each.p is not None for each in found),
         differences=tuple(_corrected(found)),
-    )  # fmt: skip
+    )
 
 
 def _patients(table: pd.DataFrame, pixels: Stored, seed: int) -> pd.DataFrame:
     """Return one row per class, split and patient: the mean of each of SIGNALS over the patient's images."""
-    parts = [np.flatnonzero((table["split"] == split).to_numpy(dtype=bool)) for split in ("train", *COMPARED)]
+    parts = [
+        np.flatnonzero((table["split"] == split).to_numpy(dtype=bool))
+        for split in ("train", *COMPARED)
+    ]
     chosen = np.sort(np.concatenate([sampled(table, part, _MOST_ROWS, seed) for part in parts]))
     rows = table.iloc[chosen]
-    looks = np.array([_look(np.asarray(pixels[at])) for at in chosen], dtype=np.float64).reshape(-1, 2)
-    measured = pd.DataFrame({
-        "label_name": rows["label_name"], "split": rows["split"], "patient": splits.groups(rows),
-        "mean": rows["mean"], "std": rows["std"], "width": rows["width"], "height": rows["height"],
-        "aspect": rows["width"] / rows["height"], "bytes_per_pixel": rows["bytes"] / (rows["width"] * rows["height"]),
-        "sharpness": looks[:, 0], "border": looks[:, 1],
-    })  # fmt: skip
+    looks = np.array([_look(np.asarray(pixels[at])) for at in chosen], dtype=np.float64).reshape(
+        -1, 2
+    )
+    measured = pd.DataFrame(
+        {
+            "label_name": rows["label_name"],
+            "split": rows["split"],
+            "patient": splits.groups(rows),
+            "mean": rows["mean"],
+            "std": rows["std"],
+            "width": rows["width"],
+            "height": rows["height"],
+            "aspect": rows["width"] / rows["height"],
+            "bytes_per_pixel": rows["bytes"] / (rows["width"] * rows["height"]),
+            "sharpness": looks[:, 0],
+            "border": looks[:, 1],
+        }
+    )
     means = measured.groupby(["label_name", "split", "patient"])[list(SIGNALS)].mean()
     return means.round(9).reset_index()  # else the last bit of a mean decides what is a tie
 
@@ -149,17 +172,28 @@ def _look(pixels: Vector) -> tuple[float, float]:
 
 
 def _difference(
-    label_name: str, compared: str, signal: str, train: "pd.Series[float]", other: "pd.Series[float]", seed: int
+    label_name: str,
+    compared: str,
+    signal: str,
+    train: "pd.Series[float]",
+    other: "pd.Series[float]",
+    seed: int,
 ) -> Difference:
     """Return one difference, not yet corrected: the values of the patients of train and of the other split."""
     start: dict[str, Any] = {
-        "label_name": label_name, "compared": compared, "signal": signal, "n_train": len(train),
-        "n_compared": len(other), "median_train": _median(train), "median_compared": _median(other),
-    }  # fmt: skip
+        "label_name": label_name,
+        "compared": compared,
+        "signal": signal,
+        "n_train": len(train),
+        "n_compared": len(other),
+        "median_train": _median(train),
+        "median_compared": _median(other),
+    }
     fewest = min(len(train), len(other))
     if fewest < FEWEST_PATIENTS:
         return Difference(
-            **start, note=f"not estimable (n = {fewest}): expected {FEWEST_PATIENTS} patients or more of each split"
+            **start,
+            note=f"not estimable (n = {fewest}): expected {FEWEST_PATIENTS} patients or more of each split",
         )
     values = np.concatenate([train.to_numpy(), other.to_numpy()])
     if np.ptp(values) == 0:
@@ -181,7 +215,11 @@ def _tested(values: Vector, other: Vector, seed: int) -> dict[str, Any]:
     test = mannwhitneyu(values[other == 1], values[other == 0], alternative="two-sided")
     drawn = bootstrap(other, rankdata(values) / len(values), [""] * len(values), 0.5, DRAWS, seed)
     effect = float(test.statistic) / (int(other.sum()) * int((1 - other).sum()))
-    note = "" if drawn["auroc"] else "no interval: the effect is the same in every draw of the patients"
+    note = (
+        ""
+        if drawn["auroc"]
+        else "no interval: the effect is the same in every draw of the patients"
+    )
     return {"effect": effect, "interval": drawn["auroc"], "p": float(test.pvalue), "note": note}
 
 
@@ -190,7 +228,11 @@ def _corrected(found: list[Difference]) -> list[Difference]:
     out = []
     for each, p in zip(found, holm([each.p for each in found]), strict=True):
         far = each.effect is not None and abs(each.effect - 0.5) > TRIVIAL
-        out.append(each.model_copy(update={"p_holm": p, "significant": far and p is not None and p < LEVEL}))
+        out.append(
+            each.model_copy(
+                update={"p_holm": p, "significant": far and p is not None and p < LEVEL}
+            )
+        )
     return out
 
 
@@ -217,21 +259,27 @@ def _chance(p: float | None) -> str:
 def draw(found: Shift, path: Path) -> Path:
     """Return `path` with a forest plot of the effects as a PNG: a panel for each class, train against the others."""
     count = sum(each.significant for each in found.differences)
-    said = f"{count or 'No'} significant difference{'' if count == 1 else 's'} in {found.tests} tests"
+    said = (
+        f"{count or 'No'} significant difference{'' if count == 1 else 's'} in {found.tests} tests"
+    )
     title = said if found.tests else "No difference could be tested"
     figure = drawing.framed(f"Train against the other splits, within each class: {title}", 13, 5.8)
     for axes, label_name in zip(figure.subplots(1, 2, sharey=True), LABEL_NAMES, strict=True):
         own = [each for each in found.differences if each.label_name == label_name]
         _panel(axes, own)
         many = ", ".join(f"{split} {n:,}" for split, n in _numbers(own).items())
-        axes.set_title(f"{label_name}, patients: {many}", fontsize=11, color=eda.COLOURS[label_name], pad=18)
+        axes.set_title(
+            f"{label_name}, patients: {many}", fontsize=11, color=eda.COLOURS[label_name], pad=18
+        )
     _legend(figure)
     return drawing.publish(figure, path)
 
 
 def _numbers(differences: list[Difference]) -> dict[str, int]:
     """Return the number of patients of each split."""
-    return {"train": differences[0].n_train} | {each.compared: each.n_compared for each in differences}
+    return {"train": differences[0].n_train} | {
+        each.compared: each.n_compared for each in differences
+    }
 
 
 def _panel(axes: "Axes", differences: list[Difference]) -> None:
@@ -243,9 +291,14 @@ def _panel(axes: "Axes", differences: list[Difference]) -> None:
         _mark(axes, names.index(each.signal) + offset, each)
     axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
     axes.set_yticks(range(len(names)), list(SIGNALS.values()))
-    axes.set_xticks([0, 0.25, 0.4, 0.5, 0.6, 0.75, 1], ["0", "0.25", "0.4", "0.5", "0.6", "0.75", "1"])
+    axes.set_xticks(
+        [0, 0.25, 0.4, 0.5, 0.6, 0.75, 1], ["0", "0.25", "0.4", "0.5", "0.6", "0.75", "1"]
+    )
     axes.set_xlabel("effect: chance that a patient of the other split is higher")
-    for at, words, side in ((0.01, "lower than in train", "left"), (0.99, "higher than in train", "right")):
+    for at, words, side in (
+        (0.01, "lower than in train", "left"),
+        (0.99, "higher than in train", "right"),
+    ):
         axes.text(at, -0.58, words, ha=side, va="bottom", fontsize=8, color="0.4")
     drawing.plain(axes)
     axes.tick_params(axis="y", length=0, labelsize=10)
@@ -259,9 +312,13 @@ def _mark(axes: "Axes", at: float, each: Difference) -> None:
         axes.text(1.02, at, f"{each.compared}: {each.note.split(':')[0]}", **style)
         return
     if each.interval:
-        axes.plot([each.interval.low, each.interval.high], [at, at], color=colour, linewidth=1.8, zorder=1)
+        axes.plot(
+            [each.interval.low, each.interval.high], [at, at], color=colour, linewidth=1.8, zorder=1
+        )
     face = colour if each.significant else "white"
-    axes.plot([each.effect], [at], "o", markersize=6.5, color=colour, markerfacecolor=face, zorder=2)
+    axes.plot(
+        [each.effect], [at], "o", markersize=6.5, color=colour, markerfacecolor=face, zorder=2
+    )
     medians = f"{_short(each.median_train)} to {_short(each.median_compared)}"
     axes.text(1.02, at, f"{each.compared}: {medians}, p {_chance(each.p_holm)}", **style)
 
@@ -272,9 +329,18 @@ def _legend(figure: "Figure") -> None:
 
     dot: dict[str, Any] = {"marker": "o", "linewidth": 1.8, "markersize": 6.5}
     keys = [
-        Line2D([], [], color=_COLOURS["test"], label="train against test: medians, p after Holm", **dot),
+        Line2D(
+            [], [], color=_COLOURS["test"], label="train against test: medians, p after Holm", **dot
+        ),
         Line2D([], [], color=_COLOURS["val"], label="train against val", **dot),
-        Line2D([], [], color="black", markerfacecolor="white", label="hollow: not significant or trivial", **dot),
+        Line2D(
+            [],
+            [],
+            color="black",
+            markerfacecolor="white",
+            label="hollow: not significant or trivial",
+            **dot,
+        ),
         Patch(color="0.94", label=f"trivial: within {TRIVIAL} of 0.5"),
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=4, fontsize=9, frameon=False)

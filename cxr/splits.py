@@ -19,14 +19,18 @@ def assign(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, s
     policy = []
     if not (rows["split"] == "test").any():
         rows = _carve(rows, ("train",), "test", settings.test_fraction, settings.split_seed)
-        policy.append(f"test carved from train ({settings.test_fraction:.0%} of the images, {unit})")
+        policy.append(
+            f"test carved from train ({settings.test_fraction:.0%} of the images, {unit})"
+        )
     else:
         policy.append("test as published")
     if settings.keep_published_val and (rows["split"] == "val").any():
         policy.append("val as published")
     else:
         rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.split_seed)
-        policy.append(f"val carved from train + val ({settings.val_fraction:.0%} of the images, {unit})")
+        policy.append(
+            f"val carved from train + val ({settings.val_fraction:.0%} of the images, {unit})"
+        )
     require_both_classes(rows)
     return rows, "; ".join(policy) + f"; seed {settings.split_seed}"
 
@@ -54,13 +58,19 @@ def subset(rows: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     return rows[(chosen["split"] == "in").to_numpy()]
 
 
-def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float, seed: int) -> pd.DataFrame:
+def _carve(
+    rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float, seed: int
+) -> pd.DataFrame:
     """Return the rows with about `fraction` of the pool's images, by whole patients, moved to split `into`."""
     from sklearn.model_selection import train_test_split
 
     pooled = rows["split"].isin(pool)
-    patients = groups(rows, "patient_group")  # the strictest reading: no reading finds a patient on both sides
-    labels = rows[pooled].groupby(patients[pooled])["label"].max()  # a patient with any PNEUMONIA image counts there
+    patients = groups(
+        rows, "patient_group"
+    )  # the strictest reading: no reading finds a patient on both sides
+    labels = (
+        rows[pooled].groupby(patients[pooled])["label"].max()
+    )  # a patient with any PNEUMONIA image counts there
     fewest = int(labels.value_counts().reindex([0, 1], fill_value=0).min())
     if fewest < 2:
         known = (rows.loc[pooled, "patient_id"] != "").any()
@@ -71,7 +81,9 @@ def _carve(rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float
             f"{fewest} in the smaller class: add images of other patients{remedy}"
         )
     count = max(2, round(fraction * len(labels)))
-    _, moved = train_test_split(labels.index.to_numpy(), test_size=count, stratify=labels, random_state=seed)
+    _, moved = train_test_split(
+        labels.index.to_numpy(), test_size=count, stratify=labels, random_state=seed
+    )
     split = rows["split"].mask(pooled, "out" if into == "in" else "train")
     return rows.assign(split=split.mask(patients.isin(moved) & pooled, into))
 
@@ -84,7 +96,11 @@ def require_both_classes(rows: pd.DataFrame) -> None:
         absent = [LABEL_NAMES[label] for label in (0, 1) if (split, label) not in counts.index]
         if not absent:
             continue
-        cause = f" after {aside:,} images of patients who are in another split were set aside" if aside else ""
+        cause = (
+            f" after {aside:,} images of patients who are in another split were set aside"
+            if aside
+            else ""
+        )
         remedy = "add images of the other class"
         if split != "train" and (rows["source_split"] == split).any():
             remedy += f", or leave the {split} folder out with --exclude: another is then carved from train"

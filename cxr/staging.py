@@ -22,9 +22,15 @@ from cxr.storage import Entry, Storage, below, changed
 
 logger = logging.getLogger("cxr.workspace")
 RECORDS = (  # in the order in which they are published: each only tells of what is there already
-    "ingest.json", "exploration.json", "run.json", "failure.json", "training.json", "selection.json",
-    "evaluation.json", "export.json",
-)  # fmt: skip
+    "ingest.json",
+    "exploration.json",
+    "run.json",
+    "failure.json",
+    "training.json",
+    "selection.json",
+    "evaluation.json",
+    "export.json",
+)
 AT_A_TIME = 8  # transfers
 STATE = ".cxr-state.json"
 _APART = ("cache", "registry")
@@ -67,8 +73,12 @@ class Staging:
         """Make the folder what is published, unless what is here is newer than that."""
         there = {entry.key: entry for entry in self.storage.list() if is_shared(entry.key)}
         mine = self._is_newer_here(there)
-        if mine:  # what is missing here alone is fetched: a cleaned cache is no wish to remove it there
-            wanted = [entry for entry in there.values() if not below(self.folder, entry.key).is_file()]
+        if (
+            mine
+        ):  # what is missing here alone is fetched: a cleaned cache is no wish to remove it there
+            wanted = [
+                entry for entry in there.values() if not below(self.folder, entry.key).is_file()
+            ]
         else:
             self._drop([key for key in self._here() if key not in there])
             wanted = [entry for entry in there.values() if not self._is_same(entry)]
@@ -107,8 +117,11 @@ class Staging:
             return File(version=entry.version)
         path = below(self.folder, entry.key)
         return File(
-            version=entry.version, sha256=file_sha256(path), size=entry.size, mtime=path.stat().st_mtime_ns
-        )  # fmt: skip
+            version=entry.version,
+            sha256=file_sha256(path),
+            size=entry.size,
+            mtime=path.stat().st_mtime_ns,
+        )
 
     def push(self) -> None:
         """Publish every file that is new or changed, remove there what is gone here; records last."""
@@ -124,7 +137,9 @@ class Staging:
                 finally:
                     self._save()
                 self._save(clean=True)
-                logger.info("%s: %s files published, %s removed", self.storage.uri, len(new), len(gone))
+                logger.info(
+                    "%s: %s files published, %s removed", self.storage.uri, len(new), len(gone)
+                )
 
     def _publish(self, new: list[str], gone: list[str]) -> None:
         files = [key for key in new if not _is_record(key)]
@@ -148,7 +163,9 @@ class Staging:
             version = self.storage.upload(path, key, known.version if known else None)
         except FileNotFoundError:
             return  # replaced or removed meanwhile: the next push sees it
-        self._state.files[key] = File(version=version, sha256=digest, size=status.st_size, mtime=status.st_mtime_ns)
+        self._state.files[key] = File(
+            version=version, sha256=digest, size=status.st_size, mtime=status.st_mtime_ns
+        )
 
     def _remove(self, key: str) -> None:
         self.lease.check()
@@ -166,7 +183,9 @@ class Staging:
 
     def _here(self) -> set[str]:
         """Return the keys of all files to be published."""
-        paths = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
+        paths = (
+            path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()
+        )
         keys = (path.relative_to(self.folder).as_posix() for path in paths)
         return {key for key in keys if is_shared(key) and self._is_finished(key)}
 

@@ -28,7 +28,16 @@ from cxr.errors import (
 )
 from cxr.records import file_sha256, printable, publishing
 
-__all__ = ["ANY", "ConflictError", "Entry", "LocalStorage", "Storage", "is_local", "local_folder", "open_storage"]
+__all__ = [
+    "ANY",
+    "ConflictError",
+    "Entry",
+    "LocalStorage",
+    "Storage",
+    "is_local",
+    "local_folder",
+    "open_storage",
+]
 
 ANY: Final = "*"  # expected by a write that takes whatever is there now, or nothing
 LOCK = ".cxr-lock"  # held during a local write; never listed
@@ -82,7 +91,9 @@ class Storage(Protocol):
         Raises FileNotFoundError, PermissionError (this file alone) or StorageError.
         """
 
-    def read_many(self, wanted: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, bytes | Exception]]:
+    def read_many(
+        self, wanted: Iterable[tuple[str, str | None]]
+    ) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield (key, bytes, or what `read` would raise) for each (key, version), in their order, read ahead."""
 
     def peek(self, key: str, count: int) -> bytes:
@@ -212,7 +223,9 @@ class LocalStorage:
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from error
 
-    def read_many(self, wanted: Iterable[tuple[str, str | None]]) -> Iterator[tuple[str, bytes | Exception]]:
+    def read_many(
+        self, wanted: Iterable[tuple[str, str | None]]
+    ) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield (key, bytes or error) one after the other: a disk needs no reading ahead."""
         return self.peek_many(wanted, -1)
 
@@ -291,7 +304,9 @@ def below(folder: Path, key: str) -> Path:
     """Return the path of `key` below `folder`; StorageError for a key that would lead out of it."""
     parts = PurePosixPath(key).parts
     if not parts or ".." in parts or key.startswith("/"):
-        raise StorageError(f"{key!r}: expected a key below {folder}, found one that leads out of it")
+        raise StorageError(
+            f"{key!r}: expected a key below {folder}, found one that leads out of it"
+        )
     return folder.joinpath(*parts)
 
 
@@ -299,13 +314,17 @@ def changed(uri: str, expected: str | None, found: str | None) -> ChangedError:
     """Return the error for a file that is not at the version it is expected to be."""
     wanted = "nothing there yet" if expected is None else f"version {expected}"
     seen = "nothing" if found is None else f"version {found}"
-    return ChangedError(f"{uri}: expected {wanted}, found {seen}: somebody else changed it; look at it, then try again")
+    return ChangedError(
+        f"{uri}: expected {wanted}, found {seen}: somebody else changed it; look at it, then try again"
+    )
 
 
 def mismatch(uri: str, expected: str, found: str) -> DamagedError:
     """Return the error for bytes that are not those that were sent."""
     words = "damaged on the way or where it lies: try again; where that does not help, write the file anew"
-    return DamagedError(f"{uri}: expected SHA-256 {expected}, found {found}: {words}", transient=True)
+    return DamagedError(
+        f"{uri}: expected SHA-256 {expected}, found {found}: {words}", transient=True
+    )
 
 
 def failure(verb: str, uri: str, error: OSError) -> StorageError:
@@ -423,7 +442,9 @@ def local_folder(uri: str) -> Path:
     if not is_local(uri):
         raise UsageError(f"{uri}: expected a path or file://…, found a place on another machine")
     if not uri.strip():
-        raise UsageError("expected a path, file://… or s3://bucket/prefix, found an empty text: is a variable not set?")
+        raise UsageError(
+            "expected a path, file://… or s3://bucket/prefix, found an empty text: is a variable not set?"
+        )
     if re.match(r"s3:/?[^/]", uri, re.IGNORECASE):
         raise UsageError(f"{uri}: expected s3://bucket/prefix, with two slashes, or a path")
     try:

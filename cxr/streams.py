@@ -16,7 +16,9 @@ _Result = TypeVar("_Result")
 
 
 def through(
-    prepare: Callable[[_Batch], Any] | None, network: Callable[[Any], _Result], batches: Iterable[_Batch]
+    prepare: Callable[[_Batch], Any] | None,
+    network: Callable[[Any], _Result],
+    batches: Iterable[_Batch],
 ) -> Iterator[_Result]:
     """Yield network(prepare(batch)) in the order of `batches`, several at once; network(batch) where nothing is to prepare.
 
@@ -27,12 +29,16 @@ def through(
     left, streams = iter(batches), backend.streams()
     if streams == 1:
         with ThreadPoolExecutor(backend.threads()) as pool:
-            yield from map(network, in_order(prepare, left, pool, backend.threads() + 1) if prepare else left)
+            yield from map(
+                network, in_order(prepare, left, pool, backend.threads() + 1) if prepare else left
+            )
         return
 
     def both(batch: _Batch) -> _Result:
         return network(prepare(batch) if prepare else batch)
 
-    yield from map(both, itertools.islice(left, 1))  # alone: it builds the network's function, which two would do twice
+    yield from map(
+        both, itertools.islice(left, 1)
+    )  # alone: it builds the network's function, which two would do twice
     with ThreadPoolExecutor(streams) as pool:
         yield from in_order(both, left, pool, 2 * streams)

@@ -37,12 +37,18 @@ def subgroups(scores: pd.DataFrame, threshold: float) -> tuple[Subgroup, ...]:
     `scores` has image, patient_id, etiology, width, height, label and score. Sizes are parted at the terciles of
     width x height; where those coincide, only parts that differ are made.
     """
-    parts = {"cause": scores["etiology"], "image size": _sizes(scores), "series": scores["image"].map(_series)}
+    parts = {
+        "cause": scores["etiology"],
+        "image size": _sizes(scores),
+        "series": scores["image"].map(_series),
+    }
     found = []
     for by, names in parts.items():
         for group in sorted(name for name in names.unique() if name):
             rows = scores[names == group]
-            found += [_one(by, group, rows[rows["label"] == label], label, threshold) for label in (1, 0)]
+            found += [
+                _one(by, group, rows[rows["label"] == label], label, threshold) for label in (1, 0)
+            ]
     return tuple(each for each in found if each is not None)
 
 
@@ -53,11 +59,20 @@ def _one(by: str, group: str, rows: pd.DataFrame, label: int, threshold: float) 
     called = rows["score"].to_numpy() >= threshold
     right = int((called == bool(label)).sum())
     patients = rows["patient_id"].to_numpy()
-    interval = intervals.bootstrap(rows["label"].to_numpy(), rows["score"].to_numpy(), patients, threshold)[figure]
+    interval = intervals.bootstrap(
+        rows["label"].to_numpy(), rows["score"].to_numpy(), patients, threshold
+    )[figure]
     return Subgroup(
-        by=by, group=group, figure=figure, right=right, n=len(rows), value=right / len(rows),
-        patients=int(intervals.clusters(patients).max()) + 1, interval=interval, few=len(rows) < TOO_FEW,
-    )  # fmt: skip
+        by=by,
+        group=group,
+        figure=figure,
+        right=right,
+        n=len(rows),
+        value=right / len(rows),
+        patients=int(intervals.clusters(patients).max()) + 1,
+        interval=interval,
+        few=len(rows) < TOO_FEW,
+    )
 
 
 def _sizes(scores: pd.DataFrame) -> "pd.Series[str]":
@@ -65,7 +80,9 @@ def _sizes(scores: pd.DataFrame) -> "pd.Series[str]":
     area = scores["width"] * scores["height"]
     edges = np.unique(np.quantile(area, [1 / 3, 2 / 3]))
     if area.nunique() == 1:
-        return pd.Series(f"all {scores['width'].iloc[0]}x{scores['height'].iloc[0]}", index=scores.index)
+        return pd.Series(
+            f"all {scores['width'].iloc[0]}x{scores['height'].iloc[0]}", index=scores.index
+        )
     # Two thirds of one size leave no tercile below the largest: the largest is then parted from the rest.
     inner = [edge for edge in edges if edge < area.max()] or [np.unique(area)[-2]]
     names = ["small", "medium", "large"] if len(inner) == 2 else ["small", "large"]

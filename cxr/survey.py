@@ -33,9 +33,18 @@ from cxr.storage import FOLDER_LINK, Entry, LocalStorage, Storage
 
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
 OWN_NAMES = {
-    *OWN_RECORDS, "rejects.csv", "exploration.json", "leakage", "eda", "runs", "registry", "cache", "inspection", "timings",
+    *OWN_RECORDS,
+    "rejects.csv",
+    "exploration.json",
+    "leakage",
+    "eda",
+    "runs",
+    "registry",
+    "cache",
+    "inspection",
+    "timings",
     "retrainings",
-}  # fmt: skip
+}
 _READ = Sequence[tuple[Judged, Reading | Unread]]
 
 
@@ -63,7 +72,9 @@ class Survey(NamedTuple):
     notes: tuple[str, ...]
 
 
-def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = None, own: str | None = None) -> Survey:
+def survey(
+    storage: Storage, settings: ReadingSettings, memory: Path | None = None, own: str | None = None
+) -> Survey:
     """Return what is at `storage` and what a run would make of it; nothing is changed there.
 
     Args:
@@ -72,7 +83,11 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
         memory: A folder for tables of what was found by looking into files; None to remember nothing.
         own: Key of the work folder where it lies inside DATA: its files are not data.
     """
-    listed = [entry for entry in storage.list() if own is None or not f"{entry.key}/".startswith(f"{own}/")]
+    listed = [
+        entry
+        for entry in storage.list()
+        if own is None or not f"{entry.key}/".startswith(f"{own}/")
+    ]
     judged = scanning.judge(storage, listed, settings, memory / "kinds.csv" if memory else None)
     judged = _without_work_folders(judged)
     layout = Layout(settings)
@@ -80,11 +95,15 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
     root, roots = _choose_root(read)
     mask_folder = _mask_finder(layout, root)
     verdicts = [_verdict(one, reading, layout, settings, mask_folder) for one, reading in read]
-    verdicts = _copies_told_apart(storage, verdicts, root, layout, memory / "copies.csv" if memory else None)
+    verdicts = _copies_told_apart(
+        storage, verdicts, root, layout, memory / "copies.csv" if memory else None
+    )
     verdicts = _links_told_apart(storage, verdicts)
     files = tuple(_file(one, layout) for one in verdicts)
     images = tuple(
-        Image(one.judged.entry, one.reading, layout.path(one.judged.entry.key)) for one in verdicts if one.reading
+        Image(one.judged.entry, one.reading, layout.path(one.judged.entry.key))
+        for one in verdicts
+        if one.reading
     )
     empty = _empty_folders(storage, listed, root, own)
     places = _places(judged, images, empty, root, layout, settings)
@@ -103,14 +122,19 @@ def survey(storage: Storage, settings: ReadingSettings, memory: Path | None = No
     )
 
 
-def _empty_folders(storage: Storage, listed: Sequence[Entry], root: str, own: str | None) -> list[str]:
+def _empty_folders(
+    storage: Storage, listed: Sequence[Entry], root: str, own: str | None
+) -> list[str]:
     """Return the folders at the top of a local data set that hold no file at all: copies that failed, perhaps."""
     if not isinstance(storage, LocalStorage):
         return []
     filled = {folder for entry in listed for folder in paths(entry.key)}
     top = storage.folder / root
     folders = [
-        path for pattern in ("*", "*/*") for path in top.glob(pattern) if path.is_dir() and not path.is_symlink()
+        path
+        for pattern in ("*", "*/*")
+        for path in top.glob(pattern)
+        if path.is_dir() and not path.is_symlink()
     ]
     keys = sorted(path.relative_to(storage.folder).as_posix() for path in folders)
     ours = f"{own}/" if own else None
@@ -177,7 +201,9 @@ def _called_like_one(key: str, whole: bool, root: str, layout: Layout) -> Iterat
     if len(parts) > 1 and (split or is_class):
         second = f"{first}/{parts[1]}"
         deeper, is_class_below = _meaning(second, layout)
-        if (is_class and deeper in {"train", "test", UNCLEAR}) or (split not in {"", "val"} and is_class_below):
+        if (is_class and deeper in {"train", "test", UNCLEAR}) or (
+            split not in {"", "val"} and is_class_below
+        ):
             yield second
 
 
@@ -223,7 +249,8 @@ def _without_work_folders(judged: Sequence[Judged]) -> list[Judged]:
         return list(judged)
     ours = ("ignored", "output of an earlier run of cxr")
     return [
-        one._replace(kind="system", problem=ours) if _is_own_output(one.entry.key, folders) else one for one in judged
+        one._replace(kind="system", problem=ours) if _is_own_output(one.entry.key, folders) else one
+        for one in judged
     ]
 
 
@@ -241,8 +268,14 @@ def _choose_root(read: _READ) -> tuple[str, dict[str, int]]:
     The data set is the shallowest folder that holds split or class folders; copies lie below it. Folders of
     masks are none, unless all of them are called so.
     """
-    counts = Counter(reading.root for one, reading in read if one.problem is None and isinstance(reading, Reading))
-    without_masks = {name: count for name, count in counts.items() if not any(map(is_of_masks, name.split("/")))}
+    counts = Counter(
+        reading.root
+        for one, reading in read
+        if one.problem is None and isinstance(reading, Reading)
+    )
+    without_masks = {
+        name: count for name, count in counts.items() if not any(map(is_of_masks, name.split("/")))
+    }
     counts = Counter(without_masks or counts)
     if not counts:
         return "", {}
@@ -265,7 +298,11 @@ def _mask_finder(layout: Layout, root: str) -> Callable[[str], str]:
 
     def find(key: str) -> str:
         above = (path for path in paths("/".join(layout.folders(key))) if path not in spared)
-        masks = (path for path in above if is_of_masks(PurePosixPath(path).name) and layout.given(path) is None)
+        masks = (
+            path
+            for path in above
+            if is_of_masks(PurePosixPath(path).name) and layout.given(path) is None
+        )
         return next(masks, "")
 
     return find
@@ -283,7 +320,9 @@ def _verdict(
     about = _class_folder(layout, key) if isinstance(reading, Unread) else ""
     group = reading.group if isinstance(reading, Reading) else ""
     if judged.problem:
-        return _Verdict(judged, None, judged.problem, group, "" if judged.kind == "linked_folder" else about)
+        return _Verdict(
+            judged, None, judged.problem, group, "" if judged.kind == "linked_folder" else about
+        )
     masks = mask_folder(key)
     if masks:
         return _Verdict(judged, None, ("mask", "lies in a folder of masks"), group, masks)
@@ -295,15 +334,29 @@ def _verdict(
 def _unread(judged: Judged, reading: Unread, about: str, settings: FileSettings) -> _Verdict:
     folder = PurePosixPath(reading.folder).name
     if reading.why == "no_class":
-        hint = "; its name holds backslashes" if "\\" in judged.entry.key and not settings.backslash_folders else ""
+        hint = (
+            "; its name holds backslashes"
+            if "\\" in judged.entry.key and not settings.backslash_folders
+            else ""
+        )
         names = " or ".join(LABEL_NAMES)
-        return _Verdict(judged, None, ("unknown_class", f"not below one folder named {names}{hint}"), about=about)
+        return _Verdict(
+            judged,
+            None,
+            ("unknown_class", f"not below one folder named {names}{hint}"),
+            about=about,
+        )
     if reading.why == "two_classes":
         return _Verdict(
-            judged, None, ("unknown_class", f"below folders of both classes: {reading.folder}"), about=reading.folder
+            judged,
+            None,
+            ("unknown_class", f"below folders of both classes: {reading.folder}"),
+            about=reading.folder,
         )
     words = (
-        "its name does not say which split it is" if reading.why == "unclear_split" else "below folders of two splits"
+        "its name does not say which split it is"
+        if reading.why == "unclear_split"
+        else "below folders of two splits"
     )
     return _Verdict(judged, None, ("unknown_split", f"{folder}: {words}"), about=reading.folder)
 
@@ -325,7 +378,9 @@ def _copies_told_apart(
     A copy has a twin at the same place of the data set, with the same bytes.
     """
     prefix = f"{root}/" if root else ""
-    entries = {layout.path(one.judged.entry.key): one.judged.entry for one in verdicts if one.reading}
+    entries = {
+        layout.path(one.judged.entry.key): one.judged.entry for one in verdicts if one.reading
+    }
     twins: dict[str, Entry] = {}
     for one in verdicts:
         if one.reading and one.reading.root != root:
@@ -333,7 +388,11 @@ def _copies_told_apart(
             twin = entries.get(prefix + layout.path(entry.key)[len(one.reading.root) :].lstrip("/"))
             if twin and twin.size == entry.size:
                 twins[entry.key] = twin
-    pairs = [(one.judged.entry, twins[one.judged.entry.key]) for one in verdicts if one.judged.entry.key in twins]
+    pairs = [
+        (one.judged.entry, twins[one.judged.entry.key])
+        for one in verdicts
+        if one.judged.entry.key in twins
+    ]
     same = same_bytes(storage, pairs, memory)
     out = []
     for one in verdicts:
@@ -341,7 +400,9 @@ def _copies_told_apart(
         if one.reading is None or one.reading.root == root:
             out.append(one)
         elif key in same:
-            out.append(one._replace(reading=None, problem=("nested_copy", f"copy of {twins[key].key}")))
+            out.append(
+                one._replace(reading=None, problem=("nested_copy", f"copy of {twins[key].key}"))
+            )
         else:
             out.append(_of_unknown_split(one, one.reading, prefix, layout))
     return out
@@ -349,10 +410,16 @@ def _copies_told_apart(
 
 def _of_unknown_split(one: _Verdict, reading: Reading, prefix: str, layout: Layout) -> _Verdict:
     """Return the verdict on an image of a folder beside the split folders, or below two of them."""
-    above = [path for path in paths(reading.root) if path.startswith(prefix) and path != prefix.rstrip("/")]
+    above = [
+        path
+        for path in paths(reading.root)
+        if path.startswith(prefix) and path != prefix.rstrip("/")
+    ]
     if reading.split_folder and any(layout.split(path) for path in above):
         words = f"{reading.split_folder}: below folders of two splits"
-        return one._replace(reading=None, problem=("unknown_split", words), about=reading.split_folder)
+        return one._replace(
+            reading=None, problem=("unknown_split", words), about=reading.split_folder
+        )
     about = above[0] if above else reading.root
     words = f"{PurePosixPath(about).name}: neither train, val nor test, and no copy of the data set beside it"
     return one._replace(reading=None, problem=("unknown_split", words), about=about)
@@ -371,7 +438,9 @@ def _links_told_apart(storage: Storage, verdicts: Sequence[_Verdict]) -> list[_V
         for one in linked
         if os.path.relpath(os.path.realpath(storage.folder / one.judged.entry.key), top) not in used
     }
-    return [one._replace(problem=problem) if one.judged.entry.key in lost else one for one in verdicts]
+    return [
+        one._replace(problem=problem) if one.judged.entry.key in lost else one for one in verdicts
+    ]
 
 
 def _file(one: _Verdict, layout: Layout) -> File:

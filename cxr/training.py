@@ -21,7 +21,17 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from cxr import architectures, backend, features, last_layer, metrics, pixels, scoring, splits, validation
+from cxr import (
+    architectures,
+    backend,
+    features,
+    last_layer,
+    metrics,
+    pixels,
+    scoring,
+    splits,
+    validation,
+)
 from cxr.cache import Rows
 from cxr.errors import TrainingError
 from cxr.records import Record, Stage, Training, file_sha256, publishing, read_table, write_table
@@ -155,12 +165,16 @@ def learned_from(whole: Any, job: Job) -> tuple[Data, Data]:
     if _phases(job)[0].name == "fine_tune":
         _remember(efforts, job)
         return top, top
-    pooled_val, effort = features.pooled(source, val, features.named(source, job.val, plain), progress)
+    pooled_val, effort = features.pooled(
+        source, val, features.named(source, job.val, plain), progress
+    )
     efforts = [*efforts, effort]
     pooled: list[Rows] = []
     needed = 1 if settings.tuning_epochs() else len(passes)
     for rows, seen in zip(passes[:needed], views[:needed], strict=True):
-        each, effort = features.pooled(source, rows, features.named(source, job.train, seen), progress)
+        each, effort = features.pooled(
+            source, rows, features.named(source, job.train, seen), progress
+        )
         pooled, efforts = [*pooled, each], [*efforts, effort]
     _remember(efforts, job)
     return Data(pooled, pooled_val), top
@@ -170,7 +184,9 @@ def _remember(efforts: list[features.Effort], job: Job) -> None:
     """Add what features took to what earlier attempts have told."""
     before = Efforts.read(job.efforts) if job.efforts.is_file() else Efforts()
     images, seconds, bare = (sum(column) for column in zip(*efforts, strict=True))
-    Efforts(images=before.images + images, seconds=before.seconds + seconds, bare=before.bare + bare).write(job.efforts)
+    Efforts(
+        images=before.images + images, seconds=before.seconds + seconds, bare=before.bare + bare
+    ).write(job.efforts)
 
 
 def _phases(job: Job) -> list[Phase]:
@@ -185,7 +201,11 @@ def _phases(job: Job) -> list[Phase]:
 def _phase(history: History, job: Job) -> Phase | None:
     """Return the phase of the next epoch, or None when training is over."""
     for phase in _phases(job):
-        done = [row["val_auroc"] for row in history if (row["phase"], row["penalty"]) == (phase.name, phase.penalty)]
+        done = [
+            row["val_auroc"]
+            for row in history
+            if (row["phase"], row["penalty"]) == (phase.name, phase.penalty)
+        ]
         stale = len(done) - 1 - int(np.argmax(done)) if done else 0
         if len(done) < phase.epochs and stale < job.settings.patience:
             return phase
@@ -203,7 +223,9 @@ def _resume(job: Job) -> tuple[History, Any]:
     numbers = [name for name in table.columns if name != "phase"]
     history: History = table.astype(dict.fromkeys(numbers, float)).to_dict("records")  # type: ignore[assignment]
     checkpoint = _checkpoint(job, len(history))
-    return history, backend.eased(keras.models.load_model(checkpoint)) if checkpoint.is_file() else None
+    return history, backend.eased(
+        keras.models.load_model(checkpoint)
+    ) if checkpoint.is_file() else None
 
 
 def _checkpoint(job: Job, epochs: int) -> Path:
@@ -229,12 +251,18 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     """Return the model ready for the phase's next epoch: as it is, or the phase's own, freshly compiled."""
     import keras
 
-    if history and model is not None and (history[-1]["phase"], history[-1]["penalty"]) == (phase.name, phase.penalty):
+    if (
+        history
+        and model is not None
+        and (history[-1]["phase"], history[-1]["penalty"]) == (phase.name, phase.penalty)
+    ):
         return model
     settings = job.settings
     if phase.name == "frozen":
         model = architectures.head(whole.get_layer("features").output.shape[-1], settings)
-        model.compile("adam", "binary_crossentropy", jit_compile=False)  # unused, but a saved model has one
+        model.compile(
+            "adam", "binary_crossentropy", jit_compile=False
+        )  # unused, but a saved model has one
         model.optimizer.build(model.trainable_variables)
         return model
     if history and history[0]["phase"] == "frozen":
@@ -246,8 +274,12 @@ def _enter(phase: Phase, history: History, model: Any, whole: Any, job: Job) -> 
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps - slow, warmup_target=settings.fine_tune_learning_rate, warmup_steps=slow
     )
-    model.compile(keras.optimizers.Adam(schedule), "binary_crossentropy", jit_compile=backend.compiled())
-    model.optimizer.build(model.trainable_variables)  # else by the first step, which is then traced twice
+    model.compile(
+        keras.optimizers.Adam(schedule), "binary_crossentropy", jit_compile=backend.compiled()
+    )
+    model.optimizer.build(
+        model.trainable_variables
+    )  # else by the first step, which is then traced twice
     return model
 
 
@@ -271,7 +303,12 @@ def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> 
         loss, bare = _fine_tune(model, data.train, epoch, job)
     else:
         loss, bare = _solve(model, phase, data.train, job)
-    row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase.name, "penalty": phase.penalty, "loss": loss}
+    row: dict[str, Any] = {
+        "epoch": epoch + 1,
+        "phase": phase.name,
+        "penalty": phase.penalty,
+        "loss": loss,
+    }
     scores = scoring.score(model, data.val, np.arange(len(data.val)), _batch(phase.name, job))
     found = metrics.figures(job.labels(job.val), scores, 0.5)
     row |= {f"val_{name}": found[name] for name in _VALIDATED}
@@ -282,7 +319,14 @@ def _epoch(phase: Phase, history: History, model: Any, data: Data, job: Job) -> 
     write_table(pd.DataFrame(history).astype({"epoch": int}), job.folder / "history.csv")
     for done in set(range(1, epoch + 1)) - _kept(history):
         _checkpoint(job, done).unlink(missing_ok=True)
-    job.emit({"epoch": epoch + 1, "phase": phase.name, "loss": row["loss"], "val_auroc": row["val_auroc"]})
+    job.emit(
+        {
+            "epoch": epoch + 1,
+            "phase": phase.name,
+            "loss": row["loss"],
+            "val_auroc": row["val_auroc"],
+        }
+    )
     return history
 
 
@@ -296,7 +340,9 @@ def _solve(model: Any, phase: Phase, passes: list[Rows], job: Job) -> tuple[floa
     layer, labels = model.get_layer("score"), np.tile(job.labels(job.train), len(passes))
     features = np.concatenate([rows[:] for rows in passes])
     kernel, bias = layer.get_weights()
-    solved = last_layer.solve(kernel, bias, features, labels, job.class_weights[labels], phase.penalty)
+    solved = last_layer.solve(
+        kernel, bias, features, labels, job.class_weights[labels], phase.penalty
+    )
     layer.set_weights([solved.kernel, solved.bias])
     return solved.loss, solved.seconds
 
@@ -306,9 +352,12 @@ def _fine_tune(model: Any, passes: list[Rows], epoch: int, job: Job) -> tuple[fl
     rows, bare = passes[epoch % len(passes)], [0.0]
     learner, given = _learner(model, rows, job)
     fitted = learner.fit(
-        backend.fed(lambda: _batches(given, job, epoch)), initial_epoch=epoch, epochs=epoch + 1,
-        callbacks=[_clock(bare, job, epoch)], verbose=0,
-    )  # fmt: skip
+        backend.fed(lambda: _batches(given, job, epoch)),
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        callbacks=[_clock(bare, job, epoch)],
+        verbose=0,
+    )
     return float(fitted.history["loss"][-1]), bare[0]
 
 
@@ -324,10 +373,14 @@ def _learner(model: Any, rows: Rows, job: Job) -> tuple[Any, Callable[[Array], A
     return learner, lambda some: some.astype(np.int32)
 
 
-_resident = lru_cache(maxsize=1)(backend.resident)  # one for all epochs: each would be compiled anew
+_resident = lru_cache(maxsize=1)(
+    backend.resident
+)  # one for all epochs: each would be compiled anew
 
 
-def _batches(given: Callable[[Array], Array], job: Job, epoch: int) -> Iterator[tuple[Array, Array, Array]]:
+def _batches(
+    given: Callable[[Array], Array], job: Job, epoch: int
+) -> Iterator[tuple[Array, Array, Array]]:
     """Yield this epoch's shuffled batches: what is `given` for positions in train; labels and weights, float32.
 
     Where steps are compiled the last batch is filled up with images of weight 0, because a second size is a second
@@ -413,7 +466,9 @@ def _reloaded(row: dict[str, Any], job: Job) -> Any:
     return keras.models.load_model(_checkpoint(job, int(row["epoch"])))
 
 
-def _made_whole(best: dict[str, Any], trained: Any, whole: Any, head: Data, top: Data, job: Job) -> Array:
+def _made_whole(
+    best: dict[str, Any], trained: Any, whole: Any, head: Data, top: Data, job: Job
+) -> Array:
     """Give `whole` what `trained` has learned up to the best epoch; return the raw scores of validation.
 
     The best epoch is one of fine-tuning where there is any: the last layer alone, solved to its end, can look as good on validation,
@@ -423,7 +478,11 @@ def _made_whole(best: dict[str, Any], trained: Any, whole: Any, head: Data, top:
     fine, data = best["phase"] == "fine_tune", top if best["phase"] == "fine_tune" else head
     architectures.take_weights(whole, trained)  # below the cut nothing was trained
     exact = backend.policy(job.architecture) == "float32"
-    above = trained if exact or not fine else architectures.part(whole, job.architecture, "cut", "score")
+    above = (
+        trained
+        if exact or not fine
+        else architectures.part(whole, job.architecture, "cut", "score")
+    )
     raw = scoring.score(above, data.val, np.arange(len(data.val)), _batch(best["phase"], job))
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
@@ -468,13 +527,30 @@ def _stages(history: History, job: Job) -> tuple[Stage, ...]:
     """Return what features and each kind of phase took; the peak memory is of this process, so of the last attempt."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     efforts = [Efforts.read(path) for path in job.folder.glob("features*.json")]
-    taken = [("features", *(sum(getattr(each, name) for each in efforts) for name in Efforts.model_fields))]
+    taken = [
+        (
+            "features",
+            *(sum(getattr(each, name) for each in efforts) for name in Efforts.model_fields),
+        )
+    ]
     for name in ("frozen", "fine_tune"):
         rows = [row for row in history if row["phase"] == name]
         images = len(job.train) * len(rows)
-        taken.append((name, images, *(sum(row[column] for row in rows) for column in ("seconds", "bare_seconds"))))
+        taken.append(
+            (
+                name,
+                images,
+                *(sum(row[column] for row in rows) for column in ("seconds", "bare_seconds")),
+            )
+        )
     return tuple(
-        Stage(name=name, images=images, seconds=round(seconds, 2), limit=images / bare if bare else None, memory=memory)
+        Stage(
+            name=name,
+            images=images,
+            seconds=round(seconds, 2),
+            limit=images / bare if bare else None,
+            memory=memory,
+        )
         for name, images, seconds, bare in taken
         if images
     )

@@ -20,17 +20,28 @@ def chosen(table: pd.DataFrame, settings: TrainingSettings) -> dict[str, Any]:
     very images may only make ties that look better here (isotonic). Raises DataError for a missing class or scores
     that are no numbers.
     """
-    labels, raw, patients = (table[name].to_numpy() for name in ("label", "raw_score", "patient_id"))
-    fitted = calibration.fit(labels, raw, patients, settings.seed) if settings.calibrate else calibration.off(patients)
+    labels, raw, patients = (
+        table[name].to_numpy() for name in ("label", "raw_score", "patient_id")
+    )
+    fitted = (
+        calibration.fit(labels, raw, patients, settings.seed)
+        if settings.calibrate
+        else calibration.off(patients)
+    )
     scores = fitted.apply(raw)
     point = operating.choose(labels, scores, operating.rule(settings))
     ranked = metrics.figures(labels, raw, 0.5)
     drawn = intervals.bootstrap(labels, scores, patients, point.threshold)
-    if fitted.method == "isotonic":  # every other map keeps the order, and so the two areas and their intervals
+    if (
+        fitted.method == "isotonic"
+    ):  # every other map keeps the order, and so the two areas and their intervals
         ranked_drawn = intervals.bootstrap(labels, raw, patients, 0.5)
         drawn |= {name: ranked_drawn[name] for name in _RANKING}
     return {
-        "calibration": fitted, "calibration_quality": calibration.quality(labels, raw, scores), "operating_point": point,
-        "val": metrics.figures(labels, scores, point.threshold) | {name: ranked[name] for name in _RANKING},
+        "calibration": fitted,
+        "calibration_quality": calibration.quality(labels, raw, scores),
+        "operating_point": point,
+        "val": metrics.figures(labels, scores, point.threshold)
+        | {name: ranked[name] for name in _RANKING},
         "val_intervals": drawn,
-    }  # fmt: skip
+    }

@@ -21,7 +21,16 @@ from cxr.errors import CxrError, DataError
 from cxr.export import Card, figure
 from cxr.intervals import Interval
 from cxr.metrics import Figures
-from cxr.records import LABEL_NAMES, Evaluation, Failure, Ingest, Selection, Training, file_sha256, read_table
+from cxr.records import (
+    LABEL_NAMES,
+    Evaluation,
+    Failure,
+    Ingest,
+    Selection,
+    Training,
+    file_sha256,
+    read_table,
+)
 
 TOLERANCE = 1e-9
 MEASURES = report.MEASURES
@@ -42,11 +51,16 @@ def verify(run: Path, table: Path | None = None) -> list[Check]:
     """
     run = run.parent if run.name == "export" else run
     if not (run / "export" / "model_card.json").is_file():
-        raise DataError(f"{run}: expected a finished run with export/model_card.json, found none: give runs/RUN")
+        raise DataError(
+            f"{run}: expected a finished run with export/model_card.json, found none: give runs/RUN"
+        )
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("checksums of export/", lambda: _checksums(run / "export")),
         ("confusion matrices fit their proportions", lambda: _books(run)),
-        ("validation figures, calibration and threshold from scores_val.csv", lambda: _validation(run)),
+        (
+            "validation figures, calibration and threshold from scores_val.csv",
+            lambda: _validation(run),
+        ),
         ("the choice from the validation scores", lambda: _selection(run)),
         ("test figures, intervals and subgroups from scores_test.csv", lambda: _test(run)),
         ("model_card.json holds the run's own records", lambda: _card(run)),
@@ -65,8 +79,14 @@ def _problem(look: Callable[[], Iterator[str]]) -> str:
 
 
 def _checksums(folder: Path) -> Iterator[str]:
-    listed = dict(line.split("  ", 1)[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
-    found = {path.name for path in folder.iterdir() if path.name != "SHA256SUMS" and not path.name.startswith(".")}
+    listed = dict(
+        line.split("  ", 1)[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines()
+    )
+    found = {
+        path.name
+        for path in folder.iterdir()
+        if path.name != "SHA256SUMS" and not path.name.startswith(".")
+    }
     for name in sorted(found ^ set(listed)):
         yield f"{name} is {'not listed' if name in found else 'listed and not there'}"
     for name in sorted(found & set(listed)):
@@ -117,20 +137,27 @@ def _validation(run: Path) -> Iterator[str]:
     settings = _read_card(run).settings
     for training in _trainings(run):
         table = read_table(run / training.name / "scores_val.csv")
-        yield from (f"{training.name}: {words}" for words in _not_calibrated(table, training.calibration))
+        yield from (
+            f"{training.name}: {words}" for words in _not_calibrated(table, training.calibration)
+        )
         again = validation.chosen(table, settings.model_copy(update={"seed": training.seed}))
         kept = {name: getattr(training, name) for name in again}
         yield from (f"{training.name}: {words}" for words in unequal(kept, again))
 
 
 def _not_calibrated(table: pd.DataFrame, fitted: Calibration) -> Iterator[str]:
-    if float(abs(fitted.apply(table["raw_score"].to_numpy()) - table["score"].to_numpy()).max()) > TOLERANCE:
+    if (
+        float(abs(fitted.apply(table["raw_score"].to_numpy()) - table["score"].to_numpy()).max())
+        > TOLERANCE
+    ):
         yield "score is not the calibrated raw_score"
 
 
 def _selection(run: Path) -> Iterator[str]:
     failed = [Failure.read(path) for path in sorted(run.glob("*/failure.json"))]
-    yield from unequal(Selection.read(run / "selection.json"), selection.select(_trainings(run), failed, run))
+    yield from unequal(
+        Selection.read(run / "selection.json"), selection.select(_trainings(run), failed, run)
+    )
     with tempfile.TemporaryDirectory() as scratch:
         selection.compare(_trainings(run), failed, Path(scratch))
         if (Path(scratch) / "comparison.csv").read_bytes() != (run / "comparison.csv").read_bytes():
@@ -138,7 +165,11 @@ def _selection(run: Path) -> Iterator[str]:
 
 
 def _test(run: Path) -> Iterator[str]:
-    kept, path, card = Evaluation.read(run / "evaluation.json"), run / "scores_test.csv", _read_card(run)
+    kept, path, card = (
+        Evaluation.read(run / "evaluation.json"),
+        run / "scores_test.csv",
+        _read_card(run),
+    )
     if file_sha256(path) != kept.scores_sha256:
         yield "scores_test.csv is not the file that was evaluated (SHA-256 differs)"
     table = read_table(path)
@@ -156,11 +187,16 @@ def _card(run: Path) -> Iterator[str]:
     card, chosen = _read_card(run), Selection.read(run / "selection.json")
     training = Training.read(run / chosen.name / "training.json")
     records = {
-        "evaluation": Evaluation.read(run / "evaluation.json"), "selection": chosen, "training": training,
-        "attention": Attention.read(run / "attention.json"), "audit": Audit.read(run / "data" / "audit.json"),
-        "data": Ingest.read(run / "data" / "ingest.json"), "calibration": training.calibration,
-        "operating_point": training.operating_point, "threshold": training.threshold,
-    }  # fmt: skip
+        "evaluation": Evaluation.read(run / "evaluation.json"),
+        "selection": chosen,
+        "training": training,
+        "attention": Attention.read(run / "attention.json"),
+        "audit": Audit.read(run / "data" / "audit.json"),
+        "data": Ingest.read(run / "data" / "ingest.json"),
+        "calibration": training.calibration,
+        "operating_point": training.operating_point,
+        "threshold": training.threshold,
+    }
     for name, record in records.items():
         if getattr(card, name) != record:
             yield f"its {name} is not that of the run"
@@ -176,7 +212,9 @@ def _pages(run: Path) -> Iterator[str]:
 
 
 def _quoted(run: Path, table: Path) -> Iterator[str]:
-    found = evaluation.measured(read_table(run / "scores_test.csv"), Evaluation.read(run / "evaluation.json").threshold)
+    found = evaluation.measured(
+        read_table(run / "scores_test.csv"), Evaluation.read(run / "evaluation.json").threshold
+    )
     yield from misquoted(table.read_text(encoding="utf-8"), found["test"], found["intervals"])
 
 
@@ -192,7 +230,9 @@ def misquoted(text: str, test: Figures, ends: dict[str, Interval | None]) -> Ite
             figure(test[name]),
             f"{figure(interval.low)} to {figure(interval.high)}" if interval else "not estimable",
         )
-        for row in re.finditer(rf"^\|\s*{re.escape(words)}\s*\|([^|]*)\|([^|]*)\|", text, re.MULTILINE):
+        for row in re.finditer(
+            rf"^\|\s*{re.escape(words)}\s*\|([^|]*)\|([^|]*)\|", text, re.MULTILINE
+        ):
             seen += 1
             if (row[1].strip(), row[2].strip()) != wanted:
                 yield f"{words}: {row[1].strip()} ({row[2].strip()}), the scores give {wanted[0]} ({wanted[1]})"
@@ -206,11 +246,18 @@ def unequal(kept: Any, found: Any, where: str = "") -> Iterator[str]:
     >>> list(unequal({"test": {"auroc": 0.9}}, {"test": {"auroc": 0.8}}))
     ['test auroc is 0.9, the scores give 0.8']
     """
-    kept, found = (each.model_dump() if isinstance(each, pydantic.BaseModel) else each for each in (kept, found))
+    kept, found = (
+        each.model_dump() if isinstance(each, pydantic.BaseModel) else each
+        for each in (kept, found)
+    )
     if isinstance(found, dict) and isinstance(kept, dict) and kept.keys() == found.keys():
         for name in found:
             yield from unequal(kept[name], found[name], f"{where} {name}".strip())
-    elif isinstance(found, tuple | list) and isinstance(kept, tuple | list) and len(kept) == len(found):
+    elif (
+        isinstance(found, tuple | list)
+        and isinstance(kept, tuple | list)
+        and len(kept) == len(found)
+    ):
         for at, (one, other) in enumerate(zip(kept, found, strict=True)):
             yield from unequal(one, other, f"{where} {at + 1}".strip())
     elif _differ(kept, found):

@@ -99,7 +99,11 @@ def key_inside(work: Path, data: Storage) -> str | None:
     place = address(work)
     if isinstance(data, LocalStorage):
         inside = data.folder.resolve()
-        key = work.resolve().relative_to(inside).as_posix() if work.resolve().is_relative_to(inside) else None
+        key = (
+            work.resolve().relative_to(inside).as_posix()
+            if work.resolve().is_relative_to(inside)
+            else None
+        )
     else:
         base = f"{data.uri}/"
         key = f"{place}/".removeprefix(base).rstrip("/") if f"{place}/".startswith(base) else None
@@ -120,7 +124,9 @@ def fetched(uri: str) -> Path:
     storage = open_storage(uri)
     listed = sorted(storage.list())
     if not listed:
-        raise DataError(f"{storage.uri}: expected a folder with files, found nothing: check the address")
+        raise DataError(
+            f"{storage.uri}: expected a folder with files, found nothing: check the address"
+        )
     family = _cached("fetched", storage)
     folder = family / _digest("\n".join(f"{entry.key} {entry.version}" for entry in listed))
     family.mkdir(parents=True, exist_ok=True)
@@ -154,7 +160,9 @@ def written(uri: str) -> Iterator[Path]:
     Folders above it are made. Raises StorageError or DataError at once where no file can be written.
     """
     if uri.endswith("/"):
-        raise UsageError(f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv")
+        raise UsageError(
+            f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv"
+        )
     if is_local(uri):
         path = local_folder(uri)
         _require_writable(path)
@@ -162,7 +170,9 @@ def written(uri: str) -> Iterator[Path]:
         return
     parent, _, name = uri.rpartition("/")
     if parent.endswith(":/"):
-        raise UsageError(f"{uri}: expected s3://bucket/name of a file to write, found a bucket alone")
+        raise UsageError(
+            f"{uri}: expected s3://bucket/name of a file to write, found a bucket alone"
+        )
     storage = open_storage(parent)
     storage.version(name)  # an endpoint or a bucket that is not there shows before the work
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
@@ -236,4 +246,6 @@ def _push_what_there_is(staging: Staging) -> None:
     try:
         staging.push()
     except CxrError as error:  # what went wrong first is what is told
-        logger.warning("what was done so far could not be published and waits in %s: %s", staging.folder, error)
+        logger.warning(
+            "what was done so far could not be published and waits in %s: %s", staging.folder, error
+        )

@@ -35,7 +35,9 @@ async def make_pools(client: PrefectClient) -> None:
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
             with contextlib.suppress(ObjectAlreadyExists):  # a starting worker was faster
-                await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+                await client.create_work_pool(
+                    WorkPoolCreate(name=name, type="process", base_job_template=template)
+                )
 
 
 async def make_automation(path: Path = ROOT / "deployments" / "heartbeat.yaml") -> None:
@@ -56,8 +58,12 @@ async def make_automation(path: Path = ROOT / "deployments" / "heartbeat.yaml") 
 
 def _meaning(automation: Automation) -> dict[str, Any]:
     """Return what an automation does, without the ids that the server gives, its sets in one order."""
-    fields: dict[str, Any] = automation.model_dump(mode="json", exclude={"id": True, "trigger": {"id"}})
-    fields["trigger"] |= {name: sorted(fields["trigger"][name]) for name in ("after", "expect", "for_each")}
+    fields: dict[str, Any] = automation.model_dump(
+        mode="json", exclude={"id": True, "trigger": {"id"}}
+    )
+    fields["trigger"] |= {
+        name: sorted(fields["trigger"][name]) for name in ("after", "expect", "for_each")
+    }
     return fields
 
 
@@ -69,7 +75,9 @@ def deploy() -> None:
 
 async def restore_schedules(client: PrefectClient, before: list[DeploymentResponse]) -> None:
     """Set each schedule as it was before; but pause one whose deployment lacks a variable (an empty parameter)."""
-    active = {(each.id, schedule.slug): schedule.active for each in before for schedule in each.schedules}
+    active = {
+        (each.id, schedule.slug): schedule.active for each in before for schedule in each.schedules
+    }
     for deployment in await client.read_deployments():
         blank = [name for name, value in (deployment.parameters or {}).items() if value == ""]
         for schedule in deployment.schedules:
@@ -94,7 +102,9 @@ async def register() -> None:
 def main() -> None:
     """Register, or say that no server was named."""
     if not get_current_settings().api.url:
-        sys.exit("expected the server's address in PREFECT_API_URL, found none: export PREFECT_API_URL=http://…/api")
+        sys.exit(
+            "expected the server's address in PREFECT_API_URL, found none: export PREFECT_API_URL=http://…/api"
+        )
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     asyncio.run(register())
 

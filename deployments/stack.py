@@ -48,7 +48,9 @@ class Stack:
         self.host: str = kept.get("host", LOOPBACK)
         self.port: int = kept.get("port", 0)
         self.pids: dict[str, int] = kept.get("pids", {})
-        self.started: list[subprocess.Popen[bytes]] = []  # by this object, and to be waited for by it
+        self.started: list[
+            subprocess.Popen[bytes]
+        ] = []  # by this object, and to be waited for by it
 
     @property
     def address(self) -> str:
@@ -59,14 +61,19 @@ class Stack:
         """Write stack.json whole."""
         temporary = self.file.with_suffix(".writing")
         temporary.write_text(
-            json.dumps({name: getattr(self, name) for name in ("token", "host", "port", "pids")}, indent=2) + "\n"
+            json.dumps(
+                {name: getattr(self, name) for name in ("token", "host", "port", "pids")}, indent=2
+            )
+            + "\n"
         )
         temporary.replace(self.file)
 
     def alive(self, name: str) -> bool:
         """Return whether the recorded process runs, and is the one that was recorded."""
         pid = self.pids.get(name)
-        for process in self.started:  # just after its start, a process's environment cannot be read yet
+        for (
+            process
+        ) in self.started:  # just after its start, a process's environment cannot be read yet
             if process.pid == pid:
                 return process.poll() is None
         return pid is not None and _has_mark(pid, self.token)
@@ -104,7 +111,9 @@ class Stack:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         if self.alive("server"):
             if (host, port) != (self.host, self.port):
-                raise StackError(f"{self.home}: already up at {self.address}: run down first, then up elsewhere")
+                raise StackError(
+                    f"{self.home}: already up at {self.address}: run down first, then up elsewhere"
+                )
         else:
             self.host, self.port = host, port
             _require_free(host, port)
@@ -131,22 +140,31 @@ class Stack:
         end = time.monotonic() + READY_SECONDS
         while time.monotonic() < end:
             if not self.alive("server"):
-                raise StackError(f"the server ended while starting: {_tail(self.home / 'logs' / 'server.log')}")
+                raise StackError(
+                    f"the server ended while starting: {_tail(self.home / 'logs' / 'server.log')}"
+                )
             with contextlib.suppress(OSError):
                 self.call("/admin/version")
                 return
             time.sleep(0.2)
-        raise StackError(f"the server did not answer at {self.address} in {READY_SECONDS} s: see {self.home / 'logs'}")
+        raise StackError(
+            f"the server did not answer at {self.address} in {READY_SECONDS} s: see {self.home / 'logs'}"
+        )
 
     def wait_for_worker(self, pool: str, started: float) -> None:
         """Return when a worker that was seen after `started` (s since 1970) is online in the pool."""
         end = time.monotonic() + READY_SECONDS
         while time.monotonic() < end:
             if not self.alive("worker"):
-                raise StackError(f"the worker ended while starting: {_tail(self.home / 'logs' / 'worker.log')}")
+                raise StackError(
+                    f"the worker ended while starting: {_tail(self.home / 'logs' / 'worker.log')}"
+                )
             with contextlib.suppress(OSError):
                 for worker in self.call(f"/work_pools/{pool}/workers/filter", {}):
-                    if worker["status"] == "ONLINE" and _seconds(worker["last_heartbeat_time"]) >= started:
+                    if (
+                        worker["status"] == "ONLINE"
+                        and _seconds(worker["last_heartbeat_time"]) >= started
+                    ):
                         return
             time.sleep(0.5)
         raise StackError(
@@ -162,10 +180,14 @@ class Stack:
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code in {401, 403}:
-                    raise StackError(f"{self.address} asks for another password: set PREFECT_API_AUTH_STRING") from None
+                    raise StackError(
+                        f"{self.address} asks for another password: set PREFECT_API_AUTH_STRING"
+                    ) from None
                 if error.code != 503 or delay is None:
                     raise
-                time.sleep(delay)  # its database is busy, nothing was done: Prefect's own client tries again, too
+                time.sleep(
+                    delay
+                )  # its database is busy, nothing was done: Prefect's own client tries again, too
         return None
 
     def down(self) -> None:
@@ -251,12 +273,22 @@ def _tail(log: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit status 0 done, 1 it failed, 3 (status) something is not running."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.stack", description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.stack", description=(__doc__ or "").split("\n", 1)[0]
+    )
     parser.add_argument("command", choices=["up", "down", "status"])
-    parser.add_argument("--home", type=Path, default=ROOT / "work" / "prefect", help="state, database and logs")
-    parser.add_argument("--host", default=LOOPBACK, help="another address of this machine needs a password to be set")
+    parser.add_argument(
+        "--home", type=Path, default=ROOT / "work" / "prefect", help="state, database and logs"
+    )
+    parser.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help="another address of this machine needs a password to be set",
+    )
     parser.add_argument("--port", type=int, default=4200, help="of UI and API")
-    parser.add_argument("--pool", default="cxr-cpu", help="the work pool whose runs the worker takes")
+    parser.add_argument(
+        "--pool", default="cxr-cpu", help="the work pool whose runs the worker takes"
+    )
     given = parser.parse_args(arguments)
     stack = Stack(given.home)
     try:
@@ -271,7 +303,10 @@ def main(arguments: list[str] | None = None) -> None:
             print(_first_run(stack))  # noqa: T201
         else:
             for name in ("server", "worker"):
-                print(f"{name:<8}{f'running, process {stack.pids[name]}' if stack.alive(name) else 'not running'}")  # noqa: T201
+                state = (
+                    f"running, process {stack.pids[name]}" if stack.alive(name) else "not running"
+                )
+                print(f"{name:<8}{state}")  # noqa: T201
             sys.exit(0 if stack.alive("server") and stack.alive("worker") else 3)
     except StackError as error:
         sys.exit(f"stack: {error}")

@@ -23,7 +23,9 @@ class Approval(RunInput):
     """What the form asks for."""
 
     approve: bool = Field(False, description="Make the challenger the champion?")
-    name: str = Field(min_length=1, description="Who decides: it goes into the registry's log, unchecked.")
+    name: str = Field(
+        min_length=1, description="Who decides: it goes into the registry's log, unchecked."
+    )
     reason: str = Field(min_length=1, description="Why: it goes into the registry's log.")
 
 
@@ -47,7 +49,10 @@ def ask(words: str, minutes: float) -> Approval:
     try:
         form = Approval.with_initial_data(description=words, approve=False)
         return pause_flow_run(
-            wait_for_input=form, timeout=int(minutes * 60) + _MARGIN_SECONDS, poll_interval=POLL_SECONDS, key="approval"
+            wait_for_input=form,
+            timeout=int(minutes * 60) + _MARGIN_SECONDS,
+            poll_interval=POLL_SECONDS,
+            key="approval",
         )
     finally:
         answered.set()
@@ -60,5 +65,10 @@ def _answer_no(run: UUID, minutes: float, answered: threading.Event) -> None:
     delay = minutes * 60
     while not answered.wait(delay):
         delay = POLL_SECONDS
-        with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # answered meanwhile, or away
-            client.resume_flow_run(run, run_input={"approve": False, "name": "time limit", "reason": words})
+        with (
+            contextlib.suppress(Exception),
+            get_client(sync_client=True) as client,
+        ):  # answered meanwhile, or away
+            client.resume_flow_run(
+                run, run_input={"approve": False, "name": "time limit", "reason": words}
+            )

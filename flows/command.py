@@ -52,10 +52,17 @@ app = App(
 caches = App(name="cache", help="What is kept to save computing: pixels and features.")
 app.command(caches)
 Out = Annotated[
-    str, Parameter(name="--out", help="The work folder (or s3://bucket/prefix): everything is written below it.")
+    str,
+    Parameter(
+        name="--out",
+        help="The work folder (or s3://bucket/prefix): everything is written below it.",
+    ),
 ]
 Data = Annotated[
-    str, Parameter(help="Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it.")
+    str,
+    Parameter(
+        help="Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it."
+    ),
 ]
 Preset = Annotated[
     Literal["standard", "quick", "demo"],
@@ -67,9 +74,12 @@ Reading = Annotated[ReadingSettings, Parameter(name="*", group="Data")]
 Files = Annotated[FileSettings, Parameter(name="*", group="Files")]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
-Images = Annotated[int, Parameter(help="How many phantom images.", validator=validators.Number(gte=20))]
+Images = Annotated[
+    int, Parameter(help="How many phantom images.", validator=validators.Number(gte=20))
+]
 RegistryPlace = Annotated[
-    str | None, Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given.")
+    str | None,
+    Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given."),
 ]
 Runner = Annotated[
     str,
@@ -79,7 +89,9 @@ Runner = Annotated[
         validator=lambda _, value: known_runner(value),
     ),
 ]
-Pickle = Annotated[bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")]
+Pickle = Annotated[
+    bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")
+]
 _NO_FILES = FileSettings()
 _NO_READING = ReadingSettings()
 _NO_SPLITS = SplitSettings()
@@ -101,11 +113,15 @@ def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
     logging.getLogger("cxr.demo").info(
         "random weights: the demo downloads nothing, so its figures say nothing of the networks"
     )
-    _pipeline(_below(out, "phantom_images"), out, _NO_READING, _NO_SPLITS, training_settings("demo"))
+    _pipeline(
+        _below(out, "phantom_images"), out, _NO_READING, _NO_SPLITS, training_settings("demo")
+    )
 
 
 @app.command
-def phantoms(folder: Annotated[str, Parameter(help="The folder to make.")], /, *, images: Images = 300) -> None:
+def phantoms(
+    folder: Annotated[str, Parameter(help="The folder to make.")], /, *, images: Images = 300
+) -> None:
     """Make phantom images in a folder, broken files and copies among them, to try things on.
 
     Example: `cxr phantoms work/phantoms`
@@ -175,7 +191,8 @@ def preprocess(
         from flows.preprocess import preprocess as flow
 
         found = flow(data, out, reading, splits, runner)
-        print(f"{found.kept} images kept of {found.found} files found: {_below(out, 'clean_metadata.csv')}")  # noqa: T201
+        table = _below(out, "clean_metadata.csv")
+        print(f"{found.kept} images kept of {found.found} files found: {table}")  # noqa: T201
 
     beforehand.require_data(data, reading)
     _with_server(call, out)
@@ -201,8 +218,12 @@ def eda(*, out: Out, preset: Preset = "standard", training: Training = _NO_TRAIN
 
 @app.command
 def train(
-    *, out: Out, preset: Preset = "standard", training: Training = _NO_TRAINING, runner: Runner = "threads"
-) -> None:  # fmt: skip
+    *,
+    out: Out,
+    preset: Preset = "standard",
+    training: Training = _NO_TRAINING,
+    runner: Runner = "threads",
+) -> None:
     """Train and compare the architectures on what `cxr eda` left in the work folder.
 
     Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
@@ -239,7 +260,9 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
 
 @app.command
 def predict(
-    model: Annotated[str, Parameter(help="An export folder, the model.keras in it, or a registry.")],
+    model: Annotated[
+        str, Parameter(help="An export folder, the model.keras in it, or a registry.")
+    ],
     images: Annotated[
         tuple[str, ...],
         Parameter(help="Images, or folders (or s3://bucket/prefix) of images."),
@@ -277,7 +300,9 @@ def retrain(  # noqa: PLR0913
     splits: Splits = _NO_SPLITS,
     training: Training = _NO_TRAINING,
     registry: RegistryPlace = None,
-    approval: Annotated[Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")] = "none",
+    approval: Annotated[
+        Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")
+    ] = "none",
     approval_minutes: Annotated[
         float,
         Parameter(
@@ -285,9 +310,11 @@ def retrain(  # noqa: PLR0913
             validator=validators.Number(gt=0),
         ),
     ] = 1440.0,
-    policy: Annotated[Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")] = "refuse",
+    policy: Annotated[
+        Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")
+    ] = "refuse",
     runner: Runner = "threads",
-) -> None:  # fmt: skip
+) -> None:
     """Train where data, settings or code are new, compare with the champion on the same test images, promote or keep.
 
     Example: `cxr retrain chest_xray --out work --preset quick`
@@ -321,8 +348,13 @@ def retrain(  # noqa: PLR0913
 
 @app.command
 def verify(
-    run: str, /, *, table: Annotated[Path | None, Parameter(help="A Markdown file whose table quotes the run.")] = None
-) -> None:  # fmt: skip
+    run: str,
+    /,
+    *,
+    table: Annotated[
+        Path | None, Parameter(help="A Markdown file whose table quotes the run.")
+    ] = None,
+) -> None:
     """Compute every figure of a finished run again from its scores, and compare every file with its digest.
 
     Example: `cxr verify work/runs/RUN --table README.md`
@@ -331,7 +363,8 @@ def verify(
 
     checks = verification.verify(workspace.fetched(run.rstrip("/").removesuffix("/export")), table)
     for check in checks:
-        print(f"{'FAILED' if check.problem else 'ok':<7}{check.what}{': ' if check.problem else ''}{check.problem}")  # noqa: T201
+        word = "FAILED" if check.problem else "ok"
+        print(f"{word:<7}{check.what}{': ' if check.problem else ''}{check.problem}")  # noqa: T201
     if failed := sum(bool(check.problem) for check in checks):
         raise CxrError(f"{run}: {failed} of {len(checks)} checks failed: do not use its figures")
 
@@ -356,7 +389,9 @@ def cache_prune(
     out: Out,
     unused_days: Annotated[
         float,
-        Parameter(help="Remove what was not used for so many days.", validator=validators.Number(gte=0)),
+        Parameter(
+            help="Remove what was not used for so many days.", validator=validators.Number(gte=0)
+        ),
     ] = 30,
     keep_gb: Annotated[
         float | None,
@@ -398,7 +433,9 @@ def doctor(
         word = "ok" if check.ok else "FAILED" if check.essential else "note"
         print(f"{word:<7}{check.what}: {check.advice}")  # noqa: T201
     if failed := sum(check.essential and not check.ok for check in checks):
-        raise CxrError(f"{failed} of {len(checks)} checks failed: do what their lines say, then run cxr doctor again")
+        raise CxrError(
+            f"{failed} of {len(checks)} checks failed: do what their lines say, then run cxr doctor again"
+        )
 
 
 @app.command
@@ -423,12 +460,16 @@ def ui(
 
 
 for _name in set(app) - {*app.help_flags, *app.version_flags}:
-    app[_name].help_epilogue = ""  # each has its own example; without this it would show all of them again
+    app[
+        _name
+    ].help_epilogue = ""  # each has its own example; without this it would show all of them again
 
 
 def _merged(preset: str, given: TrainingSettings) -> TrainingSettings:
     """Return the preset with the flags that were given."""
-    return training_settings(preset, **given.model_dump(include=given.model_fields_set, exclude_unset=True))
+    return training_settings(
+        preset, **given.model_dump(include=given.model_fields_set, exclude_unset=True)
+    )
 
 
 def _below(out: str, name: str) -> str:
@@ -465,9 +506,13 @@ def _pipeline(
 
 
 def _with_server(
-    call: Callable[[Path], None], out: str, wait: bool = False,
-    meanwhile: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
-) -> None:  # fmt: skip
+    call: Callable[[Path], None],
+    out: str,
+    wait: bool = False,
+    meanwhile: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda _: (
+        contextlib.nullcontext()
+    ),
+) -> None:
     """Do `call` on the local folder of the work folder `out`, alone in it, with a server to talk to.
 
     Where another is at work in it: ConflictError, or `wait` until it is done. `meanwhile` is entered while the server starts.
@@ -485,7 +530,9 @@ def _with_server(
     opened = workspace.opened_when_free if wait else workspace.opened
     with opened(out) as work, embedded(lambda: meanwhile(work), on_end=interrupts.end) as address:
         if address:
-            logging.getLogger("cxr.server").info("Prefect UI while this runs: %s (afterwards: cxr ui)", address)
+            logging.getLogger("cxr.server").info(
+                "Prefect UI while this runs: %s (afterwards: cxr ui)", address
+            )
         with prefect_api.explained(), interrupts.flow_runs_noted():
             call(work)
 

@@ -24,7 +24,10 @@ from flows import prefect_api, server
 
 PACKAGE = "cxr-pipeline"
 POOLS = ("cxr-cpu",)
-DISK_GIB, MEMORY_GIB = 5, 4  # a run on the published images leaves about 1 GiB; one training holds 1 to 2 GiB
+DISK_GIB, MEMORY_GIB = (
+    5,
+    4,
+)  # a run on the published images leaves about 1 GiB; one training holds 1 to 2 GiB
 
 
 class Check(NamedTuple):
@@ -39,7 +42,11 @@ class Check(NamedTuple):
 def examine(data: str | None, out: str, weights: str) -> list[Check]:
     """Return every check of this machine for runs that read `data`, write to `out` and start from `weights`."""
     checks = [python(), *packages(), keras_backend(), *room(out), memory(), processors(), gpu()]
-    checks += [place(name, uri) for name, uri in (("DATA", data), ("WORK", out)) if uri and _is_asked(name, uri)]
+    checks += [
+        place(name, uri)
+        for name, uri in (("DATA", data), ("WORK", out))
+        if uri and _is_asked(name, uri)
+    ]
     return [*checks, *starting_weights(weights), *prefect_server()]
 
 
@@ -51,7 +58,9 @@ def _is_asked(name: str, uri: str) -> bool:
 def python(version: tuple[int, ...] = sys.version_info[:2]) -> Check:
     """Check the interpreter against what TensorFlow has wheels for."""
     found = ".".join(map(str, version))
-    return Check("Python", (3, 11) <= version <= (3, 13), f"found {found}; 3.11, 3.12 and 3.13 work")
+    return Check(
+        "Python", (3, 11) <= version <= (3, 13), f"found {found}; 3.11, 3.12 and 3.13 work"
+    )
 
 
 def packages(requirements: list[str] | None = None) -> Iterator[Check]:
@@ -59,9 +68,17 @@ def packages(requirements: list[str] | None = None) -> Iterator[Check]:
     try:
         given = requirements if requirements is not None else metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
-        yield Check("packages", False, f"{PACKAGE} is not installed here: pip install --no-deps -e . (or make)")
+        yield Check(
+            "packages",
+            False,
+            f"{PACKAGE} is not installed here: pip install --no-deps -e . (or make)",
+        )
         return
-    wanted = [need for need in map(Requirement, given) if need.marker is None or need.marker.evaluate({"extra": ""})]
+    wanted = [
+        need
+        for need in map(Requirement, given)
+        if need.marker is None or need.marker.evaluate({"extra": ""})
+    ]
     problems = [problem for need in wanted if (problem := _unmet(need))]
     for problem in problems:
         yield Check("package", False, f"{problem}: install requirements.lock again")
@@ -74,7 +91,11 @@ def _unmet(need: Requirement) -> str:
         found = metadata.version(need.name)
     except metadata.PackageNotFoundError:
         return f"expected {need}, found none"
-    return "" if need.specifier.contains(found, prereleases=True) else f"expected {need}, found {found}"
+    return (
+        ""
+        if need.specifier.contains(found, prereleases=True)
+        else f"expected {need}, found {found}"
+    )
 
 
 def room(out: str, least: float = DISK_GIB) -> Iterator[Check]:
@@ -85,17 +106,26 @@ def room(out: str, least: float = DISK_GIB) -> Iterator[Check]:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / 2**30
     yield Check(
-        "free disk", free >= least, f"{free:.1f} GiB at {there}; a run wants {least} GiB: free some, or another --out"
+        "free disk",
+        free >= least,
+        f"{free:.1f} GiB at {there}; a run wants {least} GiB: free some, or another --out",
     )
     yield Check(
-        "WORK", there.is_dir() and os.access(there, os.W_OK), f"{there} must be a folder that this user may write to"
+        "WORK",
+        there.is_dir() and os.access(there, os.W_OK),
+        f"{there} must be a folder that this user may write to",
     )
 
 
 def memory(least: float = MEMORY_GIB) -> Check:
     """Check the machine's memory."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Check("memory", total >= least, f"{total:.1f} GiB; each training at a time wants 2: see --concurrent", False)
+    return Check(
+        "memory",
+        total >= least,
+        f"{total:.1f} GiB; each training at a time wants 2: see --concurrent",
+        False,
+    )
 
 
 def processors() -> Check:
@@ -122,9 +152,13 @@ def keras_backend() -> Check:
         return Check("Keras", False, str(error))
     except metadata.PackageNotFoundError as error:
         return Check(
-            "Keras", False, f"computes with {backend.name()}, which is not installed ({error}): pip install it"
+            "Keras",
+            False,
+            f"computes with {backend.name()}, which is not installed ({error}): pip install it",
         )
-    return Check("Keras", True, f"computes with {' '.join(found)}; to use a GPU it wants {backend.package()}")
+    return Check(
+        "Keras", True, f"computes with {' '.join(found)}; to use a GPU it wants {backend.package()}"
+    )
 
 
 def place(name: str, uri: str) -> Check:
@@ -148,9 +182,15 @@ def starting_weights(weights: str) -> Iterator[Check]:
             yield Check(f"weights {name}", True, f"{value or 'random'} {digest[:12]}".strip())
             continue
         home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-        cached = any(path.name.lower().replace("_", "").startswith(name.lower()) for path in home.glob("*no*top*.h5"))
+        cached = any(
+            path.name.lower().replace("_", "").startswith(name.lower())
+            for path in home.glob("*no*top*.h5")
+        )
         yield Check(
-            f"weights {name}", True, "in Keras' cache" if cached else "Keras downloads them at first use", False
+            f"weights {name}",
+            True,
+            "in Keras' cache" if cached else "Keras downloads them at first use",
+            False,
         )
 
 
@@ -159,7 +199,9 @@ def prefect_server() -> Iterator[Check]:
     try:
         url = prefect_api.configured()
         if not url:
-            yield Check("Prefect", True, f"the embedded server starts; its database is {server.tried()}")
+            yield Check(
+                "Prefect", True, f"the embedded server starts; its database is {server.tried()}"
+            )
             return
         prefect_api.require_answer()
     except CxrError as error:

@@ -180,7 +180,9 @@ def _end_children() -> None:
 def _see_to_it() -> None:
     """In a thread: give the main thread its time, then do what it did not come to, then end the process."""
     time.sleep(GRACE_SECONDS)
-    telling = [threading.Thread(target=each, daemon=True) for each in (_end_flow_runs, _give_back_leases)]
+    telling = [
+        threading.Thread(target=each, daemon=True) for each in (_end_flow_runs, _give_back_leases)
+    ]
     for each in telling:
         each.start()
     until = time.monotonic() + LAST_SECONDS
@@ -196,11 +198,16 @@ def _end_flow_runs() -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed
 
-    with contextlib.suppress(Exception), get_client(sync_client=True, httpx_settings={"timeout": 1.0}) as client:
+    with (
+        contextlib.suppress(Exception),
+        get_client(sync_client=True, httpx_settings={"timeout": 1.0}) as client,
+    ):
         for each in tuple(_flow_runs):
             state = client.read_flow_run(each).state
             if state and not state.is_final():
-                client.set_flow_run_state(each, Crashed(message=f"The run was ended; {GOES_ON}."), force=True)
+                client.set_flow_run_state(
+                    each, Crashed(message=f"The run was ended; {GOES_ON}."), force=True
+                )
 
 
 def _give_back_leases() -> None:

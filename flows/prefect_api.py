@@ -26,7 +26,9 @@ _FOR_PROGRAMMERS = re.compile(r" \[type=.*")  # the end of pydantic's messages
 _OF_A_PROJECT = (".env", "prefect.toml", "pyproject.toml")
 
 
-def ask(url: str, path: str, password: str = "", body: Any = None, method: str | None = None) -> Any:
+def ask(
+    url: str, path: str, password: str = "", body: Any = None, method: str | None = None
+) -> Any:
     """Return the answer of the API at `url`, None for an empty one; `password` is user:password. Raises OSError."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
@@ -92,11 +94,15 @@ def explained() -> Iterator[None]:
     except Exception as error:
         import httpx
 
-        unreachable = isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
+        unreachable = isinstance(error, RuntimeError) and str(error).startswith(
+            "Failed to reach API"
+        )
         if not unreachable and not isinstance(error, httpx.HTTPError):
             raise
         words = str(error).partition("\n")[0] or type(error).__name__
-        raise CxrError(f"Prefect's server failed this run ({words}): {GOES_ON}, when it answers") from error
+        raise CxrError(
+            f"Prefect's server failed this run ({words}): {GOES_ON}, when it answers"
+        ) from error
 
 
 def require_answer() -> None:
@@ -115,7 +121,11 @@ def problem() -> str:
     import httpx
     from prefect.client.base import ServerType
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+    from prefect.settings import (
+        PREFECT_CLIENT_MAX_RETRIES,
+        get_current_settings,
+        temporary_settings,
+    )
 
     url = get_current_settings().api.url
     where = "PREFECT_API_URL" if os.environ.get("PREFECT_API_URL") else "Prefect's profile"
@@ -136,9 +146,7 @@ def problem() -> str:
         return f"{url} ({where}) is no Prefect API: expected an address that ends in /api"
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ImportError, ValueError) as error:
         cause = str(error) or type(error).__name__
-        return (
-            f"{url} ({where}) does not answer ({cause}): start that server (make up), or unset it for one of cxr's own"
-        )
+        return f"{url} ({where}) does not answer ({cause}): start that server (make up), or unset it for one of cxr's own"
     return ""
 
 
@@ -153,7 +161,10 @@ def pools() -> set[str]:
 
     try:
         with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
-            return {pool["name"] for pool in client.request("POST", "/work_pools/filter", json={}).json()}
+            return {
+                pool["name"]
+                for pool in client.request("POST", "/work_pools/filter", json={}).json()
+            }
     except (httpx.HTTPError, ValueError) as error:
         raise CxrError(f"the work pools could not be asked for ({error})") from None
 

@@ -28,7 +28,9 @@ def preprocess(
     """
     settings = splits or SplitSettings()
     with workspace.opened(out) as work:
-        scan = preprocessing.scan_images(data, work, reading or ReadingSettings(), settings.patient_key)
+        scan = preprocessing.scan_images(
+            data, work, reading or ReadingSettings(), settings.patient_key
+        )
         with runners.opened(runner, cores(), work) as pool, preprocessing.inspecting(scan, work):
             preprocessing.inspect_each(scan, work, pool)
         preprocessing.find_near_copies(scan, work, settings)

@@ -13,12 +13,21 @@ if TYPE_CHECKING:
     from cxr.registry import Registry
 
 registry_app = App(
-    name="registry", help="Exported models kept whole, one of them the champion, every change logged.", help_epilogue=""
+    name="registry",
+    help="Exported models kept whole, one of them the champion, every change logged.",
+    help_epilogue="",
 )
-Place = Annotated[str | None, Parameter(name="--registry", help="Folder or s3://bucket/prefix of the registry.")]
-Work = Annotated[str | None, Parameter(name="--out", help="The work folder, where the registry is its registry/.")]
+Place = Annotated[
+    str | None, Parameter(name="--registry", help="Folder or s3://bucket/prefix of the registry.")
+]
+Work = Annotated[
+    str | None,
+    Parameter(name="--out", help="The work folder, where the registry is its registry/."),
+]
 Why = Annotated[str, Parameter(help="The reason, for the log.")]
-Who = Annotated[str | None, Parameter(help="Who does it, for the log; the name of the account where not given.")]
+Who = Annotated[
+    str | None, Parameter(help="Who does it, for the log; the name of the account where not given.")
+]
 _SHOWN = 12
 
 
@@ -39,16 +48,28 @@ def list_versions(*, registry: Place = None, out: Work = None) -> None:
 
 @registry_app.command
 def promote(
-    version: str, /, *, why: Why, registry: Place = None, out: Work = None, who: Who = None,
+    version: str,
+    /,
+    *,
+    why: Why,
+    registry: Place = None,
+    out: Work = None,
+    who: Who = None,
     against_the_rule: Annotated[
-        bool, Parameter(negative="", help="Even where it lost to the champion or was never compared: the log says so.")
+        bool,
+        Parameter(
+            negative="",
+            help="Even where it lost to the champion or was never compared: the log says so.",
+        ),
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Make a version the champion, where a comparison with the present one says that it may.
 
     Example: `cxr registry promote VERSION --out work --why "agreed on Monday"`
     """
-    champion = _registry(registry, out).promote(version, who or getpass.getuser(), why, against_the_rule)
+    champion = _registry(registry, out).promote(
+        version, who or getpass.getuser(), why, against_the_rule
+    )
     print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
 
 
@@ -77,5 +98,7 @@ def _registry(registry: str | None, out: str | None) -> "Registry":
     from cxr.registry import Registry
 
     if (registry is None) == (out is None):
-        raise UsageError("expected either --registry URI or --out WORK (for its registry/): give one of them")
+        raise UsageError(
+            "expected either --registry URI or --out WORK (for its registry/): give one of them"
+        )
     return Registry(registry or f"{str(out).rstrip('/')}/registry")

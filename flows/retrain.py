@@ -20,7 +20,9 @@ from tasks import retraining as steps
 from tasks.training import check_weights, readied
 
 
-@flow(name="retrain", flow_run_name=names.of_training, description=__doc__, validate_parameters=True)
+@flow(
+    name="retrain", flow_run_name=names.of_training, description=__doc__, validate_parameters=True
+)
 def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     data: str,
     out: str,
@@ -63,7 +65,9 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
             export_model(out)
         who = f"flow run {flow_run.name} ({flow_run.id})"
         found = steps.challenge_champion(steps.register(run, work, place, who), run, work, place)
-        workspace.push(work)  # before the promotion: what the champion comes from is there to be looked at
+        workspace.push(
+            work
+        )  # before the promotion: what the champion comes from is there to be looked at
         done = steps.decide(found, run, data, place, who, approval == "required")
     # Whoever waits for a person holds nobody up.
     if done.outcome == "awaiting approval":

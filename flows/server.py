@@ -33,13 +33,19 @@ END_SECONDS = 10  # for what the server still has to write
 FLUSH_SECONDS = 10
 LOGS_KEPT = 20
 LOG_SECONDS = 7 * 86_400.0  # a log stays so long at least
-_IMPORTED_MEANWHILE = ("flows.pipeline", "seaborn", "sklearn.ensemble")  # they take as long as the server's start
+_IMPORTED_MEANWHILE = (
+    "flows.pipeline",
+    "seaborn",
+    "sklearn.ensemble",
+)  # they take as long as the server's start
 _HINT = "set CXR_CACHE to a folder on this machine's own disk that you may write to"
 # What a server says of a database that it cannot use, and never will.
 _UNUSABLE = re.compile(
     "Can't locate revision|malformed|file is not a database|already exists|duplicate column|no such table|no such column"
 )
-_EXCEPTION = re.compile(r"(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?:: .*)?|(?:\w+\.)+[A-Z]\w*[a-z]\w*: .*")
+_EXCEPTION = re.compile(
+    r"(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?:: .*)?|(?:\w+\.)+[A-Z]\w*[a-z]\w*: .*"
+)
 _LONGEST = 300  # characters of a cause
 _PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
 DATABASE = "prefect.db"
@@ -75,7 +81,9 @@ class Server:
             self.process = self._start()
         except Timeout:
             self._let_go()
-            raise CxrError(f"{folder}: another cxr's server has been starting for {READY_SECONDS} s: {_HINT}") from None
+            raise CxrError(
+                f"{folder}: another cxr's server has been starting for {READY_SECONDS} s: {_HINT}"
+            ) from None
         except BaseException:
             self._let_go()
             raise
@@ -111,12 +119,17 @@ class Server:
             if self.process.poll() is not None:
                 words = self.cause()
                 if renewed or not _UNUSABLE.search(words):
-                    raise CxrError(f"the embedded Prefect server did not start: {words}; see {self.log}")
+                    raise CxrError(
+                        f"the embedded Prefect server did not start: {words}; see {self.log}"
+                    )
                 renewed = True
                 _set_aside(self.folder / DATABASE, words)
                 _close_pipe(self.process)
                 self.process = self._start()
-            with contextlib.suppress(OSError), opener.open(f"{self.address}/api/health", timeout=5) as answer:
+            with (
+                contextlib.suppress(OSError),
+                opener.open(f"{self.address}/api/health", timeout=5) as answer,
+            ):
                 if answer.status == 200:
                     self._let_go()
                     self.ready = True
@@ -262,7 +275,11 @@ def environment(given: dict[str, str], folder: Path, address: str) -> dict[str, 
         folder: Where its database is.
         address: Where it listens.
     """
-    kept = {name: value for name, value in given.items() if not name.startswith("PREFECT_") or name == _PASSWORD}
+    kept = {
+        name: value
+        for name, value in given.items()
+        if not name.startswith("PREFECT_") or name == _PASSWORD
+    }
     return kept | {
         "PREFECT_HOME": str(folder),
         "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
@@ -309,7 +326,9 @@ def _listening(port: int) -> socket.socket:
             raise CxrError(
                 f"port {port} is taken by another process ({error.strerror}): choose one with --port"
             ) from None
-        raise CxrError(f"no port of {LOOPBACK} is to be had ({error.strerror}): end what holds them") from None
+        raise CxrError(
+            f"no port of {LOOPBACK} is to be had ({error.strerror}): end what holds them"
+        ) from None
     return found
 
 
@@ -330,7 +349,9 @@ def _fresh_log(folder: Path) -> Path:
         ) from None
     for old in sorted(logs.glob("server-*.log"))[:-LOGS_KEPT]:
         with contextlib.suppress(OSError):  # another run removes it, too
-            if time.time() - old.stat().st_mtime > LOG_SECONDS:  # a younger one may be a running server's
+            if (
+                time.time() - old.stat().st_mtime > LOG_SECONDS
+            ):  # a younger one may be a running server's
                 old.unlink()
     return log
 
@@ -350,7 +371,9 @@ def _set_aside_if_damaged(database: Path) -> None:
             connection.rollback()
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            raise CxrError(f"{database} is locked by another process: end that, or {_HINT}") from None
+            raise CxrError(
+                f"{database} is locked by another process: end that, or {_HINT}"
+            ) from None
         raise CxrError(f"{database} cannot be used ({error}): {_HINT}") from None
     except sqlite3.DatabaseError as error:
         found = str(error)

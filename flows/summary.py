@@ -26,7 +26,10 @@ def show(work: Path) -> None:
     folder = runs.latest(work).folder(work)
     console = Console() if sys.stdout.isatty() else Console(width=110)
     console.print(_comparison(folder))
-    chosen, tested = Selection.read(folder / "selection.json"), Evaluation.read(folder / "evaluation.json")
+    chosen, tested = (
+        Selection.read(folder / "selection.json"),
+        Evaluation.read(folder / "evaluation.json"),
+    )
     console.print(f"[bold]Chosen:[/] {chosen.reason}", highlight=False)
     console.print(_test(tested))
     export = Export.read(folder / "export.json")
@@ -42,7 +45,9 @@ def show_folders(found: "Survey") -> None:
         table.add_column(heading, overflow="fold")
     for row in sorted(found.account.folders, key=lambda row: not row.asks):
         (cells,) = account.cells([row])
-        table.add_row(*(escape(cell) for cell in cells.values()), style="yellow" if row.asks else None)
+        table.add_row(
+            *(escape(cell) for cell in cells.values()), style="yellow" if row.asks else None
+        )
     console.print(table)
     for note in found.notes:
         console.print(escape(note), highlight=False, soft_wrap=True)
@@ -55,10 +60,14 @@ def show_caches(held: list[Held], word: str = "kept") -> None:
     """Print a row for each cache, newest use first, and their size together."""
     table = Table(title=f"{len(held)} {word}, {sum(each.size for each in held) / 1e9:.2f} GB")
     for title in ("what", "made from", "rows", "GB", "last used"):
-        table.add_column(title, justify="right" if title in {"rows", "GB"} else "left", overflow="fold")
+        table.add_column(
+            title, justify="right" if title in {"rows", "GB"} else "left", overflow="fold"
+        )
     for each in held:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
-        table.add_row(each.name, describe(each.made), str(each.rows), f"{each.size / 1e9:.3f}", used)
+        table.add_row(
+            each.name, describe(each.made), str(each.rows), f"{each.size / 1e9:.3f}", used
+        )
     (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
 
 
@@ -73,7 +82,13 @@ def _comparison(folder: Path) -> Table:
             continue
         figures = [figure(float(row[f"val_{name}"])) for name in names]
         minutes = f"{float(row['seconds']) / 60:.1f}"
-        table.add_row(str(row["name"]), str(row["weights"])[:24], str(row["epochs"]).split(".")[0], *figures, minutes)
+        table.add_row(
+            str(row["name"]),
+            str(row["weights"])[:24],
+            str(row["epochs"]).split(".")[0],
+            *figures,
+            minutes,
+        )
     return table
 
 
@@ -87,7 +102,9 @@ def _test(found: Evaluation) -> Table:
     for name in ("sensitivity", "specificity", "auroc", "accuracy", "precision"):
         interval = found.intervals.get(name)
         table.add_row(
-            name, figure(counts[name]), f"{figure(interval.low)} to {figure(interval.high)}" if interval else ""
+            name,
+            figure(counts[name]),
+            f"{figure(interval.low)} to {figure(interval.high)}" if interval else "",
         )
     table.add_row("missed pneumonia", f"{counts['fn']} of {counts['positives']}", "")
     return table
@@ -105,31 +122,46 @@ def show_retraining(state: Any) -> None:
     names = ("auroc", "sensitivity", "specificity", "accuracy")
     for title in ("", "version", *names):
         table.add_column(title, justify="right" if title in names else "left")
-    table.add_row("challenger", asked.challenger, *(figure(asked.challenger_figures[name]) for name in names))
+    table.add_row(
+        "challenger", asked.challenger, *(figure(asked.challenger_figures[name]) for name in names)
+    )
     if asked.champion:
-        table.add_row("champion", asked.champion, *(figure(asked.champion_figures[name]) for name in names))
+        table.add_row(
+            "champion", asked.champion, *(figure(asked.champion_figures[name]) for name in names)
+        )
     console.print(table)
     console.print(f"[bold]{found.outcome.capitalize()}:[/] {escape(found.why)}", highlight=False)
     console.print(f"[bold]Rule:[/] {asked.rule}", highlight=False)
     console.print(f"[bold]Champion now:[/] {found.champion or 'none'}", highlight=False)
 
 
-def show_registry(versions: "list[Version]", champion: "Champion | None", events: "list[Event]") -> None:
+def show_registry(
+    versions: "list[Version]", champion: "Champion | None", events: "list[Event]"
+) -> None:
     """Print the versions, the champion marked, and what was done last."""
     console = Console() if sys.stdout.isatty() else Console(width=140)
     table = Table(title="Versions, each with its figures on the test images of its time")
     names = ("auroc", "sensitivity", "specificity")
     for title in ("", "version", "registered (UTC)", "architecture", *names, "n"):
-        table.add_column(title, justify="right" if title in (*names, "n") else "left", no_wrap=title == "version")
+        table.add_column(
+            title, justify="right" if title in (*names, "n") else "left", no_wrap=title == "version"
+        )
     for each in versions:
         mark = "champion" if champion and champion.version == each.name else ""
         values = [figure(each.test[name]) for name in names]
         table.add_row(
-            mark, each.name, f"{each.registered:%Y-%m-%d %H:%M}", each.architecture, *values, str(each.test["n"])
+            mark,
+            each.name,
+            f"{each.registered:%Y-%m-%d %H:%M}",
+            each.architecture,
+            *values,
+            str(each.test["n"]),
         )
     console.print(table)
     for event in events:
-        words = f"{event.when:%Y-%m-%d %H:%M} {event.what} {event.version} by {event.who}: {event.why}"
+        words = (
+            f"{event.when:%Y-%m-%d %H:%M} {event.what} {event.version} by {event.who}: {event.why}"
+        )
         console.print(escape(printable(words)), highlight=False, soft_wrap=True)
 
 
@@ -138,6 +170,8 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function (done, of) that moves a progress bar on standard error; nothing is drawn in a file."""
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bars:
+    with Progress(
+        console=Console(stderr=True), disable=not Console(stderr=True).is_terminal
+    ) as bars:
         bar = bars.add_task(title)
         yield lambda done, of: bars.update(bar, completed=done, total=of)

@@ -48,7 +48,9 @@ def loopback_without_proxy(environment: MutableMapping[str, str] = os.environ) -
     """Add this machine's own addresses to NO_PROXY, in both spellings: which one is read differs by library."""
     given = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
     names = [name.strip() for name in ",".join(given).split(",") if name.strip()]
-    if "*" in names:  # nothing goes through a proxy; beside other names some libraries would not see it
+    if (
+        "*" in names
+    ):  # nothing goes through a proxy; beside other names some libraries would not see it
         return
     value = ",".join(dict.fromkeys([*names, *LOOPBACK]))
     environment["NO_PROXY"] = value

@@ -12,7 +12,9 @@ from tasks import training as steps
 
 
 @flow(name="train_models", flow_run_name=names.of_training, description=__doc__)
-def train_models(out: str, training: TrainingSettings | None = None, runner: Runner = "threads") -> Selection:
+def train_models(
+    out: str, training: TrainingSettings | None = None, runner: Runner = "threads"
+) -> Selection:
     """Train on what `preprocess` and `explore` left in OUT, compare, choose.
 
     Args:

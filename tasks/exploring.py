@@ -24,7 +24,11 @@ def explore_data(work: Path, settings: TrainingSettings, cache: Path) -> explora
     """Write eda/: pictures, numbers, shortcut audit, shift; unless they are there for this very data."""
     with progress.tracking(LOOK, len(exploration.STEPS), "steps"):
         return exploration.explore(
-            work, runs.ingest(work), settings, cache, lambda words: progress.advance(LOOK, 1, note=words)
+            work,
+            runs.ingest(work),
+            settings,
+            cache,
+            lambda words: progress.advance(LOOK, 1, note=words),
         )
 
 
@@ -34,8 +38,13 @@ def show_exploration(found: exploration.Exploration, work: Path) -> None:
     rows = [{"split": split, **counts} for split, counts in found.counts.items()]
     create_table_artifact(rows, key="class-distribution", description="Images by split and class")
     shown = [pictures.markdown(work / "eda" / name) for name in found.figures]
-    weights = ", ".join(f"{LABEL_NAMES[label]} {weight:.3f}" for label, weight in found.class_weights.items())
-    page = f"# Exploratory data analysis\n\nClass weights (balanced, train): {weights}\n\n" + "\n\n".join(shown)
+    weights = ", ".join(
+        f"{LABEL_NAMES[label]} {weight:.3f}" for label, weight in found.class_weights.items()
+    )
+    page = (
+        f"# Exploratory data analysis\n\nClass weights (balanced, train): {weights}\n\n"
+        + "\n\n".join(shown)
+    )
     create_markdown_artifact(page, key="eda", description="What the data looks like")
     show_trust(Audit.read(work / "eda" / "audit.json"), Shift.read(work / "eda" / "shift.json"))
 
@@ -43,14 +52,25 @@ def show_exploration(found: exploration.Exploration, work: Path) -> None:
 def show_trust(audited: Audit, shifted: Shift) -> None:
     """Put the floors where the UI shows them, and warn of a container or a shift that separates."""
     floors = [(each.signal, each) for each in (*audited.floors, audited.container_after)]
-    rows = [{"signal": name, "AUROC train": figure(f.train.auroc), "AUROC test": figure(f.test.auroc), "n test": f.test.n}
-            for name, f in floors]  # fmt: skip
+    rows = [
+        {
+            "signal": name,
+            "AUROC train": figure(f.train.auroc),
+            "AUROC test": figure(f.test.auroc),
+            "n test": f.test.n,
+        }
+        for name, f in floors
+    ]
     create_table_artifact(
-        rows, key="shortcut-audit", description="How well signals that are no disease separate the classes"
+        rows,
+        key="shortcut-audit",
+        description="How well signals that are no disease separate the classes",
     )
     warnings = [*([audited.warning] if audited.warning else []), *shifted.sentences()]
     for words in warnings:
         logger.warning(words)
     if warnings:
         page = "# Before you believe a figure\n\n" + "\n".join(f"- {words}" for words in warnings)
-        create_markdown_artifact(page, key="data-warnings", description="Shortcuts and shift in the data")
+        create_markdown_artifact(
+            page, key="data-warnings", description="Shortcuts and shift in the data"
+        )

@@ -28,12 +28,18 @@ def find_run(work: Path) -> Run:
 def stage_model(run: Run, work: Path) -> Training:
     """Copy the chosen model, whole and verified, into export/."""
     folder = run.folder(work)
-    training = Training.read(folder / Selection.read(folder / "selection.json").name / "training.json")
+    training = Training.read(
+        folder / Selection.read(folder / "selection.json").name / "training.json"
+    )
     export.stage_model(folder, training)
     return training
 
 
-@task(name="evaluate on test", task_run_name="evaluate {training.architecture} on test", cache_policy=NO_CACHE)
+@task(
+    name="evaluate on test",
+    task_run_name="evaluate {training.architecture} on test",
+    cache_policy=NO_CACHE,
+)
 def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluation:
     """Score the test set once, in a fresh process that first proves the export equal to what was trained; Grad-CAM."""
     folder = run.folder(work)
@@ -41,35 +47,58 @@ def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluatio
     if not (evaluation.evaluated(folder, training) and evaluation.attended(folder, training)):
         images = sum(runs.ingest(work).splits["test"].values())
         job = {
-            "run": str(folder), "training": training.model_dump(mode="json"), "pixels": str(cache),
+            "run": str(folder),
+            "training": training.model_dump(mode="json"),
+            "pixels": str(cache),
             "manifest": str(work / "clean_metadata.csv"),
-        }  # fmt: skip
+        }
         with progress.tracking(TEST, images, "images"):
             child.run(
-                "cxr.evaluation", job, folder / "evaluation.log", cores(),
+                "cxr.evaluation",
+                job,
+                folder / "evaluation.log",
+                cores(),
                 lambda event: progress.advance(TEST, to=event.get("done", 0)),
-            )  # fmt: skip
+            )
     return Evaluation.read(folder / "evaluation.json")
 
 
 @task(name="write export", task_run_name="write export", cache_policy=NO_CACHE)
-def write_export(training: Training, evaluated: Evaluation, run: Run, work: Path, pickle: bool) -> Export:
+def write_export(
+    training: Training, evaluated: Evaluation, run: Run, work: Path, pickle: bool
+) -> Export:
     """Write the model card, the report and the checksums; a pickle only where it was asked for."""
     folder = run.folder(work)
     export.keep_data(work, folder)
     export.write_card(folder, run.settings, training, Selection.read(folder / "selection.json"))
-    figures = [*curves.draw_evaluation(folder), folder / Attention.read(folder / "attention.json").figure]
+    figures = [
+        *curves.draw_evaluation(folder),
+        folder / Attention.read(folder / "attention.json").figure,
+    ]
     if pickle:
         logger.warning(export.PICKLE_WARNING)
-        child.run("cxr.export", {"export": str(folder / "export")}, folder / "pickle.log", 1, lambda _: None)
+        child.run(
+            "cxr.export",
+            {"export": str(folder / "export")},
+            folder / "pickle.log",
+            1,
+            lambda _: None,
+        )
     page = report.write(folder)
     digest = export.write_checksums(folder / "export")
     card = (folder / "export" / "MODEL_CARD.md").read_text()
-    create_markdown_artifact(card, key="model-card", description=f"{training.architecture}, run {run.id}")
+    create_markdown_artifact(
+        card, key="model-card", description=f"{training.architecture}, run {run.id}"
+    )
     words = f"Test set: AUROC {evaluated.test['auroc']:.3f}, n = {evaluated.test['n']}"
     logger.info(words)
-    create_markdown_artifact("\n\n".join(map(pictures.markdown, figures)), key="evaluation", description=words)
+    create_markdown_artifact(
+        "\n\n".join(map(pictures.markdown, figures)), key="evaluation", description=words
+    )
     return Export(
-        run=run.id, model=workspace.address(folder / "export" / "model.keras"),
-        card=workspace.address(folder / "export" / "MODEL_CARD.md"), report=workspace.address(page), sha256=digest,
-    ).write(folder / "export.json")  # fmt: skip
+        run=run.id,
+        model=workspace.address(folder / "export" / "model.keras"),
+        card=workspace.address(folder / "export" / "MODEL_CARD.md"),
+        report=workspace.address(page),
+        sha256=digest,
+    ).write(folder / "export.json")

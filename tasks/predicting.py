@@ -53,8 +53,9 @@ def score_images(model: str, images: str, out: str, files: FileSettings) -> Pred
 
 def _show(found: Predictions, reasons: dict[str, int]) -> None:
     rows = [
-        {"what": "scored", "images": found.scored}, {"what": f"of them {LABEL_NAMES[1]}", "images": found.positive},
+        {"what": "scored", "images": found.scored},
+        {"what": f"of them {LABEL_NAMES[1]}", "images": found.positive},
         *({"what": f"not scored: {reason}", "images": count} for reason, count in reasons.items()),
-    ]  # fmt: skip
+    ]
     words = f"{found.model}, threshold {found.threshold:.6f}: {found.out}"
     create_table_artifact(rows, key="predictions", description=words)

@@ -36,7 +36,9 @@ def scan_images(data: str, work: Path, settings: ReadingSettings, patient_key: s
     patients.require_readable(patient_key)
     storage = open_storage(data, settings.follow_links)
     own = workspace.key_inside(work, storage)
-    return manifest.scan(storage, work, settings, own, lambda found: _show_survey(found, storage.uri))
+    return manifest.scan(
+        storage, work, settings, own, lambda found: _show_survey(found, storage.uri)
+    )
 
 
 def _show_survey(found: Survey, data: str) -> None:
@@ -60,7 +62,9 @@ def _questions_shown(data: str) -> Iterator[None]:
 def _show_folders(folders: Sequence[FolderAccount], data: str, log: bool) -> None:
     """Show the account by folder on the page of the run, and in its log where `log` says so."""
     create_table_artifact(
-        account.cells(folders), key="folders", description=f"{data} by folder: what becomes of its files"
+        account.cells(folders),
+        key="folders",
+        description=f"{data} by folder: what becomes of its files",
     )
     if log:
         logger.warning("%s by folder:\n%s", data, account.table(folders))
@@ -72,7 +76,9 @@ def inspecting(scan: Scan, work: Path) -> Iterator[None]:
     limit = None
     if scan.new:
         listed = read_table(manifest.folder_of(scan, work) / "listed.csv")
-        limit = timing.barest(open_storage(scan.data, scan.settings.follow_links), list(listed["image"]))
+        limit = timing.barest(
+            open_storage(scan.data, scan.settings.follow_links), list(listed["image"])
+        )
     with (
         progress.tracking(INSPECT, scan.new, "images"),
         timing.timed(work / timing.FOLDER, "inspect", scan.new, limit),
@@ -80,18 +86,30 @@ def inspecting(scan: Scan, work: Path) -> Iterator[None]:
         yield
 
 
-@task(name="inspect images", task_run_name="inspect shard {shard}", cache_policy=NO_CACHE, **retries.POLICY)
+@task(
+    name="inspect images",
+    task_run_name="inspect shard {shard}",
+    cache_policy=NO_CACHE,
+    **retries.POLICY,
+)
 def inspect_images(shard: str, data: str, work: Path, settings: FileSettings) -> Shard:
     """Read, decode, hash and measure each image of one shard, once."""
     folder = manifest.inspection_folder(work, data, settings)
     storage = open_storage(data, settings.follow_links)
-    return manifest.inspect_shard(storage, folder, shard, settings, lambda: progress.advance(INSPECT, 1))
+    return manifest.inspect_shard(
+        storage, folder, shard, settings, lambda: progress.advance(INSPECT, 1)
+    )
 
 
 def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     """Return the records of all shards, inspected side by side; what other processes did shows when a shard is done."""
     files = FileSettings(**scan.settings.model_dump(include=set(FileSettings.model_fields)))
-    parameters = {"shard": list(scan.shards), "data": scan.data, "work": work, "settings": unmapped(files)}
+    parameters = {
+        "shard": list(scan.shards),
+        "data": scan.data,
+        "work": work,
+        "settings": unmapped(files),
+    }
     futures = pool.map(inspect_images, parameters)  # type: ignore[arg-type]  # its type asks for tasks that may be async
     shards: list[Shard] = []
     for future in futures:
@@ -103,14 +121,24 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     return shards
 
 
-@task(name="find near-duplicates", task_run_name="find near-duplicates", cache_policy=NO_CACHE, **retries.POLICY)
+@task(
+    name="find near-duplicates",
+    task_run_name="find near-duplicates",
+    cache_policy=NO_CACHE,
+    **retries.POLICY,
+)
 def find_near_copies(scan: Scan, work: Path, settings: SplitSettings) -> int:
     """Find near copies among all images, by perceptual hash and correlation; return the number of pairs."""
     with progress.tracking(COMPARE, scan.images, "images"), _questions_shown(scan.data):
         return ingest.find_near_copies(scan, work, settings, lambda n: progress.advance(COMPARE, n))
 
 
-@task(name="publish manifest", task_run_name="publish manifest", cache_policy=NO_CACHE, **retries.POLICY)
+@task(
+    name="publish manifest",
+    task_run_name="publish manifest",
+    cache_policy=NO_CACHE,
+    **retries.POLICY,
+)
 def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
     try:
@@ -119,10 +147,16 @@ def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
     finally:  # the contact sheet is what a failed gate is about; publishing removes an older one first
         _show_pairs(work / "leakage" / "pairs.png")
     books = [{"what": "found", "files": record.found}, {"what": "kept", "files": record.kept}]
-    books += [{"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()]
+    books += [
+        {"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()
+    ]
     _show_leakage(record)
-    create_table_artifact(books, key="ingest", description=f"Files in {record.data}: found = kept + rejected")
-    _show_folders(record.folders, record.data, any(row.left_out or row.negatives for row in record.folders))
+    create_table_artifact(
+        books, key="ingest", description=f"Files in {record.data}: found = kept + rejected"
+    )
+    _show_folders(
+        record.folders, record.data, any(row.left_out or row.negatives for row in record.folders)
+    )
     for note in record.notes:
         logger.warning("%s", note)
     splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in record.splits.items())
@@ -133,7 +167,9 @@ def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
 
 def _show_leakage(record: Ingest) -> None:
     found = record.leakage
-    rows = [{"reading of the patient key": name, **shared} for name, shared in found.readings.items()]
+    rows = [
+        {"reading of the patient key": name, **shared} for name, shared in found.readings.items()
+    ]
     words = (
         f"Patients in two splits, by reading; the key is {found.patient_key}. Near copies: {found.near_pairs} pairs found, "
         f"{found.removed} images removed, {found.pairs_left} pairs left across splits. Images whose patient is not "
@@ -142,17 +178,28 @@ def _show_leakage(record: Ingest) -> None:
     create_table_artifact(rows, key="leakage", description=words)
     if not found.clean:
         logger.warning(
-            "leakage was allowed: %s pairs, %s patients in two splits", found.pairs_left, found.patients_left
+            "leakage was allowed: %s pairs, %s patients in two splits",
+            found.pairs_left,
+            found.patients_left,
         )
     if not record.patient_wise:
-        logger.warning("the split is not patient-wise: %s images have no patient by this key", found.without_patient)
+        logger.warning(
+            "the split is not patient-wise: %s images have no patient by this key",
+            found.without_patient,
+        )
     for words in record.differences:
         logger.warning(words)
     if record.differences:
-        page = "# Not the counts that were expected\n\n" + "\n".join(f"- {words}" for words in record.differences)
-        create_markdown_artifact(page, key="contract", description="Differences from the known data set")
+        page = "# Not the counts that were expected\n\n" + "\n".join(
+            f"- {words}" for words in record.differences
+        )
+        create_markdown_artifact(
+            page, key="contract", description="Differences from the known data set"
+        )
 
 
 def _show_pairs(sheet: Path) -> None:
     if sheet.is_file():
-        create_markdown_artifact(pictures.markdown(sheet), key="near-copies", description="Near copies found")
+        create_markdown_artifact(
+            pictures.markdown(sheet), key="near-copies", description="Near copies found"
+        )

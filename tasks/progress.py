@@ -30,9 +30,14 @@ _ARTIFACT_SECONDS, _LINE_SECONDS = 3.0, 10.0
 _steps: dict[str, "_Step"] = {}
 _lock = threading.Lock()
 _bars = Progress(
-    TextColumn("{task.description:<22}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn(),
-    TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
-)  # fmt: skip
+    TextColumn("{task.description:<22}"),
+    BarColumn(40),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[note]}"),
+    console=console,
+)
 
 
 class _Step:
@@ -43,7 +48,9 @@ class _Step:
         self.bar = _bars.add_task(name, total=total, note="")
         self.artifact: UUID | None = None
         with contextlib.suppress(Exception):  # progress must never end the work it tells of
-            self.artifact = create_progress_artifact(0.0, key=_key(name), description=f"{name} ({unit})")  # type: ignore[assignment]
+            self.artifact = create_progress_artifact(
+                0.0, key=_key(name), description=f"{name} ({unit})"
+            )  # type: ignore[assignment]
 
     def move(self, done: float, note: str) -> None:
         self.done, self.note = done, note or self.note
@@ -58,13 +65,23 @@ class _Step:
 
     def line(self) -> None:
         spent = time.monotonic() - self.started
-        logger.info("%s: %.4g of %.4g %s, %.0f s %s", self.name, self.done, self.total, self.unit, spent, self.note)
+        logger.info(
+            "%s: %.4g of %.4g %s, %.0f s %s",
+            self.name,
+            self.done,
+            self.total,
+            self.unit,
+            spent,
+            self.note,
+        )
 
     def send(self, share: float) -> None:
         if self.artifact:
             words = f"{self.name}: {self.done:.4g} of {self.total:.4g} {self.unit} {self.note}"
             with contextlib.suppress(Exception):
-                update_progress_artifact(self.artifact, round(min(100.0, share), 1), description=words)
+                update_progress_artifact(
+                    self.artifact, round(min(100.0, share), 1), description=words
+                )
 
 
 @contextlib.contextmanager
@@ -79,7 +96,9 @@ def tracking(name: str, total: float, unit: str) -> Iterator[None]:
         step = _steps[name] = _Step(name, total, unit)
     try:
         yield
-        step.send(100.0)  # early stopping and copies set aside leave the count below the total: it is done all the same
+        step.send(
+            100.0
+        )  # early stopping and copies set aside leave the count below the total: it is done all the same
     finally:
         with _lock:
             if not sys.stderr.isatty():

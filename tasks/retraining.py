@@ -25,13 +25,19 @@ logger = logging.getLogger("cxr.retraining")
 
 
 @task(name="look for news", task_run_name="look for news", cache_policy=NO_CACHE, **retries.POLICY)
-def look_for_news(work: Path, settings: TrainingSettings, registry: str) -> tuple[Run, Retraining | None]:
+def look_for_news(
+    work: Path, settings: TrainingSettings, registry: str
+) -> tuple[Run, Retraining | None]:
     """Return the run that data and settings ask for, and the last retraining where it was of that very run."""
     run = runs.start(work, settings)
     return run, retraining.unchanged(Registry(registry), run)
 
 
-@task(name="show that nothing changed", task_run_name="show that nothing changed", cache_policy=NO_CACHE)
+@task(
+    name="show that nothing changed",
+    task_run_name="show that nothing changed",
+    cache_policy=NO_CACHE,
+)
 def show_unchanged(found: Retraining, registry: str) -> str:
     """Say so where people look, and return the words."""
     now = Registry(registry).champion()
@@ -42,23 +48,34 @@ def show_unchanged(found: Retraining, registry: str) -> str:
     )
     if found.outcome == "awaiting approval":
         words += f" Approve it with `cxr registry promote {found.challenge.challenger} --why ...`."
-    create_markdown_artifact(f"# Unchanged\n\n{words}", key="retraining", description="Nothing new, nothing trained")
+    create_markdown_artifact(
+        f"# Unchanged\n\n{words}", key="retraining", description="Nothing new, nothing trained"
+    )
     return words
 
 
 @task(name="register", task_run_name="register", cache_policy=NO_CACHE, **retries.POLICY)
 def register(run: Run, work: Path, registry: str, who: str) -> Version:
     """Upload the run's export folder, and digests of what its training saw."""
-    return Registry(registry).register(run.folder(work) / "export", who, work / "clean_metadata.csv")
+    return Registry(registry).register(
+        run.folder(work) / "export", who, work / "clean_metadata.csv"
+    )
 
 
-@task(name="challenge the champion", task_run_name="challenge the champion", cache_policy=NO_CACHE, **retries.POLICY)
+@task(
+    name="challenge the champion",
+    task_run_name="challenge the champion",
+    cache_policy=NO_CACHE,
+    **retries.POLICY,
+)
 def challenge_champion(version: Version, run: Run, work: Path, registry: str) -> Challenge:
     """Score the test images with the champion, compare the two by the rule, keep what came out."""
     place = Registry(registry)
     new = _challenger(version, run, work)
     champion = place.champion()
-    if champion is None or champion.version == version.name:  # the same data and settings as the champion's
+    if (
+        champion is None or champion.version == version.name
+    ):  # the same data and settings as the champion's
         return place.add_challenge(challenge.judge(new, new if champion else None))
     manifest = runs.manifest(work)
     rows = manifest[manifest["split"] == "test"]
@@ -82,7 +99,7 @@ def _challenger(version: Version, run: Run, work: Path) -> Side:
 @task(name="decide", task_run_name="decide", cache_policy=NO_CACHE, **retries.POLICY)
 def decide(
     found: Challenge, run: Run, data: str, registry: str, who: str, needs_approval: bool
-) -> Retraining:  # fmt: skip
+) -> Retraining:
     """Promote or keep by the rule, or leave it to a person, and write the record."""
     return retraining.decided(Registry(registry), found, run, data, who, needs_approval)
 
@@ -96,7 +113,9 @@ def settle(waiting: Retraining, approve: bool, who: str, why: str, registry: str
 @task(name="show retraining", task_run_name="show retraining", cache_policy=NO_CACHE)
 def show_retraining(found: Retraining) -> None:
     """Put the comparison and what became of it where the UI shows them."""
-    create_markdown_artifact(page(found), key="retraining", description=f"Run {found.run}: {found.outcome}")
+    create_markdown_artifact(
+        page(found), key="retraining", description=f"Run {found.run}: {found.outcome}"
+    )
     logger.info("%s: %s", found.outcome, found.why)
 
 
@@ -104,11 +123,23 @@ def page(found: Retraining) -> str:
     """Return the report of a retraining, in Markdown."""
     asked = found.challenge
     lines = [
-        f"# Retraining: {found.outcome}", "", found.why, "",
-        f"*By* {found.who}. *Champion now:* `{found.champion or 'none'}`.", "", *_table(asked), "", *_tests(asked), "",
-    ]  # fmt: skip
+        f"# Retraining: {found.outcome}",
+        "",
+        found.why,
+        "",
+        f"*By* {found.who}. *Champion now:* `{found.champion or 'none'}`.",
+        "",
+        *_table(asked),
+        "",
+        *_tests(asked),
+        "",
+    ]
     floors = ", ".join(f"{name} {figure(value)}" for name, value in asked.audit.items())
-    lines += [f"*Signals that are no disease reach on test (AUROC):* {floors}.", "", f"*Rule:* {asked.rule}"]
+    lines += [
+        f"*Signals that are no disease reach on test (AUROC):* {floors}.",
+        "",
+        f"*Rule:* {asked.rule}",
+    ]
     return "\n".join(lines)
 
 
@@ -127,7 +158,10 @@ def _table(asked: Challenge) -> list[str]:
         cells = []
         for name in names:
             end = ends.get(name)
-            cells.append(figure(figures[name]) + (f" ({figure(end.low)} to {figure(end.high)})" if end else ""))
+            cells.append(
+                figure(figures[name])
+                + (f" ({figure(end.low)} to {figure(end.high)})" if end else "")
+            )
         rows.append(f"| {title} | `{version}` | " + " | ".join(cells) + " |")
     return rows
 
@@ -136,7 +170,11 @@ def _tests(asked: Challenge) -> list[str]:
     lines = []
     if asked.auroc:
         found = asked.auroc
-        ends = f" ({found.low:+.4f} to {found.high:+.4f})" if found.low is not None and found.high is not None else ""
+        ends = (
+            f" ({found.low:+.4f} to {found.high:+.4f})"
+            if found.low is not None and found.high is not None
+            else ""
+        )
         lines.append(
             f"- AUROC, challenger minus champion: {found.difference:+.4f}{ends}, p = {challenge.chance(found.p)} ({found.method})"
         )

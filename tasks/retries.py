@@ -17,4 +17,8 @@ def passing(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-POLICY: dict[str, Any] = {"retries": len(DELAYS), "retry_delay_seconds": DELAYS, "retry_condition_fn": passing}
+POLICY: dict[str, Any] = {
+    "retries": len(DELAYS),
+    "retry_delay_seconds": DELAYS,
+    "retry_condition_fn": passing,
+}

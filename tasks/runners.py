@@ -21,7 +21,10 @@ import cxr
 from cxr.errors import CxrError
 from cxr.settings import cores
 
-SLOTS = ("GPU", "TRAINING")  # Dask resources: a training takes one of the first of these that any worker offers
+SLOTS = (
+    "GPU",
+    "TRAINING",
+)  # Dask resources: a training takes one of the first of these that any worker offers
 CONNECT_SECONDS = 30
 _SHARED = "a work folder that all Dask workers see under the same path"
 
@@ -39,7 +42,9 @@ def is_dask(runner: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(runner: str, at_a_time: int, work: Path, trainings: bool = False) -> Iterator[TaskRunner[Any]]:
+def opened(
+    runner: str, at_a_time: int, work: Path, trainings: bool = False
+) -> Iterator[TaskRunner[Any]]:
     """Give what tasks are mapped over or submitted to; on this machine `at_a_time` of them run together.
 
     `trainings`: the tasks' work is done in child processes, so that threads do for them, and on Dask each takes a slot.
@@ -92,7 +97,9 @@ def place(at_a_time: int) -> Place:
     """Return what this process may use, where a task asks; `at_a_time` trainings share this machine without Dask."""
     if worker := _worker():
         state = worker.state
-        offered = [int(state.total_resources[name]) for name in SLOTS if name in state.total_resources]
+        offered = [
+            int(state.total_resources[name]) for name in SLOTS if name in state.total_resources
+        ]
         return Place(state.nthreads, max(1, min([*offered, state.nthreads])))
     return Place(cores(), at_a_time)
 
@@ -102,7 +109,9 @@ def require_wanted() -> None:
     if worker := _worker():
         task = worker.state.tasks.get(worker.get_current_task())
         if task is None or task.state == "cancelled":
-            raise CxrError("the run that asked for this task has gone: the same command goes on from here")
+            raise CxrError(
+                "the run that asked for this task has gone: the same command goes on from here"
+            )
 
 
 def _worker() -> Any:
@@ -139,7 +148,9 @@ def _dask(address: str, work: Path, trainings: bool) -> Iterator[TaskRunner[Any]
             "scheduler's and the workers' machines"
         ) from error
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS}))
+        pool = stack.enter_context(
+            DaskTaskRunner(address=address, client_kwargs={"timeout": CONNECT_SECONDS})
+        )
         try:
             client = pool.client
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)
@@ -173,7 +184,9 @@ def _require_able(client: Any, address: str, work: Path) -> None:
         probe.unlink()
     for worker, answer in answers.items():
         if isinstance(answer, Exception):
-            raise CxrError(f"--runner {address}: the worker {worker} cannot run cxr: {answer!r}: install it there")
+            raise CxrError(
+                f"--runner {address}: the worker {worker} cannot run cxr: {answer!r}: install it there"
+            )
         version, sees = answer
         if version != cxr.__version__:
             raise CxrError(
@@ -193,5 +206,9 @@ def _answer(probe: str) -> tuple[str, bool]:
 
 def _slot(client: Any) -> str | None:
     """Return the resource that a training takes one of; None where no worker offers one."""
-    offered = {name for worker in client.scheduler_info()["workers"].values() for name in worker["resources"]}
+    offered = {
+        name
+        for worker in client.scheduler_info()["workers"].values()
+        for name in worker["resources"]
+    }
     return next((name for name in SLOTS if name in offered), None)

@@ -27,13 +27,27 @@ def show_summary(work: Path) -> None:
     """Put the choice, the test figures, links to the stages' pages and the addresses of the files on the run's own page."""
     folder = runs.latest(work).folder(work)
     exported = Export.read(folder / "export.json")
-    chosen, tested = Selection.read(folder / "selection.json"), Evaluation.read(folder / "evaluation.json")
+    chosen, tested = (
+        Selection.read(folder / "selection.json"),
+        Evaluation.read(folder / "evaluation.json"),
+    )
     lines = [
-        f"# {chosen.name}: {_counts(tested)}", "",
-        "**Not a medical device.** Figures of one test set, at a threshold chosen on validation.", "",
-        *_figures(tested), "", chosen.reason, "", "## Pages of this run", "", *_links(), "", "## Files", "",
+        f"# {chosen.name}: {_counts(tested)}",
+        "",
+        "**Not a medical device.** Figures of one test set, at a threshold chosen on validation.",
+        "",
+        *_figures(tested),
+        "",
+        chosen.reason,
+        "",
+        "## Pages of this run",
+        "",
+        *_links(),
+        "",
+        "## Files",
+        "",
         *(f"- {name}: `{getattr(exported, name)}`" for name in ("report", "card", "model")),
-    ]  # fmt: skip
+    ]
     words = f"{chosen.name}: {_counts(tested)}; run {exported.run}"
     create_markdown_artifact("\n".join(lines), key="summary", description=words)
 
@@ -72,4 +86,7 @@ def _links() -> list[str]:
     kinds = ArtifactFilter(type=ArtifactFilterType(not_any_=["progress"]))
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=kinds, flow_run_filter=stages)
-    return [f"- [{each.key}](/artifacts/artifact/{each.id}): {each.description}" for each in sorted(found, key=_made)]
+    return [
+        f"- [{each.key}](/artifacts/artifact/{each.id}): {each.description}"
+        for each in sorted(found, key=_made)
+    ]

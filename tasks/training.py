@@ -14,7 +14,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from cxr import architectures, child, curves, exploration, hardware, pixels, runs, selection, training, workspace
+from cxr import (
+    architectures,
+    child,
+    curves,
+    exploration,
+    hardware,
+    pixels,
+    runs,
+    selection,
+    training,
+    workspace,
+)
 from cxr.errors import DataError, StorageError, TrainingError
 from cxr.export import figure
 from cxr.records import Failure, Selection, Training, file_sha256
@@ -69,13 +80,23 @@ def cache_pixels(work: Path, settings: TrainingSettings) -> Path:
     table, ingest = runs.manifest(work), runs.ingest(work)
     with progress.tracking(DECODE, len(table), "images"):
         return pixels.cache(
-            table, open_storage(ingest.data), settings.image_size, settings.harmonise, work,
+            table,
+            open_storage(ingest.data),
+            settings.image_size,
+            settings.harmonise,
+            work,
             lambda n: progress.advance(DECODE, n),
-        )  # fmt: skip
+        )
 
 
-@task(name="features", task_run_name="features {member.name} {shard[0]} of {shard[1]}", cache_policy=NO_CACHE)
-def extract_features(member: Member, shard: tuple[int, int], run: Run, work: Path, cache: Path) -> bool:
+@task(
+    name="features",
+    task_run_name="features {member.name} {shard[0]} of {shard[1]}",
+    cache_policy=NO_CACHE,
+)
+def extract_features(
+    member: Member, shard: tuple[int, int], run: Run, work: Path, cache: Path
+) -> bool:
     """Compute the features of one shard of a training's rows in a process of its own; return whether it came to its end.
 
     What is missing then, the training computes itself, or fails with the same words.
@@ -90,7 +111,9 @@ def extract_features(member: Member, shard: tuple[int, int], run: Run, work: Pat
     return True
 
 
-def extract_each(run: Run, work: Path, cache: Path, pool: TaskRunner[Any]) -> dict[str, list[PrefectFuture[bool]]]:
+def extract_each(
+    run: Run, work: Path, cache: Path, pool: TaskRunner[Any]
+) -> dict[str, list[PrefectFuture[bool]]]:
     """Submit the features of every training that is not done, and return, by its name, what it waits for.
 
     Seeds share the features of a pretrained network; a random one has its own for each seed.
@@ -106,7 +129,9 @@ def extract_each(run: Run, work: Path, cache: Path, pool: TaskRunner[Any]) -> di
         if same not in shared:
             common = {"member": member, "run": run, "work": work, "cache": cache}
             each = [(at, shards) for at in range(1, shards + 1)]
-            shared[same] = [pool.submit(extract_features, common | {"shard": shard}) for shard in each]
+            shared[same] = [
+                pool.submit(extract_features, common | {"shard": shard}) for shard in each
+            ]
         found[member.name] = shared[same]
     return found
 
@@ -126,13 +151,19 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
 
 
 def train_each(
-    run: Run, work: Path, cache: Path, pool: TaskRunner[Any], features: dict[str, list[PrefectFuture[bool]]]
+    run: Run,
+    work: Path,
+    cache: Path,
+    pool: TaskRunner[Any],
+    features: dict[str, list[PrefectFuture[bool]]],
 ) -> list[Training | Failure]:
     """Train every architecture with every seed, the longest first; a failed one does not take the others along."""
     members = _longest_first(run)
     futures = [
         pool.submit(
-            train_architecture, {"member": member, "run": run, "work": work, "cache": cache}, features.get(member.name)
+            train_architecture,
+            {"member": member, "run": run, "work": work, "cache": cache},
+            features.get(member.name),
         )
         for member in members
     ]
@@ -140,13 +171,18 @@ def train_each(
 
 
 def _longest_first(run: Run) -> list[Member]:
-    return sorted(run.members(), key=lambda member: -architectures.ARCHITECTURES[member.architecture].relative_cost)
+    return sorted(
+        run.members(),
+        key=lambda member: -architectures.ARCHITECTURES[member.architecture].relative_cost,
+    )
 
 
 def _trained(folder: Path) -> bool:
     """Return whether a training came to its end and its model is whole."""
     done = folder / "training.json"
-    return done.is_file() and Training.read(done).model_sha256 == file_sha256(folder / "model.keras")
+    return done.is_file() and Training.read(done).model_sha256 == file_sha256(
+        folder / "model.keras"
+    )
 
 
 def _job(member: Member, run: Run, work: Path, cache: Path) -> dict[str, Any]:
@@ -154,20 +190,34 @@ def _job(member: Member, run: Run, work: Path, cache: Path) -> dict[str, Any]:
     weights, digest = run.weights[member.architecture]
     settings = run.settings.model_copy(update={"seed": member.seed})
     return {
-        "name": member.name, "architecture": member.architecture, "settings": settings.model_dump(mode="json"),
-        "folder": str(run.folder(work) / member.name), "weights": weights, "weights_sha256": digest,
-        "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache),
+        "name": member.name,
+        "architecture": member.architecture,
+        "settings": settings.model_dump(mode="json"),
+        "folder": str(run.folder(work) / member.name),
+        "weights": weights,
+        "weights_sha256": digest,
+        "manifest": str(work / "clean_metadata.csv"),
+        "pixels": str(cache),
         "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
         "init": run.init.model if run.init and run.init.architecture == member.architecture else "",
-    }  # fmt: skip
+    }
 
 
-def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: Run, work: Path) -> None:
+def _in_child(
+    module: str, job: dict[str, Any], log: str, member: Member, run: Run, work: Path
+) -> None:
     """Do a training's job, or a shard of it, in a child process with its share of this machine, and show how far it is."""
-    settings, (shard, shards) = TrainingSettings.model_validate(job["settings"]), job.get("shard", (1, 1))
+    settings, (shard, shards) = (
+        TrainingSettings.model_validate(job["settings"]),
+        job.get("shard", (1, 1)),
+    )
     train, val = training.positions(runs.manifest(work), settings)
     images = training.passes(len(train), len(val), settings) // shards
-    name, epochs = (f"{member.name} {shard}", 0) if "shard" in job else (member.name, training.most_epochs(settings))
+    name, epochs = (
+        (f"{member.name} {shard}", 0)
+        if "shard" in job
+        else (member.name, training.most_epochs(settings))
+    )
     place, found = runners.place(run.settings.trainings_at_a_time()), hardware.gpus()
     gpus = hardware.share(found, place.trainings, run.members().index(member)) if found else None
     with (
@@ -175,9 +225,13 @@ def _in_child(module: str, job: dict[str, Any], log: str, member: Member, run: R
         progress.tracking(f"train {name}", epochs, "epochs"),
     ):
         child.run(
-            module, job | {"sharing": place.trainings}, Path(job["folder"]) / log, _threads(place),
-            lambda event: _show(name, event), gpus,
-        )  # fmt: skip
+            module,
+            job | {"sharing": place.trainings},
+            Path(job["folder"]) / log,
+            _threads(place),
+            lambda event: _show(name, event),
+            gpus,
+        )
 
 
 def publish(work: Path) -> None:
@@ -227,7 +281,9 @@ def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selectio
     create_table_artifact(shown, key="comparison", description=words)
     page = f"# {chosen.name} was chosen\n\n{chosen.reason}\n\n*Rule:* {chosen.rule}\n\n"
     page += "\n\n".join(map(pictures.markdown, figures))
-    create_markdown_artifact(page, key="selection", description="Which model, by which rule, on validation alone")
+    create_markdown_artifact(
+        page, key="selection", description="Which model, by which rule, on validation alone"
+    )
     logger.info(chosen.reason)
     return chosen
 
@@ -237,8 +293,14 @@ def _shown(training: Training) -> dict[str, Any]:
     ends = training.val_intervals["auroc"]
     interval = f" ({figure(ends.low)} to {figure(ends.high)})" if ends else ""
     return {
-        "model": training.name, "weights": training.weights, "AUROC": figure(training.val["auroc"]) + interval,
-        **{name: figure(training.val[name]) for name in ("sensitivity", "specificity", "accuracy", "precision")},
-        "threshold": figure(training.threshold, 4), "minutes": figure(training.seconds / 60, 1),
+        "model": training.name,
+        "weights": training.weights,
+        "AUROC": figure(training.val["auroc"]) + interval,
+        **{
+            name: figure(training.val[name])
+            for name in ("sensitivity", "specificity", "accuracy", "precision")
+        },
+        "threshold": figure(training.threshold, 4),
+        "minutes": figure(training.seconds / 60, 1),
         "ms an image": figure(training.milliseconds, 1),
-    }  # fmt: skip
+    }

@@ -37,7 +37,9 @@ class Page:
 
     def run(self, script: str) -> Any:
         """Return the value of an expression on the page."""
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get(
+            "value"
+        )
 
     def text(self) -> str:
         """Return the words on the page."""
@@ -78,7 +80,9 @@ class Page:
         """Write what the page looks like, after `settle` seconds where the pictures are kept for a person (see `keep`)."""
         if os.environ.get("CXR_TEST_OUTPUTS"):
             time.sleep(settle)
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )
         return path
 
 
@@ -108,7 +112,10 @@ def browser(profile: Path, width: int = 1500, height: int = 1300) -> Iterator[Pa
 def _tab(port: int) -> str:
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as answer:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as answer,
+        ):
             for tab in json.load(answer):
                 if tab["type"] == "page":
                     return str(tab["webSocketDebuggerUrl"])

@@ -38,7 +38,10 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def preprocess(
-    data: Path | str, work: Path, settings: SplitSettings | None = None, reading: ReadingSettings | None = None
+    data: Path | str,
+    work: Path,
+    settings: SplitSettings | None = None,
+    reading: ReadingSettings | None = None,
 ) -> Ingest:
     """Run the preprocessing without Prefect, in this process."""
     reading = reading or ReadingSettings()
@@ -67,7 +70,12 @@ def finished_work(finished_once: Path, tmp_path: Path) -> Path:
 def tiny() -> TrainingSettings:
     """The smallest training that goes through both phases."""
     return training_settings(
-        "demo", arch=("MobileNetV2",), image_size=32, epochs=1, fine_tune_epochs=1, min_sensitivity=0.9
+        "demo",
+        arch=("MobileNetV2",),
+        image_size=32,
+        epochs=1,
+        fine_tune_epochs=1,
+        min_sensitivity=0.9,
     )
 
 
@@ -115,7 +123,9 @@ def ceph() -> Iterator[s3_servers.Server]:
         yield server
 
 
-def use(server: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_servers.Bucket:
+def use(
+    server: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> s3_servers.Bucket:
     """Return a fresh bucket on a server that this process and its children find by their variables, and no other."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -128,13 +138,17 @@ def use(server: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.fixture
-def moto_bucket(moto: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_servers.Bucket:
+def moto_bucket(
+    moto: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> s3_servers.Bucket:
     """A fresh bucket on the mock server."""
     return use(moto, monkeypatch, tmp_path)
 
 
 @pytest.fixture
-def ceph_bucket(ceph: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_servers.Bucket:
+def ceph_bucket(
+    ceph: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> s3_servers.Bucket:
     """A fresh bucket on the real server."""
     return use(ceph, monkeypatch, tmp_path)
 

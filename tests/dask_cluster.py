@@ -24,7 +24,11 @@ class Cluster:
 
     def start(self, name: str, *words: str, **environment: str) -> None:
         """Start `dask WORDS`; what it prints goes to NAME.log."""
-        variables = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_LOGGING_EXTRA_LOGGERS": "cxr"} | environment
+        variables = (
+            os.environ
+            | {"PYTHONPATH": str(ROOT), "PREFECT_LOGGING_EXTRA_LOGGERS": "cxr"}
+            | environment
+        )
         with (self.home / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"],
@@ -38,8 +42,15 @@ class Cluster:
 
     def busy(self, client: Any) -> list[str]:
         """Return the names of the workers that have a task in hand."""
-        names = {address: worker["name"] for address, worker in client.scheduler_info()["workers"].items()}
-        return [names[address] for address, keys in client.processing().items() if keys and address in names]
+        names = {
+            address: worker["name"]
+            for address, worker in client.scheduler_info()["workers"].items()
+        }
+        return [
+            names[address]
+            for address, keys in client.processing().items()
+            if keys and address in names
+        ]
 
     def log(self, name: str) -> str:
         """Return what a process has printed."""
@@ -47,7 +58,12 @@ class Cluster:
 
     def joined(self, *names: str) -> None:
         """Wait until these workers are there."""
-        wait(lambda: all("Registered to:" in self.log(name) for name in names), 90, "they join", self.logs)
+        wait(
+            lambda: all("Registered to:" in self.log(name) for name in names),
+            90,
+            "they join",
+            self.logs,
+        )
 
     def kill(self, name: str) -> None:
         """End a process with kill -9."""
@@ -56,7 +72,10 @@ class Cluster:
 
     def logs(self) -> str:
         """Return the last lines of every process."""
-        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in self.home.glob("*.log"))
+        return "\n".join(
+            f"{path.name}: {path.read_text(errors='replace')[-1500:]}"
+            for path in self.home.glob("*.log")
+        )
 
 
 @contextlib.contextmanager

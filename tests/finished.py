@@ -6,10 +6,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr import audit, calibration, evaluation, export, leakage, report, selection, shift, validation
+from cxr import (
+    audit,
+    calibration,
+    evaluation,
+    export,
+    leakage,
+    report,
+    selection,
+    shift,
+    validation,
+)
 from cxr import settings as chosen
 from cxr.attention import Attention, Group
-from cxr.records import Evaluation, Failure, Ingest, Stage, Training, file_sha256, read_table, write_table
+from cxr.records import (
+    Evaluation,
+    Failure,
+    Ingest,
+    Stage,
+    Training,
+    file_sha256,
+    read_table,
+    write_table,
+)
 from cxr.scoring import write_scores
 
 MODEL_SHA256 = hashlib.sha256(b"not a model").hexdigest()
@@ -18,11 +37,16 @@ ODD = "train/NORMAL/<script>alert(1)</script>\n\udcff.jpeg"
 COUNTS = {"NORMAL": 40, "PNEUMONIA": 60}
 
 
-def scores(path: Path, seed: int, apart: float = 0.4, fitted: calibration.Calibration | None = None) -> pd.DataFrame:
+def scores(
+    path: Path, seed: int, apart: float = 0.4, fitted: calibration.Calibration | None = None
+) -> pd.DataFrame:
     """Write 40 NORMAL and 60 PNEUMONIA whose scores overlap by `apart`; two images a patient. Return them."""
     label = np.repeat([0, 1], [40, 60])
     raw = np.clip(np.random.default_rng(seed).normal(0.3 + apart * label, 0.15), 0.001, 0.999)
-    names = [f"person{i // 2}_virus_{i}.jpeg" if label[i] else f"IM-{i // 2:04d}-{i}.jpeg" for i in range(100)]
+    names = [
+        f"person{i // 2}_virus_{i}.jpeg" if label[i] else f"IM-{i // 2:04d}-{i}.jpeg"
+        for i in range(100)
+    ]
     rows = pd.DataFrame({
         "image": names, "patient_id": [f"p{i // 2}" for i in range(100)], "etiology": np.where(label, "virus", ""),
         "width": 64, "height": 64, "label": label,
@@ -32,7 +56,12 @@ def scores(path: Path, seed: int, apart: float = 0.4, fitted: calibration.Calibr
 
 
 def trained(
-    run: Path, name: str, seed: int = 0, apart: float = 0.4, milliseconds: float = 5.0, specific: float | None = None
+    run: Path,
+    name: str,
+    seed: int = 0,
+    apart: float = 0.4,
+    milliseconds: float = 5.0,
+    specific: float | None = None,
 ) -> Training:
     """Write the folder of a training with made-up scores below `run`; `specific` overrides its specificity."""
     table = scores(run / name / "scores_val.csv", seed, apart)
@@ -110,10 +139,17 @@ def looked(work: Path) -> tuple[audit.Audit, shift.Shift]:
 
 def ingest(work: Path) -> Ingest:
     """Write a rejects.csv with an odd name and return the books that go with it."""
-    rejects = pd.DataFrame({"image": [ODD], "reason": ["truncated"], "detail": ["<b>ends</b> too early"]})
+    rejects = pd.DataFrame(
+        {"image": [ODD], "reason": ["truncated"], "detail": ["<b>ends</b> too early"]}
+    )
     write_table(rejects, work / "rejects.csv")
     rows = pd.DataFrame(
-        {"image": ["a", "b"], "split": ["train", "test"], "source_split": ["train", "test"], "patient_id": ""}
+        {
+            "image": ["a", "b"],
+            "split": ["train", "test"],
+            "source_split": ["train", "test"],
+            "patient_id": "",
+        }
     )
     empty = pd.DataFrame(columns=["image_a", "image_b"])
     return Ingest(

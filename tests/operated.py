@@ -45,7 +45,11 @@ class Operated(Stack):
     def start_run(self, deployment: str, **parameters: Any) -> str:
         """Start a run of FLOW/NAME over the API; return its id."""
         found = self.call(f"/deployments/name/{deployment}")
-        return str(self.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
+        return str(
+            self.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})[
+                "id"
+            ]
+        )
 
     def state(self, run: str) -> str:
         """Return a run's state."""
@@ -59,7 +63,9 @@ class Operated(Stack):
 
     def slots(self, deployment: str) -> int:
         """Return how many runs of a deployment hold a slot of its concurrency limit."""
-        return int(self.call(f"/deployments/name/{deployment}")["global_concurrency_limit"]["active_slots"])
+        return int(
+            self.call(f"/deployments/name/{deployment}")["global_concurrency_limit"]["active_slots"]
+        )
 
     def kill_runs(self) -> None:
         """Send kill -9 to every process of a run, with all that it started."""
@@ -72,11 +78,14 @@ class Operated(Stack):
     def logs(self) -> str:
         """Return the last lines of the server's and the worker's log."""
         return "\n".join(
-            f"{p.name}: {p.read_text(errors='replace')[-1500:]}" for p in (self.home / "logs").glob("*.log")
+            f"{p.name}: {p.read_text(errors='replace')[-1500:]}"
+            for p in (self.home / "logs").glob("*.log")
         )
 
 
-def wait(done: Callable[[], Any], seconds: float, what: str, why: Callable[[], str] = lambda: "") -> float:
+def wait(
+    done: Callable[[], Any], seconds: float, what: str, why: Callable[[], str] = lambda: ""
+) -> float:
     """Return after how many seconds `done` gave something true; a failing API call counts as not yet."""
     started = time.monotonic()
     while time.monotonic() - started < seconds:
@@ -88,7 +97,9 @@ def wait(done: Callable[[], Any], seconds: float, what: str, why: Callable[[], s
 
 
 @contextlib.contextmanager
-def operated(home: Path, pool: str = "cxr-cpu", host: str = "127.0.0.1", **extra: str) -> Iterator[Operated]:
+def operated(
+    home: Path, pool: str = "cxr-cpu", host: str = "127.0.0.1", **extra: str
+) -> Iterator[Operated]:
     """Bring a stack up in `home` and take it down at the end; `extra` goes into the environment of its processes."""
     stack = Operated(home)
     stack.extra = extra

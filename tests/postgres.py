@@ -16,7 +16,9 @@ from flows.server import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _LINKED = shutil.which("initdb")  # perhaps a link, with nothing of its own beside it
-_FOUND = os.path.realpath(_LINKED) if _LINKED else (str(BINARIES[-1] / "initdb") if BINARIES else None)
+_FOUND = (
+    os.path.realpath(_LINKED) if _LINKED else (str(BINARIES[-1] / "initdb") if BINARIES else None)
+)
 
 
 def missing() -> str:
@@ -46,7 +48,16 @@ class Database:
 
     def make(self) -> None:
         """Create the cluster."""
-        command = [_binary("initdb"), "-D", str(self.folder / "data"), "-U", "prefect", "--auth=trust", "-E", "UTF8"]
+        command = [
+            _binary("initdb"),
+            "-D",
+            str(self.folder / "data"),
+            "-U",
+            "prefect",
+            "--auth=trust",
+            "-E",
+            "UTF8",
+        ]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self.user)
 
     def start(self) -> None:
@@ -59,7 +70,9 @@ class Database:
         ready = [_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)]
         end = time.monotonic() + 60
         while subprocess.run(ready, capture_output=True, check=False).returncode:
-            assert time.monotonic() < end and self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < end and self.process.poll() is None, (
+                self.folder / "log"
+            ).read_text()[-2000:]
             time.sleep(0.2)
 
     def stop(self) -> None:
@@ -71,7 +84,16 @@ class Database:
 
     def run(self, program: str, *arguments: str) -> bytes:
         """Return what a client program (psql, pg_dump) says of this database."""
-        command = [_binary(program), "-h", "127.0.0.1", "-p", str(self.port), "-U", "prefect", *arguments]
+        command = [
+            _binary(program),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "prefect",
+            *arguments,
+        ]
         return subprocess.run(command, check=True, capture_output=True).stdout
 
 
@@ -82,7 +104,9 @@ def _binary(name: str) -> str:
 @contextlib.contextmanager
 def database() -> Iterator[Database]:
     """Give a running database; it and its folder are gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="cxr-postgres-"))  # pytest's own folders are closed to the user postgres
+    folder = Path(
+        tempfile.mkdtemp(prefix="cxr-postgres-")
+    )  # pytest's own folders are closed to the user postgres
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
     found = Database(folder)

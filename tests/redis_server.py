@@ -17,7 +17,17 @@ REDIS = shutil.which("redis-server")
 def running(folder: Path) -> Iterator[redis.Redis]:
     """Give a client of a fresh server; the server ends with the block."""
     port = free_port()
-    command = [str(REDIS), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+    command = [
+        str(REDIS),
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)
     client = redis.Redis(port=port, retry=retry, decode_responses=True)

@@ -12,7 +12,9 @@ from cxr.records import file_sha256, write_table
 from tests import finished
 
 
-def exported(source: Path, folder: Path, run: str, model: bytes, manifest: Path | None = None) -> Path:
+def exported(
+    source: Path, folder: Path, run: str, model: bytes, manifest: Path | None = None
+) -> Path:
     """Copy an export folder with another model in it, whole again: card and checksums fit."""
     shutil.copytree(source, folder)
     (folder / "model.keras").write_bytes(model)
@@ -31,10 +33,16 @@ def manifest(path: Path, rows: list[tuple[str, str, str]]) -> Path:
     return path
 
 
-def side(work: Path, folder: Path, version: str, apart: float, seed: int = 0, threshold: float = 0.5) -> Side:
+def side(
+    work: Path, folder: Path, version: str, apart: float, seed: int = 0, threshold: float = 0.5
+) -> Side:
     """Return a model on 40 NORMAL and 60 PNEUMONIA whose made-up scores lie `apart`."""
-    card = Card.read(next(work.glob("runs/*/export/model_card.json"))).model_copy(update={"threshold": threshold})
-    return Side(version=version, card=card, scores=finished.scores(folder / f"{version}.csv", seed, apart))
+    card = Card.read(next(work.glob("runs/*/export/model_card.json"))).model_copy(
+        update={"threshold": threshold}
+    )
+    return Side(
+        version=version, card=card, scores=finished.scores(folder / f"{version}.csv", seed, apart)
+    )
 
 
 def won(work: Path, challenger: str, champion: str | None, promote: bool = True) -> Challenge:

@@ -38,7 +38,9 @@ class Server(NamedTuple):
     @functools.cache  # noqa: B019  # two servers in a session; a client costs half a second
     def client(self) -> Any:
         """Return a plain boto3 client: what tests look at the server with."""
-        checks = dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
+        checks = dict.fromkeys(
+            ("request_checksum_calculation", "response_checksum_validation"), "when_required"
+        )
         return boto3.client(
             "s3", endpoint_url=self.endpoint, aws_access_key_id=self.key, aws_secret_access_key=self.secret,
             region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, **checks),
@@ -93,7 +95,9 @@ def mock() -> Iterator[Server]:
 @contextmanager
 def real() -> Iterator[Server]:
     """Give a RADOS gateway with its own folder and port; skips the test where its packages cannot be had."""
-    with FileLock(Path(tempfile.gettempdir()) / f"cxr-s3-install-{os.geteuid()}.lock"):  # two workers, one apt-get
+    with FileLock(
+        Path(tempfile.gettempdir()) / f"cxr-s3-install-{os.geteuid()}.lock"
+    ):  # two workers, one apt-get
         installed = subprocess.run([SCRIPT, "install"], capture_output=True, text=True, check=False)
     if installed.returncode:
         pytest.skip(f"no real S3 server here: {installed.stderr.strip().splitlines()[-1]}")
@@ -105,7 +109,9 @@ def real() -> Iterator[Server]:
         )
         assert started.returncode == 0, started.stderr
         found = dict(line.split("=", 1) for line in started.stdout.split())
-        yield Server(found["S3_ENDPOINT"], found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"])
+        yield Server(
+            found["S3_ENDPOINT"], found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]
+        )
     finally:
         subprocess.run([SCRIPT, "stop", folder], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)

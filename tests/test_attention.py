@@ -48,7 +48,10 @@ def python(code: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-EACH = ["MobileNetV2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("VGG16", "DenseNet121"))]
+EACH = [
+    "MobileNetV2",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("VGG16", "DenseNet121")),
+]
 
 
 @pytest.fixture(scope="module", params=EACH)
@@ -94,7 +97,9 @@ def test_maps_are_those_of_a_gradient_tape(built):
     assert found["maps"].min() < 0.99, "a map that is equal everywhere tests nothing"
     assert np.abs(found["maps"] - by_tape).max() < 1e-4
     assert found["scores"].dtype == np.float64
-    assert found["scores"] == pytest.approx(1 / (1 + np.exp(-np.load(folder / f"{name}-logit.npy"))), abs=1e-5)
+    assert found["scores"] == pytest.approx(
+        1 / (1 + np.exp(-np.load(folder / f"{name}-logit.npy"))), abs=1e-5
+    )
 
 
 def test_a_reloaded_model_gives_the_same_maps(built):
@@ -164,7 +169,9 @@ def write_chests(folder, count, side):
         with Image.open(path) as image:
             cache.append(images.resized(image, side))
     table["pixel_sha256"] = [f"picture{at}" for at in range(len(table))]
-    held = Cache(folder / "cache", Recipe(kind="pixels", made={}, shape=(side, side), dtype="uint8"))
+    held = Cache(
+        folder / "cache", Recipe(kind="pixels", made={}, shape=(side, side), dtype="uint8")
+    )
     held.add(list(table["pixel_sha256"]), np.stack(cache))
     write_table(table, folder / "manifest.csv")
     return table
@@ -218,9 +225,9 @@ def pointing_game(maps, places, half):
     height, width = maps.shape[1:]
     rows, columns = np.divmod(maps.reshape(len(maps), -1).argmax(axis=1), width)
     strongest = np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1)
-    cells = np.stack(np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height), -1).reshape(
-        -1, 2
-    )
+    cells = np.stack(
+        np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height), -1
+    ).reshape(-1, 2)
     near = (np.abs(strongest[np.newaxis] - places[:, np.newaxis]) <= half).all(axis=2)
     anywhere = (np.abs(cells[np.newaxis] - places[:, np.newaxis]) <= half).all(axis=2).mean()
     elsewhere = near[~np.eye(len(near), dtype=bool)].mean()
@@ -243,8 +250,12 @@ def assert_maps_land_on_opacities(table, maps, scores):
     """
     test = table[table["split"] == "test"]
     ill = (test["label"] == 1).to_numpy()
-    assert scores[ill].mean() > scores[~ill].mean() + 0.2, "the network learned nothing: its maps would mean nothing"
-    hits, count, chance = pointing_game(maps[ill], test.loc[ill, ["x", "y"]].to_numpy(), 0.13 + 1 / 8)
+    assert scores[ill].mean() > scores[~ill].mean() + 0.2, (
+        "the network learned nothing: its maps would mean nothing"
+    )
+    hits, count, chance = pointing_game(
+        maps[ill], test.loc[ill, ["x", "y"]].to_numpy(), 0.13 + 1 / 8
+    )
     print(f"pointing game: {hits} of {count}, chance {chance:.3f}")
     assert binomtest(hits, count, chance, alternative="greater").pvalue < 0.01
 
@@ -290,11 +301,16 @@ def test_figure_and_record_are_of_every_image(trained, tmp_path):
     assert record.grid == (8, 8) and record.uniform_share == pytest.approx(0.36)
     said, ill = scores >= 0.5, (rows["label"] == 1).to_numpy()
     sizes = {"tp": said & ill, "fn": ~said & ill, "fp": said & ~ill, "tn": ~said & ~ill}
-    assert {name: group.images for name, group in record.groups.items()} == {k: v.sum() for k, v in sizes.items()}
+    assert {name: group.images for name, group in record.groups.items()} == {
+        k: v.sum() for k, v in sizes.items()
+    }
     assert sum(group.with_map for group in record.groups.values()) == record.with_map
     low, high = record.interval
     assert 0 <= low <= record.border_share <= high <= 1
-    mean = sum(group.with_map * (group.border_share or 0) for group in record.groups.values()) / record.with_map
+    mean = (
+        sum(group.with_map * (group.border_share or 0) for group in record.groups.values())
+        / record.with_map
+    )
     assert mean == pytest.approx(record.border_share)
     with Image.open(tmp_path / record.figure) as picture:
         assert picture.format == "PNG" and picture.width > 800
@@ -307,7 +323,9 @@ def test_the_border_share_of_a_uniform_map_is_the_rings_area(grid):
     maps = np.stack([np.full(grid, level, np.float32) for level in (0.2, 1)])
     assert attention.border_share(maps) == pytest.approx([0.36, 0.36], abs=1e-12)
     assert attention.uniform_share() == pytest.approx(0.36)
-    assert attention.border_share(maps, 0.25) == pytest.approx([attention.uniform_share(0.25)] * 2, abs=1e-12)
+    assert attention.border_share(maps, 0.25) == pytest.approx(
+        [attention.uniform_share(0.25)] * 2, abs=1e-12
+    )
 
 
 def test_the_border_share_of_a_spot_is_where_the_spot_is():
@@ -331,11 +349,25 @@ def test_stretching_is_pillows_bilinear_enlargement():
 def test_groups_run_from_the_most_certain_to_the_threshold():
     """Score >= threshold counts as PNEUMONIA; equal scores are in the order of their names."""
     table = pd.DataFrame(
-        {"image": list("fedcba"), "label": [1, 1, 1, 0, 0, 0], "score": [0.5, 0.9, 0.1, 0.7, 0.2, 0.2]}
+        {
+            "image": list("fedcba"),
+            "label": [1, 1, 1, 0, 0, 0],
+            "score": [0.5, 0.9, 0.1, 0.7, 0.2, 0.2],
+        }
     )
     found = attention.groups(table, 0.5)
-    assert {name: rows.tolist() for name, rows in found.items()} == {"tp": [1, 0], "fn": [2], "fp": [3], "tn": [5, 4]}
-    assert [rows.tolist() for rows in attention.groups(table, 0.51).values()] == [[1], [2, 0], [3], [5, 4]]
+    assert {name: rows.tolist() for name, rows in found.items()} == {
+        "tp": [1, 0],
+        "fn": [2],
+        "fp": [3],
+        "tn": [5, 4],
+    }
+    assert [rows.tolist() for rows in attention.groups(table, 0.51).values()] == [
+        [1],
+        [2, 0],
+        [3],
+        [5, 4],
+    ]
 
 
 def test_the_bootstrap_interval_covers_the_mean():
@@ -343,7 +375,9 @@ def test_the_bootstrap_interval_covers_the_mean():
     shares = np.random.default_rng(0).random(300)
     low, high = attention.interval(shares)
     reach = 1.96 * shares.std() / np.sqrt(300)
-    assert (low, high) == pytest.approx((shares.mean() - reach, shares.mean() + reach), abs=0.1 * reach)
+    assert (low, high) == pytest.approx(
+        (shares.mean() - reach, shares.mean() + reach), abs=0.1 * reach
+    )
     assert attention.interval(shares) == (low, high)
     assert attention.interval(shares[:1]) is None and attention.interval(shares[:0]) is None
 
@@ -354,7 +388,9 @@ def shown(count, side=64):
     maps = np.zeros((count, 7, 7), np.float32)
     maps[np.arange(count), rng.integers(0, 7, count), rng.integers(0, 7, count)] = 1
     names = [f"test/NORMAL/$strange_{number}$.jpeg" for number in range(count)]
-    table = pd.DataFrame({"image": names, "label": np.arange(count) % 2, "score": np.linspace(0, 1, count)})
+    table = pd.DataFrame(
+        {"image": names, "label": np.arange(count) % 2, "score": np.linspace(0, 1, count)}
+    )
     return rng.integers(0, 256, (count, side, side), dtype=np.uint8), maps, table
 
 
@@ -362,7 +398,9 @@ def shown(count, side=64):
 def figures(monkeypatch):
     """Every figure that would be published, not rendered."""
     kept: list[Figure] = []
-    monkeypatch.setattr(attention.drawing, "publish", lambda figure, path, largest: kept.append(figure) or path)
+    monkeypatch.setattr(
+        attention.drawing, "publish", lambda figure, path, largest: kept.append(figure) or path
+    )
     return kept
 
 
@@ -381,7 +419,9 @@ def test_the_figure_says_what_each_image_is(figures, tmp_path):
         "$strange_29$\nscore 1.000, label PNEUMONIA", "$strange_0$\nscore 0.000, label NORMAL",
     ):  # fmt: skip
         assert expected in words
-    assert "none in this set" not in words and words.count("score ") == 16 + 1  # the note says it, too
+    assert (
+        "none in this set" not in words and words.count("score ") == 16 + 1
+    )  # the note says it, too
     assert sum(bool(axes.images) for axes in figures[0].axes) == 16 + 1  # and the key
 
 
@@ -425,9 +465,20 @@ def test_images_maps_and_rows_must_be_as_many(tmp_path):
 def test_a_record_of_no_attention_is_valid_json():
     """Where no image has a map every share is None, so the record can be read back."""
     members = dict(zip(attention.GROUPS, np.arange(8).reshape(4, 2), strict=True))
-    of = {"architecture": "VGG16", "model_sha256": "", "threshold": 0.5, "split": "test", "figure": "gradcam.png"}
+    of = {
+        "architecture": "VGG16",
+        "model_sha256": "",
+        "threshold": 0.5,
+        "split": "test",
+        "figure": "gradcam.png",
+    }
     record = attention._record(np.zeros((8, 7, 7), np.float32), members, of)
-    assert (record.examined, record.with_map, record.border_share, record.interval) == (8, 0, None, None)
+    assert (record.examined, record.with_map, record.border_share, record.interval) == (
+        8,
+        0,
+        None,
+        None,
+    )
     assert json.loads(record.model_dump_json())["groups"]["tp"] == {
         "images": 2, "examined": 2, "with_map": 0, "border_share": None,
     }  # fmt: skip

@@ -21,11 +21,16 @@ def _few_draws(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(audit, "DRAWS", 200)
 
 
-def data(train: int = 60, test: int = 30, seed: int = 0, **changed: object) -> tuple[pd.DataFrame, np.ndarray]:
+def data(
+    train: int = 60, test: int = 30, seed: int = 0, **changed: object
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Two images a patient, both classes alike in every file's container; pixels of noise around gray."""
     rng = np.random.default_rng(seed)
     groups = [
-        (s, label, n) for s, count in (("train", train), ("test", test)) for label in (0, 1) for n in range(count)
+        (s, label, n)
+        for s, count in (("train", train), ("test", test))
+        for label in (0, 1)
+        for n in range(count)
     ]
     rows = [
         {
@@ -52,14 +57,25 @@ def test_nothing_is_found_where_the_classes_are_alike():
         for part in (floor.train, floor.test):
             assert 0.3 < part.auroc < 0.7
             assert part.interval.low < part.auroc < part.interval.high
-    assert [floor.signal for floor in found.floors] == ["container", "border ring", "32x32 thumbnail"]
+    assert [floor.signal for floor in found.floors] == [
+        "container",
+        "border ring",
+        "32x32 thumbnail",
+    ]
 
 
-@pytest.mark.parametrize("column", ["icc", "exif", "quantisation", "mode", "format", "width", "bytes"])
+@pytest.mark.parametrize(
+    "column", ["icc", "exif", "quantisation", "mode", "format", "width", "bytes"]
+)
 def test_a_container_that_gives_the_label_away_is_found_and_harmonising_takes_it_away(column: str):
     """Each thing a file says is enough alone; after uniform encoding only noise is left."""
     table, stack = data()
-    told = {"quantisation": ["a", "b"], "mode": ["L", "RGB"], "format": ["JPEG", "PNG"], "width": [100, 140]}
+    told = {
+        "quantisation": ["a", "b"],
+        "mode": ["L", "RGB"],
+        "format": ["JPEG", "PNG"],
+        "width": [100, 140],
+    }
     told |= {"bytes": [3000, 5000]}
     table[column] = [told.get(column, [0, 1])[label] for label in table["label"]]
     found = audited(table, stack)
@@ -92,8 +108,12 @@ def test_the_border_ring_sees_the_border_alone():
 def test_a_patient_is_never_on_both_sides_of_a_fold():
     """Each patient's pictures are alike and say nothing of the class: 0.5 by patients, near 1 by images."""
     table, stack = data(120, 40, patient_id="")
-    table["patient_id"] = [f"{split}-{n // 20}" for n, split in enumerate(table["split"].replace("val", "train"))]
-    table["label"] = pd.factorize(table["patient_id"])[0] % 2  # 12 patients of train, 6 of each class
+    table["patient_id"] = [
+        f"{split}-{n // 20}" for n, split in enumerate(table["split"].replace("val", "train"))
+    ]
+    table["label"] = (
+        pd.factorize(table["patient_id"])[0] % 2
+    )  # 12 patients of train, 6 of each class
     rng = np.random.default_rng(1)
     faces = rng.integers(60, 190, (table["patient_id"].nunique(), SIDE, SIDE))
     stack[:] = faces[pd.factorize(table["patient_id"])[0]] + rng.integers(0, 9, stack.shape)
@@ -115,7 +135,9 @@ def test_figures_of_test_are_those_of_scikit_learn():
     stack[table["label"] == 1, :4] += 6
     test = (table["split"] == "test").to_numpy()
     cells, labels = stack.reshape(len(stack), -1).astype(np.float32), table["label"].to_numpy()
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(cells[~test], labels[~test])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(
+        cells[~test], labels[~test]
+    )
     scores = model.predict_proba(cells[test])[:, 1]
     found = audited(table, stack).floors[2].test
     assert found.auroc == pytest.approx(roc_auc_score(labels[test], scores), abs=1e-3)
@@ -125,7 +147,9 @@ def test_figures_of_test_are_those_of_scikit_learn():
     assert (found.n, found.positives, found.patients) == (60, 30, 30)
 
 
-@pytest.mark.parametrize("case", ["one class", "five images", "one patient", "constant", "no train", "excluded"])
+@pytest.mark.parametrize(
+    "case", ["one class", "five images", "one patient", "constant", "no train", "excluded"]
+)
 def test_poor_data_is_not_estimable_and_still_drawn(case: str, tmp_path: Path):
     """Never a crash, a warning (an error here) or a made-up number: None, and the reason with n."""
     table, stack = data()

@@ -39,7 +39,9 @@ def test_half_precision_is_what_the_oldest_gpu_has(nvidia_smi, monkeypatch, capa
     """Compute capability 8: bfloat16; 7: float16; older, or where the driver does not say: float32. The network does not matter."""
     monkeypatch.setattr(backend, "on_gpu", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-5")
-    nvidia_smi('[ "$3" = --id=1,GPU-5 ] || exit 9;' + "".join(f"echo '{each}';" for each in capabilities))
+    nvidia_smi(
+        '[ "$3" = --id=1,GPU-5 ] || exit 9;' + "".join(f"echo '{each}';" for each in capabilities)
+    )
     backend.policy.cache_clear()
     assert backend.policy("MobileNetV2") == expected
     backend.policy.cache_clear()
@@ -70,7 +72,9 @@ def test_rows_stay_on_a_gpu_only_where_all_trainings_find_room(nvidia_smi, monke
     nvidia_smi("echo 10 MiB")
     assert backend.fits(rows, half, 1) and not backend.fits((1001, 1 << 19), half, 1)
     nvidia_smi("echo 'Field \"memory.free\" is not a valid field'; exit 2")
-    assert not backend.fits((1002, 1 << 19), half, 1), "a driver that does not tell ends no training"
+    assert not backend.fits((1002, 1 << 19), half, 1), (
+        "a driver that does not tell ends no training"
+    )
     backend.fits.cache_clear()
 
 
@@ -110,7 +114,9 @@ def test_compiled_steps_have_batches_of_one_size_and_the_same_mean(monkeypatch):
     plain = list(training._batches(np.copy, job, 1))
     monkeypatch.setattr(backend, "compiled", lambda: True)
     filled = list(training._batches(np.copy, job, 1))
-    assert [len(some) for some, *_ in plain] == [4, 4, 2] and [len(some) for some, *_ in filled] == [4, 4, 4]
+    assert [len(some) for some, *_ in plain] == [4, 4, 2] and [
+        len(some) for some, *_ in filled
+    ] == [4, 4, 4]
     for (own, truth, weights), (some, labels, filling) in zip(plain, filled, strict=True):
         losses = np.arange(10) ** 2.0
         assert (
@@ -118,7 +124,9 @@ def test_compiled_steps_have_batches_of_one_size_and_the_same_mean(monkeypatch):
             and (labels == some[:, np.newaxis] % 2).all()
             and labels.dtype == truth.dtype
         )
-        assert np.isclose((losses[own] * weights).sum() / len(own), (losses[some] * filling).sum() / len(some))
+        assert np.isclose(
+            (losses[own] * weights).sum() / len(own), (losses[some] * filling).sum() / len(some)
+        )
 
 
 def test_half_precision_only_where_the_processor_has_it_and_the_architecture_gains(tmp_path):

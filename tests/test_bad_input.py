@@ -100,7 +100,10 @@ def test_constant_scores_have_figures_but_no_interval_of_their_auroc():
     point = operating.choose(labels, values)
     found = evaluation.measured(table, point.threshold)
     assert (found["test"]["auroc"], found["test"]["sensitivity"]) == (0.5, 1.0)
-    assert found["intervals"]["auroc"] is None and found["intervals"]["accuracy"].low < found["test"]["accuracy"]
+    assert (
+        found["intervals"]["auroc"] is None
+        and found["intervals"]["accuracy"].low < found["test"]["accuracy"]
+    )
 
 
 def test_nan_scores_are_refused_everywhere():
@@ -124,6 +127,10 @@ def test_changed_test_labels_change_no_threshold(tmp_path):
         chosen = selection.select(models, [], tmp_path)
         training = next(one for one in models if one.name == chosen.name)
         found.append(
-            (chosen, training.operating_point, evaluation.measured(table, training.threshold)["test"]["auroc"])
+            (
+                chosen,
+                training.operating_point,
+                evaluation.measured(table, training.threshold)["test"]["auroc"],
+            )
         )
     assert found[0][:2] == found[1][:2] and found[0][2] == pytest.approx(1 - found[1][2])

@@ -38,7 +38,9 @@ def test_rows_come_in_the_order_asked_for(held):
     assert found.shape == (4, 4, 4) and len(found) == 4 and found.dtype == np.uint8
     assert found[0].shape == (4, 4) and found[np.int64(0)][0, 0] == 5
     assert found[np.array([3, 0, 2])][:, 0, 0].tolist() == [1, 5, 3]
-    assert found[1:3][:, 0, 0].tolist() == [1, 3] and found[np.array([True, False, False, True])].shape == (2, 4, 4)
+    assert found[1:3][:, 0, 0].tolist() == [1, 3] and found[
+        np.array([True, False, False, True])
+    ].shape == (2, 4, 4)
     assert held.missing(["x", "a", "y", "x"]) == ["x", "y"]
     with pytest.raises(StorageError, match="1 of 2 rows are missing"):
         held.rows(["a", "x"])
@@ -48,7 +50,8 @@ def test_a_recipe_is_the_folder(held, tmp_path):
     """Another size, dtype or way of making: another folder; the folder alone opens the cache."""
     assert Cache.open(held.folder).rows(["d"])[0][0, 0] == 4
     others = [
-        RECIPE.model_copy(update=change) for change in ({"shape": (5, 5)}, {"dtype": "float16"}, {"made": {"side": 5}})
+        RECIPE.model_copy(update=change)
+        for change in ({"shape": (5, 5)}, {"dtype": "float16"}, {"made": {"side": 5}})
     ]
     assert len({Cache(tmp_path, each).folder for each in (*others, RECIPE)}) == 4
 
@@ -82,7 +85,9 @@ with held.filling(["any"]):
     held = Cache(tmp_path, Recipe(kind="big", made={}, shape=(200, 200), dtype="float32"))
     known = [key for path in held.folder.glob("[!.]*.keys") for key in path.read_text().split()]
     found = held.rows(known)
-    assert len(known) >= 200 and all((found[at] == float(key)).all() for at, key in enumerate(known))
+    assert len(known) >= 200 and all(
+        (found[at] == float(key)).all() for at, key in enumerate(known)
+    )
     with held.filling(["any"]).acquire(timeout=5):
         held.add(["new"], np.zeros((1, 200, 200), np.float32))
 
@@ -95,7 +100,9 @@ def test_others_fill_other_rows_at_the_same_time(held):
 
 def test_a_full_disk_is_said_with_what_was_needed(held, monkeypatch):
     """Before anything is written where it cannot fit, and where the system refuses in the middle; nothing half-kept."""
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: cache.shutil._ntuple_diskusage(9, 9, 1000))
+    monkeypatch.setattr(
+        cache.shutil, "disk_usage", lambda path: cache.shutil._ntuple_diskusage(9, 9, 1000)
+    )
     with pytest.raises(StorageError, match=r"16 GB more are needed.*cxr cache prune"):
         held.require_space(10**9)
     monkeypatch.undo()
@@ -115,11 +122,15 @@ def test_a_disk_that_is_really_full(tmp_path):
     """A small file system of its own: the error comes, what was there stays whole, and after making room it goes on."""
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(place)], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(place)], check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting a small file system was refused")
     try:
-        held = Cache(place / "cache", Recipe(kind="big", made={}, shape=(1000, 1000), dtype="uint8"))
+        held = Cache(
+            place / "cache", Recipe(kind="big", made={}, shape=(1000, 1000), dtype="uint8")
+        )
         held.add(["a"], np.ones((1, 1000, 1000), np.uint8))
         with pytest.raises(StorageError, match="disk is full"):
             held.add(["b"], np.ones((1, 1000, 1000), np.uint8))

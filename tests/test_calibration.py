@@ -42,7 +42,10 @@ def test_a_shift_by_class_weights_is_taken_back():
     """Logits moved by 1.5, as class weights do: no temperature corrects that, Platt's intercept does."""
     found = fit(*made(4000, slope=2.0, shift=1.5))
     assert found.method == "platt"
-    assert (found.temperature, found.intercept) == (pytest.approx(2, rel=0.1), pytest.approx(-0.75, abs=0.15))
+    assert (found.temperature, found.intercept) == (
+        pytest.approx(2, rel=0.1),
+        pytest.approx(-0.75, abs=0.15),
+    )
 
 
 def test_calibrated_scores_are_left_alone():
@@ -79,18 +82,26 @@ def test_fits_are_those_of_scikit_learn():
     labels, scores, _ = made(400, slope=1.7, shift=-0.4)
     z = logits(scores)[:, np.newaxis]
     reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z, labels)
-    found = Calibration(reason="", images=0, patients=0, **calibration._fit_temperature(labels, scores))
+    found = Calibration(
+        reason="", images=0, patients=0, **calibration._fit_temperature(labels, scores)
+    )
     assert found.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-6)
 
     ill = labels.sum()
     targets = np.where(labels == 1, (ill + 1) / (ill + 2), 1 / (400 - ill + 2))
     both, weights = np.repeat([1, 0], 400), np.append(targets, 1 - targets)
-    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(np.tile(z, (2, 1)), both, sample_weight=weights)
+    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(
+        np.tile(z, (2, 1)), both, sample_weight=weights
+    )
     found = Calibration(reason="", images=0, patients=0, **calibration._fit_platt(labels, scores))
     assert found.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-5)
 
-    reference = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(scores, labels)
-    found = Calibration(reason="", images=0, patients=0, **calibration._fit_isotonic(labels, scores))
+    reference = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(
+        scores, labels
+    )
+    found = Calibration(
+        reason="", images=0, patients=0, **calibration._fit_isotonic(labels, scores)
+    )
     new = np.linspace(0, 1, 1001)
     assert found.apply(new) == pytest.approx(reference.predict(new), abs=1e-12)
 
@@ -111,12 +122,18 @@ MAPS = [
     Calibration(reason="", images=0, patients=0),
     Calibration(method="temperature", temperature=0.01, reason="", images=0, patients=0),
     Calibration(method="platt", temperature=3.3, intercept=-20, reason="", images=0, patients=0),
-    Calibration(method="isotonic", x=(0.2, 0.4, 0.9), y=(0.01, 0.5, 0.99), reason="", images=0, patients=0),
+    Calibration(
+        method="isotonic", x=(0.2, 0.4, 0.9), y=(0.01, 0.5, 0.99), reason="", images=0, patients=0
+    ),
 ]
 
 
 @pytest.mark.parametrize("made_map", MAPS, ids=lambda each: each.method)
-@given(scores=some.lists(some.floats(0, 1) | some.sampled_from([0.0, 1.0, 1e-300, 1 - 1e-16]), max_size=20))
+@given(
+    scores=some.lists(
+        some.floats(0, 1) | some.sampled_from([0.0, 1.0, 1e-300, 1 - 1e-16]), max_size=20
+    )
+)
 def test_every_map_keeps_the_order_within_0_and_1(made_map, scores):
     """Float64 in 0..1, never falling where scores rise, for 0, 1 and numbers next to them; no warning."""
     found = made_map.apply(np.sort(np.array(scores, np.float32)))
@@ -135,10 +152,20 @@ def test_a_map_survives_json(kept):
 @pytest.mark.parametrize(
     ("labels", "scores", "patients", "why"),
     [
-        (np.repeat([0, 1], 8), np.linspace(0, 1, 16), [f"p{i}" for i in range(16)], "found 8 and 8"),
+        (
+            np.repeat([0, 1], 8),
+            np.linspace(0, 1, 16),
+            [f"p{i}" for i in range(16)],
+            "found 8 and 8",
+        ),
         (np.ones(50), np.linspace(0, 1, 50), [""] * 50, "found 50 and 0"),
         (np.tile([0, 1], 50), np.full(100, 0.5), [""] * 100, "all 100 scores are the same"),
-        (np.repeat([0, 1], 50), np.linspace(0, 1, 100), [""] * 100, "separate the classes perfectly"),
+        (
+            np.repeat([0, 1], 50),
+            np.linspace(0, 1, 100),
+            [""] * 100,
+            "separate the classes perfectly",
+        ),
         (np.tile([0, 1], 50), np.linspace(0, 1, 100), ["p"] * 100, "found 1 and 1"),
         ([], [], [], "found 0 and 0"),
     ],
@@ -160,7 +187,11 @@ def test_scores_that_say_nothing_or_the_opposite_are_still_a_map():
 def test_what_is_no_data_is_an_error():
     """NaN, scores above 1, missing patients, an image too few; a temperature of 0 is no temperature."""
     for scores in ([0.1, np.nan], [0.1, 1.5]):
-        for call in (lambda s: fit(np.array([0, 1]), s, ["a", "b"]), MAPS[1].apply, lambda s: ece(np.array([0, 1]), s)):
+        for call in (
+            lambda s: fit(np.array([0, 1]), s, ["a", "b"]),
+            MAPS[1].apply,
+            lambda s: ece(np.array([0, 1]), s),
+        ):
             with pytest.raises(DataError):
                 call(np.array(scores))
     with pytest.raises(DataError, match="one patient per image"):
@@ -174,7 +205,9 @@ def test_what_is_no_data_is_an_error():
 
 def test_ece_by_hand():
     """Two bins: 0.2 and 0.4 with one ill (gap 0.2), 0.9 ill (gap 0.1): (2 x 0.2 + 1 x 0.1) / 3."""
-    assert ece(np.array([0, 1, 1]), np.array([0.2, 0.4, 0.9]), bins=2) == pytest.approx((2 * 0.2 + 0.1) / 3)
+    assert ece(np.array([0, 1, 1]), np.array([0.2, 0.4, 0.9]), bins=2) == pytest.approx(
+        (2 * 0.2 + 0.1) / 3
+    )
     assert ece(np.array([1, 0]), np.array([1.0, 0.0])) == 0
     assert ece(np.array([0, 0]), np.array([1.0, 1.0])) == 1  # one class is no obstacle
     assert calibration.bin_of(np.array([0.0, 0.1, 0.11, 1.0]), 10).tolist() == [0, 0, 1, 9]
@@ -191,14 +224,18 @@ def test_reliability_is_the_curve_of_scikit_learn():
     assert sum(row.images for row in rows) == 500 and rows[0].interval.images == rows[0].images
     gap = sum(row.images * abs(row.observed - row.mean_score) for row in rows) / 500
     assert ece(labels, scores, bins=10) == pytest.approx(gap)
-    assert all(row.interval.low - 1e-12 <= row.observed <= row.interval.high + 1e-12 for row in rows)
+    assert all(
+        row.interval.low - 1e-12 <= row.observed <= row.interval.high + 1e-12 for row in rows
+    )
     assert reliability(np.array([]), np.array([])) == ()
 
 
 def test_ece_by_chance_is_exceeded_by_one_in_twenty():
     """Of 200 perfectly calibrated sets about 5 % lie above it; scores that are twice too sharp always do."""
     sets = [made(400, seed) for seed in range(200)]
-    above = np.mean([ece(labels, scores) > ece_by_chance(scores, draws=200) for labels, scores, _ in sets])
+    above = np.mean(
+        [ece(labels, scores) > ece_by_chance(scores, draws=200) for labels, scores, _ in sets]
+    )
     assert 0.01 <= above <= 0.1
     labels, scores, _ = made(400, slope=2.5)
     assert ece(labels, scores) > ece_by_chance(scores)

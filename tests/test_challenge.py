@@ -48,7 +48,9 @@ def test_a_lower_auroc_is_enough_even_where_no_test_says_so(finished_once, tmp_p
 
 def test_equal_models_may_follow_each_other(finished_once, tmp_path):
     """The very same scores: not lower, not worse, promoted; the tests say p = 1."""
-    found = challenge.judge(side(finished_once, tmp_path, "a", 0.3), side(finished_once, tmp_path, "b", 0.3))
+    found = challenge.judge(
+        side(finished_once, tmp_path, "a", 0.3), side(finished_once, tmp_path, "b", 0.3)
+    )
     assert found.promote and found.auroc.p == 1 and found.decisions[0].p == 1
 
 
@@ -57,7 +59,10 @@ def test_significantly_worse_decisions_keep_the_champion(finished_once, tmp_path
     new = side(finished_once, tmp_path, "new", 0.45, threshold=0.72)
     old = side(finished_once, tmp_path, "old", 0.4, seed=1, threshold=0.5)
     found = challenge.judge(new, old)
-    assert found.auroc.difference > 0 and found.challenger_figures["sensitivity"] >= challenge.MIN_SENSITIVITY
+    assert (
+        found.auroc.difference > 0
+        and found.challenger_figures["sensitivity"] >= challenge.MIN_SENSITIVITY
+    )
     assert not found.promote and "decisions are significantly worse" in found.reason
 
 
@@ -67,13 +72,19 @@ def test_below_a_floor_nothing_is_promoted(finished_once, tmp_path, threshold, n
     new = side(finished_once, tmp_path, "new", 0.4, threshold=threshold)
     old = side(finished_once, tmp_path, "old", 0.0, seed=1)
     for found in (challenge.judge(new, None), challenge.judge(new, old)):
-        assert not found.promote and f"The challenger's {name} is 0." in found.reason and "floor" in found.reason
+        assert (
+            not found.promote
+            and f"The challenger's {name} is 0." in found.reason
+            and "floor" in found.reason
+        )
 
 
 def test_the_first_champion_needs_the_floors_alone(finished_once, tmp_path):
     """No champion: no test, the floors decide, and what the audit reached is shown."""
     found = challenge.judge(side(finished_once, tmp_path, "first", 0.4), None)
-    assert found.promote and found.auroc is None and found.champion is None and found.decisions == ()
+    assert (
+        found.promote and found.auroc is None and found.champion is None and found.decisions == ()
+    )
     assert {"container", "border ring", "32x32 thumbnail"} == set(found.audit)
 
 
@@ -85,11 +96,19 @@ def test_images_that_the_champion_saw_are_counted_and_left_out(finished_once, tm
     )
     seen = np.zeros(100, bool)
     seen[:20] = seen[60:] = True  # 20 NORMAL and 20 PNEUMONIA are left
-    known = old.scores.assign(score=old.scores["score"].where(~seen, old.scores["label"].astype(float)))
+    known = old.scores.assign(
+        score=old.scores["score"].where(~seen, old.scores["label"].astype(float))
+    )
     old = old._replace(scores=known)
     unfair, fair = challenge.judge(new, old), challenge.judge(new, old, seen)
     assert not unfair.promote and fair.promote
-    assert (unfair.seen, fair.seen, fair.images, fair.compared, fair.auroc.images) == (None, 60, 100, 40, 40)
+    assert (unfair.seen, fair.seen, fair.images, fair.compared, fair.auroc.images) == (
+        None,
+        60,
+        100,
+        40,
+        40,
+    )
     assert "60 of 100 test images" in fair.reason and "left out" in fair.reason
     seen[20] = True  # 19 NORMAL would be left
     few = challenge.judge(new, old, seen)
@@ -98,6 +117,9 @@ def test_images_that_the_champion_saw_are_counted_and_left_out(finished_once, tm
 
 def test_scores_of_other_images_are_refused(finished_once, tmp_path):
     """Two tables in another order, or of other images, are never compared."""
-    new, old = side(finished_once, tmp_path, "new", 0.4), side(finished_once, tmp_path, "old", 0.4, seed=1)
+    new, old = (
+        side(finished_once, tmp_path, "new", 0.4),
+        side(finished_once, tmp_path, "old", 0.4, seed=1),
+    )
     with pytest.raises(DataError, match="same 100 test images"):
         challenge.judge(new, old._replace(scores=old.scores[::-1].reset_index(drop=True)))

@@ -15,7 +15,10 @@ SPLITS = ("train", "train", "val", "test", "excluded")
 
 def table(**changed: object) -> pd.DataFrame:
     """Ten rows that keep every rule, one of each split and class (two of train)."""
-    rows = [row(number, split, number % 2) for number, split in enumerate([s for s in SPLITS for _ in (0, 1)])]
+    rows = [
+        row(number, split, number % 2)
+        for number, split in enumerate([s for s in SPLITS for _ in (0, 1)])
+    ]
     return pd.DataFrame(rows).assign(**changed)
 
 
@@ -31,7 +34,10 @@ def row(number: int, split: str, label: int) -> dict[str, object]:
 
 def ingest(**changed: object) -> Ingest:
     """The record that fits `table()`, without the fields that are not looked at."""
-    counts = {"train": {"NORMAL": 2, "PNEUMONIA": 2}, **{s: {"NORMAL": 1, "PNEUMONIA": 1} for s in ("val", "test")}}
+    counts = {
+        "train": {"NORMAL": 2, "PNEUMONIA": 2},
+        **{s: {"NORMAL": 1, "PNEUMONIA": 1} for s in ("val", "test")},
+    }
     return Ingest.model_construct(**({"kept": 10, "splits": counts} | changed))
 
 
@@ -50,12 +56,20 @@ def test_a_table_that_keeps_its_promises_comes_back_as_it_is():
 def test_a_table_from_the_disk_keeps_its_promises(tmp_path: Path):
     """Texts are Python objects and numbers int64 and float64 after `read_table`; empty texts stay empty texts."""
     write_table(table(), tmp_path / "clean_metadata.csv")
-    contract.check(read_table(tmp_path / "clean_metadata.csv").astype({"icc": int, "exif": int}), ingest())
+    contract.check(
+        read_table(tmp_path / "clean_metadata.csv").astype({"icc": int, "exif": int}), ingest()
+    )
 
 
 def test_odd_file_names_pass_and_can_be_printed(tmp_path: Path):
     """Line breaks, undecodable bytes and foreign scripts are names like others, escaped where they are shown."""
-    odd = ["a\nb.jpeg", "r\udce9sum.jpeg", "肺炎.jpeg", "a,b\r.jpeg", *(f"{n}.jpeg" for n in range(6))]
+    odd = [
+        "a\nb.jpeg",
+        "r\udce9sum.jpeg",
+        "肺炎.jpeg",
+        "a,b\r.jpeg",
+        *(f"{n}.jpeg" for n in range(6)),
+    ]
     write_table(table(image=odd), tmp_path / "t.csv")
     rows = read_table(tmp_path / "t.csv").astype({"icc": int, "exif": int})
     assert list(contract.check(rows)["image"]) == odd
@@ -92,7 +106,9 @@ def test_odd_file_names_pass_and_can_be_printed(tmp_path: Path):
         ("image", "", "image: expected a file's key"),
     ],
 )
-def test_a_broken_rule_is_named_with_what_was_expected_and_found(column: str, value: object, expected: str):
+def test_a_broken_rule_is_named_with_what_was_expected_and_found(
+    column: str, value: object, expected: str
+):
     """One line in plain words, the first three rows and the number of the others, and what to do."""
     message = refusal(table(**{column: value}))
     assert expected in message
@@ -107,7 +123,10 @@ def test_a_name_that_is_not_the_labels_is_refused():
     rows = table()
     rows.loc[5, "label_name"] = "NORMAL"
     message = refusal(rows)
-    assert 'label_name: expected the name of the label (0 NORMAL, 1 PNEUMONIA), found "NORMAL" in train/' in message
+    assert (
+        'label_name: expected the name of the label (0 NORMAL, 1 PNEUMONIA), found "NORMAL" in train/'
+        in message
+    )
     assert "more" not in message
 
 
@@ -132,12 +151,17 @@ def test_an_empty_table_is_refused():
 def test_counts_that_do_not_add_up_with_the_record_are_refused():
     """A row deleted by hand: the total and its class differ."""
     message = refusal(table().drop(index=7), ingest())
-    assert "expected 10 rows, found 9; test PNEUMONIA: expected 1 images, found 0. Preprocess again" in message
+    assert (
+        "expected 10 rows, found 9; test PNEUMONIA: expected 1 images, found 0. Preprocess again"
+        in message
+    )
 
 
 def test_excluded_rows_count_as_kept_but_in_no_split():
     """Moving a row from val to excluded leaves the total and breaks val."""
-    moved = table().assign(split=["train"] * 4 + ["excluded", "val"] + ["test"] * 2 + ["excluded"] * 2)
+    moved = table().assign(
+        split=["train"] * 4 + ["excluded", "val"] + ["test"] * 2 + ["excluded"] * 2
+    )
     assert "val NORMAL: expected 1 images, found 0" in refusal(moved, ingest())
 
 

@@ -78,10 +78,18 @@ def plain(api, data, tmp_path_factory) -> dict[str, bytes]:
 
 def results(work: Path) -> dict[str, bytes]:
     """Return the results of a work folder, history without the seconds that its epochs took."""
-    found = {path.relative_to(work): path.read_bytes() for name in RESULTS for path in sorted(work.glob(name))}
-    found = {"/".join(path.parts[2:] or path.parts): data for path, data in found.items()}  # without runs/ID
+    found = {
+        path.relative_to(work): path.read_bytes()
+        for name in RESULTS
+        for path in sorted(work.glob(name))
+    }
+    found = {
+        "/".join(path.parts[2:] or path.parts): data for path, data in found.items()
+    }  # without runs/ID
     return {
-        name: b"\n".join(line.rsplit(b",", 2)[0] for line in text.splitlines()) if "history" in name else text
+        name: b"\n".join(line.rsplit(b",", 2)[0] for line in text.splitlines())
+        if "history" in name
+        else text
         for name, text in found.items()
     }
 
@@ -95,7 +103,10 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
         for name in ("one", "two"):
             found.join(name)
         arguments = ("run", data, "--out", work, *TWO, "--runner", found.address)
-        with started(cxr.environment, *arguments) as ended, Client(found.address, timeout=60) as client:
+        with (
+            started(cxr.environment, *arguments) as ended,
+            Client(found.address, timeout=60) as client,
+        ):
             # Between two tasks nobody is at work: both are asked until both are so.
             victim, *_ = wait(
                 lambda: list(work.glob("runs/*/*/training.log")) and found.busy(client),
@@ -108,20 +119,39 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
             left = {worker["name"] for worker in client.scheduler_info()["workers"].values()}
     assert left == {"one", "two"} - {victim}
     assert results(work) == plain
-    assert len(list(work.glob("runs/*/*/features-1of1.json"))) == 2, "features were tasks of their own"
-    states = {task["name"]: task["state_type"] for task in tasks_of("train_models", work, cxr.environment)}
-    assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(states.values()) == {"COMPLETED"}
+    assert len(list(work.glob("runs/*/*/features-1of1.json"))) == 2, (
+        "features were tasks of their own"
+    )
+    states = {
+        task["name"]: task["state_type"] for task in tasks_of("train_models", work, cxr.environment)
+    }
+    assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(
+        states.values()
+    ) == {"COMPLETED"}
 
 
 def test_a_killed_run_takes_its_trainings_along(cxr, phantoms, tmp_path):
     """After kill -9 of the run: the worker ends a training that would have gone on for minutes, and is free for the next."""
-    work, endless = tmp_path / "work", ["--arch", "MobileNetV2", "--epochs", "900", "--patience", "900"]
+    work, endless = (
+        tmp_path / "work",
+        ["--arch", "MobileNetV2", "--epochs", "900", "--patience", "900"],
+    )
     with cluster(tmp_path / "cluster") as found:
         found.join("one")
         arguments = ("run", phantoms, "--out", work, *FLAGS, *endless, "--runner", found.address)
         with started(cxr.environment, *arguments):
-            wait(lambda: list(work.glob("runs/*/*/history.csv")), 600, "a training is under way", found.logs)
-        wait(lambda: "the run that asked for this task has gone" in found.log("one"), 60, "it ends", found.logs)
+            wait(
+                lambda: list(work.glob("runs/*/*/history.csv")),
+                600,
+                "a training is under way",
+                found.logs,
+            )
+        wait(
+            lambda: "the run that asked for this task has gone" in found.log("one"),
+            60,
+            "it ends",
+            found.logs,
+        )
         with FileLock(next(work.glob("runs/*/MobileNetV2")) / ".lock", timeout=20):
             pass  # the child process has let go of it
     assert not list(work.glob("runs/*/*/training.json"))
@@ -154,8 +184,15 @@ def test_a_work_folder_on_s3(cxr, data, plain, moto_bucket, tmp_path):
     for entry in work.list():
         work.download(entry.key, tmp_path / "published" / entry.key)
     found = results(tmp_path / "published")
-    alone = {"clean_metadata.csv", "rejects.csv", "MobileNetV2/scores_val.csv", "MobileNetV2/history.csv"}
-    assert alone | {"scores_test.csv"} == found.keys() and all(found[name] == plain[name] for name in alone)
+    alone = {
+        "clean_metadata.csv",
+        "rejects.csv",
+        "MobileNetV2/scores_val.csv",
+        "MobileNetV2/history.csv",
+    }
+    assert alone | {"scores_test.csv"} == found.keys() and all(
+        found[name] == plain[name] for name in alone
+    )
     assert b'"free"' in work.read(lease.KEY)
 
 
@@ -171,10 +208,15 @@ def where(number: int, work: Path) -> tuple[str, runners.Place, float, float]:
 
 
 @flow
-def spread(address: str, work: Path, trainings: bool) -> list[tuple[str, runners.Place, float, float]]:
+def spread(
+    address: str, work: Path, trainings: bool
+) -> list[tuple[str, runners.Place, float, float]]:
     """Do six tasks."""
     with runners.opened(address, 1, work, trainings) as pool:
-        return [runners.result(future) for future in pool.map(where, {"number": list(range(6)), "work": work})]
+        return [
+            runners.result(future)
+            for future in pool.map(where, {"number": list(range(6)), "work": work})
+        ]
 
 
 def test_trainings_go_where_the_resource_is(api, tmp_path):
@@ -185,7 +227,9 @@ def test_trainings_go_where_the_resource_is(api, tmp_path):
         found.joined("plain", "gpu")
         trained = sorted(spread(found.address, tmp_path, True), key=lambda each: each[2])
         assert {name for name, *_ in trained} == {"gpu"} and trained[0][1] == runners.Place(2, 1)
-        assert all(ended <= began for (_, _, _, ended), (_, _, began, _) in itertools.pairwise(trained))
+        assert all(
+            ended <= began for (_, _, _, ended), (_, _, began, _) in itertools.pairwise(trained)
+        )
         anywhere = spread(found.address, tmp_path, False)
         assert {name for name, *_ in anywhere} == {"plain", "gpu"}
         assert {name: place for name, place, *_ in anywhere}["plain"] == runners.Place(2, 2)

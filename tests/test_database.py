@@ -27,9 +27,17 @@ def test_database_gone_for_30_seconds(phantoms, tmp_path):
         "out": str(tmp_path / "work"),
         "training": TINY | {"epochs": 12, "patience": 12},
     }
-    with database() as postgres, operated(tmp_path / "home", PREFECT_API_DATABASE_CONNECTION_URL=postgres.url) as stack:
+    with (
+        database() as postgres,
+        operated(tmp_path / "home", PREFECT_API_DATABASE_CONNECTION_URL=postgres.url) as stack,
+    ):
         run = stack.start_run(FLOW, **parameters)
-        wait(lambda: list(tmp_path.glob("work/runs/*/MobileNetV2/history.csv")), 600, "an epoch", stack.logs)
+        wait(
+            lambda: list(tmp_path.glob("work/runs/*/MobileNetV2/history.csv")),
+            600,
+            "an epoch",
+            stack.logs,
+        )
         postgres.stop()
         time.sleep(30)
         postgres.start()
@@ -42,12 +50,18 @@ def test_database_gone_for_30_seconds(phantoms, tmp_path):
         before = [path.stat().st_mtime_ns for path in trained]
         assert stack.alive("server") and stack.alive("worker")
         assert stack.ended(stack.start_run(FLOW, **parameters)) == "COMPLETED"
-        assert [path.stat().st_mtime_ns for path in trained] == before and newly_read(tmp_path / "work") == 0
+        assert [path.stat().st_mtime_ns for path in trained] == before and newly_read(
+            tmp_path / "work"
+        ) == 0
         # docs/operations.md, Back up, restore
         dump = str(tmp_path / "prefect.dump")
         postgres.run("pg_dump", "--format=custom", f"--file={dump}", "prefect")
         stack.down()
-        for command in (["dropdb", "prefect"], ["createdb", "prefect"], ["pg_restore", "--dbname=prefect", dump]):
+        for command in (
+            ["dropdb", "prefect"],
+            ["createdb", "prefect"],
+            ["pg_restore", "--dbname=prefect", dump],
+        ):
             postgres.run(*command)
         stack.up(stack.port, "cxr-cpu")
         assert stack.state(run) == state, "the history is back"
@@ -64,7 +78,9 @@ def shared_by_redis(port: int) -> dict[str, str]:
     return settings | {"PREFECT_REDIS_MESSAGING_PORT": str(port)}
 
 
-@pytest.mark.skipif(not redis_server.REDIS, reason="redis-server is not installed: apt-get install redis-server")
+@pytest.mark.skipif(
+    not redis_server.REDIS, reason="redis-server is not installed: apt-get install redis-server"
+)
 def test_two_servers_on_one_database(phantoms, tmp_path):
     """A run started on the second server is seen on both; events and the lease of its slot are in Redis, not in one server."""
     with (
@@ -78,14 +94,26 @@ def test_two_servers_on_one_database(phantoms, tmp_path):
     ):
         second = Stack(tmp_path / "second")
         second.port = free_port()
-        stack.launch("second", "server", "start", "--host", LOOPBACK, "--port", str(second.port), "--no-services")
+        stack.launch(
+            "second",
+            "server",
+            "start",
+            "--host",
+            LOOPBACK,
+            "--port",
+            str(second.port),
+            "--no-services",
+        )
         wait(lambda: second.call("/admin/version"), 120, "the second server answers", stack.logs)
         flow = second.call("/deployments/name/preprocess/preprocess")["id"]
         parameters = {"data": str(phantoms), "out": str(tmp_path / "work")}
         run = second.call(f"/deployments/{flow}/create_flow_run", {"parameters": parameters})["id"]
         leases: set[str] = set()
         wait(
-            lambda: leases.update(redis.keys("*lease*")) or stack.state(run) == "COMPLETED", 200, "it ends", stack.logs
+            lambda: leases.update(redis.keys("*lease*")) or stack.state(run) == "COMPLETED",
+            200,
+            "it ends",
+            stack.logs,
         )
         assert second.call(f"/flow_runs/{run}")["state"]["type"] == "COMPLETED"
         assert leases and redis.exists("events"), redis.keys()

@@ -17,7 +17,9 @@ def by_what(checks):
     return {check.what: check for check in checks}
 
 
-@pytest.mark.parametrize(("version", "fits"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)])
+@pytest.mark.parametrize(
+    ("version", "fits"), [((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)]
+)
 def test_python(version, fits):
     """3.11 to 3.13, and no other."""
     assert doctor.python(version).ok is fits
@@ -27,11 +29,20 @@ def test_packages_out_of_bounds_are_named_with_both_versions():
     """What is wanted and what is there; extras and other systems' packages are not asked for."""
     checks = list(
         doctor.packages(
-            ["pytest==0.1", "no-such-package>=1", "numpy>=1", "x>1; extra == 'dev'", "y; sys_platform == 'win99'"]
+            [
+                "pytest==0.1",
+                "no-such-package>=1",
+                "numpy>=1",
+                "x>1; extra == 'dev'",
+                "y; sys_platform == 'win99'",
+            ]
         )
     )
     assert len(checks) == 2 and not any(check.ok for check in checks)
-    assert "expected pytest==0.1, found 9" in checks[0].advice and "no-such-package>=1, found none" in checks[1].advice
+    assert (
+        "expected pytest==0.1, found 9" in checks[0].advice
+        and "no-such-package>=1, found none" in checks[1].advice
+    )
     assert [check.ok for check in doctor.packages(["numpy>=1"])] == [True]
 
 
@@ -53,7 +64,10 @@ def test_gpu_by_the_driver_s_tool(nvidia_smi, monkeypatch):
     """What nvidia-smi says, its failure, its silence, and no tool at all, which is no failure."""
     assert doctor.gpu().ok and "none" in doctor.gpu().advice
     nvidia_smi("echo 'NVIDIA H200, 143771 MiB'; echo 'NVIDIA H200, 143771 MiB'")
-    assert doctor.gpu().ok and doctor.gpu().advice == "NVIDIA H200, 143771 MiB; NVIDIA H200, 143771 MiB"
+    assert (
+        doctor.gpu().ok
+        and doctor.gpu().advice == "NVIDIA H200, 143771 MiB; NVIDIA H200, 143771 MiB"
+    )
     nvidia_smi("echo 'driver mismatch' >&2; exit 18")
     assert not doctor.gpu().ok and "driver mismatch" in doctor.gpu().advice
     monkeypatch.setattr(hardware, "ANSWER_SECONDS", 0.2)
@@ -64,7 +78,9 @@ def test_gpu_by_the_driver_s_tool(nvidia_smi, monkeypatch):
 def test_weights(tmp_path):
     """A folder without the files fails for each architecture; none and imagenet do not."""
     assert not any(check.ok for check in doctor.starting_weights(str(tmp_path)))
-    assert all(check.ok for value in ("none", "imagenet") for check in doctor.starting_weights(value))
+    assert all(
+        check.ok for value in ("none", "imagenet") for check in doctor.starting_weights(value)
+    )
 
 
 def test_an_s3_place(monkeypatch):
@@ -86,11 +102,15 @@ def prefect_server():
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self):
             allowed = self.headers["Authorization"] == "Basic dTpw"
-            asked_for_more = "csrf" in self.path  # Prefect's own server does without, unless told otherwise
+            asked_for_more = (
+                "csrf" in self.path
+            )  # Prefect's own server does without, unless told otherwise
             self.send_response(401 if not allowed else 404 if asked_for_more else 200)
             self.end_headers()
             pools = [{"name": name} for name in server.pools]
-            self.wfile.write(json.dumps(pools if self.path.endswith("filter") else "3.8.8").encode())
+            self.wfile.write(
+                json.dumps(pools if self.path.endswith("filter") else "3.8.8").encode()
+            )
 
         do_GET = do_POST = answer
 
@@ -114,7 +134,9 @@ def pointed(monkeypatch):
 
         def point(url, password=None):
             monkeypatch.setenv("PREFECT_API_URL", url)
-            stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}))
+            stack.enter_context(
+                temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password})
+            )
 
         yield point
 
@@ -124,7 +146,11 @@ def test_an_api_that_is_set_must_answer_and_let_us_in(prefect_server, pointed):
     url = f"http://127.0.0.1:{prefect_server.server_port}/api"
     pointed(url, "u:wrong")
     (refused,) = doctor.prefect_server()
-    assert not refused.ok and "PREFECT_API_AUTH_STRING" in refused.advice and "wrong" not in refused.advice
+    assert (
+        not refused.ok
+        and "PREFECT_API_AUTH_STRING" in refused.advice
+        and "wrong" not in refused.advice
+    )
     pointed(url, "u:p")
     answers, pools = doctor.prefect_server()
     assert answers.ok and not pools.ok and not pools.essential and "cxr-cpu" in pools.advice
@@ -138,6 +164,8 @@ def test_an_api_that_is_set_must_answer_and_let_us_in(prefect_server, pointed):
 def test_the_command_exits_1_where_something_essential_fails(cxr, tmp_path):
     """Exit 0 and a line for each check on this machine; exit 1 with the reason where weights are missing."""
     done = cxr("doctor", "--out", tmp_path)
-    assert done.returncode == 0 and "note   work pools: missing: cxr-cpu" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "note   work pools: missing: cxr-cpu" in done.stdout, (
+        done.stdout + done.stderr
+    )
     done = cxr("doctor", "--out", tmp_path, "--weights", tmp_path)
     assert done.returncode == 1 and "FAILED weights VGG16" in done.stdout and "3 of" in done.stderr

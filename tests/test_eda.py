@@ -17,7 +17,14 @@ from cxr.records import LABEL_NAMES, read_table, write_table
 from cxr.settings import Augmentation
 
 FIGURES = ["class_distribution.png", "image_sizes.png", "modes.png", "intensity.png", "samples.png"]
-MIXED = {("train", 0): 12, ("train", 1): 20, ("val", 0): 4, ("val", 1): 5, ("test", 0): 6, ("test", 1): 9}
+MIXED = {
+    ("train", 0): 12,
+    ("train", 1): 20,
+    ("val", 0): 4,
+    ("val", 1): 5,
+    ("test", 0): 6,
+    ("test", 1): 9,
+}
 
 
 def row(split: str, label: int, number: int, rng: np.random.Generator) -> dict[str, object]:
@@ -60,11 +67,15 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return eda.draw_all(manifest(MIXED), tmp_path_factory.mktemp("published") / "eda", noise, seed=1)
+    return eda.draw_all(
+        manifest(MIXED), tmp_path_factory.mktemp("published") / "eda", noise, seed=1
+    )
 
 
 def texts(figure: Figure) -> str:
-    return "\n".join(item.get_text() for item in figure.findobj(lambda item: hasattr(item, "get_text")))
+    return "\n".join(
+        item.get_text() for item in figure.findobj(lambda item: hasattr(item, "get_text"))
+    )
 
 
 def test_class_weights_are_those_of_scikit_learn_on_train_rows():
@@ -91,7 +102,10 @@ def test_the_summary_counts_images_patients_and_causes():
     assert numbers["patients"]["train"] == {"NORMAL": 2, "PNEUMONIA": 3}
     assert numbers["images"]["val"] == numbers["patients"]["val"] == {"NORMAL": 0, "PNEUMONIA": 0}
     assert numbers["etiology"]["test"] == {"bacteria": 0, "virus": 2, "not stated": 0}
-    assert numbers["modes"] == {"L": {"NORMAL": 2, "PNEUMONIA": 4}, "RGB": {"NORMAL": 2, "PNEUMONIA": 4}}
+    assert numbers["modes"] == {
+        "L": {"NORMAL": 2, "PNEUMONIA": 4},
+        "RGB": {"NORMAL": 2, "PNEUMONIA": 4},
+    }
 
 
 def test_the_summary_measures_sizes_and_intensity():
@@ -140,8 +154,15 @@ def test_samples_are_five_train_images_of_each_class(tmp_path: Path, drawn: list
     asked: dict[int, list[str]] = {}
     for seed in (0, 1):
         asked[seed] = []
-        eda.draw_all(manifest(MIXED), tmp_path, lambda key, to=asked[seed]: (to.append(key), picture(key))[1], seed)
-    assert [key.split("/")[:2] for key in asked[0]] == [["train", "NORMAL"]] * 5 + [["train", "PNEUMONIA"]] * 5
+        eda.draw_all(
+            manifest(MIXED),
+            tmp_path,
+            lambda key, to=asked[seed]: (to.append(key), picture(key))[1],
+            seed,
+        )
+    assert [key.split("/")[:2] for key in asked[0]] == [["train", "NORMAL"]] * 5 + [
+        ["train", "PNEUMONIA"]
+    ] * 5
     assert asked[0] != asked[1]
 
 
@@ -164,12 +185,21 @@ def test_any_manifest_can_be_drawn(tmp_path: Path, table: pd.DataFrame):
 def test_odd_file_names_are_drawn_escaped(tmp_path: Path, drawn: list[Figure]):
     """Line breaks, undecodable bytes, foreign scripts and mathematics in a name, after a trip through the CSV."""
     names = ["a\nb.jpeg", "r\udce9sum.jpeg", "肺炎.jpeg", "$x^2$ $.jpeg", "long" * 30 + ".jpeg"]
-    write_table(manifest({("train", 1): 5}, image=[f"train/PNEUMONIA/{name}" for name in names]), tmp_path / "t.csv")
+    write_table(
+        manifest({("train", 1): 5}, image=[f"train/PNEUMONIA/{name}" for name in names]),
+        tmp_path / "t.csv",
+    )
     table = read_table(tmp_path / "t.csv")
     eda.draw_all(table, tmp_path, picture)
     drawn[-1].savefig(io.BytesIO())
     shown = texts(drawn[-1])
-    for expected in ("a\\nb.jpeg", "r\\udce9sum.jpeg", "\\u80ba\\u708e.jpeg", "$x^2$ $.jpeg", "longlonglonglong..."):
+    for expected in (
+        "a\\nb.jpeg",
+        "r\\udce9sum.jpeg",
+        "\\u80ba\\u708e.jpeg",
+        "$x^2$ $.jpeg",
+        "longlonglonglong...",
+    ):
         assert expected in shown
 
 
@@ -192,11 +222,15 @@ def test_figures_say_what_is_seen_and_how_many(tmp_path: Path, drawn: list[Figur
     assert "train\nn = 32" in intensity
 
 
-def test_augmentation_shows_the_original_first_and_states_the_ranges(tmp_path: Path, drawn: list[Figure]):
+def test_augmentation_shows_the_original_first_and_states_the_ranges(
+    tmp_path: Path, drawn: list[Figure]
+):
     """Two originals with three versions each: eight pictures, and the sentence of the settings in the title."""
     original = np.full((2, 32, 40), 7, np.uint8)
     augmented = np.full((2, 3, 32, 40), 9, np.uint8)
-    path = eda.draw_augmentation(original, augmented, ["NORMAL", "PNEUMONIA"], Augmentation(), tmp_path)
+    path = eda.draw_augmentation(
+        original, augmented, ["NORMAL", "PNEUMONIA"], Augmentation(), tmp_path
+    )
     assert path == tmp_path / "augmentation.png"
     [figure] = drawn
     pictures = [int(axes.images[0].get_array()[0, 0]) for axes in figure.axes]
@@ -211,7 +245,9 @@ def test_augmentation_shows_the_original_first_and_states_the_ranges(tmp_path: P
 def test_augmentation_of_noise_is_under_300_kb(tmp_path: Path):
     """Twenty-four pictures of noise are the worst there is to compress."""
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 224, 224), dtype=np.uint8)
-    path = eda.draw_augmentation(pixels[:, 0], pixels[:, 1:], ["NORMAL"] * 4, Augmentation(), tmp_path)
+    path = eda.draw_augmentation(
+        pixels[:, 0], pixels[:, 1:], ["NORMAL"] * 4, Augmentation(), tmp_path
+    )
     assert 10_000 < path.stat().st_size < 300_000
 
 
@@ -219,7 +255,11 @@ def test_augmentation_of_images_that_do_not_fit_is_refused(tmp_path: Path):
     """Originals and versions of different sizes are a mistake of the caller."""
     with pytest.raises(ValueError, match="pass images of one size"):
         eda.draw_augmentation(
-            np.zeros((2, 8, 8), np.uint8), np.zeros((2, 3, 8, 9), np.uint8), ["a", "b"], Augmentation(), tmp_path
+            np.zeros((2, 8, 8), np.uint8),
+            np.zeros((2, 3, 8, 9), np.uint8),
+            ["a", "b"],
+            Augmentation(),
+            tmp_path,
         )
 
 

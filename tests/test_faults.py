@@ -26,7 +26,9 @@ def stated(what: str, seconds: float) -> None:
 
 
 def in_training(work: Path) -> bool:
-    return any(path.read_text().count("\n") > 2 for path in work.glob("runs/*/MobileNetV2/history.csv"))
+    return any(
+        path.read_text().count("\n") > 2 for path in work.glob("runs/*/MobileNetV2/history.csv")
+    )
 
 
 def test_worker_and_flow_killed_in_mid_training(stack, phantoms, tmp_path):
@@ -40,15 +42,21 @@ def test_worker_and_flow_killed_in_mid_training(stack, phantoms, tmp_path):
         "Crashed after kill -9 of worker and flow",
         wait(lambda: stack.state(run) == "CRASHED", 150, "crashed", stack.logs),
     )
-    stated("slot freed after that", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs))
+    stated(
+        "slot freed after that", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs)
+    )
     history = next(tmp_path.glob("runs/*/MobileNetV2/history.csv"))
     rows = history.read_text().splitlines()
     looked = (tmp_path / "eda" / "eda.json").stat().st_mtime_ns
     stack.up(stack.port, "cxr-cpu")
     again = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=LONG)
-    wait(lambda: len(history.read_text().splitlines()) > len(rows), 600, "one more epoch", stack.logs)
+    wait(
+        lambda: len(history.read_text().splitlines()) > len(rows), 600, "one more epoch", stack.logs
+    )
     assert history.read_text().splitlines()[: len(rows)] == rows, "the epochs done are kept"
-    assert newly_read(tmp_path) == 0 and (tmp_path / "eda" / "eda.json").stat().st_mtime_ns == looked
+    assert (
+        newly_read(tmp_path) == 0 and (tmp_path / "eda" / "eda.json").stat().st_mtime_ns == looked
+    )
     stack.kill_runs()
     assert stack.ended(again) == "CRASHED"
 
@@ -60,17 +68,32 @@ def test_flow_process_killed_while_the_worker_lives(stack, phantoms, tmp_path):
     """
     parameters = {"data": str(phantoms), "out": str(tmp_path), "training": TINY}
     run = stack.start_run(FLOW, **parameters)
-    wait(lambda: list(tmp_path.glob("runs/*/MobileNetV2/training.json")), 600, "a trained model", stack.logs)
+    wait(
+        lambda: list(tmp_path.glob("runs/*/MobileNetV2/training.json")),
+        600,
+        "a trained model",
+        stack.logs,
+    )
     stack.kill_runs()
-    stated("Crashed after kill -9 of the flow", wait(lambda: stack.state(run) == "CRASHED", 60, "crashed", stack.logs))
-    stated("slot freed after that", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs))
+    stated(
+        "Crashed after kill -9 of the flow",
+        wait(lambda: stack.state(run) == "CRASHED", 60, "crashed", stack.logs),
+    )
+    stated(
+        "slot freed after that", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs)
+    )
     (trained,) = tmp_path.glob("runs/*/MobileNetV2/training.json")
     before = trained.stat().st_mtime_ns
     first = stack.start_run(FLOW, **parameters)
     wait(lambda: stack.state(first) == "RUNNING", 600, "the first runs", stack.logs)
     second = stack.start_run(FLOW, **parameters)
     state = f"/flow_runs/{second}"
-    wait(lambda: stack.call(state)["state"]["name"] == "AwaitingConcurrencySlot", 120, "it waits", stack.logs)
+    wait(
+        lambda: stack.call(state)["state"]["name"] == "AwaitingConcurrencySlot",
+        120,
+        "it waits",
+        stack.logs,
+    )
     assert stack.state(first) == "RUNNING"
     assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED"
     assert stack.call(state)["start_time"] >= stack.call(f"/flow_runs/{first}")["end_time"]
@@ -80,13 +103,18 @@ def test_flow_process_killed_while_the_worker_lives(stack, phantoms, tmp_path):
 
 def test_server_killed_and_restarted_in_mid_run(stack, phantoms, tmp_path):
     """After kill -9 of the server while a model trains: the run goes on without it and ends Completed on the new one."""
-    run = stack.start_run(FLOW, data=str(phantoms), out=str(tmp_path), training=TINY | {"epochs": 12, "patience": 12})
+    run = stack.start_run(
+        FLOW, data=str(phantoms), out=str(tmp_path), training=TINY | {"epochs": 12, "patience": 12}
+    )
     wait(lambda: in_training(tmp_path), 600, "two epochs", stack.logs)
     os.kill(stack.pids["server"], signal.SIGKILL)
     wait(lambda: not stack.alive("server"), 30, "server gone")
     stated("server back", wait(lambda: stack.up(stack.port, "cxr-cpu") is None, 600, "server back"))
     assert stack.ended(run) == "COMPLETED"
-    stated("slot freed after the run", wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs))
+    stated(
+        "slot freed after the run",
+        wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs),
+    )
     assert list(tmp_path.glob("runs/*/export/SHA256SUMS"))
 
 
@@ -95,7 +123,10 @@ def test_disk_full(stack, phantoms, tmp_path):
     work = tmp_path / "small"
     work.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", work], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", work],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here (needs root): {mounted.stderr.strip()}")
@@ -105,7 +136,10 @@ def test_disk_full(stack, phantoms, tmp_path):
         assert "No space left on device" in str(stack.call(f"/flow_runs/{run}")["state"]["message"])
         wait(lambda: stack.slots(FLOW) == 0, 60, "slot free", stack.logs)
         subprocess.run(["mount", "-o", "remount,size=100m", work], check=True)
-        assert stack.ended(stack.start_run(FLOW, data=str(phantoms), out=str(work), training=TINY)) == "COMPLETED"
+        assert (
+            stack.ended(stack.start_run(FLOW, data=str(phantoms), out=str(work), training=TINY))
+            == "COMPLETED"
+        )
         assert newly_read(work) == 0
     finally:
         subprocess.run(["umount", "-l", work], check=True)

@@ -122,7 +122,9 @@ def test_views_are_drawn_from_the_picture_itself():
         seen = augmentation.augmented(image, "k", view, ranges).astype(float)
         rows, columns = np.indices(image.shape)
         weight = seen - np.median(seen)
-        assert (weight * rows).sum() / weight.sum() < 31 and (weight * columns).sum() / weight.sum() < 31
+        assert (weight * rows).sum() / weight.sum() < 31 and (
+            weight * columns
+        ).sum() / weight.sum() < 31
 
 
 def test_no_ranges_change_nothing_and_each_range_is_kept():
@@ -132,7 +134,9 @@ def test_no_ranges_change_nothing_and_each_range_is_kept():
     still = augmentation.augmented(image, "k", 1, Augmentation(**nothing))
     assert np.abs(still.astype(int) - image).max() <= 1
     for view in range(1, 50):
-        lighter = augmentation.augmented(image, "k", view, Augmentation(**nothing | {"brightness": 0.1})).astype(int)
+        lighter = augmentation.augmented(
+            image, "k", view, Augmentation(**nothing | {"brightness": 0.1})
+        ).astype(int)
         inner = (image > 30) & (image < 225)
         assert np.abs(lighter - image)[inner].max() <= 0.1 * 255 + 1
         shifted = augmentation.augmented(

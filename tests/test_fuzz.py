@@ -88,7 +88,9 @@ def inspect(number: int, folder: Path, seed: int = 0) -> pd.DataFrame:
     """Return what the real inspection says of so many mutated files."""
     keys = [f"{at}.png" for at in range(number)]
     (folder / "shards").mkdir(parents=True)
-    listed = pd.DataFrame({"image": keys, "label": 0, "source_split": "train", "size": 1, "version": "1"})
+    listed = pd.DataFrame(
+        {"image": keys, "label": 0, "source_split": "train", "size": 1, "version": "1"}
+    )
     for column in manifest._LISTED:
         if column not in listed:
             listed[column] = ""
@@ -96,7 +98,11 @@ def inspect(number: int, folder: Path, seed: int = 0) -> pd.DataFrame:
     shard = manifest.inspect_shard(_Folder(seed), folder, "s", FileSettings(bit_depth=12))
     found = pd.read_csv(folder / "inspected" / "s.csv", keep_default_na=False, dtype=str)
     assert len(found) == number == shard.images + shard.rejected
-    assert (found["reason"] == "").sum() == shard.images == len(np.load(folder / "inspected" / "s.npy"))
+    assert (
+        (found["reason"] == "").sum()
+        == shard.images
+        == len(np.load(folder / "inspected" / "s.npy"))
+    )
     return found
 
 

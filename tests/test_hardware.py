@@ -55,7 +55,9 @@ def test_gpus_where_the_driver_is_asked(nvidia_smi, monkeypatch, caplog):
     assert gpus() == [] and not caplog.records
     nvidia_smi("echo 0; echo 1")
     assert gpus() == ["0", "1"]
-    nvidia_smi("echo 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9")
+    nvidia_smi(
+        "echo 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9"
+    )
     assert gpus() == [] and "could not communicate" in caplog.text and "on the cores" in caplog.text
     hardware._installed.cache_clear()
 

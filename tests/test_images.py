@@ -68,7 +68,10 @@ BAD = {
     "transparent": (encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 7))), "unsupported_mode"),
     "one gray transparent": (encoded(GRAY, transparency=int(PICTURE[0, 0])), "unsupported_mode"),
     "bomb": (encoded(Image.new("1", (20_000, 20_000))), "too_large"),
-    "big bomb": (encoded(Image.new("1", (1, 1))).replace(b"\0\0\0\1\0\0\0\1", b"\0\1\0\0\0\1\0\0", 1), "unreadable"),
+    "big bomb": (
+        encoded(Image.new("1", (1, 1))).replace(b"\0\0\0\1\0\0\0\1", b"\0\1\0\0\0\1\0\0", 1),
+        "unreadable",
+    ),
 }
 
 
@@ -127,7 +130,9 @@ def test_the_first_picture_of_an_mpo_is_the_film():
     data = encoded(first, "MPO", save_all=True, append_images=[soft(48, 1).convert("RGB")])
     found = images.decode(data)
     assert found.format == "MPO" and found.container["quantisation"]
-    assert np.array_equal(np.asarray(found.image.convert("RGB")), np.asarray(Image.open(io.BytesIO(data))))
+    assert np.array_equal(
+        np.asarray(found.image.convert("RGB")), np.asarray(Image.open(io.BytesIO(data)))
+    )
 
 
 @pytest.mark.parametrize("bits", [9, 12, 16])
@@ -146,7 +151,9 @@ def test_single_channels_of_16_bits_are_scaled_by_the_given_depth(bits, name):
     found = images.decode(files[name], bits)
     expected = np.rint(values / white * 255).astype(np.uint8)
     assert found.bit_depth == bits and found.image.mode == "L" and found.mode == "I;16"
-    assert np.array_equal(np.asarray(found.image), 255 - expected if name == "white is zero" else expected)
+    assert np.array_equal(
+        np.asarray(found.image), 255 - expected if name == "white is zero" else expected
+    )
 
 
 def test_8_bit_tiffs_whose_zero_is_white_agree_with_16_bit_ones():
@@ -162,7 +169,9 @@ def test_values_beyond_the_given_depth_are_named():
         images.decode(png16(TWELVE), 10)
 
 
-@pytest.mark.parametrize("name", [name for name in BAD if name.startswith("16 bit ") and name != "16 bit tiff"])
+@pytest.mark.parametrize(
+    "name", [name for name in BAD if name.startswith("16 bit ") and name != "16 bit tiff"]
+)
 def test_colour_and_alpha_of_16_bits_are_rejects_at_any_depth(name):
     """Only one channel of 16 bits can be scaled; the message says how to export."""
     with pytest.raises(images.Rejected, match=r"unsupported_mode: 16 bits.*export 8 bits"):
@@ -171,7 +180,10 @@ def test_colour_and_alpha_of_16_bits_are_rejects_at_any_depth(name):
 
 def test_the_depth_changes_nothing_for_8_bit_files():
     """--bit-depth speaks of deeper files alone."""
-    assert images.measure(GOOD["gray jpeg"], FileSettings(bit_depth=12))[0] == images.measure(GOOD["gray jpeg"])[0]
+    assert (
+        images.measure(GOOD["gray jpeg"], FileSettings(bit_depth=12))[0]
+        == images.measure(GOOD["gray jpeg"])[0]
+    )
 
 
 def test_measured_figures_agree_with_numpy_and_hashlib():
@@ -293,10 +305,16 @@ def test_decoding_in_threads_gives_what_one_thread_gives():
     assert threading.active_count() < 50
 
 
-@pytest.mark.parametrize("error", [IndexError, MemoryError, RecursionError, SyntaxError, OverflowError])
+@pytest.mark.parametrize(
+    "error", [IndexError, MemoryError, RecursionError, SyntaxError, OverflowError]
+)
 def test_whatever_a_decoder_raises_is_a_reject(monkeypatch, error):
     """The whole reading of a file is guarded: header, frames, EXIF, pixels and what is measured of them."""
-    for place, name in ((Image.Image, "getexif"), (Image.Image, "tobytes"), (Image.Image, "histogram")):
+    for place, name in (
+        (Image.Image, "getexif"),
+        (Image.Image, "tobytes"),
+        (Image.Image, "histogram"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, lambda *_, **__: (_ for _ in ()).throw(error("broken")))
             with pytest.raises(images.Rejected):
@@ -306,9 +324,17 @@ def test_whatever_a_decoder_raises_is_a_reject(monkeypatch, error):
 def test_perceptual_hash_survives_resizing_and_separates_pictures():
     """A resized copy is within 12 of 256 bits, another picture far away (facts of the published data)."""
     rng = np.random.default_rng(2)
-    smooth = [Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).resize((300, 300)) for _ in range(2)]
-    stack = np.stack([images.resized(each, 64) for each in (smooth[0], smooth[0].resize((211, 211)), smooth[1])])
-    bits = [np.unpackbits(np.frombuffer(bytes.fromhex(h), np.uint8)) for h in images.perceptual_hashes(stack)]
+    smooth = [
+        Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).resize((300, 300))
+        for _ in range(2)
+    ]
+    stack = np.stack(
+        [images.resized(each, 64) for each in (smooth[0], smooth[0].resize((211, 211)), smooth[1])]
+    )
+    bits = [
+        np.unpackbits(np.frombuffer(bytes.fromhex(h), np.uint8))
+        for h in images.perceptual_hashes(stack)
+    ]
     assert len(bits[0]) == 256
     assert (bits[0] != bits[1]).sum() <= 12
     assert (bits[0] != bits[2]).sum() > 60

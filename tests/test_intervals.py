@@ -33,7 +33,9 @@ def test_figures_of_a_draw_are_those_of_scikit_learn(ties):
             "auprc": reference.average_precision_score(labels, scores, sample_weight=weight),
             "brier": reference.brier_score_loss(labels, scores, sample_weight=weight),
         }
-        assert {name: found[name][draw] for name in intervals.FIGURES} == pytest.approx(expected, abs=1e-9)
+        assert {name: found[name][draw] for name in intervals.FIGURES} == pytest.approx(
+            expected, abs=1e-9
+        )
 
 
 def test_a_draw_is_that_of_drawing_patients_one_by_one():
@@ -54,7 +56,9 @@ def test_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr(intervals, "BLOCK", 1)
     in_parts = intervals.bootstrap(labels, scores, patients, 0.5, draws=200)
     for name, found in whole.items():
-        assert (in_parts[name].low, in_parts[name].high) == pytest.approx((found.low, found.high), abs=1e-12)
+        assert (in_parts[name].low, in_parts[name].high) == pytest.approx(
+            (found.low, found.high), abs=1e-12
+        )
 
 
 def test_one_image_per_patient_gives_the_interval_of_a_proportion():
@@ -75,7 +79,9 @@ def test_copies_of_an_image_add_nothing():
     by_patient = intervals.bootstrap(*four, np.repeat([f"p{i}" for i in range(250)], 4), 0.5)
     by_image = intervals.bootstrap(*four, [""] * 1000, 0.5)
     for name in intervals.FIGURES:
-        wide, same, narrow = (each[name].high - each[name].low for each in (once, by_patient, by_image))
+        wide, same, narrow = (
+            each[name].high - each[name].low for each in (once, by_patient, by_image)
+        )
         assert same / wide == pytest.approx(1, abs=0.1)
         assert narrow / wide == pytest.approx(0.5, abs=0.06)
 
@@ -97,7 +103,9 @@ def test_proportions_of_nothing_and_everything_are_wilsons():
     assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     labels, scores = np.repeat([0, 1], 29), np.repeat([0.9, 0.8], 29)
     found = intervals.bootstrap(labels, scores, [""] * 58, 0.5)
-    assert (found["specificity"].low, found["specificity"].high) == pytest.approx((0, 0.1170), abs=5e-5)
+    assert (found["specificity"].low, found["specificity"].high) == pytest.approx(
+        (0, 0.1170), abs=5e-5
+    )
     assert (found["specificity"].method, found["specificity"].images) == ("Wilson", 29)
     assert found["npv"] is None  # nobody was called healthy
 

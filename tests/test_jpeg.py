@@ -70,7 +70,9 @@ def test_whole_files_have_pillows_pixels(name):
 
 
 @pytest.mark.parametrize("damage", [half_closed, zeros, hole])
-@pytest.mark.parametrize("name", ["gray", "colour", "progressive", "progressive colour", "restarts", "optimised"])
+@pytest.mark.parametrize(
+    "name", ["gray", "colour", "progressive", "progressive colour", "restarts", "optimised"]
+)
 def test_damaged_data_are_rejects(name, damage):
     """A bad sector, a hole or half a file closed with an end marker is `truncated`, though Pillow decodes most."""
     data = damage(KINDS[name])
@@ -102,9 +104,13 @@ HARMLESS = {
     "bytes between segments": lambda data: before(data, b"\xff\xdb", b"\0\1\2"),
     "bytes before the scan": lambda data: before(data, b"\xff\xda", b"\0\1"),
     "revision of JFIF": lambda data: data.replace(b"JFIF\0\1", b"JFIF\0\7"),
-    "broken profile": lambda data: after_start(data, segment(0xE2, b"ICC_PROFILE\0\2\5" + bytes(50))),
+    "broken profile": lambda data: after_start(
+        data, segment(0xE2, b"ICC_PROFILE\0\2\5" + bytes(50))
+    ),
     "unknown transform": lambda data: after_start(data, segment(0xEE, b"Adobe\0\x64\0\0\0\0\7")),
-    "comment with an end marker": lambda data: after_start(data, segment(0xFE, b"\xff\xd9\xff\xda")),
+    "comment with an end marker": lambda data: after_start(
+        data, segment(0xFE, b"\xff\xd9\xff\xda")
+    ),
 }
 
 

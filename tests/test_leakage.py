@@ -63,7 +63,15 @@ def test_a_patient_of_test_leaves_train_and_val():
         ("f", "train", 0, ""), ("g", "test", 0, ""),
     )  # fmt: skip
     out = leakage.exclude_shared(table)
-    assert list(out["split"]) == ["test", "excluded", "excluded", "val", "excluded", "train", "test"]
+    assert list(out["split"]) == [
+        "test",
+        "excluded",
+        "excluded",
+        "val",
+        "excluded",
+        "train",
+        "test",
+    ]
 
 
 KINDS = ("mirrored", "brighter", "smaller")
@@ -79,7 +87,9 @@ def plant(folder, kind: str, count: int = 2):
         elif kind == "brighter":
             image = Image.fromarray(np.clip(np.asarray(image) * 1.12, 0, 255).astype(np.uint8))
         elif kind == "smaller":
-            image = image.resize((image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS)
+            image = image.resize(
+                (image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS
+            )
         target = folder / "train" / "PNEUMONIA" / f"person80{i}{KINDS.index(kind)}_virus_{i}.jpeg"
         image.save(target, quality=80)
         planted.append(target.relative_to(folder).as_posix())
@@ -100,9 +110,14 @@ def test_planted_copies_are_taken_out_and_the_gate_passes(planted, tmp_path):
     record = preprocess(folder, tmp_path)
     rejects = read_table(tmp_path / "rejects.csv")
     near = rejects[rejects["reason"] == "near_duplicate"]
-    own = ["train/NORMAL/IM-9201-0001.jpeg", "train/PNEUMONIA/person9202_virus_9202.jpeg"]  # the phantoms' own copies
+    own = [
+        "train/NORMAL/IM-9201-0001.jpeg",
+        "train/PNEUMONIA/person9202_virus_9202.jpeg",
+    ]  # the phantoms' own copies
     assert sorted(near["image"]) == sorted(keys + own)
-    assert record.leakage.clean and record.leakage.removed == len(keys + own) and record.patient_wise
+    assert (
+        record.leakage.clean and record.leakage.removed == len(keys + own) and record.patient_wise
+    )
     assert (tmp_path / "leakage" / "pairs.png").is_file()
     assert Leakage.read(tmp_path / "leakage" / "leakage.json") == record.leakage
 
@@ -115,14 +130,20 @@ def test_without_repair_the_gate_fails_with_the_pairs(planted, tmp_path):
     table = read_table(tmp_path / "leakage" / "pairs.csv")
     left = table[(table["split_a"] != table["split_b"])]
     assert set(keys) <= set(left["image_a"]) | set(left["image_b"])
-    assert not (tmp_path / "ingest.json").exists() and not (tmp_path / "clean_metadata.csv").exists()
+    assert (
+        not (tmp_path / "ingest.json").exists() and not (tmp_path / "clean_metadata.csv").exists()
+    )
 
 
 def test_allowed_leakage_runs_on_and_is_recorded(planted, tmp_path):
     """--allow-leakage without repair: the copies stay, and the record that the card carries says so."""
     folder, keys = planted
     record = preprocess(folder, tmp_path, SplitSettings(repair_leakage=False, allow_leakage=True))
-    assert record.leakage.allowed and not record.leakage.clean and record.leakage.pairs_left >= len(keys)
+    assert (
+        record.leakage.allowed
+        and not record.leakage.clean
+        and record.leakage.pairs_left >= len(keys)
+    )
     assert set(keys) <= set(read_table(tmp_path / "clean_metadata.csv")["image"])
 
 
@@ -151,7 +172,10 @@ def test_a_touched_file_does_not_confuse_the_contact_sheet(planted, tmp_path):
     data = shutil.copytree(folder, tmp_path / "data")
     preprocess(data, tmp_path / "work")
     os.utime(data / keys[0], (1, 1))
-    assert preprocess(data, tmp_path / "work").leakage.clean and (tmp_path / "work" / "leakage" / "pairs.png").is_file()
+    assert (
+        preprocess(data, tmp_path / "work").leakage.clean
+        and (tmp_path / "work" / "leakage" / "pairs.png").is_file()
+    )
 
 
 def test_the_report_says_how_much_leakage_the_data_had(planted, tmp_path):
@@ -159,14 +183,21 @@ def test_the_report_says_how_much_leakage_the_data_had(planted, tmp_path):
     folder, keys = planted
     found = preprocess(folder, tmp_path).leakage
     assert found.source_pairs >= len(keys) and found.pairs_left == 0
-    assert found.given["person+etiology"]["train/val"] > 0 == found.readings["person+etiology"]["train/val"]
+    assert (
+        found.given["person+etiology"]["train/val"]
+        > 0
+        == found.readings["person+etiology"]["train/val"]
+    )
 
 
 REAL = ROOT.parent / "shared" / "data" / "chest_xray_dev"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not on this machine: ../shared/data/chest_xray_dev")
+@pytest.mark.skipif(
+    not REAL.is_dir(),
+    reason="the real images are not on this machine: ../shared/data/chest_xray_dev",
+)
 def test_twenty_planted_copies_of_real_images_are_all_found_and_no_other_pair(tmp_path):
     """Resized, re-encoded, mirrored or brightened copies of test images in train: the gate fails; repaired, it passes."""
     data = tmp_path / "data"
@@ -175,7 +206,10 @@ def test_twenty_planted_copies_of_real_images_are_all_found_and_no_other_pair(tm
     planted = []
     for i, path in enumerate(chosen):
         target = (
-            data / "train" / path.parent.name / (f"person88{i:02d}_virus_1.jpeg" if i % 2 else f"IM-88{i:02d}-1.jpeg")
+            data
+            / "train"
+            / path.parent.name
+            / (f"person88{i:02d}_virus_1.jpeg" if i % 2 else f"IM-88{i:02d}-1.jpeg")
         )
         spoil(Image.open(path).convert("L"), i).save(target, quality=(60, 82, 91)[i % 3])
         planted.append(target.relative_to(data).as_posix())
@@ -184,9 +218,13 @@ def test_twenty_planted_copies_of_real_images_are_all_found_and_no_other_pair(tm
     table = read_table(tmp_path / "work" / "leakage" / "pairs.csv")
     assert set(planted) == (set(table["image_a"]) | set(table["image_b"])) & set(planted)
     # A copy of an image that has exact copies of its own pairs with the one kept: 20 pairs, none without a planted file.
-    assert len(table) == 20 and (table["image_a"].isin(planted) | table["image_b"].isin(planted)).all()
+    assert (
+        len(table) == 20 and (table["image_a"].isin(planted) | table["image_b"].isin(planted)).all()
+    )
     record = preprocess(data, tmp_path / "work")
-    assert record.leakage.clean and record.leakage.removed == record.rejected["near_duplicate"] == 20
+    assert (
+        record.leakage.clean and record.leakage.removed == record.rejected["near_duplicate"] == 20
+    )
 
 
 def spoil(image: Image.Image, i: int) -> Image.Image:

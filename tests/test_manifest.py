@@ -22,7 +22,9 @@ from tests.conftest import preprocess
 
 def put(path: Path, seed: int = 0, kind: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 40), dtype=np.uint8)).save(path, kind)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 40), dtype=np.uint8)).save(
+        path, kind
+    )
 
 
 def dataset(root: Path, patients: int = 12) -> Path:
@@ -43,7 +45,9 @@ def test_books_balance_on_phantoms(phantoms, tmp_path):
     """Found = kept + rejected, every file on disk is in exactly one table, all reasons are in the closed list."""
     books = preprocess(phantoms, tmp_path)
     on_disk = {p.relative_to(phantoms).as_posix() for p in phantoms.rglob("*") if p.is_file()}
-    kept, rejected = (list(read_table(tmp_path / f"{n}.csv")["image"]) for n in ("clean_metadata", "rejects"))
+    kept, rejected = (
+        list(read_table(tmp_path / f"{n}.csv")["image"]) for n in ("clean_metadata", "rejects")
+    )
     assert books.found == len(on_disk) == books.kept + sum(books.rejected.values())
     assert sorted(kept + rejected) == sorted(on_disk)
     for reason in (
@@ -127,7 +131,13 @@ def test_names_with_spaces_commas_newlines_and_foreign_bytes_survive(tmp_path):
     assert {f"train/NORMAL/{name}" for name in odd} <= kept
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_any_text_survives_a_table(tmp_path_factory, texts):
     """Whatever a file name holds, the table gives it back."""
     import pandas as pd
@@ -194,7 +204,9 @@ def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
     first = preprocess(root, work)
     read = LocalStorage._read
     keys = []
-    monkeypatch.setattr(LocalStorage, "_read", lambda self, key, *more: keys.append(key) or read(self, key, *more))
+    monkeypatch.setattr(
+        LocalStorage, "_read", lambda self, key, *more: keys.append(key) or read(self, key, *more)
+    )
     second = preprocess(root, work)
     assert keys == [] and second.newly_read == 0 and second.manifest_sha256 == first.manifest_sha256
     put(root / "train" / "NORMAL" / "IM-0000-0001.jpeg", 500)
@@ -219,7 +231,10 @@ def test_metadata_has_the_columns_users_rely_on(phantoms, tmp_path):
     promised = "image label label_name split source_split patient_id etiology md5 pixel_sha256 phash width height mode bytes mean std"
     assert columns[:16] == promised.split()
     table = read_table(tmp_path / "clean_metadata.csv")
-    assert set(zip(table["label"], table["label_name"], strict=True)) == {(0, "NORMAL"), (1, "PNEUMONIA")}
+    assert set(zip(table["label"], table["label_name"], strict=True)) == {
+        (0, "NORMAL"),
+        (1, "PNEUMONIA"),
+    }
     assert table["image"].is_unique and table["phash"].str.len().eq(64).all()
 
 

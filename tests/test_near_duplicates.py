@@ -24,7 +24,14 @@ def jpeg(film: Film, quality: int) -> Film:
 
 def cropped(film: Film, left: float, top: float, right: float, bottom: float) -> Film:
     wide, high = film.size
-    return film.crop((round(left * wide), round(top * high), round(wide - right * wide), round(high - bottom * high)))
+    return film.crop(
+        (
+            round(left * wide),
+            round(top * high),
+            round(wide - right * wide),
+            round(high - bottom * high),
+        )
+    )
 
 
 def brightened(film: Film, gain: float) -> Film:
@@ -43,7 +50,10 @@ KINDS: dict[str, tuple[str, Callable[[Film], Film]]] = {
     "JPEG 95": ("same", lambda film: jpeg(film, 95)),
     "brightened": ("same", lambda film: brightened(film, 1.1)),
     "even crop": ("cropped", lambda film: cropped(film, 0.05, 0.05, 0.05, 0.05)),
-    "even crop between the steps": ("cropped", lambda film: cropped(film, 0.032, 0.032, 0.032, 0.032)),
+    "even crop between the steps": (
+        "cropped",
+        lambda film: cropped(film, 0.032, 0.032, 0.032, 0.032),
+    ),
     "left crop": ("cropped", lambda film: cropped(film, 0.05, 0, 0, 0)),
     "top crop": ("cropped", lambda film: cropped(film, 0, 0.05, 0, 0)),
     "right crop": ("cropped", lambda film: cropped(film, 0, 0, 0.05, 0)),
@@ -63,7 +73,10 @@ def thumbnails(films: list[Film]) -> np.ndarray:
 def films() -> list[Film]:
     """Thirty phantoms of thirty patients, 160 pixels a side."""
     rng = np.random.default_rng(5)
-    return [Image.fromarray(phantom.chest(rng, phantom.Anatomy.draw(rng), bool(i % 2), 160)[0]) for i in range(30)]
+    return [
+        Image.fromarray(phantom.chest(rng, phantom.Anatomy.draw(rng), bool(i % 2), 160)[0])
+        for i in range(30)
+    ]
 
 
 def test_unrelated_images_are_no_pairs(films: list[Film]):
@@ -82,7 +95,12 @@ def test_each_kind_of_copy_is_found(films: list[Film], kind: str):
     assert set(pairs["variant"]) == {variant}
     assert pairs["distance"].between(0, near_duplicates.MAX_DISTANCE).all()
     assert pairs["correlation"].between(near_duplicates.MIN_CORRELATION, 1 + 1e-9).all()
-    assert [pairs[name].dtype.kind for name in ("a", "b", "distance", "correlation")] == ["i", "i", "i", "f"]
+    assert [pairs[name].dtype.kind for name in ("a", "b", "distance", "correlation")] == [
+        "i",
+        "i",
+        "i",
+        "f",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["rotated 90", "rotated 270", "left crop"])
@@ -96,7 +114,9 @@ def test_a_copy_may_stand_before_its_original(films: list[Film], kind: str):
 
 def test_chunks_do_not_change_the_result(films: list[Film], monkeypatch: pytest.MonkeyPatch):
     """One chunk or many, the same table, and every image is counted once."""
-    pixels = thumbnails([*films, *(change(films[i]) for i, (_, change) in enumerate(KINDS.values()))])
+    pixels = thumbnails(
+        [*films, *(change(films[i]) for i, (_, change) in enumerate(KINDS.values()))]
+    )
     whole = near_duplicates.find(pixels)
     done: list[int] = []
     monkeypatch.setattr(near_duplicates, "_CHUNK", 7)
@@ -111,7 +131,9 @@ def test_the_hash_is_the_one_in_the_table_of_images(films: list[Film]):
     """Computed as matrix products, it differs from `images.perceptual_hashes` by ties at most."""
     pixels = thumbnails(films)
     fast = near_duplicates.hashed(pixels, near_duplicates.VIEWS[0])
-    slow = np.array([list(bytes.fromhex(text)) for text in images.perceptual_hashes(pixels)], np.uint8)
+    slow = np.array(
+        [list(bytes.fromhex(text)) for text in images.perceptual_hashes(pixels)], np.uint8
+    )
     assert np.bitwise_count(fast ^ slow).sum(axis=1).max() <= 2
 
 
@@ -120,8 +142,12 @@ def test_a_view_hashes_as_the_image_so_changed(films: list[Film]):
     pixels = thumbnails(films)
     turns = [view for view in near_duplicates.VIEWS if not any(view.cut)]
     for view in turns:
-        changed = np.rot90(pixels[:, :, ::-1] if view.mirrored else pixels, view.quarters, axes=(1, 2))
-        differing = near_duplicates.hashed(pixels, view) ^ near_duplicates.hashed(changed, near_duplicates.VIEWS[0])
+        changed = np.rot90(
+            pixels[:, :, ::-1] if view.mirrored else pixels, view.quarters, axes=(1, 2)
+        )
+        differing = near_duplicates.hashed(pixels, view) ^ near_duplicates.hashed(
+            changed, near_duplicates.VIEWS[0]
+        )
         assert np.bitwise_count(differing).sum(axis=1).max() <= 2
 
 
@@ -138,7 +164,9 @@ def test_the_search_finds_what_brute_force_finds(count: int, least: float):
     """All of it where every list is searched; above 1,024 hashes nearly all, and never anything further away."""
     hashes, queries = some_hashes(count)
     query, found, distance = near_duplicates.search(near_duplicates.indexed(hashes), queries)
-    signs, asked = (np.unpackbits(part, axis=1).astype(np.float32) * 2 - 1 for part in (hashes, queries))
+    signs, asked = (
+        np.unpackbits(part, axis=1).astype(np.float32) * 2 - 1 for part in (hashes, queries)
+    )
     apart = (256 - asked @ signs.T) / 2
     assert (apart[query, found] == distance).all()
     near = set(zip(*np.nonzero(apart <= near_duplicates.MAX_DISTANCE), strict=True))
@@ -153,7 +181,12 @@ def test_none_and_one_have_no_pairs(films: list[Film], count: int):
     """The empty table has its columns and their types."""
     pairs = near_duplicates.find(thumbnails(films)[:count])
     assert len(pairs) == 0
-    assert [pairs[name].dtype.kind for name in ("a", "b", "distance", "correlation")] == ["i", "i", "i", "f"]
+    assert [pairs[name].dtype.kind for name in ("a", "b", "distance", "correlation")] == [
+        "i",
+        "i",
+        "i",
+        "f",
+    ]
 
 
 def test_constant_images_pair_only_when_equal(films: list[Film]):
@@ -162,7 +195,10 @@ def test_constant_images_pair_only_when_equal(films: list[Film]):
     pixels = np.concatenate([black[:1], thumbnails(films[:3]), gray, black[1:]])
     pairs = near_duplicates.find(pixels)
     assert pairs.to_numpy().tolist() == [[0, 5, "same", 0, 1.0], [0, 6, "same", 0, 1.0]]
-    assert near_duplicates.find(black).to_numpy().tolist() == [[0, 1, "same", 0, 1.0], [0, 2, "same", 0, 1.0]]
+    assert near_duplicates.find(black).to_numpy().tolist() == [
+        [0, 1, "same", 0, 1.0],
+        [0, 2, "same", 0, 1.0],
+    ]
 
 
 def test_noise_on_black_is_no_copy_of_other_noise():
@@ -179,11 +215,15 @@ def test_an_equal_hash_alone_is_no_pair(films: list[Film]):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real images (shared/data/chest_xray_dev) are not here")
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real images (shared/data/chest_xray_dev) are not here"
+)
 def test_planted_copies_of_real_images_are_all_found_and_no_other_pair():
     """Twenty test images copied into train, resized, re-encoded, mirrored or brightened: these 20 pairs, no other."""
     paths = sorted(REAL.rglob("*.jpeg"))
-    pixels = np.unique(thumbnails([images.decode(path.read_bytes()).image for path in paths]), axis=0)
+    pixels = np.unique(
+        thumbnails([images.decode(path.read_bytes()).image for path in paths]), axis=0
+    )
     held_out = [path for path in paths if path.relative_to(REAL).parts[0] == "test"][::31][:20]
     changes: list[Callable[[Film], Film]] = [
         lambda film: film.resize((150, 150)),

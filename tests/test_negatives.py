@@ -52,14 +52,18 @@ def test_many_in_a_folder_stop_the_run_and_two_flags_go_on(folder, data, tmp_pat
     films = sorted((data / folder).iterdir())[::2]
     originals = {path.stem: np.asarray(Image.open(path).convert("L")) for path in films}
     negatives = invert(films)
-    with pytest.raises(DataError, match=rf"negatives.*{folder} \({len(films)} of \d+\).*--negatives invert"):
+    with pytest.raises(
+        DataError, match=rf"negatives.*{folder} \({len(films)} of \d+\).*--negatives invert"
+    ):
         preprocess(data, tmp_path / "work")
     rejected = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="reject"))
     assert rejected.rejected == {"ignored": 2, "negative": len(films)}
     kept = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="invert"))
     assert kept.rejected == {"ignored": 2}, "the phantoms' own notes"
     table = read_table(tmp_path / "work" / "clean_metadata.csv").set_index("image")
-    assert set(table.index[table["inverted"] == 1]) == {path.relative_to(data).as_posix() for path in negatives}
+    assert set(table.index[table["inverted"] == 1]) == {
+        path.relative_to(data).as_posix() for path in negatives
+    }
     for path in negatives:
         row = table.loc[path.relative_to(data).as_posix()]
         assert row["mean"] == pytest.approx(originals[path.stem].mean(), abs=0.01)
@@ -73,7 +77,9 @@ def test_a_folder_of_negatives_alone_can_be_rejected(data, tmp_path):
     assert found.rejected["negative"] == len(films) * 3 // 4
     tree(tmp_path / "patches", images=10)
     with pytest.raises(DataError, match="cannot be learnt from these images"):
-        preprocess(tmp_path / "patches", tmp_path / "other", reading=ReadingSettings(negatives="reject"))
+        preprocess(
+            tmp_path / "patches", tmp_path / "other", reading=ReadingSettings(negatives="reject")
+        )
     (note,) = preprocess(tmp_path / "patches", tmp_path / "other").notes
     assert note.startswith("negatives of films were not looked for")
 
@@ -86,7 +92,9 @@ def test_few_in_a_folder_are_reported_and_kept(data, tmp_path):
     found = preprocess(data, tmp_path / "work")
     (note,) = found.notes
     assert note.startswith("negatives of films") and note.endswith("train/PNEUMONIA 1")
-    assert {row.folder: row.negatives for row in found.folders if row.negatives} == {"train/PNEUMONIA": 1}
+    assert {row.folder: row.negatives for row in found.folders if row.negatives} == {
+        "train/PNEUMONIA": 1
+    }
 
 
 def test_an_inverted_negative_is_the_copy_of_its_film(data, tmp_path):
@@ -110,4 +118,6 @@ def test_later_stages_see_the_inverted_pixels(data, tmp_path):
     table = read_table(tmp_path / "work" / "clean_metadata.csv")
     one = table[table["image"] == f"test/NORMAL/{films[0].stem}.png"]
     folder = pixels.cache(one, open_storage(str(data)), 64, False, tmp_path / "work")
-    assert np.array_equal(pixels.load(folder, one)[0], images.resized(Image.fromarray(original), 64))
+    assert np.array_equal(
+        pixels.load(folder, one)[0], images.resized(Image.fromarray(original), 64)
+    )

@@ -12,7 +12,10 @@ from cxr.operating import Rule, choose
 
 # Few distinct values, so that ties are common; both classes are there.
 sets = some.lists(
-    some.tuples(some.integers(0, 1), some.sampled_from([0.0, 0.1, 0.25, 0.3, 0.7, 0.9, np.nextafter(0.9, 1), 1.0])),
+    some.tuples(
+        some.integers(0, 1),
+        some.sampled_from([0.0, 0.1, 0.25, 0.3, 0.7, 0.9, np.nextafter(0.9, 1), 1.0]),
+    ),
     min_size=2,
     max_size=40,
 ).filter(lambda rows: len({label for label, _ in rows}) == 2)
@@ -37,7 +40,11 @@ def test_sensitivity_rule_is_the_best_point_of_the_roc_curve(rows, wanted):
 
 
 @settings(deadline=None, max_examples=100)
-@given(rows=sets, ratio=some.sampled_from([0.01, 0.5, 1, 7, 1000]), prevalence=some.sampled_from([None, 0.02, 0.6]))
+@given(
+    rows=sets,
+    ratio=some.sampled_from([0.01, 0.5, 1, 7, 1000]),
+    prevalence=some.sampled_from([None, 0.02, 0.6]),
+)
 def test_youden_and_cost_are_the_best_points_of_the_roc_curve(rows, ratio, prevalence):
     """The highest sensitivity + specificity, the lowest expected cost: against every point, both ends included."""
     labels, scores = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
@@ -51,11 +58,15 @@ def test_youden_and_cost_are_the_best_points_of_the_roc_curve(rows, ratio, preva
         return ratio * at * (1 - sensitivity) + (1 - at) * (1 - specificity)
 
     found = choose(labels, scores, Rule(name="cost", cost_ratio=ratio, prevalence=prevalence))
-    assert cost(found.sensitivity, found.specificity) == pytest.approx(cost(sensitivity, specificity).min())
+    assert cost(found.sensitivity, found.specificity) == pytest.approx(
+        cost(sensitivity, specificity).min()
+    )
     assert found.prevalence == pytest.approx(at)
 
 
-@pytest.mark.parametrize(("wanted", "kept"), [(0.95, 19), (0.9, 18), (0.55, 11), (0.951, 20), (1.0, 20)])
+@pytest.mark.parametrize(
+    ("wanted", "kept"), [(0.95, 19), (0.9, 18), (0.55, 11), (0.951, 20), (1.0, 20)]
+)
 def test_exact_fractions_are_exact(wanted, kept):
     """0.95 of 20 ill images is 19, not 20 for a rounding error; 0.951 needs the twentieth."""
     # Ill and healthy take turns from the top, so that each more caught costs one false alarm.
@@ -67,9 +78,16 @@ def test_exact_fractions_are_exact(wanted, kept):
 
 def test_threshold_lies_half_way_between_neighbours():
     """The worked example: 0.3 is healthy, 0.5 ill, so 0.4; a score more is caught where it costs nothing."""
-    found = choose(np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.5, 0.9]), Rule(min_sensitivity=0.5))
+    found = choose(
+        np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.5, 0.9]), Rule(min_sensitivity=0.5)
+    )
     assert (found.threshold, found.sensitivity, found.specificity) == (0.4, 1.0, 1.0)
-    assert (found.images, found.positives, found.min_sensitivity, found.cost_ratio) == (4, 2, 0.5, None)
+    assert (found.images, found.positives, found.min_sensitivity, found.cost_ratio) == (
+        4,
+        2,
+        0.5,
+        None,
+    )
 
 
 def test_cost_of_a_missed_one_moves_the_threshold():
@@ -77,20 +95,34 @@ def test_cost_of_a_missed_one_moves_the_threshold():
     labels, scores = np.array([1, 0, 1, 0]), np.array([0.8, 0.6, 0.4, 0.2])
     even = choose(labels, scores, Rule(name="cost", cost_ratio=1))
     assert even.threshold == pytest.approx(0.3)  # one false alarm; at 0.7 it would be one missed
-    assert choose(labels, scores, Rule(name="cost", cost_ratio=1 / 3)).threshold == pytest.approx(0.7)
+    assert choose(labels, scores, Rule(name="cost", cost_ratio=1 / 3)).threshold == pytest.approx(
+        0.7
+    )
     rare = choose(labels, scores, Rule(name="cost", cost_ratio=1, prevalence=0.01))
     assert (rare.threshold, rare.sensitivity) == (pytest.approx(0.7), 0.5)
     nobody = choose(labels, 1 - scores, Rule(name="cost", cost_ratio=0.1))
-    assert (nobody.sensitivity, nobody.specificity) == (0.0, 1.0)  # calling no one is allowed, where it is cheapest
+    assert (nobody.sensitivity, nobody.specificity) == (
+        0.0,
+        1.0,
+    )  # calling no one is allowed, where it is cheapest
 
 
 def test_words_carry_n_and_prevalence():
     """Each rule is one sentence that a person can read, with n and prevalence."""
     labels, scores = np.array([0, 0, 0, 1]), np.array([0.1, 0.2, 0.3, 0.9])
-    rules = [Rule(), Rule(name="youden"), Rule(name="fixed", threshold=0.5), Rule(name="cost", cost_ratio=10)]
+    rules = [
+        Rule(),
+        Rule(name="youden"),
+        Rule(name="fixed", threshold=0.5),
+        Rule(name="cost", cost_ratio=10),
+    ]
     words = [choose(labels, scores, rule).words for rule in rules]
     assert all(each.endswith("on 4 validation images (prevalence 0.250).") for each in words)
-    assert "at least 0.95" in words[0] and "(0.5)" in words[2] and "counts as 10 false alarms" in words[3]
+    assert (
+        "at least 0.95" in words[0]
+        and "(0.5)" in words[2]
+        and "counts as 10 false alarms" in words[3]
+    )
 
 
 def test_constant_scores_call_everyone():

@@ -27,7 +27,10 @@ def made(n=80, seed=0, per_patient=1, alike=False):
     patients = np.arange(n) // per_patient
     labels = rng.integers(0, 2, n)[patients] if alike else rng.integers(0, 2, n)
     shared = rng.normal(0, 0.15, (3, n))[:, patients]
-    a, b = (np.clip(0.4 + 0.2 * labels + shared[0] + shared[i] + rng.normal(0, 0.1, n), 0, 1) for i in (1, 2))
+    a, b = (
+        np.clip(0.4 + 0.2 * labels + shared[0] + shared[i] + rng.normal(0, 0.1, n), 0, 1)
+        for i in (1, 2)
+    )
     return labels, a.round(2), b.round(2), [f"p{each}" for each in patients]
 
 
@@ -46,7 +49,9 @@ def test_delong_is_that_of_an_independent_package(column, auroc, variance, z, p)
     assert (found.auroc_a, found.auroc_b) == pytest.approx((auroc, 0.7258064516129032), abs=1e-9)
     assert (found.standard_error**2, found.z, found.p) == pytest.approx((variance, z, p), abs=1e-9)
     half = 1.959963984540054 * variance**0.5
-    assert (found.low, found.high) == pytest.approx((found.difference - half, found.difference + half), abs=1e-9)
+    assert (found.low, found.high) == pytest.approx(
+        (found.difference - half, found.difference + half), abs=1e-9
+    )
     assert (found.method, found.images, found.patients) == ("DeLong", 43, None)
 
 
@@ -67,7 +72,9 @@ def test_delong_is_its_definition():
     assert found.auroc_a == pytest.approx(roc_auc_score(labels, a))
     assert found.auroc_b == pytest.approx(roc_auc_score(labels, b))
     turned = delong(labels, b, a)
-    assert (turned.difference, turned.z, turned.p) == pytest.approx((-found.difference, -found.z, found.p))
+    assert (turned.difference, turned.z, turned.p) == pytest.approx(
+        (-found.difference, -found.z, found.p)
+    )
 
 
 def obuchowski(labels, scores, patients):
@@ -82,7 +89,10 @@ def obuchowski(labels, scores, patients):
     for r, s, name in product((0, 1), (0, 1), names):
         mine_ill, mine_healthy = of[ill] == name, of[healthy] == name
         v10 = [parts[k][0][mine_ill].sum() - mine_ill.sum() * parts[k][0].mean() for k in (0, 1)]
-        v01 = [parts[k][1][mine_healthy].sum() - mine_healthy.sum() * parts[k][1].mean() for k in (0, 1)]
+        v01 = [
+            parts[k][1][mine_healthy].sum() - mine_healthy.sum() * parts[k][1].mean()
+            for k in (0, 1)
+        ]
         s10[r, s] += with_ill / ((with_ill - 1) * m) * v10[r] * v10[s]
         s01[r, s] += with_healthy / ((with_healthy - 1) * n) * v01[r] * v01[s]
         s11[r, s] += len(names) / (len(names) - 1) * v10[r] * v01[s]
@@ -105,14 +115,20 @@ def test_one_image_per_patient_is_plain_delong():
     plain = delong(labels, a, b)
     for names in (patients, [""] * 80):
         found = delong(labels, a, b, names)
-        assert (found.standard_error, found.z, found.p) == pytest.approx((plain.standard_error, plain.z, plain.p))
+        assert (found.standard_error, found.z, found.p) == pytest.approx(
+            (plain.standard_error, plain.z, plain.p)
+        )
 
 
 def test_copies_of_an_image_add_nothing():
     """Every image twice within its patient: the same standard error by patient, too small by sqrt(2) without."""
     labels, a, b, patients = made(200)
     twice = [np.repeat(each, 2) for each in (labels, a, b)]
-    once, by_patient, by_image = delong(labels, a, b), delong(*twice, np.repeat(patients, 2)), delong(*twice)
+    once, by_patient, by_image = (
+        delong(labels, a, b),
+        delong(*twice, np.repeat(patients, 2)),
+        delong(*twice),
+    )
     assert by_patient.standard_error == pytest.approx(once.standard_error)
     assert once.standard_error / by_image.standard_error == pytest.approx(np.sqrt(2), rel=0.01)
 
@@ -133,13 +149,20 @@ def test_nothing_that_varies_is_no_evidence(patients):
     mixed, perfect = np.array([1, 3, 2, 5, 4, 6, 8, 7]) / 10, np.arange(8) / 10
     for a, b in ((mixed, mixed), (mixed, mixed**2), (perfect, labels), (perfect * 0, perfect * 0)):
         found = delong(labels, a, b, patients)
-        assert (found.difference, found.z, found.p, found.low, found.standard_error) == (0, 0, 1, None, 0)
+        assert (found.difference, found.z, found.p, found.low, found.standard_error) == (
+            0,
+            0,
+            1,
+            None,
+            0,
+        )
     found = delong(labels, perfect, np.full(8, 0.5), patients)
     assert (found.difference, found.z, found.p, found.low) == (0.5, None, None, None)
 
 
 @pytest.mark.parametrize(
-    ("labels", "patients"), [([1, 1, 1, 1], None), ([], None), ([0, 1, 1, 1], None), ([0, 0, 1, 1], list("aabc"))]
+    ("labels", "patients"),
+    [([1, 1, 1, 1], None), ([], None), ([0, 1, 1, 1], None), ([0, 0, 1, 1], list("aabc"))],
 )
 def test_too_little_is_said(labels, patients):
     """One class, nothing, a single healthy image, or a single patient with healthy ones: an error with n."""
@@ -151,7 +174,11 @@ def test_too_little_is_said(labels, patients):
 def test_what_is_no_data_is_an_error():
     """NaN scores, columns of different lengths, predictions that are scores, no image of the kind asked for."""
     labels = np.array([0, 0, 1, 1])
-    for a, patients in (([0.1, np.nan, 0.2, 0.3], None), ([0.1, 0.2, 0.3], None), ([0.1, 0.2, 0.3, 0.4], ["a"])):
+    for a, patients in (
+        ([0.1, np.nan, 0.2, 0.3], None),
+        ([0.1, 0.2, 0.3], None),
+        ([0.1, 0.2, 0.3, 0.4], ["a"]),
+    ):
         with pytest.raises(DataError):
             delong(labels, np.array(a), np.full(4, 0.5), patients)
     with pytest.raises(DataError, match="predictions of 0 or 1"):
@@ -167,7 +194,9 @@ def test_mcnemar_is_the_sign_test_of_the_discordant():
     b[:8], a[8:10], a[10:13], b[10:13] = 0, 0, 0, 0
     found = mcnemar(labels, a, b)
     assert (found.both_right, found.only_a, found.only_b, found.both_wrong) == (87, 8, 2, 3)
-    assert found.p == pytest.approx(2 * (1 + 10 + 45) / 1024) == pytest.approx(binomtest(2, 10).pvalue)
+    assert (
+        found.p == pytest.approx(2 * (1 + 10 + 45) / 1024) == pytest.approx(binomtest(2, 10).pvalue)
+    )
     assert mcnemar(labels, a, a).p == 1
     assert mcnemar(labels, a.astype(bool), b.astype(bool)) == found
 

@@ -44,7 +44,9 @@ FORMS = {
 }
 
 
-def write(path: Path, rows: list[tuple[str, str]], separator: str = ",", encoding: str = "utf-8") -> Path:
+def write(
+    path: Path, rows: list[tuple[str, str]], separator: str = ",", encoding: str = "utf-8"
+) -> Path:
     path.write_bytes("".join(f"{separator.join(row)}\r\n" for row in rows).encode(encoding))
     return path
 
@@ -100,10 +102,14 @@ def test_a_table_of_other_images_is_an_error_with_both_sides(data, tmp_path):
 
 def test_half_a_table_is_said_everywhere(data, tmp_path):
     """The share is a note, the policy does not say "by patient", and the gate says how many it could not look for."""
-    found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [*table(data)[:25], ("gone.jpeg", "x")]))
+    found = run(
+        data, tmp_path / "work", write(tmp_path / "p.csv", [*table(data)[:25], ("gone.jpeg", "x")])
+    )
     assert "24 of 48 images have a patient (50%)" in notes(found)[0]
     assert "1 rows name no image, for example gone.jpeg" in notes(found)[1]
-    assert "by patient" not in found.split_policy and "24 of 48 images have none" in found.split_policy
+    assert (
+        "by patient" not in found.split_policy and "24 of 48 images have none" in found.split_policy
+    )
     assert not found.patient_wise and found.leakage.without_patient == 24
     assert found.doubts == "no patient is known for 24 of 48 images"
 
@@ -133,21 +139,30 @@ def test_a_table_in_a_bucket(data, tmp_path, moto_bucket):
     from cxr.storage import open_storage
 
     open_storage(moto_bucket.uri).write("tables/p.csv", path.read_bytes())
-    found = preprocess(data, tmp_path / "work", SplitSettings(patient_key=f"csv:{moto_bucket.uri}/tables/p.csv"))
+    found = preprocess(
+        data, tmp_path / "work", SplitSettings(patient_key=f"csv:{moto_bucket.uri}/tables/p.csv")
+    )
     assert found.patient_wise
 
 
 def test_a_pattern_that_fits_no_image_is_an_error(data, tmp_path):
     """The whole rule would be dropped, and the split not be by patient."""
     with pytest.raises(DataError, match=r"fits no image, for example not"):
-        preprocess(data, tmp_path / "work", SplitSettings(patient_key=r"regex:(?P<patient>ward\d+)"))
+        preprocess(
+            data, tmp_path / "work", SplitSettings(patient_key=r"regex:(?P<patient>ward\d+)")
+        )
 
 
 def test_words_for_no_patient_join_nobody(data, tmp_path):
     """nan, unknown and a dash are no patient: joined into one they would empty train without a word."""
     words = ["nan", "unknown", "-", "N/A"]
-    rows = [(key, words[at % 4] if at % 2 else patient) for at, (key, patient) in enumerate(table(data)[1:])]
-    found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows]))
+    rows = [
+        (key, words[at % 4] if at % 2 else patient)
+        for at, (key, patient) in enumerate(table(data)[1:])
+    ]
+    found = run(
+        data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])
+    )
     assert found.leakage.without_patient == 24 and found.leakage.excluded == 0
     assert "24 of 48 images have a patient" in notes(found)[0]
 
@@ -155,8 +170,12 @@ def test_words_for_no_patient_join_nobody(data, tmp_path):
 def test_images_set_aside_for_their_patient_are_said(data, tmp_path):
     """One patient in train and test: his images of train are not used, and the account says so."""
     rows = table(data)[1:]
-    rows = [(key, "P1" if key.endswith(("-0.jpeg", "-1.jpeg")) else patient) for key, patient in rows]
-    found = run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows]))
+    rows = [
+        (key, "P1" if key.endswith(("-0.jpeg", "-1.jpeg")) else patient) for key, patient in rows
+    ]
+    found = run(
+        data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])
+    )
     assert found.leakage.excluded == 4
     assert sum(row.left_out.get("patient_in_another_split", 0) for row in found.folders) == 4
 
@@ -182,7 +201,9 @@ def test_broken_tables_are_errors_in_words(text, words, data, tmp_path):
 def test_paths_of_another_machine_fit_by_their_end(data, tmp_path):
     """A drive letter, or a folder that is not here: folders and name must be those of one image."""
     rows = [(f"C:\\films\\{key}".replace("/", "\\"), who) for key, who in table(data)[1:]]
-    assert run(data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])).patient_wise
+    assert run(
+        data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])
+    ).patient_wise
 
 
 def test_a_bare_name_never_goes_to_a_namesake(tmp_path):

@@ -29,8 +29,15 @@ def test_patient_is_read_from_published_names(name, patient, merged, etiology):
 
 def test_each_reading_merges_what_it_says():
     """Four images, two persons numbered alike and two series: 4, 3, 3 and 2 patients."""
-    images = ["person5_virus_1.jpeg", "person5_bacteria_2.jpeg", "IM-0005-1.jpeg", "NORMAL2-IM-0005-1.jpeg"]
-    assert [patients.read(images, reading).table["patient_id"].nunique() for reading in READINGS] == [4, 3, 3, 2]
+    images = [
+        "person5_virus_1.jpeg",
+        "person5_bacteria_2.jpeg",
+        "IM-0005-1.jpeg",
+        "NORMAL2-IM-0005-1.jpeg",
+    ]
+    assert [
+        patients.read(images, reading).table["patient_id"].nunique() for reading in READINGS
+    ] == [4, 3, 3, 2]
 
 
 def test_a_regular_expression_names_the_patient_in_the_path():
@@ -42,9 +49,13 @@ def test_a_regular_expression_names_the_patient_in_the_path():
 def test_a_table_names_the_patient(tmp_path):
     """csv:FILE with image and patient_id; an image that is not in it has no patient."""
     write_table(pd.DataFrame({"image": ["a.png"], "patient_id": ["007"]}), tmp_path / "who.csv")
-    assert list(patients.read(["a.png", "b.png"], f"csv:{tmp_path / 'who.csv'}").table["patient_id"]) == ["007", ""]
+    assert list(
+        patients.read(["a.png", "b.png"], f"csv:{tmp_path / 'who.csv'}").table["patient_id"]
+    ) == ["007", ""]
     write_table(pd.DataFrame({"image": ["a.png"], "person": ["007"]}), tmp_path / "other.csv")
-    with pytest.raises(DataError, match="expected the columns image and patient_id, found image, person"):
+    with pytest.raises(
+        DataError, match="expected the columns image and patient_id, found image, person"
+    ):
         patients.read(["a.png"], f"csv:{tmp_path / 'other.csv'}")
     twice = pd.DataFrame({"image": ["a.png", "a.png"], "patient_id": ["1", "2"]})
     write_table(twice, tmp_path / "twice.csv")
@@ -55,7 +66,8 @@ def test_a_table_names_the_patient(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "words"), [("name", "expected one of"), ("regex:(", "not a regular"), ("regex:P", "group named")]
+    ("key", "words"),
+    [("name", "expected one of"), ("regex:(", "not a regular"), ("regex:P", "group named")],
 )
 def test_a_rule_that_cannot_work_stops_before_the_start(key, words):
     """A misspelt reading, a broken expression, an expression without the group: said at once."""
@@ -65,7 +77,9 @@ def test_a_rule_that_cannot_work_stops_before_the_start(key, words):
 
 def test_shared_patients_are_counted_under_every_reading():
     """Two numberings that only look alike: 0 shared by the published key, 1 where etiologies are merged."""
-    rows = pd.DataFrame({"image": ["person1_virus_1.png", "person1_bacteria_1.png"], "split": ["train", "test"]})
+    rows = pd.DataFrame(
+        {"image": ["person1_virus_1.png", "person1_bacteria_1.png"], "split": ["train", "test"]}
+    )
     found = patients.shared_by_reading(rows, "person+etiology")
     assert found["person+etiology"] == {"train/test": 0, "train/val": 0, "val/test": 0}
     assert found["person"]["train/test"] == found["merged"]["train/test"] == 1

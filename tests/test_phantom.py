@@ -31,7 +31,11 @@ def patient_of(name: str) -> str:
 
 
 def good_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*/*/*.jpeg") if path.parent.name in LABEL_NAMES and path.name[0] != ".")
+    return sorted(
+        path
+        for path in folder.glob("*/*/*.jpeg")
+        if path.parent.name in LABEL_NAMES and path.name[0] != "."
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +76,14 @@ def test_lungs_are_darker_than_the_belly_and_the_heart_is_on_the_image_right():
 
 def test_images_of_one_patient_resemble_each_other():
     """Two images of a patient differ less, on average, than images of two patients: a leak would show."""
-    same = [np.corrcoef(draw(n, False, n).ravel(), draw(n + 100, False, n).ravel())[0, 1] for n in range(25)]
-    other = [np.corrcoef(draw(n, False, n).ravel(), draw(n + 100, False, n + 1).ravel())[0, 1] for n in range(25)]
+    same = [
+        np.corrcoef(draw(n, False, n).ravel(), draw(n + 100, False, n).ravel())[0, 1]
+        for n in range(25)
+    ]
+    other = [
+        np.corrcoef(draw(n, False, n).ravel(), draw(n + 100, False, n + 1).ravel())[0, 1]
+        for n in range(25)
+    ]
     assert np.mean(same) > np.mean(other)
 
 
@@ -87,7 +97,9 @@ def test_the_opacity_is_where_it_is_said_to_be():
         assert place is not None
         assert all(0.1 < value < 0.95 for value in place)
         row, column = int(place[1] * 64), int(place[0] * 64)
-        here, there = (around[row - 2 : row + 3, column - 2 : column + 3] for around in (image, image[:, ::-1]))
+        here, there = (
+            around[row - 2 : row + 3, column - 2 : column + 3] for around in (image, image[:, ::-1])
+        )
         brighter.append(float(here.mean()) - float(there.mean()))
     assert np.mean(np.array(brighter) > 0) > 0.7
     assert np.mean(brighter) > 20
@@ -104,7 +116,11 @@ def test_brightness_and_contrast_do_not_give_the_class_away():
 def test_the_good_files_are_as_many_as_asked_for_in_the_published_layout(clean: Path):
     """A quarter is test, 8 are val, more PNEUMONIA than NORMAL, and every name has the published form."""
     files = good_files(clean)
-    counts = {(s, c): len(list((clean / s / c).iterdir())) for s in ("train", "val", "test") for c in LABEL_NAMES}
+    counts = {
+        (s, c): len(list((clean / s / c).iterdir()))
+        for s in ("train", "val", "test")
+        for c in LABEL_NAMES
+    }
     assert len(files) == sum(counts.values()) == 60
     assert counts["val", "NORMAL"] == counts["val", "PNEUMONIA"] == 4
     assert counts["test", "NORMAL"] + counts["test", "PNEUMONIA"] == 15
@@ -136,12 +152,18 @@ def test_test_patients_are_nowhere_else_and_val_patients_are_in_train(clean: Pat
     assert set(images.values()) == {1, 2, 3}
 
 
-def test_equal_arguments_give_equal_bytes_and_another_seed_gives_others(clean: Path, tmp_path: Path):
+def test_equal_arguments_give_equal_bytes_and_another_seed_gives_others(
+    clean: Path, tmp_path: Path
+):
     """The data set is a function of its arguments."""
     make_dataset(tmp_path / "again", **SMALL, broken=False)
     make_dataset(tmp_path / "other", **(SMALL | {"seed": 4}), broken=False)
     read = {
-        folder: {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        folder: {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         for folder in (clean, tmp_path / "again", tmp_path / "other")
     }
     assert read[clean] == read[tmp_path / "again"]
@@ -154,7 +176,11 @@ def test_every_pneumonia_image_has_its_opacity_listed(dirty: tuple[Path, dict[st
     with (folder / ".opacities.csv").open() as file:
         rows = list(csv.DictReader(file))
     listed = {row["image"] for row in rows}
-    there = {path.relative_to(folder).as_posix() for path in good_files(folder) if path.parts[-2] == "PNEUMONIA"}
+    there = {
+        path.relative_to(folder).as_posix()
+        for path in good_files(folder)
+        if path.parts[-2] == "PNEUMONIA"
+    }
     rejected = {key for key in there - listed if re.search(r"person91\d\d_", key)}
     assert listed == there - rejected
     assert all(0 < float(row[axis]) < 1 for row in rows for axis in "xy")
@@ -218,7 +244,9 @@ def test_a_second_call_returns_the_counts_and_touches_nothing(dirty: tuple[Path,
 
 
 @pytest.mark.parametrize("change", [{"images": 61}, {"seed": 4}, {"size": 49}, {"broken": False}])
-def test_other_arguments_for_an_existing_folder_are_refused(dirty: tuple[Path, dict[str, int]], change: dict):
+def test_other_arguments_for_an_existing_folder_are_refused(
+    dirty: tuple[Path, dict[str, int]], change: dict
+):
     """The message names both what was asked for and what is there."""
     with pytest.raises(DataError, match=r"expected .* found .* choose another folder"):
         make_dataset(dirty[0], **(SMALL | change))
@@ -244,7 +272,11 @@ def test_small_data_sets_have_both_classes_everywhere(tmp_path: Path, images: in
     """From 20 images on each split holds each class."""
     counts = make_dataset(tmp_path / "small", images=images, size=32)
     assert counts["good"] == images
-    assert all(list((tmp_path / "small" / s / c).iterdir()) for s in ("train", "val", "test") for c in LABEL_NAMES)
+    assert all(
+        list((tmp_path / "small" / s / c).iterdir())
+        for s in ("train", "val", "test")
+        for c in LABEL_NAMES
+    )
 
 
 def test_a_run_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -261,4 +293,7 @@ def test_a_run_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_stored_state_is_readable(clean: Path):
     """`.phantom.json` says how the data set was made."""
-    assert json.loads((clean / ".phantom.json").read_text()) == SMALL | {"broken": False, "counts": {"good": 60}}
+    assert json.loads((clean / ".phantom.json").read_text()) == SMALL | {
+        "broken": False,
+        "counts": {"good": 60},
+    }

@@ -18,7 +18,18 @@ from cxr.records import Evaluation, Selection, read_table
 from cxr.settings import FileSettings
 from tests.conftest import ROOT
 
-TINY = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "1")
+TINY = (
+    "--preset",
+    "demo",
+    "--arch",
+    "MobileNetV2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "1",
+    "--fine-tune-epochs",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +69,30 @@ def test_everything_promised_is_there(finished):
     ):  # fmt: skip
         assert (run / name).is_file(), name
         assert not list(run.rglob(".writing-*"))
-    for word in ("Chosen", "sensitivity", "missed pneumonia", "report.html", "MODEL_CARD.md", "model.keras"):
+    for word in (
+        "Chosen",
+        "sensitivity",
+        "missed pneumonia",
+        "report.html",
+        "MODEL_CARD.md",
+        "model.keras",
+    ):
         assert word in done.stdout, word
 
 
 def test_checksums_hold_and_card_agrees_with_the_records(finished):
     """sha256sum -c passes; threshold, figures and data digest in the card are those of the records."""
     work, run, _ = finished
-    subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=run / "export", check=True, capture_output=True)
+    subprocess.run(
+        ["sha256sum", "-c", "SHA256SUMS"], cwd=run / "export", check=True, capture_output=True
+    )
     card = Card.read(run / "export" / "model_card.json")
     assert card.evaluation == Evaluation.read(run / "evaluation.json")
     assert card.threshold == Selection.read(run / "selection.json").threshold
-    assert card.data.manifest_sha256 == hashlib.sha256((work / "clean_metadata.csv").read_bytes()).hexdigest()
+    assert (
+        card.data.manifest_sha256
+        == hashlib.sha256((work / "clean_metadata.csv").read_bytes()).hexdigest()
+    )
     assert card.evaluation.optimizer_equal and card.evaluation.reload_max_difference <= 1e-5
     text = (run / "export" / "MODEL_CARD.md").read_text()
     assert "Not a medical device" in text and "random" in text and "CC BY 4.0" in text
@@ -93,19 +116,33 @@ def test_runs_and_artifacts_are_in_the_server(finished, api):
     """The flow runs are Completed under names a person can read, and the pictures, tables and card are artifacts."""
 
     def post(path):
-        request = urllib.request.Request(f"{api}/{path}/filter", b"{}", {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{api}/{path}/filter", b"{}", {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
     runs = {each["name"]: each["state_name"] for each in post("flow_runs")}
     stages = {f"{stage} phantoms" for stage in ("preprocess", "explore", "export model")}
-    assert stages | {f"{flow} phantoms, MobileNetV2" for flow in ("pipeline", "train models")} <= set(runs)
+    assert stages | {
+        f"{flow} phantoms, MobileNetV2" for flow in ("pipeline", "train models")
+    } <= set(runs)
     assert set(runs.values()) == {"Completed"}
     keys = {each["key"] for each in post("artifacts")}
-    assert {"ingest", "class-distribution", "eda", "comparison", "selection", "model-card", "evaluation"} <= keys
+    assert {
+        "ingest",
+        "class-distribution",
+        "eda",
+        "comparison",
+        "selection",
+        "model-card",
+        "evaluation",
+    } <= keys
     assert any(key and key.startswith("progress-") for key in keys)
     messages = [each["message"] for each in post("logs")]
-    assert any("train MobileNetV2" in message for message in messages), "the library's log lines reach the UI"
+    assert any("train MobileNetV2" in message for message in messages), (
+        "the library's log lines reach the UI"
+    )
 
 
 def test_predict_uses_the_export_alone(finished, api, phantoms, tmp_path):
@@ -117,9 +154,13 @@ def test_predict_uses_the_export_alone(finished, api, phantoms, tmp_path):
     table = read_table(tmp_path / "predictions.csv")
     assert list(table.columns) == ["image", "score", "prediction", "threshold", "status", "reason"]
     assert set(table["status"]) <= {"scored", "rejected"}
-    expected = read_table(run / "scores_test.csv").assign(image=lambda t: t["image"].str.removeprefix("test/"))
+    expected = read_table(run / "scores_test.csv").assign(
+        image=lambda t: t["image"].str.removeprefix("test/")
+    )
     both = expected.merge(table, on="image", suffixes=("", "_again"))
-    assert len(both) == len(expected) and (both["score"] - both["score_again"]).abs().max() < 1e-4  # folded
+    assert (
+        len(both) == len(expected) and (both["score"] - both["score_again"]).abs().max() < 1e-4
+    )  # folded
     threshold = Card.read(export / "model_card.json").threshold
     assert ((both["score"] >= threshold) == (both["prediction"] == "PNEUMONIA")).all()
     one = command(
@@ -141,11 +182,17 @@ def test_predict_refuses_a_model_that_is_not_its_card_s(finished, api, phantoms,
     done = command(api, "predict", export, phantoms / "test", "--out", tmp_path / "p.csv")
     assert done.returncode == 1 and "not the file its card describes" in done.stderr
     done = command(api, "predict", tmp_path, phantoms / "test", "--out", tmp_path / "p.csv")
-    assert done.returncode == 1 and "expected an export folder" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "expected an export folder" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not (tmp_path / "p.csv").exists()
 
 
-def test_predict_as_a_flow_fails_with_the_sentence_of_the_command(finished, api, phantoms, tmp_path):
+def test_predict_as_a_flow_fails_with_the_sentence_of_the_command(
+    finished, api, phantoms, tmp_path
+):
     """Where nothing can be scored its state says so, and is not tried again; else the reasons are counted."""
     from flows.predict import predict
 
@@ -163,12 +210,20 @@ def test_predict_as_a_flow_fails_with_the_sentence_of_the_command(finished, api,
 @pytest.mark.slow
 def test_stages_run_alone_on_what_the_one_before_left(phantoms, tmp_path, api, finished):
     """preprocess, eda, train, export one by one end in the same figures as the pipeline; a pickle only on request."""
-    for arguments in (("preprocess", phantoms), ("eda", *TINY), ("train", *TINY), ("export", "--pickle")):
+    for arguments in (
+        ("preprocess", phantoms),
+        ("eda", *TINY),
+        ("train", *TINY),
+        ("export", "--pickle"),
+    ):
         done = command(api, arguments[0], *arguments[1:], "--out", tmp_path)
         assert done.returncode == 0, (arguments, done.stderr[-2000:])
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name == finished[1].name
-    assert Evaluation.read(run / "evaluation.json").test == Evaluation.read(finished[1] / "evaluation.json").test
+    assert (
+        Evaluation.read(run / "evaluation.json").test
+        == Evaluation.read(finished[1] / "evaluation.json").test
+    )
     assert (run / "export" / "model.pkl").is_file() and "runs whatever code" in done.stderr
     assert not (finished[1] / "export" / "model.pkl").exists()
 
@@ -177,7 +232,9 @@ def test_a_stage_without_the_one_before_says_what_to_run(tmp_path, api):
     """Exit status 1, one line with the command that is missing."""
     for stage in ("eda", "train", "export"):
         done = command(api, stage, "--out", tmp_path)
-        assert done.returncode == 1 and "run `cxr " in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 1 and "run `cxr " in done.stderr and "Traceback" not in done.stderr
+        )
 
 
 def prepared(work, tmp_path):
@@ -187,7 +244,9 @@ def prepared(work, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["inspect", "train", "evaluate"])
-def test_killed_in_the_middle_goes_on_to_the_undisturbed_result(stage, finished, phantoms, tmp_path, api):
+def test_killed_in_the_middle_goes_on_to_the_undisturbed_result(
+    stage, finished, phantoms, tmp_path, api
+):
     """After kill -9 while inspecting, training or testing, then the same command: the result of a run left alone."""
     marks = {
         "inspect": "inspection/*/shards/*",
@@ -238,14 +297,20 @@ def test_two_runs_in_one_work_folder_do_not_meet(phantoms, tmp_path, api):
 def test_missing_weights_stop_the_run_before_any_work(phantoms, tmp_path, api):
     """Asked-for weights that are not there: exit 1 at once, nothing preprocessed."""
     done = command(api, "run", phantoms, "--out", tmp_path / "w", *TINY, "--weights", tmp_path)
-    assert done.returncode == 1 and "--weights" in done.stderr and not (tmp_path / "w" / "ingest.json").exists()
+    assert (
+        done.returncode == 1
+        and "--weights" in done.stderr
+        and not (tmp_path / "w" / "ingest.json").exists()
+    )
 
 
 def test_the_embedded_server_ends_with_its_starter(tmp_path):
     """A kill -9 of a process with an embedded server leaves no server behind."""
     code = "import time; from flows.server import embedded\nwith embedded() as a: print(a, flush=True); time.sleep(99)"
     own = {"CXR_CACHE": str(tmp_path), "PREFECT_HOME": str(tmp_path)}
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | own
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"
+    } | own
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     ) as starter:

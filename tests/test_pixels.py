@@ -39,7 +39,9 @@ def test_deep_pictures_and_negatives_are_cached_as_films(tmp_path):
     table = rows(tmp_path / "data").drop_duplicates("pixel_sha256")
     storage = open_storage(str(tmp_path / "data"))
     held = pixels.load(pixels.cache(table, storage, 64, False, tmp_path), table)
-    expected = np.asarray(FILM.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=2.0)).astype(int)
+    expected = np.asarray(
+        FILM.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    ).astype(int)
     for at, name in enumerate(table["image"]):
         assert np.abs(held[[at]][0].astype(int) - expected).mean() < 1.5, name
         shown = exploration._sample(storage, table, name)
@@ -50,7 +52,9 @@ def test_rows_of_earlier_manifests_are_taken_as_they_are():
     """Without bit_depth and inverted a row is of an 8-bit film."""
     data, _ = FILES["film.jpg"]
     row = pd.Series({"image": "film.jpg", "md5": hashlib.md5(data).hexdigest()})
-    assert np.array_equal(np.asarray(pixels.picture(data, row)), np.asarray(images.decode(data).image))
+    assert np.array_equal(
+        np.asarray(pixels.picture(data, row)), np.asarray(images.decode(data).image)
+    )
 
 
 def test_a_file_that_cannot_be_used_any_more_is_named():

@@ -18,7 +18,9 @@ _SPLITS = ("train", "val", "test")
 def films(number: int, seed: int = 0, size: int = 96) -> np.ndarray:
     """Return thumbnails of made-up films of both classes, uint8 (number, 64, 64)."""
     rng = np.random.default_rng([seed, size])
-    drawn = (phantom.chest(rng, phantom.Anatomy.draw(rng), bool(at % 2), size)[0] for at in range(number))
+    drawn = (
+        phantom.chest(rng, phantom.Anatomy.draw(rng), bool(at % 2), size)[0] for at in range(number)
+    )
     return np.stack([images.resized(Image.fromarray(pixels), SIDE) for pixels in drawn])
 
 
@@ -169,7 +171,9 @@ def test_no_folder_of_made_up_films_reaches_the_share_that_stops_a_run(tmp_path)
     """Of 50 phantom sets, small ones too, no folder has 5 % of suspects."""
     for seed in range(50):
         folder = tmp_path / str(seed)
-        phantom.make_dataset(folder, images=60, seed=seed, size=(64, 96, 128, 256)[seed % 4], broken=False)
+        phantom.make_dataset(
+            folder, images=60, seed=seed, size=(64, 96, 128, 256)[seed % 4], broken=False
+        )
         reference = polarity.learn(read(folder / "train"))
         assert reference is not None
         assert not reference.whole_is_negative

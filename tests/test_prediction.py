@@ -78,7 +78,13 @@ def batches_of(model, storage, keys, card):
 def one_by_one(storage, keys, card):
     """The same rows from the plainest loop: one image after another, each in a batch of its own."""
     for key in keys:
-        row = {"image": key, "score": "nan", "prediction": "", "threshold": card.threshold, "status": "rejected"}
+        row = {
+            "image": key,
+            "score": "nan",
+            "prediction": "",
+            "threshold": card.threshold,
+            "status": "rejected",
+        }
         try:
             ((_, answer),) = storage.read_many([(key, None)])
             image = images.examine(manifest.bytes_of(answer), FileSettings()).image
@@ -95,7 +101,9 @@ def one_by_one(storage, keys, card):
 def test_reading_ahead_gives_what_one_image_after_another_gives(phantoms, card):
     """All phantoms, broken ones among them: the same rows, to the last digit, and every image once."""
     storage = LocalStorage(phantoms)
-    keys = sorted(entry.key for entry in storage.list() if entry.key.endswith(images.KNOWN_SUFFIXES))
+    keys = sorted(
+        entry.key for entry in storage.list() if entry.key.endswith(images.KNOWN_SUFFIXES)
+    )
     found = rows_of(Darkness(), storage, keys, card)
     expected = list(one_by_one(storage, keys, card))
     assert sorted(found, key=lambda row: row["image"]) == expected
@@ -108,24 +116,31 @@ def test_a_broken_image_in_the_middle_moves_no_other_score(picture, card):
     storage = Copies(picture, 70, {"0035.jpeg": picture[:500], "0036.jpeg": other})
     found = {row["image"]: row for row in rows_of(Darkness(), storage, storage.keys, card)}
     assert list(found.values()) != [] and sorted(found) == storage.keys
-    assert found["0035.jpeg"]["status"] == "rejected" and found["0035.jpeg"]["reason"].startswith("truncated: ")
+    assert found["0035.jpeg"]["status"] == "rejected" and found["0035.jpeg"]["reason"].startswith(
+        "truncated: "
+    )
     assert [found[key] for key in storage.keys] == list(one_by_one(storage, storage.keys, card))
     assert found["0036.jpeg"]["score"] != found["0037.jpeg"]["score"]
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("gone"), PermissionError(13, "Permission denied")])
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("gone"), PermissionError(13, "Permission denied")]
+)
 def test_a_file_that_cannot_be_read_is_listed(picture, card, error):
     """A file that vanished or is locked is a rejected row; the rest is scored."""
     storage = Copies(picture, 40, {"0020.jpeg": error})
     found = {row["image"]: row for row in rows_of(Darkness(), storage, storage.keys, card)}
-    assert found["0020.jpeg"]["reason"].split(":")[0] == ("vanished" if error.args == ("gone",) else "unreadable")
+    assert found["0020.jpeg"]["reason"].split(":")[0] == (
+        "vanished" if error.args == ("gone",) else "unreadable"
+    )
     assert sum(row["status"] == "scored" for row in found.values()) == 39
 
 
 def test_a_storage_error_in_the_middle_stops_with_its_own_words(picture, card):
     """The batches before it come out, then the storage's error itself; of what lies far behind nothing is read."""
     error = StorageError(
-        "cannot read memory://copies/0300.jpeg: SlowDown: check bucket, endpoint and credentials", True
+        "cannot read memory://copies/0300.jpeg: SlowDown: check bucket, endpoint and credentials",
+        True,
     )
     storage = Copies(picture, 1000, {"0300.jpeg": error})
     before = threading.active_count()
@@ -152,7 +167,9 @@ def test_reading_goes_on_while_the_model_works_and_stays_within_its_bound(pictur
         assert least - 1 <= storage.reads <= most, "as far ahead as allowed, and no further"
 
     model = Darkness(wait_for_reads)
-    assert len(rows_of(model, storage, storage.keys, card)) == 300 and len(model.shapes) == 300 // size
+    assert (
+        len(rows_of(model, storage, storage.keys, card)) == 300 and len(model.shapes) == 300 // size
+    )
 
 
 def test_results_come_in_order_whichever_is_done_first():
@@ -204,7 +221,9 @@ def test_one_network_at_a_time_is_prepared_for_by_every_thread(monkeypatch):
 
     assert list(streams.through(prepare, network, range(6))) == [0, -1, -2, -3, -4, -5]
     assert inside == {threading.get_ident()}
-    assert list(streams.through(None, network, range(3))) == [0, 1, 2], "nothing to prepare: as they come"
+    assert list(streams.through(None, network, range(3))) == [0, 1, 2], (
+        "nothing to prepare: as they come"
+    )
 
 
 def test_an_endless_list_is_taken_only_as_far_as_asked():
@@ -229,18 +248,27 @@ def test_the_model_sees_one_batch_size(picture, card, count):
 def test_a_batch_of_rejects_alone_is_not_scored(picture, card):
     """Where nothing could be decoded the model is not called."""
     storage, model = Copies(b"no image", 3), Darkness()
-    assert [row["status"] for row in rows_of(model, storage, storage.keys, card)] == ["rejected"] * 3
+    assert [row["status"] for row in rows_of(model, storage, storage.keys, card)] == [
+        "rejected"
+    ] * 3
     assert model.shapes == []
 
 
-@pytest.mark.parametrize(("count", "most"), [(0, 32), (1, 32), (33, 32), (64, 32), (97, 32), (5, 1), (300, 7)])
+@pytest.mark.parametrize(
+    ("count", "most"), [(0, 32), (1, 32), (33, 32), (64, 32), (97, 32), (5, 1), (300, 7)]
+)
 def test_scores_of_any_positions_in_equal_batches(count, most):
     """Scores in the order of the positions, repeated ones too; every batch of one size; progress counts images."""
     rng = np.random.default_rng(count)
-    pixels, positions = rng.integers(0, 256, (50, 4, 4)).astype(np.uint8), rng.integers(0, 50, count)
+    pixels, positions = (
+        rng.integers(0, 256, (50, 4, 4)).astype(np.uint8),
+        rng.integers(0, 50, count),
+    )
     model, seen = Darkness(), []
     found = scoring.score(model, pixels, positions, most, seen.append)
-    assert found.dtype == np.float64 and np.array_equal(found, pixels[positions].mean(axis=(1, 2)) / 255)
+    assert found.dtype == np.float64 and np.array_equal(
+        found, pixels[positions].mean(axis=(1, 2)) / 255
+    )
     assert sum(seen) == count and len(model.shapes) == -(-count // most)
     assert len(set(model.shapes)) <= 1 and all(shape[0] <= most for shape in model.shapes)
 
@@ -249,7 +277,11 @@ def test_equal_batches_waste_less_than_a_place_each():
     """For all counts: as few batches as can be, and fewer places over than there are batches."""
     for count in range(1, 3000):
         size, batches = scoring.even_batch(count), -(-count // 32)
-        assert 1 <= size <= 32 and (batches - 1) * size < count <= batches * size and batches * size - count < batches
+        assert (
+            1 <= size <= 32
+            and (batches - 1) * size < count <= batches * size
+            and batches * size - count < batches
+        )
 
 
 @pytest.fixture
@@ -388,7 +420,10 @@ def test_the_table_itself_is_no_data(tmp_path, picture, scored):
     first = scored("data", out="data/p.csv")
     assert scored("data", out="data/p.csv").equals(first) and list(first.index) == ["a.jpeg"]
     assert list(scored("data", out="data/q.csv").index) == ["a.jpeg", "p.csv"]
-    assert list(scored("data", out=tmp_path / "data" / ".." / "data" / "q.csv").index) == ["a.jpeg", "p.csv"]
+    assert list(scored("data", out=tmp_path / "data" / ".." / "data" / "q.csv").index) == [
+        "a.jpeg",
+        "p.csv",
+    ]
 
 
 def test_a_table_that_cannot_be_written_stops_before_any_scoring(tmp_path, picture, scored):
@@ -411,7 +446,12 @@ def test_what_is_no_export_is_told_what_to_give(tmp_path, picture, scored):
     (tmp_path / "a.jpeg").write_bytes(picture)
     export = scored.export
     (tmp_path / "saved").mkdir()
-    for name in ("foreign.keras", "weights.h5", "saved/saved_model.pb", "registry/versions/v/version.json"):
+    for name in (
+        "foreign.keras",
+        "weights.h5",
+        "saved/saved_model.pb",
+        "registry/versions/v/version.json",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     for model, words in [
@@ -420,7 +460,10 @@ def test_what_is_no_export_is_told_what_to_give(tmp_path, picture, scored):
         ("saved", "found a SavedModel"), ("registry", "a registry without a champion"), ("nowhere", "no such file or folder"),
         (export / "model_card.json", f"found one file of it: give {export}"), ("a.jpeg", "found a file: give WORK/runs/RUN/export"),
     ]:  # fmt: skip
-        assert scored("a.jpeg", model=model) is None and words in scored.error, (model, scored.error)
+        assert scored("a.jpeg", model=model) is None and words in scored.error, (
+            model,
+            scored.error,
+        )
     for model in (export, export / "model.keras", (export / "model.keras").as_uri(), f"{export}/"):
         assert len(scored("a.jpeg", model=model)) == 1, model
 
@@ -430,12 +473,16 @@ def test_negatives_of_films_are_rejected(tmp_path, phantoms, scored):
     (tmp_path / "data").mkdir()
     files = sorted((phantoms / "train" / "NORMAL").glob("*.jpeg"))
     good = scored(phantoms / "train" / "NORMAL")
-    films = [Image.open(path).convert("L") for path in files if good["status"].get(path.name) == "scored"][:12]
+    films = [
+        Image.open(path).convert("L") for path in files if good["status"].get(path.name) == "scored"
+    ][:12]
     for number, film in enumerate(films):
         film.save(tmp_path / "data" / f"film{number:02d}.png")
     ImageOps.invert(films[0]).save(tmp_path / "data" / "negative.png")
     assert set(reasons(scored("data")).values()) == {""}
-    reference = polarity.learn(np.stack([images.resized(film, images.THUMBNAIL_SIDE) for film in films]))
+    reference = polarity.learn(
+        np.stack([images.resized(film, images.THUMBNAIL_SIDE) for film in films])
+    )
     assert reference is not None
     card = Card.read(scored.export / "model_card.json")
     card.model_copy(update={"data": card.data.model_copy(update={"polarity": reference})}).write(
@@ -454,10 +501,18 @@ def test_objects_with_odd_keys_are_scored_by_their_names(moto_bucket, picture, s
     place = f"S3://{moto_bucket.name}"
     assert scored(f"{place}/set", out=f"{place}/out/p.csv") is None and scored.error == ""
     answer = client.get_object(Bucket=moto_bucket.name, Key="out/p.csv")["Body"].read().decode()
-    assert [line.split(",")[0] for line in answer.splitlines()[1:]] == [" d .jpeg", "/c.jpeg", "a/../b.jpeg", "e"]
+    assert [line.split(",")[0] for line in answer.splitlines()[1:]] == [
+        " d .jpeg",
+        "/c.jpeg",
+        "a/../b.jpeg",
+        "e",
+    ]
     assert list(scored(f"{place}/set/e").index) == ["e"]
     assert list(scored(f"{place}/odd.jpeg").index) == ["f.png"]
-    assert set(scored(f"{place}/set/e", f"{place}/odd.jpeg/").index) == {f"{place}/set/e", f"{place}/odd.jpeg/f.png"}
+    assert set(scored(f"{place}/set/e", f"{place}/odd.jpeg/").index) == {
+        f"{place}/set/e",
+        f"{place}/odd.jpeg/f.png",
+    }
     Path("p.csv").unlink()
     assert scored(f"{place}/none") is None and "no file at all" in scored.error
     assert scored("p.csv", out=f"{place}") is None and "bucket alone" in scored.error

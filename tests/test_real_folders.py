@@ -22,7 +22,9 @@ def put(path: Path) -> Path:
     """Write a picture that no other path has: smooth patches and grain."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(zlib.crc32(str(path.name).encode() + str(path.parent).encode()))
-    low = Image.fromarray(rng.integers(20, 230, (9, 9), dtype=np.uint8)).resize((80, 72), Image.Resampling.BICUBIC)
+    low = Image.fromarray(rng.integers(20, 230, (9, 9), dtype=np.uint8)).resize(
+        (80, 72), Image.Resampling.BICUBIC
+    )
     pixels = np.asarray(low, float) + rng.normal(0, 4, (72, 80))
     options = {} if path.suffix == ".gif" else {"quality": 90}
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, **options)
@@ -35,7 +37,9 @@ def fill(folder: Path, images: int, prefix: str = "img", suffix: str = ".jpeg") 
     return folder
 
 
-def tree(data: Path, splits=("train", "test"), classes=("NORMAL", "PNEUMONIA"), images: int = 8) -> Path:
+def tree(
+    data: Path, splits=("train", "test"), classes=("NORMAL", "PNEUMONIA"), images: int = 8
+) -> Path:
     """Write `images` pictures below each data/SPLIT/CLASS."""
     for split in splits:
         for name in classes:
@@ -49,7 +53,9 @@ def read(tmp_path):
 
     def call(carving: SplitSettings | None = None, **reading) -> Ingest:
         shutil.rmtree(tmp_path / "work", ignore_errors=True)
-        found = preprocess(tmp_path / "data", tmp_path / "work", carving, ReadingSettings(**reading))
+        found = preprocess(
+            tmp_path / "data", tmp_path / "work", carving, ReadingSettings(**reading)
+        )
         assert found.found == found.kept + sum(found.rejected.values())
         return found
 
@@ -62,7 +68,11 @@ def sizes(found: Ingest) -> dict[str, int]:
 
 def notes(found: Ingest) -> list[str]:
     """Return what is said beside the counts; that made-up patches have no polarity is not at issue here."""
-    return [note for note in found.notes if not note.startswith("negatives of films were not looked for")]
+    return [
+        note
+        for note in found.notes
+        if not note.startswith("negatives of films were not looked for")
+    ]
 
 
 def rows(work: Path) -> dict[str, str]:
@@ -103,7 +113,9 @@ def test_validation_has_many_names(word, tmp_path, read):
     assert sizes(found) == {"train": 16, "val": 16, "test": 16}
 
 
-@pytest.mark.parametrize("name", ["testset", "train_test", "holdout2024", "Test2", "chestTest", "site B"])
+@pytest.mark.parametrize(
+    "name", ["testset", "train_test", "holdout2024", "Test2", "chestTest", "site B"]
+)
 def test_a_folder_that_may_be_a_split_is_asked_for(name, tmp_path, read):
     """The run stops, names the folder with its count and both flags; each of them answers."""
     tree(tmp_path / "data", ("train", name))
@@ -134,7 +146,9 @@ def test_an_unlabelled_test_is_never_replaced_in_silence(tmp_path, read):
     with pytest.raises(DataError, match=r"test \(15 images: unknown_class\).*--exclude test"):
         read()
     found = read(exclude=("test",))
-    assert found.rejected == {"excluded": 15} and found.split_policy.startswith("test carved from train")
+    assert found.rejected == {"excluded": 15} and found.split_policy.startswith(
+        "test carved from train"
+    )
 
 
 def test_an_empty_test_folder_is_asked_about(tmp_path, read):
@@ -152,7 +166,10 @@ UNKNOWN_CLASSES = [
     (("normal", "opacity"), ("PNEUMONIA=opacity",)),
     (("NORMAL", "Viral Pneumonia"), ("PNEUMONIA=Viral Pneumonia",)),
     (("no_pneumonia", "pneumonia"), ("NORMAL=no_pneumonia",)),
-    (("Normal", "Pneumonia-Bacterial", "Pneumonia-Viral"), ("PNEUMONIA=Pneumonia-Bacterial,Pneumonia-Viral",)),
+    (
+        ("Normal", "Pneumonia-Bacterial", "Pneumonia-Viral"),
+        ("PNEUMONIA=Pneumonia-Bacterial,Pneumonia-Viral",),
+    ),
 ]
 
 
@@ -181,7 +198,9 @@ def test_case_and_surrounding_blanks_of_class_words_do_not_matter(tmp_path, read
 def test_a_third_class_stops_the_run(tmp_path, read):
     """Images of a class that is not asked for are not left out by themselves: --exclude does it."""
     tree(tmp_path / "data", classes=("NORMAL", "PNEUMONIA", "COVID19"))
-    with pytest.raises(DataError, match=r"train/COVID19 \(8 images: unknown_class\).*--exclude COVID19"):
+    with pytest.raises(
+        DataError, match=r"train/COVID19 \(8 images: unknown_class\).*--exclude COVID19"
+    ):
         read()
     found = read(exclude=("COVID19",))
     assert found.rejected == {"excluded": 16} and found.kept == 32
@@ -194,7 +213,11 @@ def test_a_single_stray_image_is_a_warning(tmp_path, read):
     found = read()
     assert found.rejected == {"unknown_class": 1}
     (row,) = [row for row in found.folders if row.folder == "train"]
-    assert row.left_out == {"unknown_class": 1} and not row.asks and "sort the images into" in row.advice
+    assert (
+        row.left_out == {"unknown_class": 1}
+        and not row.asks
+        and "sort the images into" in row.advice
+    )
 
 
 def test_masks_are_their_own_reason(tmp_path, read):
@@ -226,7 +249,9 @@ def test_a_copy_is_a_copy_only_with_the_same_bytes(tmp_path, read):
 def test_two_data_sets_can_be_named_as_splits(tmp_path, read):
     """Two hospitals side by side are refused, with the flag that makes one of them the hold-out."""
     tree(tmp_path / "data", ("hospital a", "hospital b"))
-    with pytest.raises(DataError, match=r"several: hospital a \(16 images\), hospital b \(16 images\).*--splits"):
+    with pytest.raises(
+        DataError, match=r"several: hospital a \(16 images\), hospital b \(16 images\).*--splits"
+    ):
         read()
     assert sizes(read(splits=("hospital a=train", "hospital b=test")))["test"] == 16
 
@@ -277,7 +302,13 @@ def dicom(path: Path) -> None:
 def test_what_is_no_image_is_named(tmp_path, read):
     """DICOM with and without an ending, archives and tables: what was found, how many, what to do."""
     for number in range(4):
-        dicom(tmp_path / "data" / "train" / "NORMAL" / (f"IM{number}" + (".dcm" if number % 2 else "")))
+        dicom(
+            tmp_path
+            / "data"
+            / "train"
+            / "NORMAL"
+            / (f"IM{number}" + (".dcm" if number % 2 else ""))
+        )
     with pytest.raises(DataError, match="DICOM"):
         read()
     shutil.rmtree(tmp_path / "data")
@@ -307,7 +338,9 @@ def test_a_gif_is_a_reject_and_a_folder_of_them_a_question(tmp_path, read):
     fill(tmp_path / "data" / "train" / "NORMAL", 1, "moving", ".gif")
     assert read().rejected == {"not_an_image": 1}
     fill(tmp_path / "data" / "train" / "ward 7" / "NORMAL", 3, "moving", ".gif")
-    with pytest.raises(DataError, match=r"train/ward 7/NORMAL \(3 GIF pictures: not_an_image\).*GIF"):
+    with pytest.raises(
+        DataError, match=r"train/ward 7/NORMAL \(3 GIF pictures: not_an_image\).*GIF"
+    ):
         read()
 
 
@@ -328,7 +361,9 @@ def test_a_folder_whose_images_all_fail_stops_the_run(tmp_path, read):
         pixels = np.asarray(Image.open(path)).astype(np.uint16) * 16
         path.unlink()
         Image.fromarray(pixels).save(path.with_suffix(".png"))
-    with pytest.raises(DataError, match=r"test/NORMAL \(20 images: unsupported_mode\).*--bit-depth"):
+    with pytest.raises(
+        DataError, match=r"test/NORMAL \(20 images: unsupported_mode\).*--bit-depth"
+    ):
         read()
     assert sizes(read(bit_depth=12))["test"] == 40
 
@@ -400,7 +435,9 @@ def test_a_test_folder_without_a_usable_image_is_not_replaced(inside, tmp_path, 
     assert read(exclude=("test",)).split_policy.startswith("test carved")
 
 
-@pytest.mark.parametrize("name", ["test.zip", "testset.tar.gz", "holdout2024.zip", "test.npz", "test"])
+@pytest.mark.parametrize(
+    "name", ["test.zip", "testset.tar.gz", "holdout2024.zip", "test.npz", "test"]
+)
 def test_a_file_or_a_broken_link_in_the_place_of_test_is_asked_about(name, tmp_path, read):
     """A packed test set, a bare name, a link whose target has gone; tables called test.csv are no test set."""
     tree(tmp_path / "data", ("train",), images=20)
@@ -428,7 +465,9 @@ def test_the_flag_that_is_proposed_does_not_hit_what_is_used(tmp_path, read):
     """Names that are used elsewhere, or are split words, stand with their path; the proposed flag then helps."""
     tree(tmp_path / "data", images=30)
     fill(tmp_path / "data" / "train" / "NORMAL" / "test", 3, "deep")
-    with pytest.raises(DataError, match=r"--splits train/NORMAL/test=none .*--exclude train/NORMAL/test "):
+    with pytest.raises(
+        DataError, match=r"--splits train/NORMAL/test=none .*--exclude train/NORMAL/test "
+    ):
         read()
     found = read(splits=("train/NORMAL/test=none",))
     assert sizes(found)["test"] == 60 and found.kept == 123
@@ -437,7 +476,9 @@ def test_the_flag_that_is_proposed_does_not_hit_what_is_used(tmp_path, read):
             fill(tmp_path / "other" / name / split, 6)
     shutil.rmtree(tmp_path / "data")
     (tmp_path / "other").rename(tmp_path / "data")
-    with pytest.raises(DataError, match=r"COVID \(12 images: unknown_class\)\. What to do: --exclude COVID leaves"):
+    with pytest.raises(
+        DataError, match=r"COVID \(12 images: unknown_class\)\. What to do: --exclude COVID leaves"
+    ):
         read()
 
 
@@ -445,7 +486,9 @@ def test_a_hospital_whose_name_holds_a_split_word(tmp_path, read):
     """train/Test Hospital is below folders of two splits: asked, and answered by =none."""
     for place in ("train/St Mary", "train/Test Hospital", "test/St Mary"):
         tree(tmp_path / "data", (place,), images=10)
-    with pytest.raises(DataError, match=r"train/Test Hospital \(20 images.*--splits 'train/Test Hospital=none'"):
+    with pytest.raises(
+        DataError, match=r"train/Test Hospital \(20 images.*--splits 'train/Test Hospital=none'"
+    ):
         read()
     assert sizes(read(splits=("Test Hospital=none",)))["test"] == 20
 
@@ -462,7 +505,10 @@ def test_images_without_a_split_beside_others_with_one_are_asked_about(place, tm
         for name in ("NORMAL", "PNEUMONIA"):
             for split in ("train", "test", "external"):
                 fill(tmp_path / "data" / name / split, 8)
-        expected, answer = r"NORMAL/external=train PNEUMONIA/external=train", ("external=none", "external=test")
+        expected, answer = (
+            r"NORMAL/external=train PNEUMONIA/external=train",
+            ("external=none", "external=test"),
+        )
     with pytest.raises(DataError, match=f"no split folder.*--splits {expected}"):
         read()
     if place == "external":
@@ -476,7 +522,8 @@ def test_several_folders_become_one_test_set_only_when_that_is_said(tmp_path, re
     """Two test folders: pooled on request, or one left out; several trains are a note."""
     tree(tmp_path / "data", ("train", "train_old", "test", "holdout"), images=8)
     with pytest.raises(
-        DataError, match=r"one test set: holdout \(16 images\), test \(16 images\).*--splits holdout=test"
+        DataError,
+        match=r"one test set: holdout \(16 images\), test \(16 images\).*--splits holdout=test",
     ):
         read()
     found = read(splits=("test=test", "holdout=test"))
@@ -503,7 +550,9 @@ def test_a_class_folder_below_the_other_class_is_asked_about(tmp_path, read):
     """train/NORMAL/viral pneumonia is not NORMAL by itself."""
     tree(tmp_path / "data", images=10)
     fill(tmp_path / "data" / "train" / "NORMAL" / "viral pneumonia", 4)
-    with pytest.raises(DataError, match=r"train/NORMAL/viral pneumonia \(4 images: unknown_class\).*move"):
+    with pytest.raises(
+        DataError, match=r"train/NORMAL/viral pneumonia \(4 images: unknown_class\).*move"
+    ):
         read()
     assert read(exclude=("viral pneumonia",)).rejected == {"excluded": 4}
 
@@ -527,7 +576,9 @@ def test_most_of_a_class_lost_to_its_format_is_asked_about(tmp_path, read):
         pixels = np.asarray(Image.open(path)).astype(np.uint16) * 16
         path.unlink()
         Image.fromarray(pixels).save(path.with_suffix(".png"))
-    with pytest.raises(DataError, match=r"train/PNEUMONIA \(15 files: unsupported_mode\).*--bit-depth"):
+    with pytest.raises(
+        DataError, match=r"train/PNEUMONIA \(15 files: unsupported_mode\).*--bit-depth"
+    ):
         read()
     for path in sorted((tmp_path / "data" / "train" / "PNEUMONIA").glob("*.png")):
         path.unlink()
@@ -572,9 +623,21 @@ def test_the_account_tells_of_every_folder(tmp_path, read):
     (tmp_path / "data" / "labels.csv").write_text("a,b\n")
     (tmp_path / "data" / "README.txt").write_text("x")
     found = read(exclude=("COVID",))
-    account = {row["folder"]: row for row in json.loads((tmp_path / "work" / "ingest.json").read_text())["folders"]}
-    assert set(account) == {".", "COVID", "train/NORMAL", "train/PNEUMONIA", "test/NORMAL", "test/PNEUMONIA"}
-    assert account["train/NORMAL"]["files"] == 14 and account["COVID"]["left_out"] == {"excluded": 3}
+    account = {
+        row["folder"]: row
+        for row in json.loads((tmp_path / "work" / "ingest.json").read_text())["folders"]
+    }
+    assert set(account) == {
+        ".",
+        "COVID",
+        "train/NORMAL",
+        "train/PNEUMONIA",
+        "test/NORMAL",
+        "test/PNEUMONIA",
+    }
+    assert account["train/NORMAL"]["files"] == 14 and account["COVID"]["left_out"] == {
+        "excluded": 3
+    }
     assert account["."]["kinds"] == {"tables": 1}
     assert sum(sum(row["used"].values()) for row in account.values()) == found.kept
 
@@ -589,9 +652,18 @@ def test_the_first_publisher_s_names_have_a_built_in_reading(tmp_path, read):
             for child in range(12):
                 for picture in range(3):
                     kind = kinds[child % len(kinds)]
-                    put(tmp_path / "data" / split / name / f"{kind}-{start + child:07d}-{picture:04d}.jpeg")
+                    put(
+                        tmp_path
+                        / "data"
+                        / split
+                        / name
+                        / f"{kind}-{start + child:07d}-{picture:04d}.jpeg"
+                    )
     found = read()
     table = read_table(tmp_path / "work" / "clean_metadata.csv")
     assert found.patient_wise and "by patient" in found.split_policy
-    assert table.groupby("patient_id")["split"].nunique().max() == 1 and table["patient_id"].nunique() == 48
+    assert (
+        table.groupby("patient_id")["split"].nunique().max() == 1
+        and table["patient_id"].nunique() == 48
+    )
     assert set(table["etiology"]) == {"", "bacteria", "virus"}

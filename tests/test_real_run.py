@@ -9,8 +9,27 @@ from PIL import Image, ImageOps
 from cxr import phantom
 from cxr.records import Ingest, read_table
 
-SMALL = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "1")
-READING = ("--follow-links", "--bit-depth", "12", "--negatives", "invert", "--classes", "PNEUMONIA=opacity")
+SMALL = (
+    "--preset",
+    "demo",
+    "--arch",
+    "MobileNetV2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "1",
+    "--fine-tune-epochs",
+    "1",
+)
+READING = (
+    "--follow-links",
+    "--bit-depth",
+    "12",
+    "--negatives",
+    "invert",
+    "--classes",
+    "PNEUMONIA=opacity",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +44,18 @@ def links(tmp_path_factory) -> Path:
         split, label, _ = path.relative_to(store).parts
         made = path.with_suffix(".png")
         if split == "test":
-            Image.fromarray((np.asarray(film).astype(np.uint32) * 4095 // 255).astype(np.uint16)).save(made)
+            Image.fromarray(
+                (np.asarray(film).astype(np.uint32) * 4095 // 255).astype(np.uint16)
+            ).save(made)
         elif label == "NORMAL" and negatives < 4:
             negatives += 1
             ImageOps.invert(film).save(made)
         else:
             made = path
-        place = {"train": "training_set", "test": "hold-out"}[split], {"PNEUMONIA": "opacity"}.get(label, label)
+        place = (
+            {"train": "training_set", "test": "hold-out"}[split],
+            {"PNEUMONIA": "opacity"}.get(label, label),
+        )
         link = data.joinpath(*place, made.name)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(made)
@@ -43,7 +67,11 @@ def links(tmp_path_factory) -> Path:
 def test_a_folder_of_links_deep_pictures_and_negatives_from_files_to_scores(links, cxr, tmp_path):
     """Without the flags: one sentence. With them: every image used; prediction gives test's own scores."""
     refused = cxr("run", links, "--out", tmp_path / "work", *SMALL)
-    assert refused.returncode == 1 and "--follow-links" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "--follow-links" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
     done = cxr("run", links, "--out", tmp_path / "work", *SMALL, *READING)
     assert done.returncode == 0, done.stderr[-2000:]
     books = Ingest.read(tmp_path / "work" / "ingest.json")
@@ -54,12 +82,18 @@ def test_a_folder_of_links_deep_pictures_and_negatives_from_files_to_scores(link
     report = (run / "report.html").read_text()
     assert "Folder by folder" in report and "hold-out/opacity" in report
     export = run / "export"
-    predicted = cxr("predict", export, links / "hold-out", "--out", tmp_path / "p.csv", "--follow-links")
+    predicted = cxr(
+        "predict", export, links / "hold-out", "--out", tmp_path / "p.csv", "--follow-links"
+    )
     assert predicted.returncode == 0, predicted.stderr[-2000:]
-    expected = read_table(run / "scores_test.csv").assign(image=lambda t: t["image"].str.removeprefix("hold-out/"))
+    expected = read_table(run / "scores_test.csv").assign(
+        image=lambda t: t["image"].str.removeprefix("hold-out/")
+    )
     both = expected.merge(read_table(tmp_path / "p.csv"), on="image", suffixes=("", "_again"))
     assert len(both) == len(expected) and (both["score"] - both["score_again"]).abs().max() < 1e-4
-    other = cxr("predict", export, links / "hold-out", "--out", tmp_path / "q.csv", "--bit-depth", "16")
+    other = cxr(
+        "predict", export, links / "hold-out", "--out", tmp_path / "q.csv", "--bit-depth", "16"
+    )
     assert other.returncode == 1 and "trained with --bit-depth 12" in other.stderr
     missing = cxr("predict", export, links / "hold-out", "--out", tmp_path / "q.csv")
     assert missing.returncode == 1 and "--follow-links" in missing.stderr

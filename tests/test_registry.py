@@ -54,14 +54,20 @@ def two(registry, exports, finished_once):
 
 
 def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_version_is_the_export_folder_byte_for_byte(registry, exports, tmp_path):
     """Registered once, twice the same: one version, named by run and content; restored it is the very folder."""
     first = registry.register(exports[0], "tester")
     assert registry.register(exports[0], "another") == first == registry.version(first.name)
-    assert first.name == f"one-{file_sha256(exports[0] / 'SHA256SUMS')[:8]}" and first.who == "tester"
+    assert (
+        first.name == f"one-{file_sha256(exports[0] / 'SHA256SUMS')[:8]}" and first.who == "tester"
+    )
     assert registry.versions() == [first] and registry.champion() is None
     assert contents(registry.restore(first.name, tmp_path / "again")) == contents(exports[0])
     assert sum(map(len, contents(exports[0]).values())) == first.bytes
@@ -88,7 +94,10 @@ def test_promote_rollback_and_the_log(two, exports, tmp_path):
     """The champion changes with who, when and why; rollback gives the first one's bytes back; the log tells it all."""
     registry, first, second = two
     champion = registry.promote(second, "bob", "better on test")
-    assert (champion.version, champion.previous) == (second, (first,)) and registry.champion() == champion
+    assert (champion.version, champion.previous) == (
+        second,
+        (first,),
+    ) and registry.champion() == champion
     back = registry.rollback("cat", "false alarms")
     assert (back.version, back.previous, back.what, back.who) == (first, (), "rollback", "cat")
     with registries.model_folder(registry.uri) as folder:
@@ -117,7 +126,10 @@ def test_a_version_that_lost_or_was_never_compared_is_refused(registry, exports,
         registry.promote(second, "ann", "please")
     assert registry.champion().version == first
     assert registry.promote(second, "ann", "an emergency", against_the_rule=True).version == second
-    assert registry.log()[-1].what == "promote against the rule" and registry.log()[-1].why == "an emergency"
+    assert (
+        registry.log()[-1].what == "promote against the rule"
+        and registry.log()[-1].why == "an emergency"
+    )
 
 
 def test_promoting_the_champion_again_changes_nothing(two):
@@ -150,7 +162,9 @@ def test_bytes_that_changed_in_the_registry_are_never_put_in_use(two, turn):
 def test_of_two_promotions_at_once_one_wins(two, exports, finished_once, tmp_path, monkeypatch):
     """Both read the same champion, then both switch: one does, the other gets ConflictError and changes nothing."""
     registry, first, second = two
-    third = registry.register(exported(exports[0], tmp_path / "three", "three", b"three"), "tester").name
+    third = registry.register(
+        exported(exports[0], tmp_path / "three", "three", b"three"), "tester"
+    ).name
     registry.add_challenge(won(finished_once, third, first))
     barrier, outcomes = threading.Barrier(2, timeout=30), {}
     real = Registry.restore
@@ -192,7 +206,9 @@ def test_an_answer_lost_on_the_way_is_no_conflict(two, monkeypatch):
     assert registry.promote(second, "bob", "better").version == second
 
 
-def test_what_training_saw_is_known_by_picture_and_patient(registry, exports, finished_once, tmp_path):
+def test_what_training_saw_is_known_by_picture_and_patient(
+    registry, exports, finished_once, tmp_path
+):
     """Images of train and val count, test does not; another reading of patients matches none; no id is kept."""
     path = manifest(tmp_path / "clean_metadata.csv", ROWS)
     source = finished_once / "runs" / "abc" / "export"
@@ -222,7 +238,11 @@ def test_names_that_leave_the_registry_are_refused(registry):
 
 def test_a_model_is_a_folder_or_a_registry_s_champion(two, exports):
     """An export folder and the model.keras in it are themselves; a registry with a champion is its champion."""
-    for model in (str(exports[1]), str(exports[1] / "model.keras"), "s3://models/elsewhere/model.keras"):
+    for model in (
+        str(exports[1]),
+        str(exports[1] / "model.keras"),
+        "s3://models/elsewhere/model.keras",
+    ):
         with registries.model_folder(model) as address:
             assert address == model
     with registries.model_folder(two[0].uri) as address:
@@ -253,7 +273,10 @@ else:
 def killed_at(stop, uri, act, argument):
     """Start a process, wait until it is about to write `stop`, kill it there with -9."""
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, uri, stop, act, str(argument)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", SCRIPT, uri, stop, act, str(argument)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     ) as process:
         assert process.stdout.readline() == "there\n"
         process.kill()
@@ -269,7 +292,9 @@ def test_killed_while_uploading_there_is_no_version(finished_once, exports, tmp_
     assert contents(registry.restore(version.name, tmp_path / "again")) == contents(exports[0])
 
 
-def test_killed_between_upload_and_switch_the_old_champion_is_whole(finished_once, exports, tmp_path):
+def test_killed_between_upload_and_switch_the_old_champion_is_whole(
+    finished_once, exports, tmp_path
+):
     """After kill -9 right before the switch: the old champion is in use, byte for byte; the promotion can be done again."""
     registry = Registry(str(tmp_path / "registry"))
     first, second = (registry.register(each, "tester").name for each in exports)

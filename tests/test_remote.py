@@ -105,8 +105,17 @@ def installation(tmp_path_factory) -> Path:
     )
     (Path(shown.stdout.strip()) / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    install = ["install", "-q", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", source]
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, *install], check=True, env=environment)
+    install = [
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-build-isolation",
+        source,
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, *install], check=True, env=environment
+    )
     shutil.rmtree(source)
     return python
 
@@ -137,7 +146,9 @@ def in_the_checkout() -> set[Path]:
     return {path for path in ROOT.iterdir() if not path.name.startswith(".")}
 
 
-def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(network, s3, installation, phantoms, tmp_path):
+def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(
+    network, s3, installation, phantoms, tmp_path
+):
     """Started with `prefect deployment run`: images from S3, everything it made on S3 with its checksums, nothing here."""
     for path in phantoms.rglob("*"):
         if path.is_file():
@@ -153,10 +164,14 @@ def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(network, s3, installa
     ):
         probe = "import socket, sys; sys.exit(socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))))"
         reach = {
-            host: subprocess.run([*network, sys.executable, "-c", probe, host, str(stack.port)], check=False).returncode
+            host: subprocess.run(
+                [*network, sys.executable, "-c", probe, host, str(stack.port)], check=False
+            ).returncode
             for host in (HERE, LOOPBACK)
         }
-        assert reach[HERE] == 0 and reach[LOOPBACK] != 0, "the far side reaches the API by the cable alone"
+        assert reach[HERE] == 0 and reach[LOOPBACK] != 0, (
+            "the far side reaches the API by the cable alone"
+        )
         began = time.monotonic()
         started = stack.prefect(
             "deployment", "run", "pipeline/pipeline-demo", "-p", "data=s3://images/phantoms", "-p", "out=s3://work/first",
@@ -167,15 +182,21 @@ def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(network, s3, installa
         state = stack.ended(run["id"])
         log = (home / "worker.log").read_text()
         assert state == "COMPLETED", log[-4000:]
-        print(f"MEASURED remote run from the command to Completed: {time.monotonic() - began:.0f} s")
+        print(
+            f"MEASURED remote run from the command to Completed: {time.monotonic() - began:.0f} s"
+        )
     keys = {
-        item["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket="work") for item in page["Contents"]
+        item["Key"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket="work")
+        for item in page["Contents"]
     }
     assert {"first/clean_metadata.csv", "first/ingest.json"} <= keys
     (sums,) = (key for key in keys if key.endswith("/export/SHA256SUMS"))
     for line in s3.get_object(Bucket="work", Key=sums)["Body"].read().decode().splitlines():
         digest, name = line.split(maxsplit=1)
-        body = s3.get_object(Bucket="work", Key=sums.replace("SHA256SUMS", name.lstrip("*")))["Body"].read()
+        body = s3.get_object(Bucket="work", Key=sums.replace("SHA256SUMS", name.lstrip("*")))[
+            "Body"
+        ].read()
         assert hashlib.sha256(body).hexdigest() == digest, name
     assert in_the_checkout() == here and not list((tmp_path / "near").rglob("clean_metadata.csv"))
     for text in (log, (tmp_path / "near" / "logs" / "server.log").read_text()):

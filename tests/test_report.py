@@ -86,7 +86,9 @@ def test_missing_pictures_are_left_out(work: Path):
 
 def test_first_rejects_are_shown_and_all_are_counted(work: Path):
     """Of 250 rejects the page shows 200 and says where all of them are."""
-    rows = pd.DataFrame({"image": [f"reject-{i}.jpeg" for i in range(250)], "reason": "truncated", "detail": ""})
+    rows = pd.DataFrame(
+        {"image": [f"reject-{i}.jpeg" for i in range(250)], "reason": "truncated", "detail": ""}
+    )
     write_table(rows, work / "runs" / "abc" / "data" / "rejects.csv")
     page = _page(work)
     assert len(re.findall(r"reject-\d+\.jpeg", page)) == 200
@@ -97,7 +99,9 @@ def test_not_estimable_figure_is_said(work: Path):
     """A test precision that cannot be computed is named so, not shown as a number."""
     card_path = work / "runs" / "abc" / "export" / "model_card.json"
     card = export.Card.read(card_path)
-    evaluation = card.evaluation.model_copy(update={"test": card.evaluation.test | {"precision": None}})
+    evaluation = card.evaluation.model_copy(
+        update={"test": card.evaluation.test | {"precision": None}}
+    )
     card.model_copy(update={"evaluation": evaluation}).write(card_path)
     assert "<strong>not estimable</strong>" in _page(work)
 
@@ -143,5 +147,9 @@ def test_allowed_leakage_is_a_warning(work: Path):
     path = work / "runs" / "abc" / "export" / "model_card.json"
     card = export.Card.read(path)
     leaking = card.data.leakage.model_copy(update={"pairs_left": 3, "allowed": True})
-    card = card.model_copy(update={"data": card.data.model_copy(update={"leakage": leaking})}).write(path)
-    assert "Leakage was allowed." in _page(work) and "Leakage was allowed: 3 pairs" in export.words(card)
+    card = card.model_copy(
+        update={"data": card.data.model_copy(update={"leakage": leaking})}
+    ).write(path)
+    assert "Leakage was allowed." in _page(work) and "Leakage was allowed: 3 pairs" in export.words(
+        card
+    )

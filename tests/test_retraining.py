@@ -22,7 +22,9 @@ from tests.registered import exported, won
 
 
 def a_run(name: str) -> Run:
-    return Run(id=name, manifest_sha256="34" * 32, settings=TrainingSettings(), weights={}, version="1")
+    return Run(
+        id=name, manifest_sha256="34" * 32, settings=TrainingSettings(), weights={}, version="1"
+    )
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ def registry(finished_once, tmp_path):
 
 def decided(work, place, challenger, champion, promote=True, approval=False) -> Retraining:
     found = place.add_challenge(won(work, challenger, champion, promote))
-    return retraining.decided(place, found, a_run(challenger.split("-")[0]), "data", "flow run 7", approval)
+    return retraining.decided(
+        place, found, a_run(challenger.split("-")[0]), "data", "flow run 7", approval
+    )
 
 
 def test_the_rule_promotes_or_keeps_and_the_next_one_finds_the_record(registry, finished_once):
@@ -83,7 +87,10 @@ def test_a_repeated_decision_is_the_same(registry, finished_once, monkeypatch):
     assert place.champion().version == two
     again = place.storage.read(f"challenges/{two}/{one}.json")
     found = challenge.Challenge.model_validate_json(again)
-    assert retraining.decided(place, found, a_run("two"), "data", "flow run 8", False).outcome == "promoted"
+    assert (
+        retraining.decided(place, found, a_run("two"), "data", "flow run 8", False).outcome
+        == "promoted"
+    )
     assert [event.version for event in place.log() if event.what == "promote"] == [one, two]
 
 
@@ -164,10 +171,16 @@ def test_approved_in_the_paused_run(api, ask, registry, finished_once):
     place, one, two, _ = registry
     waiting = decided(finished_once, place, two, one, approval=True)
     good = {"approve": True, "name": "Dr. Ada", "reason": "looked at it"}
-    with answering("ask-yes", {"approve": True, "name": "", "reason": "x"}, {"approve": "?"}, good) as replies:
+    with answering(
+        "ask-yes", {"approve": True, "name": "", "reason": "x"}, {"approve": "?"}, good
+    ) as replies:
         done = ask("ask-yes")(waiting, 5.0, place.uri)
     assert [reply.status.value for reply in replies] == ["REJECT", "REJECT", "ACCEPT"]
-    assert done.outcome == "promoted" and place.champion().version == two and place.champion().who == "Dr. Ada"
+    assert (
+        done.outcome == "promoted"
+        and place.champion().version == two
+        and place.champion().who == "Dr. Ada"
+    )
 
 
 def test_without_an_answer_the_champion_stays(api, ask, registry, finished_once):
@@ -187,7 +200,10 @@ def test_approval_without_a_server_says_so(monkeypatch):
     from flows import approval
 
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(CxrError, match="PREFECT_API_URL"):
+    with (
+        temporary_settings({PREFECT_API_URL: None}),
+        pytest.raises(CxrError, match="PREFECT_API_URL"),
+    ):
         approval.require_server()
 
 
@@ -220,26 +236,49 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
 
     first = retrain(str(data), str(work), training=settings)
     assert first.outcome == "promoted" and place.champion().version == first.challenge.challenger
-    before = {path: path.stat().st_mtime_ns for path in work.glob("runs/*/**/*") if path.name != "run.json"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in work.glob("runs/*/**/*")
+        if path.name != "run.json"
+    }
 
     state = retrain(str(data), str(work), training=settings, return_state=True)
-    assert state.name == "Unchanged" and state.is_completed() and first.challenge.challenger in state.message
-    assert before == {path: path.stat().st_mtime_ns for path in work.glob("runs/*/**/*") if path.name != "run.json"}
+    assert (
+        state.name == "Unchanged"
+        and state.is_completed()
+        and first.challenge.challenger in state.message
+    )
+    assert before == {
+        path: path.stat().st_mtime_ns
+        for path in work.glob("runs/*/**/*")
+        if path.name != "run.json"
+    }
     assert len(place.keys("retrainings/")) == 1
 
     new_images(tmp_path / "more", data)
-    monkeypatch.setattr(challenge, "_problem", lambda *_: "")  # whichever wins: the person is to be asked
+    monkeypatch.setattr(
+        challenge, "_problem", lambda *_: ""
+    )  # whichever wins: the person is to be asked
     with answering("retrain", {"approve": True, "name": "Dr. Ada", "reason": "fine"}) as replies:
-        second = retrain(str(data), str(work), training=settings, approval="required", approval_minutes=10)
+        second = retrain(
+            str(data), str(work), training=settings, approval="required", approval_minutes=10
+        )
     assert [reply.status.value for reply in replies] == ["ACCEPT"]
     assert Ingest.read(work / "ingest.json").newly_read == 24
     assert second.run != first.run and second.outcome == "promoted" and second.who == "Dr. Ada"
     asked = second.challenge
-    assert (asked.champion, asked.seen, asked.compared) == (first.challenge.challenger, 0, asked.images)
+    assert (asked.champion, asked.seen, asked.compared) == (
+        first.challenge.challenger,
+        0,
+        asked.images,
+    )
     assert place.champion().previous == (first.challenge.challenger,)
     again = read_table(work / "runs" / second.run / "challenge" / f"{asked.champion}.csv")
     own = read_table(work / "runs" / first.run / "scores_test.csv")
-    assert list(again["image"]) == list(own["image"]) and (again["score"] - own["score"]).abs().max() < 1e-5
+    assert (
+        list(again["image"]) == list(own["image"])
+        and (again["score"] - own["score"]).abs().max() < 1e-5
+    )
     assert asked.champion_figures == first.challenge.challenger_figures
 
     place.rollback("bob", "the maps are odd")
@@ -268,7 +307,11 @@ def test_two_at_once_the_second_is_refused_or_waits(tmp_path, api, monkeypatch):
     monkeypatch.setattr(retrain, "check_weights", lambda settings: pytest.fail("it began"))
     work = str(tmp_path / "work")
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", HOLD, work],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     ) as process:
         assert process.stdout.readline() == "held\n"
         state = retrain.retrain("nowhere", work, return_state=True)

@@ -21,16 +21,22 @@ from tasks import runners
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("runner", ["threads", "processes", "tcp://10.0.0.7:8786", "tls://dask.example:8786/"])
+@pytest.mark.parametrize(
+    "runner", ["threads", "processes", "tcp://10.0.0.7:8786", "tls://dask.example:8786/"]
+)
 def test_what_the_setting_takes(runner):
     """Threads, processes, or a scheduler's address with its port."""
     assert TypeAdapter(Runner).validate_python(runner) == runner
 
 
-@pytest.mark.parametrize("runner", ["dusk", "Threads", "10.0.0.7:8786", "tcp://host", "http://host:8786", ""])
+@pytest.mark.parametrize(
+    "runner", ["dusk", "Threads", "10.0.0.7:8786", "tcp://host", "http://host:8786", ""]
+)
 def test_anything_else_is_refused_with_what_was_expected(runner):
     """By the model, and by the schema that the UI and the API check before a run exists."""
-    with pytest.raises(ValidationError, match="expected threads, processes or the address of a Dask scheduler"):
+    with pytest.raises(
+        ValidationError, match="expected threads, processes or the address of a Dask scheduler"
+    ):
         TypeAdapter(Runner).validate_python(runner)
     for flow in (pipeline, preprocess, train_models, retrain):
         shown = flow.parameters.properties["runner"]
@@ -57,7 +63,9 @@ for name in ("threads", "processes"):
 runners.place(1)
 print([name for name in ("dask", "distributed", "prefect_dask") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -74,7 +82,9 @@ def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     """What to install, and where."""
     monkeypatch.setitem(sys.modules, "prefect_dask", None)
     with (
-        pytest.raises(CxrError, match=r"expected the extra dask.*pip install 'cxr-pipeline\[dask\]'"),
+        pytest.raises(
+            CxrError, match=r"expected the extra dask.*pip install 'cxr-pipeline\[dask\]'"
+        ),
         runners.opened("tcp://127.0.0.1:8786", 1, tmp_path),
     ):
         pass
@@ -120,7 +130,10 @@ class Workers:
             "all Dask workers see under the same path, but tcp://far:1 does not see .*CXR_CACHE",
         ),
         (("0.0.1", True), f"expected cxr {cxr.__version__} on tcp://far:1, found 0.0.1"),
-        (ModuleNotFoundError("No module named 'cxr'"), "tcp://far:1 cannot run cxr: .*No module named 'cxr'"),
+        (
+            ModuleNotFoundError("No module named 'cxr'"),
+            "tcp://far:1 cannot run cxr: .*No module named 'cxr'",
+        ),
     ],
 )
 def test_a_worker_that_cannot_do_the_work_is_named(answer, words, tmp_path):
@@ -144,7 +157,9 @@ if __name__ == "__main__":
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 60).result()
 """
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline().strip().isdigit()
         process.kill()
         assert process.stdout.read() == "", "it ends when no process holds it any more"

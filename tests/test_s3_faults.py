@@ -45,7 +45,9 @@ def verbs(place: Storage, tmp_path) -> dict[str, Callable[[], bool]]:
     source = tmp_path / "source"
     source.write_bytes(TEXT)
     return {
-        "list": lambda: [(entry.key, entry.size) for entry in place.list()] == [("here", len(TEXT))],
+        "list": lambda: (
+            [(entry.key, entry.size) for entry in place.list()] == [("here", len(TEXT))]
+        ),
         "read": lambda: place.read("here") == TEXT,
         "read one of many": lambda: the_one(place) == TEXT,
         "version": lambda: place.version("here") == ETAG,
@@ -53,7 +55,9 @@ def verbs(place: Storage, tmp_path) -> dict[str, Callable[[], bool]]:
         "write the first": lambda: place.write("new", TEXT, expected=None) == ETAG,
         "write the next": lambda: place.write("here", TEXT, expected=ETAG) == ETAG,
         "upload": lambda: place.upload(source, "here") == ETAG,
-        "download": lambda: place.download("here", tmp_path / "x") == ETAG and (tmp_path / "x").read_bytes() == TEXT,
+        "download": lambda: (
+            place.download("here", tmp_path / "x") == ETAG and (tmp_path / "x").read_bytes() == TEXT
+        ),
         "delete": lambda: place.delete("here") is None,
     }
 
@@ -65,7 +69,9 @@ def the_one(place: Storage) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("fault", [SLOW, BROKEN, RESET], ids=["slow down", "internal error", "reset"])
+@pytest.mark.parametrize(
+    "fault", [SLOW, BROKEN, RESET], ids=["slow down", "internal error", "reset"]
+)
 def test_passing_faults_are_survived(place, faulty, tmp_path, fault):
     """Throttled, failed or reset twice, each verb's answer is that of an undisturbed server."""
     for verb, right in verbs(place, tmp_path).items():
@@ -82,14 +88,17 @@ def test_a_body_cut_short_is_read_again(place, faulty, tmp_path, verb):
     (tmp_path / "x").unlink(missing_ok=True)
     faulty.faults = itertools.repeat(CUT)
     with pytest.raises(
-        StorageError, match=r"cannot (read|download) s3://.*/set/here: the connection ended before the file did"
+        StorageError,
+        match=r"cannot (read|download) s3://.*/set/here: the connection ended before the file did",
     ) as e:
         verbs(place, tmp_path)[verb]()
     assert e.value.transient and not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("verb", ["write the first", "write the next"])
-def test_a_conditional_write_whose_answer_was_lost_is_known_as_its_own(place, faulty, tmp_path, verb):
+def test_a_conditional_write_whose_answer_was_lost_is_known_as_its_own(
+    place, faulty, tmp_path, verb
+):
     """The repeated request is refused because the first one arrived: that is success, not a conflict."""
     faulty.faults, faulty.methods = iter([LOST]), ("PUT",)
     assert verbs(place, tmp_path)[verb]()
@@ -129,11 +138,16 @@ def test_lasting_faults_are_named(place, faulty, tmp_path, caplog, fault, words,
         reads = verb.startswith("read")
         with pytest.raises((StorageError, PermissionError)) as caught:
             right()
-        said, done = str(caught.value), {"upload": "write", "version": "look at"}.get(verb, verb.split()[0])
+        said, done = (
+            str(caught.value),
+            {"upload": "write", "version": "look at"}.get(verb, verb.split()[0]),
+        )
         assert f"cannot {done} {place.uri}" in said and words in said, verb
         assert "testing-secret" not in said + caplog.text
         if fault.code == "AccessDenied" and reads:
-            assert isinstance(caught.value, PermissionError), "one file that may not be read is a reject"
+            assert isinstance(caught.value, PermissionError), (
+                "one file that may not be read is a reject"
+            )
         else:
             assert caught.value.transient == transient, verb
         assert transient or len(faulty.asked) <= 3, verb
@@ -158,10 +172,14 @@ def test_no_credentials_and_an_unknown_profile(moto_bucket, monkeypatch):
     """What to set is named; nothing is asked of the network."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    with pytest.raises(StorageError, match=r"cannot list .*: no credentials were found: set AWS_PROFILE"):
+    with pytest.raises(
+        StorageError, match=r"cannot list .*: no credentials were found: set AWS_PROFILE"
+    ):
         list(open_storage(f"s3://{moto_bucket.name}").list())
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(StorageError, match=r"cannot open .*AWS_PROFILE names a profile that is not"):
+    with pytest.raises(
+        StorageError, match=r"cannot open .*AWS_PROFILE names a profile that is not"
+    ):
         open_storage(f"s3://{moto_bucket.name}")
 
 
@@ -173,7 +191,9 @@ def test_renewed_credentials_in_the_profile_s_file_are_used(bucket, monkeypatch,
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
     used = []
     for at, key in enumerate(("OLDKEYOLDKEYOLDKEY", bucket.server.key)):
-        path.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {bucket.server.secret}\n")
+        path.write_text(
+            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {bucket.server.secret}\n"
+        )
         os.utime(path, (at, at))
         credentials = open_storage(f"s3://{bucket.name}").client._request_signer._credentials
         used.append(credentials.access_key)
@@ -185,20 +205,27 @@ def test_objects_that_change_or_go_between_listing_and_reading(bucket, phantoms,
     """Each is in the rejects as `vanished` with what happened; the next run reads it anew, and the books balance."""
     client = bucket.client()
     for path in sorted(p for p in phantoms.rglob("*") if p.is_file()):
-        client.put_object(Bucket=bucket.name, Key=path.relative_to(phantoms).as_posix(), Body=path.read_bytes())
+        client.put_object(
+            Bucket=bucket.name, Key=path.relative_to(phantoms).as_posix(), Body=path.read_bytes()
+        )
     uri, work = f"s3://{bucket.name}", tmp_path / "work"
     storage = open_storage(uri)
     scan = manifest.scan(storage, work)
     folder = manifest.folder_of(scan, work)
     changed, gone = read_table(folder / "listed.csv")["image"][:2]
-    kept = [client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in (changed, gone)]
+    kept = [
+        client.get_object(Bucket=bucket.name, Key=key)["Body"].read() for key in (changed, gone)
+    ]
     client.put_object(Bucket=bucket.name, Key=changed, Body=kept[0] + b" ")
     client.delete_object(Bucket=bucket.name, Key=gone)
     for shard in scan.shards:
         manifest.inspect_shard(storage, folder, shard)
     rejects = manifest.inspected(folder)[1].set_index("image")
     assert rejects.loc[changed, "reason"] == rejects.loc[gone, "reason"] == "vanished"
-    assert "changed between" in rejects.loc[changed, "detail"] and "gone between" in rejects.loc[gone, "detail"]
+    assert (
+        "changed between" in rejects.loc[changed, "detail"]
+        and "gone between" in rejects.loc[gone, "detail"]
+    )
     client.put_object(Bucket=bucket.name, Key=gone, Body=kept[1])
     books = preprocess(uri, work)
     assert books.newly_read == 2 and "vanished" not in books.rejected
@@ -251,11 +278,19 @@ def test_the_settings_reach_both_clients(monkeypatch, moto_bucket, tmp_path):
         True,
     )
     store = s3._make_store(found, "bucket")
-    assert store.config["endpoint"] == "https://storage.example:9000" and store.config["region"] == "eu-west-3"
+    assert (
+        store.config["endpoint"] == "https://storage.example:9000"
+        and store.config["region"] == "eu-west-3"
+    )
     monkeypatch.setenv("CXR_S3_PATH_STYLE", "0")
     found = s3._connected()
     assert not found.path_style
-    assert s3._make_store(found, "bucket").config["endpoint"] == "https://bucket.storage.example:9000"
+    assert (
+        s3._make_store(found, "bucket").config["endpoint"] == "https://bucket.storage.example:9000"
+    )
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "CXR_S3_PATH_STYLE"):
         monkeypatch.delenv(name, raising=False)
-    assert s3._connected().endpoint == "https://s3.eu-west-3.amazonaws.com" and not s3._connected().path_style
+    assert (
+        s3._connected().endpoint == "https://s3.eu-west-3.amazonaws.com"
+        and not s3._connected().path_style
+    )

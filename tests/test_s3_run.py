@@ -12,7 +12,18 @@ from cxr import lease
 from cxr.storage import open_storage
 from tests.conftest import ROOT
 
-TINY = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0")
+TINY = (
+    "--preset",
+    "demo",
+    "--arch",
+    "MobileNetV2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "1",
+    "--fine-tune-epochs",
+    "0",
+)
 
 
 def command(api, cache, *arguments):
@@ -36,29 +47,59 @@ def test_everything_on_s3(ceph_bucket, phantoms, tmp_path, api):
     assert first.returncode == 0, first.stderr[-3000:]
     there = {entry.key: entry.version for entry in work.list()}
     run = next(key for key in there if key.endswith("/export.json")).rpartition("/")[0]
-    for name in ("selection.json", "evaluation.json", "report.html", "export/model.keras", "export/SHA256SUMS"):
+    for name in (
+        "selection.json",
+        "evaluation.json",
+        "report.html",
+        "export/model.keras",
+        "export/SHA256SUMS",
+    ):
         assert f"{run}/{name}" in there, name
-    assert not [key for key in there if key.startswith("cache/") or key.endswith(".log") or ".writing" in key]
-    assert json.loads(work.read(f"{run}/export.json"))["model"] == f"{work.uri}/{run}/export/model.keras"
+    assert not [
+        key
+        for key in there
+        if key.startswith("cache/") or key.endswith(".log") or ".writing" in key
+    ]
+    assert (
+        json.loads(work.read(f"{run}/export.json"))["model"]
+        == f"{work.uri}/{run}/export/model.keras"
+    )
     assert f"{work.uri}/{run}/report.html" in first.stdout
 
     again = command(api, tmp_path / "b", "run", data.uri, "--out", work.uri, *TINY)
     assert again.returncode == 0, again.stderr[-3000:]
     assert json.loads(work.read("ingest.json"))["newly_read"] == 0
     now = {entry.key: entry.version for entry in work.list()}
-    lasting = ("keras", "history.csv", "training.json", "evaluation.json", "metadata.csv", ".npy")  # not: shown again
-    assert [key for key, version in there.items() if key.endswith(lasting) and now[key] != version] == []
+    lasting = (
+        "keras",
+        "history.csv",
+        "training.json",
+        "evaluation.json",
+        "metadata.csv",
+        ".npy",
+    )  # not: shown again
+    assert [
+        key for key, version in there.items() if key.endswith(lasting) and now[key] != version
+    ] == []
     assert now.keys() == there.keys()
 
     model, out = f"{work.uri}/{run}/export", f"{uri}/out/predictions.csv"
     predicted = command(api, tmp_path / "c", "predict", model, f"{data.uri}/test", "--out", out)
     assert predicted.returncode == 0, predicted.stderr[-3000:]
-    assert open_storage(f"{uri}/out").read("predictions.csv").startswith(b"image,score,prediction,threshold")
+    assert (
+        open_storage(f"{uri}/out")
+        .read("predictions.csv")
+        .startswith(b"image,score,prediction,threshold")
+    )
     verified = command(api, tmp_path / "c", "verify", f"{work.uri}/{run}")
-    assert verified.returncode == 0 and "FAILED" not in verified.stdout, verified.stdout + verified.stderr
+    assert verified.returncode == 0 and "FAILED" not in verified.stdout, (
+        verified.stdout + verified.stderr
+    )
 
     secret = ceph_bucket.server.secret.encode()
-    said = "".join(done.stdout + done.stderr for done in (first, again, predicted, verified)).encode()
+    said = "".join(
+        done.stdout + done.stderr for done in (first, again, predicted, verified)
+    ).encode()
     assert secret not in said
     for place in (tmp_path, Path(os.environ["PREFECT_HOME"])):
         for path in (path for path in place.rglob("*") if path.is_file()):

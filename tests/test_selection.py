@@ -18,7 +18,9 @@ def test_the_cheapest_of_those_that_do_not_differ_is_chosen(tmp_path):
     found = selection.select(models, [], tmp_path)
     assert (found.name, found.best) == ("DenseNet121", "VGG16")
     verdicts = {each.name: each.verdict for each in found.versus}
-    assert verdicts["DenseNet121"] == "" and verdicts["MobileNetV2"].startswith("AUROC significantly lower")
+    assert verdicts["DenseNet121"] == "" and verdicts["MobileNetV2"].startswith(
+        "AUROC significantly lower"
+    )
     assert "no significant difference" in found.reason
 
 
@@ -53,7 +55,10 @@ def test_seeds_show_mean_spread_and_rank_and_the_first_is_exported(tmp_path):
         for at, suffix in enumerate(["", "-seed1", "-seed2"])
     ]
     found = selection.select(models, [], tmp_path)
-    assert found.name == "VGG16" and [each.architecture for each in found.stability] == ["VGG16", "MobileNetV2"]
+    assert found.name == "VGG16" and [each.architecture for each in found.stability] == [
+        "VGG16",
+        "MobileNetV2",
+    ]
     first = found.stability[0]
     assert first.ranks == (1, 1, 1) and len(first.auroc) == 3 and first.std > 0
     assert first.mean == pytest.approx(sum(first.auroc) / 3)

@@ -21,9 +21,33 @@ from tests.s3_servers import free_port
 
 WITHIN = 5.0  # seconds for everything to end
 NOWHERE = "http://127.0.0.1:9"
-PROXIES = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), NOWHERE)
-TINY = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "1")
-LONG = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32", "--epochs", "400", "--patience", "400")
+PROXIES = dict.fromkeys(
+    ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), NOWHERE
+)
+TINY = (
+    "--preset",
+    "demo",
+    "--arch",
+    "MobileNetV2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "1",
+    "--fine-tune-epochs",
+    "1",
+)
+LONG = (
+    "--preset",
+    "demo",
+    "--arch",
+    "MobileNetV2",
+    "--image-size",
+    "32",
+    "--epochs",
+    "400",
+    "--patience",
+    "400",
+)
 
 
 class Run:
@@ -61,7 +85,10 @@ class Run:
         found = []
         for each in Path("/proc").iterdir():
             with contextlib.suppress(OSError, IndexError):
-                if each.name.isdigit() and f"CXR_TEST_MARK={self.mark}".encode() in (each / "environ").read_bytes():
+                if (
+                    each.name.isdigit()
+                    and f"CXR_TEST_MARK={self.mark}".encode() in (each / "environ").read_bytes()
+                ):
                     running = (each / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
                     if running and words in (each / "cmdline").read_text():
                         found.append(int(each.name))
@@ -86,7 +113,11 @@ class Run:
 def bare():
     """Return this environment without what names a server, a proxy or a folder."""
     left_out = {"CXR_CACHE", "KERAS_HOME", "MPLCONFIGDIR", *PROXIES, "NO_PROXY", "no_proxy"}
-    return {name: value for name, value in os.environ.items() if name not in left_out and "PREFECT" not in name}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in left_out and "PREFECT" not in name
+    }
 
 
 def command(folder, *arguments, **variables):
@@ -142,7 +173,11 @@ def test_the_servers_environment_has_nothing_of_other_servers(tmp_path):
     found = server.environment(theirs, tmp_path, "http://127.0.0.1:1")
     assert found["PREFECT_HOME"] == str(tmp_path)
     assert found["PATH"] == "/bin" and found["PREFECT_SERVER_API_AUTH_STRING"] == "user:password"
-    assert not {"PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_MESSAGING_BROKER", "PREFECT_PROFILE"} & set(found)
+    assert not {
+        "PREFECT_API_DATABASE_CONNECTION_URL",
+        "PREFECT_MESSAGING_BROKER",
+        "PREFECT_PROFILE",
+    } & set(found)
 
 
 LOCKED = """ERROR:    Traceback (most recent call last):
@@ -208,13 +243,22 @@ def test_an_api_that_is_set_and_not_there(tmp_path, phantoms):
 def test_a_cache_that_cannot_be_written_to(tmp_path, phantoms):
     """Exit 1 in one line with the folder and the variable that names another."""
     (tmp_path / "file").write_text("")
-    done = command(tmp_path, "preprocess", phantoms, "--out", tmp_path / "work", CXR_CACHE=str(tmp_path / "file" / "c"))
+    done = command(
+        tmp_path,
+        "preprocess",
+        phantoms,
+        "--out",
+        tmp_path / "work",
+        CXR_CACHE=str(tmp_path / "file" / "c"),
+    )
     (line,) = done.lines
     assert done.status == 1 and "file/c/prefect" in line and "CXR_CACHE" in line
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["proxy", "no home", "PREFECT_HOME unwritable", "newer database", "damaged database"])
+@pytest.mark.parametrize(
+    "what", ["proxy", "no home", "PREFECT_HOME unwritable", "newer database", "damaged database"]
+)
 def test_a_run_works_all_the_same(tmp_path, phantoms, what):
     """With a proxy that is not there, without a home, with a Prefect home of others: the database is below the cache."""
     (tmp_path / "file").write_text("")
@@ -251,7 +295,9 @@ def test_a_database_of_ours_that_a_newer_prefect_has_used(tmp_path, phantoms):
     """It is set aside with a word, and a new one made."""
     newer_database(tmp_path / "cache" / "prefect" / "prefect.db")
     done = command(tmp_path, "preprocess", phantoms, "--out", tmp_path / "work")
-    assert done.status == 0 and any("Can't locate revision" in line for line in done.lines), done.lines
+    assert done.status == 0 and any("Can't locate revision" in line for line in done.lines), (
+        done.lines
+    )
     assert len(list((tmp_path / "cache" / "prefect").glob("aside-*"))) == 1
 
 
@@ -345,7 +391,10 @@ def test_the_servers_end_is_the_runs_end(tmp_path, phantoms):
     os.kill(pid, signal.SIGKILL)
     assert run.gone(10) == 1
     print(f"MEASURED everything had ended {time.monotonic() - began:.1f} s after the server")
-    assert "killed by SIGKILL" in run.lines[-1] and "the same command goes on from here" in run.lines[-1]
+    assert (
+        "killed by SIGKILL" in run.lines[-1]
+        and "the same command goes on from here" in run.lines[-1]
+    )
     assert Path(re.search(r"see (\S+\.log)", run.lines[-1])[1]).is_file()
 
 
@@ -367,7 +416,9 @@ def test_ctrl_c_with_a_server_of_its_own_machine(tmp_path, phantoms, api):
 @pytest.mark.slow
 def test_two_runs_at_once_share_the_database(tmp_path, phantoms):
     """Both come to their end, a fresh database included, and both are in it."""
-    both = [Run(tmp_path, "preprocess", phantoms, "--out", tmp_path / name) for name in ("one", "two")]
+    both = [
+        Run(tmp_path, "preprocess", phantoms, "--out", tmp_path / name) for name in ("one", "two")
+    ]
     for run in both:
         run.process.wait(240)
         assert run.gone(20) == 0, run.lines
@@ -396,7 +447,9 @@ def test_doctor_says_what_a_run_then_does(tmp_path, phantoms):
     """A server that starts: ok, and where its database is. One that breaks at its import: exit 1, the cause and the log."""
     arguments = ("doctor", "--out", tmp_path / "work", "--weights", "none")
     fine = command(tmp_path, *arguments, **PROXIES)
-    assert fine.status == 0 and any(str(tmp_path / "cache" / "prefect") in line for line in fine.lines), fine.lines
+    assert fine.status == 0 and any(
+        str(tmp_path / "cache" / "prefect") in line for line in fine.lines
+    ), fine.lines
     broken = tmp_path / "broken" / "fastapi"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise AssertionError('min_items is gone')\n")

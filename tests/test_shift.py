@@ -19,10 +19,20 @@ def _few_draws(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shift, "DRAWS", 200)
 
 
-def data(per_group: int = 24, images: int = 2, splits: tuple[str, ...] = ("train", "val", "test"), seed: int = 0):
+def data(
+    per_group: int = 24,
+    images: int = 2,
+    splits: tuple[str, ...] = ("train", "val", "test"),
+    seed: int = 0,
+):
     """Patients with two images each in every split and class, all drawn alike; pixels of noise."""
     rng = np.random.default_rng(seed)
-    groups = [(split, label, patient) for split in splits for label in (0, 1) for patient in range(per_group)]
+    groups = [
+        (split, label, patient)
+        for split in splits
+        for label in (0, 1)
+        for patient in range(per_group)
+    ]
     rows = [
         {
             "image": f"{split}/{label}/{patient}-{number}.jpeg", "label": label, "label_name": LABEL_NAMES[label],
@@ -36,7 +46,9 @@ def data(per_group: int = 24, images: int = 2, splits: tuple[str, ...] = ("train
 
 
 def found(table: pd.DataFrame, pixels: np.ndarray, **keys: object) -> pd.DataFrame:
-    frame = shift.shift(table, pixels, "0" * 64).table().set_index(["label_name", "compared", "signal"])
+    frame = (
+        shift.shift(table, pixels, "0" * 64).table().set_index(["label_name", "compared", "signal"])
+    )
     return frame.sort_index()
 
 
@@ -55,7 +67,9 @@ def test_a_darker_test_set_is_found_in_its_class_alone():
     table.loc[dark, "mean"] -= 18
     record = shift.shift(table, pixels, "0" * 64)
     [sentence] = record.sentences()
-    assert sentence.startswith("NORMAL, train against test: brightness (mean) is lower in test (median 118 to 10")
+    assert sentence.startswith(
+        "NORMAL, train against test: brightness (mean) is lower in test (median 118 to 10"
+    )
     assert "p < 0.001 after Holm, n = 24 and 24 patients" in sentence
     row = found(table, pixels).loc[("NORMAL", "test", "mean")]
     assert row["effect"] < 0.1
@@ -115,7 +129,9 @@ def test_a_constant_signal_is_no_difference_and_no_test():
     assert row["note"] == "no difference: the same value in every image"
 
 
-@pytest.mark.parametrize("case", ["no test", "one class", "five images", "one patient", "constant pixels", "excluded"])
+@pytest.mark.parametrize(
+    "case", ["no test", "one class", "five images", "one patient", "constant pixels", "excluded"]
+)
 def test_poor_data_is_not_estimable_and_still_drawn(case: str, tmp_path: Path):
     """Never a crash, a warning (an error here) or a made-up number."""
     table, pixels = data(4 if case == "five images" else 10)
@@ -148,7 +164,9 @@ def test_poor_data_is_not_estimable_and_still_drawn(case: str, tmp_path: Path):
 def test_images_without_a_patient_stand_alone():
     """48 images of 24 patients without their ids are 48 patients."""
     table, pixels = data()
-    assert found(table.assign(patient_id=""), pixels).loc[("NORMAL", "test", "mean"), "n_train"] == 48
+    assert (
+        found(table.assign(patient_id=""), pixels).loc[("NORMAL", "test", "mean"), "n_train"] == 48
+    )
 
 
 def test_the_figure_is_a_small_png(tmp_path: Path):

@@ -32,11 +32,16 @@ def test_test_is_kept_before_val_before_train_then_the_smallest_name():
 def test_a_picture_under_both_labels_goes_altogether():
     """Which label is right cannot be known: all copies out, each named."""
     table = rows(
-        ("a", "train", 0, "1", "p"), ("b", "test", 1, "1", "p"), ("c", "train", 0, "1", "p"), ("d", "", 1, "2", "q")
+        ("a", "train", 0, "1", "p"),
+        ("b", "test", 1, "1", "p"),
+        ("c", "train", 0, "1", "p"),
+        ("d", "", 1, "2", "q"),
     )
     kept, rejects = duplicates.remove_exact(table)
     assert list(kept["image"]) == ["d"]
-    assert sorted(rejects["image"]) == ["a", "b", "c"] and set(rejects["reason"]) == {"label_conflict"}
+    assert sorted(rejects["image"]) == ["a", "b", "c"] and set(rejects["reason"]) == {
+        "label_conflict"
+    }
 
 
 def many(patients: int = 200, source: str = "train") -> pd.DataFrame:
@@ -44,7 +49,9 @@ def many(patients: int = 200, source: str = "train") -> pd.DataFrame:
     cells = []
     for patient in range(patients):
         images = range(rng.integers(1, 5))
-        cells += [(f"{source}/{patient}_{i}", source, int(patient % 3 > 0), f"p{patient}") for i in images]
+        cells += [
+            (f"{source}/{patient}_{i}", source, int(patient % 3 > 0), f"p{patient}") for i in images
+        ]
     table = pd.DataFrame(cells, columns=["image", "source_split", "label", "patient_id"])
     return table.assign(patient_group=table["patient_id"])
 
@@ -55,7 +62,10 @@ def shared(table: pd.DataFrame) -> int:
 
 def test_validation_is_carved_by_patient_and_stratified():
     """About 12 % of the images, no patient in two splits, the classes in proportion; the same seed, the same split."""
-    table = pd.concat([many(), many(60, "test").assign(patient_id=lambda t: "t" + t["patient_id"])], ignore_index=True)
+    table = pd.concat(
+        [many(), many(60, "test").assign(patient_id=lambda t: "t" + t["patient_id"])],
+        ignore_index=True,
+    )
     table["patient_group"] = table["patient_id"]
     out, policy = splits.assign(table, SplitSettings())
     pool = out[out["split"] != "test"]
@@ -103,10 +113,14 @@ def test_images_without_a_patient_stand_alone():
 def test_validation_is_carved_by_the_strictest_reading():
     """Two patients that a stricter reading makes one are never divided, whatever the patient key says."""
     table, number = many(), many()["patient_id"].str[1:].astype(int)
-    table["patient_group"] = (number % 3).astype(str) + "_" + (number // 12).astype(str)  # four patients of one label
+    table["patient_group"] = (
+        (number % 3).astype(str) + "_" + (number // 12).astype(str)
+    )  # four patients of one label
     out, _ = splits.assign(pd.concat([table, many(9, "test")], ignore_index=True), SplitSettings())
     carved = out[out["split"] != "test"]
-    assert (carved.groupby("patient_group")["split"].nunique() == 1).all() and (carved["split"] == "val").any()
+    assert (carved.groupby("patient_group")["split"].nunique() == 1).all() and (
+        carved["split"] == "val"
+    ).any()
 
 
 def test_subset_takes_whole_patients():
@@ -114,4 +128,8 @@ def test_subset_takes_whole_patients():
     table = many()
     part = splits.subset(table, 0.3, 0)
     whole = table[table["patient_id"].isin(part["patient_id"])]
-    assert 0.2 < len(part) / len(table) < 0.4 and len(part) == len(whole) and part["label"].nunique() == 2
+    assert (
+        0.2 < len(part) / len(table) < 0.4
+        and len(part) == len(whole)
+        and part["label"].nunique() == 2
+    )

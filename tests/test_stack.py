@@ -44,10 +44,14 @@ def test_a_fresh_server_has_pools_automation_and_every_deployment(stack):
             "export-model", "retrain", "predict"} == set(there)  # fmt: skip
     for each in there.values():
         assert each["enforce_parameter_schema"] and each["global_concurrency_limit"]["limit"] >= 1
-        assert not each["pull_steps"] and not each["path"] and each["entrypoint"].startswith("flows.")
+        assert (
+            not each["pull_steps"] and not each["path"] and each["entrypoint"].startswith("flows.")
+        )
     (weekly,) = there["retrain"]["schedules"]
     assert (
-        weekly["schedule"]["cron"] == "0 3 * * 0" and weekly["schedule"]["timezone"] == "UTC" and not weekly["active"]
+        weekly["schedule"]["cron"] == "0 3 * * 0"
+        and weekly["schedule"]["timezone"] == "UTC"
+        and not weekly["active"]
     )
 
 
@@ -102,7 +106,10 @@ def test_without_the_password_nobody_gets_in(stack):
     assert refused.value.code in {401, 405}
     refused.value.close()
     for wrong in ("", "operator:guess"):
-        environment = stack.environment() | {"PREFECT_API_AUTH_STRING": wrong, "PREFECT_SERVER_API_AUTH_STRING": ""}
+        environment = stack.environment() | {
+            "PREFECT_API_AUTH_STRING": wrong,
+            "PREFECT_SERVER_API_AUTH_STRING": "",
+        }
         done = subprocess.run(
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", "cxr-cpu", "--type", "process", "--name", "thief"],
             capture_output=True, text=True, env=environment, check=False, timeout=120, cwd=ROOT,
@@ -132,10 +139,21 @@ def test_a_port_that_is_taken_is_told_and_a_second_stack_ends_only_itself(stack,
 def test_a_run_on_the_worker_and_no_secret_in_anything_written(stack, phantoms, tmp_path):
     """Preprocessing started as an operator does; afterwards no secret's value is in the state, the logs or the work folder."""
     done = stack.prefect(
-        "deployment", "run", "preprocess/preprocess", "-p", f"data={phantoms}", "-p", f"out={tmp_path}", "--watch"
+        "deployment",
+        "run",
+        "preprocess/preprocess",
+        "-p",
+        f"data={phantoms}",
+        "-p",
+        f"out={tmp_path}",
+        "--watch",
     )
-    assert done.returncode == 0 and (tmp_path / "ingest.json").is_file(), done.stdout + done.stderr + stack.logs()
-    values = {value.rpartition(":")[2].encode() for value in SECRETS.values()} | {credentials().split()[1].encode()}
+    assert done.returncode == 0 and (tmp_path / "ingest.json").is_file(), (
+        done.stdout + done.stderr + stack.logs()
+    )
+    values = {value.rpartition(":")[2].encode() for value in SECRETS.values()} | {
+        credentials().split()[1].encode()
+    }
     looked = 0
     for folder in (stack.home, tmp_path):
         for path in folder.rglob("*"):
@@ -154,29 +172,48 @@ def test_a_schedule_fires_and_the_second_retraining_finds_nothing_new(stack, pha
     every_minute = {"cron": "* * * * *", "timezone": "UTC"}
     before = {run["id"] for run in stack.call("/flow_runs/filter", {})}
     started = time.monotonic()
-    (made,) = stack.call(place, [{"schedule": every_minute, "active": True, "parameters": parameters}])
+    (made,) = stack.call(
+        place, [{"schedule": every_minute, "active": True, "parameters": parameters}]
+    )
 
     def runs():
         ask = {"deployments": {"id": {"any_": [retrain["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
-        return [run for run in stack.call("/flow_runs/filter", ask) if run["parameters"]["out"] == str(tmp_path)]
+        return [
+            run
+            for run in stack.call("/flow_runs/filter", ask)
+            if run["parameters"]["out"] == str(tmp_path)
+        ]
 
     try:
         wait(lambda: len(runs()) > 1, 120, "the server lays out runs", stack.logs)
-        wait(lambda: runs()[0]["state"]["type"] == "RUNNING", 200, "the first run starts by itself", stack.logs)
-        print(f"MEASURED a schedule's first run started {time.monotonic() - started:.0f} s after it was made")
+        wait(
+            lambda: runs()[0]["state"]["type"] == "RUNNING",
+            200,
+            "the first run starts by itself",
+            stack.logs,
+        )
+        print(
+            f"MEASURED a schedule's first run started {time.monotonic() - started:.0f} s after it was made"
+        )
         first, second = (run["id"] for run in runs()[:2])
-        assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED", stack.logs()
+        assert stack.ended(first) == "COMPLETED" and stack.ended(second) == "COMPLETED", (
+            stack.logs()
+        )
     finally:
         stack.call(f"{place}/{made['id']}", method="DELETE")
     found = [stack.call(f"/flow_runs/{run}") for run in (first, second)]
     assert [run["state"]["name"] for run in found] == ["Completed", "Unchanged"]
     assert all(run["auto_scheduled"] and run["id"] not in before for run in found)
-    assert len(list(tmp_path.glob("runs/*"))) == 1 == len(list(tmp_path.glob("registry/versions/*")))
+    assert (
+        len(list(tmp_path.glob("runs/*"))) == 1 == len(list(tmp_path.glob("registry/versions/*")))
+    )
 
 
 def test_down_ends_everything_and_the_state_stays(stack, tmp_path):
     """Down: no process with its token is left; up again, on a backup of its database and with another password, finds the runs of before."""
-    run = stack.start_run("preprocess/preprocess", data=str(tmp_path / "nothing"), out=str(tmp_path / "w"))
+    run = stack.start_run(
+        "preprocess/preprocess", data=str(tmp_path / "nothing"), out=str(tmp_path / "w")
+    )
     assert stack.ended(run) == "FAILED"
     with (
         contextlib.closing(sqlite3.connect(stack.home / "prefect.db")) as live,
@@ -190,7 +227,9 @@ def test_down_ends_everything_and_the_state_stays(stack, tmp_path):
         path.unlink()
     shutil.copy(tmp_path / "backup.db", stack.home / "prefect.db")
     again = Operated(stack.home)
-    again.extra = dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), "operator:new")
+    again.extra = dict.fromkeys(
+        ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), "operator:new"
+    )
     try:
         started = time.monotonic()
         again.up(port, "cxr-cpu")

@@ -49,9 +49,15 @@ def test_listing_by_prefix(place):
     for key in ("runs/a/x", "runs/ab/y", "run", "z"):
         place.write(key, b"1")
     assert set(entries(place, "runs/")) == {"runs/a/x", "runs/ab/y"}
-    assert set(entries(place, "runs/a/")) == {"runs/a/x"} and set(entries(place, "runs/ab")) == {"runs/ab/y"}
-    assert set(entries(place, "run")) == {"runs/a/x", "runs/ab/y", "run"} and not entries(place, "none/here")
-    assert not entries(open_storage(f"{place.uri}/not/made"), "run") and not list(place.list("none"))
+    assert set(entries(place, "runs/a/")) == {"runs/a/x"} and set(entries(place, "runs/ab")) == {
+        "runs/ab/y"
+    }
+    assert set(entries(place, "run")) == {"runs/a/x", "runs/ab/y", "run"} and not entries(
+        place, "none/here"
+    )
+    assert not entries(open_storage(f"{place.uri}/not/made"), "run") and not list(
+        place.list("none")
+    )
 
 
 def test_a_missing_file_is_file_not_found(place):
@@ -82,7 +88,11 @@ def test_reading_many_keeps_their_order_and_tells_each_failure(place):
     mixed = [(key, version if i % 2 else None) for i, (key, version) in enumerate(wanted)]
     for _ in range(2):  # the second time from the local cache, where there is one
         found = list(place.read_many([*mixed[:30], ("gone", None), *mixed[30:]]))
-        assert [key for key, _ in found] == [*(key for key, _ in mixed[:30]), "gone", *(key for key, _ in mixed[30:])]
+        assert [key for key, _ in found] == [
+            *(key for key, _ in mixed[:30]),
+            "gone",
+            *(key for key, _ in mixed[30:]),
+        ]
         assert isinstance(found.pop(30)[1], FileNotFoundError)
         assert [data for _, data in found] == [bytes([i]) * i for i in range(60)]
 
@@ -152,7 +162,9 @@ def test_versions_of_a_folder_s_file_never_repeat(tmp_path):
     """Two writes within one tick of the system's clock, or after the clock went back, still have two versions."""
     place = open_storage(str(tmp_path))
     versions = [place.write("k", b"same") for _ in range(50)]
-    assert len(set(versions)) == 50 and versions == sorted(versions, key=lambda version: int(version.partition("-")[0]))
+    assert len(set(versions)) == 50 and versions == sorted(
+        versions, key=lambda version: int(version.partition("-")[0])
+    )
 
 
 def test_listing_goes_through_all_pages(bucket):
@@ -193,8 +205,15 @@ def test_an_object_is_fetched_once(bucket, tmp_path):
     assert place.read("a", version) == b"one " * 1000
     (kept,) = (tmp_path / "cxr-cache" / "objects").glob("??/*")
     first = kept.stat().st_mtime_ns, kept.stat().st_ino
-    assert place.read("a") == place.read("b") == next(place.read_many([("b", version)]))[1] == b"one " * 1000
-    assert list((tmp_path / "cxr-cache" / "objects").glob("??/*")) == [kept], "the same bytes are kept once"
+    assert (
+        place.read("a")
+        == place.read("b")
+        == next(place.read_many([("b", version)]))[1]
+        == b"one " * 1000
+    )
+    assert list((tmp_path / "cxr-cache" / "objects").glob("??/*")) == [kept], (
+        "the same bytes are kept once"
+    )
     assert kept.stat().st_ino == first[1] and kept.stat().st_mtime_ns >= first[0]
     kept.write_bytes(b"spoilt")
     assert place.read("a") == next(place.read_many([("a", version)]))[1] == b"one " * 1000
@@ -234,25 +253,37 @@ def test_preprocessing_from_s3_equals_that_from_a_folder(bucket, phantoms, tmp_p
     shutil.copytree(phantoms, local)
     client, uri = bucket.client(), f"s3://{bucket.name}/set"
     for path in sorted(p for p in local.rglob("*") if p.is_file()):
-        client.put_object(Bucket=bucket.name, Key=f"set/{path.relative_to(local).as_posix()}", Body=path.read_bytes())
+        client.put_object(
+            Bucket=bucket.name,
+            Key=f"set/{path.relative_to(local).as_posix()}",
+            Body=path.read_bytes(),
+        )
     preprocess(local, tmp_path / "a")
     first = preprocess(uri, tmp_path / "b")
     for name in ("clean_metadata.csv", "rejects.csv"):
-        here, there = (read_table(tmp_path / work / name).drop(columns="thumbnail", errors="ignore") for work in "ab")
+        here, there = (
+            read_table(tmp_path / work / name).drop(columns="thumbnail", errors="ignore")
+            for work in "ab"
+        )
         assert here.equals(there), name
     assert first.newly_read > 0 and preprocess(uri, tmp_path / "b").newly_read == 0
 
 
 def test_the_first_bytes_of_files(place):
     """So many as are wanted, or as there are; none of an empty file; one answer for each, in order, with its failure."""
-    versions = {key: place.write(key, b"0123456789"[:size]) for key, size in (("long", 10), ("short", 3), ("none", 0))}
+    versions = {
+        key: place.write(key, b"0123456789"[:size])
+        for key, size in (("long", 10), ("short", 3), ("none", 0))
+    }
     assert [place.peek(key, 4) for key in versions] == [b"0123", b"012", b""]
     wanted = [*versions.items(), ("long", None), ("gone", None), ("long", versions["short"])]
     for _ in range(2):  # the second time from the local cache, where there is one
         found = list(place.peek_many(wanted, 4))
         assert [key for key, _ in found] == [key for key, _ in wanted]
         answers = [answer for _, answer in found]
-        assert answers[:4] == [b"0123", b"012", b"", b"0123"] and isinstance(answers[4], FileNotFoundError)
+        assert answers[:4] == [b"0123", b"012", b"", b"0123"] and isinstance(
+            answers[4], FileNotFoundError
+        )
         assert isinstance(answers[5], ConflictError)
         place.read("long", versions["long"])
     with pytest.raises(FileNotFoundError):
@@ -373,7 +404,9 @@ def test_links_are_followed_where_it_is_asked_for(linked):
         "file_in.png": None, "file_out.png": None, "folder_in/deep/a.png": None, "folder_in/deep/up": back,
         "folder_in/self": broken, "folder_out/b.png": None, "folder_out/inner/c.png": None, "folder_out/inner/back": back,
     }  # fmt: skip
-    assert place.read("folder_out/inner/c.png") == b"c.png" and place.peek("file_out.png", 1) == b"b"
+    assert (
+        place.read("folder_out/inner/c.png") == b"c.png" and place.peek("file_out.png", 1) == b"b"
+    )
     good = [(entry.key, entry.version) for entry in place.list() if not entry.problem]
     read = dict(place.read_many(good))
     assert read.pop("file_in.png") == b"a.png" and read.pop("file_out.png") == b"b.png"

@@ -23,7 +23,9 @@ def test_sensitivity_by_cause_is_counted_by_hand():
     """Viral: 15 images at odd places below 30, of which 5, 15 and 25 are missed."""
     found = {(s.by, s.group, s.figure): s for s in subgroups(scores(), 0.5)}
     virus = found["cause", "virus", "sensitivity"]
-    assert (virus.right, virus.n, virus.patients) == (12, 15, 15) and virus.value == pytest.approx(0.8)
+    assert (virus.right, virus.n, virus.patients) == (12, 15, 15) and virus.value == pytest.approx(
+        0.8
+    )
     assert virus.few == (TOO_FEW > 15) and virus.interval.low < 0.8 < virus.interval.high
     assert ("cause", "virus", "specificity") not in found  # no NORMAL image has a cause
 
@@ -53,4 +55,7 @@ def test_two_thirds_of_one_size_are_parted_from_the_rest():
     """No tercile lies below the largest size: small and large, nobody lost."""
     table = scores().assign(width=np.where(np.arange(60) < 10, 50, 100))
     found = [s for s in subgroups(table, 0.5) if s.by == "image size"]
-    assert sum(s.n for s in found) == 60 and {s.group[:8] for s in found} == {"1: small", "2: large"}
+    assert sum(s.n for s in found) == 60 and {s.group[:8] for s in found} == {
+        "1: small",
+        "2: large",
+    }

@@ -33,7 +33,9 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     assert (there.rejects, there.account) == (local.rejects, local.account)
     asked = survey(open_storage(bucket.uri), ReadingSettings()).question
     assert asked.startswith(bucket.uri) and "train/COVID (3 images: unknown_class)" in asked
-    found = preprocess(bucket.uri, tmp_path / "work", reading=ReadingSettings(exclude=("COVID", "*.dcm")))
+    found = preprocess(
+        bucket.uri, tmp_path / "work", reading=ReadingSettings(exclude=("COVID", "*.dcm"))
+    )
     assert found.kept == 32 and found.rejected == {"not_an_image": 1, "excluded": 4}
 
 
@@ -44,8 +46,12 @@ def test_odd_keys_of_a_bucket_are_files_like_others(tmp_path, moto_bucket):
     picture = next((data / "train" / "NORMAL").iterdir()).read_bytes()
     odd = ["train/NORMAL/../a.jpeg", "train/NORMAL//b.jpeg", "train/NORMAL/c .jpeg"]
     for number, key in enumerate(odd):
-        changed = picture[:-2] + b"\xff\xfe\0\3" + bytes([number]) + picture[-2:]  # a comment: same pixels
-        moto_bucket.client().put_object(Bucket=moto_bucket.name, Key=f"a b/ü%41/{key}", Body=changed)
+        changed = (
+            picture[:-2] + b"\xff\xfe\0\3" + bytes([number]) + picture[-2:]
+        )  # a comment: same pixels
+        moto_bucket.client().put_object(
+            Bucket=moto_bucket.name, Key=f"a b/ü%41/{key}", Body=changed
+        )
     found = survey(open_storage(moto_bucket.uri), ReadingSettings())
     assert set(odd) <= {one.entry.key for one in found.images} and not found.question
 
@@ -56,9 +62,13 @@ def test_a_copy_inside_a_bucket_is_told_by_its_etag(tmp_path, moto_bucket, monke
     upload(data, moto_bucket.uri)
     upload(data, f"{moto_bucket.uri}/chest_xray")
     storage = open_storage(moto_bucket.uri)
-    monkeypatch.setattr(type(storage), "read_many", lambda self, wanted: iter([]) if not list(wanted) else 1 / 0)
+    monkeypatch.setattr(
+        type(storage), "read_many", lambda self, wanted: iter([]) if not list(wanted) else 1 / 0
+    )
     found = survey(storage, ReadingSettings())
-    assert {reason for _, reason, _ in found.rejects} == {"nested_copy"} and len(found.rejects) == 16
+    assert {reason for _, reason, _ in found.rejects} == {"nested_copy"} and len(
+        found.rejects
+    ) == 16
 
 
 def scan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -77,7 +87,9 @@ def test_scan_shows_the_account_and_changes_nothing(tmp_path):
     data = tree(tmp_path / "data", images=8)
     before = sorted(tmp_path.rglob("*"))
     done = scan(data)
-    assert done.returncode == 0 and "train/NORMAL" in done.stdout and "8 test PNEUMONIA" in done.stdout
+    assert (
+        done.returncode == 0 and "train/NORMAL" in done.stdout and "8 test PNEUMONIA" in done.stdout
+    )
     (data / "train").rename(data / "trainset")
     asked = scan(data)
     assert asked.returncode == 1 and "--splits trainset=train (or" in asked.stderr

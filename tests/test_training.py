@@ -46,7 +46,13 @@ def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", 
 
 
 def train(work, phantoms, folder, settings, **options) -> Training:
-    child.run("cxr.training", job(work, phantoms, folder, settings, **options), folder / "log", 1, lambda event: None)
+    child.run(
+        "cxr.training",
+        job(work, phantoms, folder, settings, **options),
+        folder / "log",
+        1,
+        lambda event: None,
+    )
     return Training.read(folder / "training.json")
 
 
@@ -58,7 +64,9 @@ def whole(work, phantoms, tmp_path_factory):
 
 
 def two_and_two() -> TrainingSettings:
-    return training_settings("demo", image_size=32, epochs=2, fine_tune_epochs=2, patience=2, min_sensitivity=0.9)
+    return training_settings(
+        "demo", image_size=32, epochs=2, fine_tune_epochs=2, patience=2, min_sensitivity=0.9
+    )
 
 
 def same(first: Training, second: Training) -> bool:
@@ -97,7 +105,12 @@ def test_the_model_that_is_published_is_that_of_its_best_epoch_where_it_is_the_l
 
 def killed(the_job: dict, after: int) -> None:
     """Run a training; kill -9 after that epoch."""
-    asked = {"module": "cxr.training", "job": the_job, "log": f"{the_job['folder']}.log", "gpus": None}
+    asked = {
+        "module": "cxr.training",
+        "job": the_job,
+        "log": f"{the_job['folder']}.log",
+        "gpus": None,
+    }
     process = child._started(1, subprocess.DEVNULL)
     with process:
         process.stdin.write(json.dumps(asked) + "\n")
@@ -110,7 +123,9 @@ def killed(the_job: dict, after: int) -> None:
 
 
 @pytest.mark.parametrize("after", [pytest.param((1, 4), marks=pytest.mark.slow), (7,)], ids=str)
-def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work, phantoms, tmp_path, after):
+def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(
+    whole, work, phantoms, tmp_path, after
+):
     """After kill -9 at an epoch, and after another, then the same job: same scores, same optimizer, same history of figures."""
     folder, record = whole
     resumed = tmp_path / "MobileNetV2"
@@ -119,17 +134,24 @@ def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(whole, work
         killed(job(work, phantoms, resumed, two_and_two()), epoch)
         assert not (resumed / "training.json").exists()
     assert same(train(work, phantoms, resumed, two_and_two()), record)
-    figures = [read_table(each / "history.csv").drop(columns=["seconds", "bare_seconds"]) for each in (folder, resumed)]
+    figures = [
+        read_table(each / "history.csv").drop(columns=["seconds", "bare_seconds"])
+        for each in (folder, resumed)
+    ]
     assert figures[0].equals(figures[1])
 
 
 @pytest.mark.slow
-def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(whole, work, phantoms, tmp_path):
+def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(
+    whole, work, phantoms, tmp_path
+):
     """The labels of test swapped in the manifest: same epochs, calibration, threshold and validation figures."""
     table = read_table(work / "clean_metadata.csv")
     table["label"] = table["label"].where(table["split"] != "test", 1 - table["label"])
     write_table(table, tmp_path / "swapped.csv")
-    the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_and_two()) | {"manifest": str(tmp_path / "swapped.csv")}
+    the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_and_two()) | {
+        "manifest": str(tmp_path / "swapped.csv")
+    }
     child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
     assert same(Training.read(tmp_path / "MobileNetV2" / "training.json"), whole[1])
 
@@ -151,7 +173,10 @@ def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
         while "epoch" not in parent.stdout.readline():
             assert parent.poll() is None
         children = subprocess.run(
-            ["ps", "--ppid", str(parent.pid), "-o", "pid="], capture_output=True, text=True, check=True
+            ["ps", "--ppid", str(parent.pid), "-o", "pid="],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         training = int(children.stdout.split()[0])
         parent.kill()
@@ -189,9 +214,17 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     found = evaluation.Evaluation.read(run / "evaluation.json")
     assert found.is_of(record)
     assert not found.is_of(record.model_copy(update={"model_sha256": "another"}))
-    assert found.reload_max_difference <= 1e-5 and found.optimizer_equal and found.threshold == record.threshold
+    assert (
+        found.reload_max_difference <= 1e-5
+        and found.optimizer_equal
+        and found.threshold == record.threshold
+    )
     scores = read_table(run / "scores_test.csv")
-    assert found.test["n"] == len(scores) == (read_table(work / "clean_metadata.csv")["split"] == "test").sum()
+    assert (
+        found.test["n"]
+        == len(scores)
+        == (read_table(work / "clean_metadata.csv")["split"] == "test").sum()
+    )
     (run / "evaluation.json").unlink()
     changed = record.model_copy(update={"optimizer_sha256": "0" * 64})
     with pytest.raises(TrainingError, match="optimizer state different"):
@@ -206,7 +239,10 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
 def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, phantoms, tmp_path):
     """Two processes make a shard each; the training then computes none, ends the same, and tells of all of them."""
     preprocess(phantoms, tmp_path / "work")
-    the_job, folder = job(tmp_path / "work", phantoms, tmp_path / "sharded", two_and_two()), tmp_path / "sharded"
+    the_job, folder = (
+        job(tmp_path / "work", phantoms, tmp_path / "sharded", two_and_two()),
+        tmp_path / "sharded",
+    )
 
     def shard(at: int) -> None:
         each = the_job | {"shard": (at, 2), "efforts": f"features-{at}.json"}
@@ -216,7 +252,8 @@ def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, pha
         list(pool.map(shard, (1, 2)))
     child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
     made = [
-        training.Efforts.read(folder / name).images for name in ("features.json", "features-1.json", "features-2.json")
+        training.Efforts.read(folder / name).images
+        for name in ("features.json", "features-1.json", "features-2.json")
     ]
     assert made[0] == 0 and min(made[1:]) > 0
     assert sum(made) == training.Efforts.read(whole[0] / "features.json").images
@@ -242,10 +279,14 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     effort = training.Efforts.read(tmp_path / "second" / "features.json")
     assert effort.images == two_and_two().turns() * len(set(every) - set(some))
     assert "first" in second.weights and first.model_sha256 != second.model_sha256
-    still = two_and_two().model_copy(update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1})
+    still = two_and_two().model_copy(
+        update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1}
+    )
     the_job = job(work, phantoms, tmp_path / "still", still) | init
     child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
-    scores = [read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")]
+    scores = [
+        read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")
+    ]
     assert np.allclose(*scores, atol=1e-4), "it began where the first one ended"
 
 
@@ -265,15 +306,25 @@ assert mirrored.num_replicas_in_sync == 2
     settings = two_and_two().model_copy(update={"epochs": 1, "fine_tune_epochs": 1})
     the_job = json.dumps(job(work, phantoms, tmp_path / "mirrored", settings))
     done = subprocess.run(
-        [sys.executable, "-c", code], input=the_job, capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", code],
+        input=the_job,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     record = Training.read(tmp_path / "mirrored" / "training.json")
-    assert record.epochs == len(read_table(tmp_path / "mirrored" / "history.csv")) and record.val["auroc"] is not None
+    assert (
+        record.epochs == len(read_table(tmp_path / "mirrored" / "history.csv"))
+        and record.val["auroc"] is not None
+    )
 
 
 @pytest.mark.slow
-def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(work, phantoms, tmp_path, monkeypatch):
+def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
+    work, phantoms, tmp_path, monkeypatch
+):
     """KERAS_BACKEND=jax where there is no TensorFlow: killed in the last phase it ends as undisturbed; TensorFlow finds its scores."""
     (absent := tmp_path / "absent" / "tensorflow").mkdir(parents=True)
     (absent / "__init__.py").write_text("raise ImportError('not here')")
@@ -285,7 +336,11 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(wor
         (tmp_path / "resumed").mkdir()
         killed(job(work, phantoms, tmp_path / "resumed", two_and_two()), 7)
         assert same(train(work, phantoms, tmp_path / "resumed", two_and_two()), record)
-    assert "jax" in record.versions and "tensorflow" not in record.versions and list((tmp_path / "compiled").iterdir())
+    assert (
+        "jax" in record.versions
+        and "tensorflow" not in record.versions
+        and list((tmp_path / "compiled").iterdir())
+    )
     code = """
 import json, sys
 import keras, numpy as np
@@ -297,7 +352,12 @@ np.save(job.folder / "again.npy", scores)
 """
     the_job = json.dumps(job(work, phantoms, tmp_path / "first", two_and_two()))
     done = subprocess.run(
-        [sys.executable, "-c", code], input=the_job, capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", code],
+        input=the_job,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     raw = read_table(tmp_path / "first" / "scores_val.csv")["raw_score"]
@@ -307,7 +367,9 @@ np.save(job.folder / "again.npy", scores)
 def test_early_stopping_ends_a_phase():
     """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
     job = SimpleNamespace(
-        settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2), init="", architecture="VGG16"
+        settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2),
+        init="",
+        architecture="VGG16",
     )
     first, second, third = last_layer.PENALTIES
 
@@ -323,14 +385,17 @@ def test_early_stopping_ends_a_phase():
     assert training._phase(history + rows("fine_tune", 0.0, 0.8, 0.7, 0.7), job) is None
     job.settings = job.settings.model_copy(update={"fine_tune_epochs": 0})
     assert training._phase(history, job) is None
-    warm = SimpleNamespace(settings=TrainingSettings(fine_tune_epochs=1), init="model.keras", architecture="VGG16")
+    warm = SimpleNamespace(
+        settings=TrainingSettings(fine_tune_epochs=1), init="model.keras", architecture="VGG16"
+    )
     assert training._phase([], warm)[:2] == ("fine_tune", 0)
     warm.settings = TrainingSettings(fine_tune_epochs=0)
     assert training._phase([], warm)[:2] == ("frozen", first)
 
 
 @pytest.mark.parametrize(
-    ("given", "epochs"), [({}, 1), ({"passes": 3}, 3), ({"passes": 3, "views": 1}, 2), ({"fine_tune_epochs": 0}, 0)]
+    ("given", "epochs"),
+    [({}, 1), ({"passes": 3}, 3), ({"passes": 3, "views": 1}, 2), ({"fine_tune_epochs": 0}, 0)],
 )
 def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, epochs):
     """One epoch for each pass, of which there are at most as many as versions; a number given by hand wins, 0 included."""
@@ -343,13 +408,21 @@ def test_the_last_layer_comes_to_where_scikit_learn_ends():
     features = rng.normal(size=(400, 30)).astype(np.float32)
     labels = (features[:, 0] + 0.5 * features[:, 1] + rng.normal(size=400) > 0.7).astype(int)
     weights, penalty = np.where(labels, 1.6, 0.7), 1e-2
-    layer = last_layer.Solved(rng.normal(size=(30, 1)).astype(np.float32), np.zeros(1, np.float32), np.inf, 0.0)
+    layer = last_layer.Solved(
+        rng.normal(size=(30, 1)).astype(np.float32), np.zeros(1, np.float32), np.inf, 0.0
+    )
     for _ in range(8):
-        before, layer = layer, last_layer.solve(layer.kernel, layer.bias, features, labels, weights, penalty)
+        before, layer = (
+            layer,
+            last_layer.solve(layer.kernel, layer.bias, features, labels, weights, penalty),
+        )
         assert layer.loss <= before.loss + 1e-3
     reference = LogisticRegression(C=1 / (2 * penalty * 400), max_iter=1000, tol=1e-8)
     reference.fit(features.astype(float), labels, weights)
-    assert np.allclose(layer.kernel[:, 0], reference.coef_[0], atol=2e-3) and layer.bias.dtype == np.float32
+    assert (
+        np.allclose(layer.kernel[:, 0], reference.coef_[0], atol=2e-3)
+        and layer.bias.dtype == np.float32
+    )
     scores = 1 / (1 + np.exp(-(features @ layer.kernel + layer.bias)[:, 0]))
     assert layer.loss == pytest.approx(log_loss(labels, scores, sample_weight=weights), abs=1e-5)
 
@@ -410,7 +483,9 @@ loaded = architectures.build({name!r}, settings, path)
 kernel = [layer for layer in source.layers if layer.weights][0]
 assert np.array_equal(loaded.get_layer(kernel.name).get_weights()[0], kernel.get_weights()[0])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -49,7 +49,13 @@ def run(tmp_path_factory, page, pictures, bucket):
     with operated(tmp_path_factory.mktemp("stack"), **secret) as stack:
         demo = stack.call(f"/deployments/name/{FLOW}")["id"]
         stack.call(f"/deployments/{demo}", {"parameters": {"training": TINY}}, method="PATCH")
-        page.open(f"{stack.address}/deployments/deployment/{demo}/run", "data", "out", "Folder or s3://", "Submit")
+        page.open(
+            f"{stack.address}/deployments/deployment/{demo}/run",
+            "data",
+            "out",
+            "Folder or s3://",
+            "Submit",
+        )
 
         def submitted():
             """As a person does who sees whether it was taken: while the form still builds itself, it loses what is typed."""
@@ -82,13 +88,21 @@ def stages(stack, run):
 def test_a_run_from_the_form_writes_to_s3(run, bucket):
     """Started in the browser with two addresses typed into its form: everything it made is in the bucket."""
     there = bucket.client().list_objects_v2(Bucket=bucket.name, Prefix="work/runs/")["Contents"]
-    assert {"SHA256SUMS", "model.keras", "report.html"} <= {each["Key"].rpartition("/")[2] for each in there}
+    assert {"SHA256SUMS", "model.keras", "report.html"} <= {
+        each["Key"].rpartition("/")[2] for each in there
+    }
 
 
 def test_the_run_page_shows_graph_names_and_logs(run, page, pictures):
     """The run under a name that says what and of which data, its deployment, its four stages in the graph, its log."""
     stack, found = run
-    page.open(f"{stack.address}/runs/flow-run/{found}", "pipeline images", "pipeline-demo", "Completed", "Logs")
+    page.open(
+        f"{stack.address}/runs/flow-run/{found}",
+        "pipeline images",
+        "pipeline-demo",
+        "Completed",
+        "Logs",
+    )
     page.wait("Finished in state Completed")
     page.picture(pictures / "2_run.png", settle=6)
     assert set(stages(stack, found)) == {"preprocess", "explore", "train", "export"}
@@ -103,7 +117,9 @@ def test_the_run_page_shows_graph_names_and_logs(run, page, pictures):
         ("export", "Test set: AUROC", ("evaluate MobileNetV2 on test", "write export")),
     ],
 )
-def test_each_stage_has_tasks_with_names_a_person_reads_and_the_librarys_log(run, page, pictures, stage, line, tasks):
+def test_each_stage_has_tasks_with_names_a_person_reads_and_the_librarys_log(
+    run, page, pictures, stage, line, tasks
+):
     """A stage's page: the library's own lines in its log, not Prefect's alone; task names without a random ending, none with an empty page."""
     stack, found = run
     stage_id = stages(stack, found)[stage]
@@ -114,7 +130,12 @@ def test_each_stage_has_tasks_with_names_a_person_reads_and_the_librarys_log(run
         for each in stack.call("/task_runs/filter", {"flow_runs": {"id": {"any_": [stage_id]}}})
     }
     assert set(tasks) <= set(runs)
-    page.open(f"{stack.address}/runs/task-run/{runs[tasks[-1]]}", tasks[-1], "Completed", "Task configuration")
+    page.open(
+        f"{stack.address}/runs/task-run/{runs[tasks[-1]]}",
+        tasks[-1],
+        "Completed",
+        "Task configuration",
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +166,12 @@ def test_artifacts(run, page, pictures, key, words):
         "[...document.querySelectorAll('img')].filter(i => i.src.startsWith('data:'))"
         ".map(i => [i.complete && i.naturalWidth > 0, i.getBoundingClientRect().right <= window.innerWidth])"
     )
-    wait(lambda: all(decoded for decoded, _ in page.run(look)), 30, "the pictures are decoded", page.text)
+    wait(
+        lambda: all(decoded for decoded, _ in page.run(look)),
+        30,
+        "the pictures are decoded",
+        page.text,
+    )
     images = page.run(look)
     page.picture(pictures / f"4_{key}.png", settle=1)
     assert all(fits for _, fits in images), key
@@ -159,10 +185,14 @@ def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictu
     page.click("Artifacts")
     page.wait("summary")
     page.picture(pictures / "5_artifacts_of_the_run.png")
-    page.open(f"{stack.address}/artifacts/artifact/{artifacts(stack)['summary']}", "Pages of this run")
+    page.open(
+        f"{stack.address}/artifacts/artifact/{artifacts(stack)['summary']}", "Pages of this run"
+    )
     links = dict(page.run("[...document.querySelectorAll('li a')].map(a => [a.innerText, a.href])"))
     assert {"ingest", "eda", "comparison", "selection", "evaluation", "model-card"} <= set(links)
-    page.open(links["model-card"], "Figures on the hold-out test set", "export model")  # a click opens another tab
+    page.open(
+        links["model-card"], "Figures on the hold-out test set", "export model"
+    )  # a click opens another tab
     page.click("export model images")
     page.wait("Task Runs", "Finished in state Completed")
 

@@ -39,7 +39,11 @@ def called(lines, folder):
 
 def is_one_line(out, err):
     return (
-        out == "" and err.startswith("cxr: ") and err.count("\n") == 1 and "http" not in err and "Traceback" not in err
+        out == ""
+        and err.startswith("cxr: ")
+        and err.count("\n") == 1
+        and "http" not in err
+        and "Traceback" not in err
     )
 
 
@@ -146,7 +150,10 @@ def test_names_that_are_not_utf8_are_shown_with_their_bytes_escaped(tmp_path):
     """As DATA, as --out, as image: exit status 1 and one line, in a process of its own."""
     odd = os.fsencode(tmp_path) + b"/r\xf6ntgen"
     os.mkdir(odd)  # noqa: PTH102  # a Path of bytes there is not
-    for arguments in ([b"preprocess", odd, b"--out", b"work"], [b"preprocess", b".", b"--out", odd]):
+    for arguments in (
+        [b"preprocess", odd, b"--out", b"work"],
+        [b"preprocess", b".", b"--out", odd],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "flows.command", *arguments], capture_output=True, text=True, check=False,
             cwd=ROOT / "tests",

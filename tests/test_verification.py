@@ -57,7 +57,9 @@ def test_a_changed_score_a_changed_threshold_a_changed_choice_are_found(run):
     table = read_table(run / "scores_test.csv")
     table.loc[0, "raw_score"] = 0.42
     write_table(table, run / "scores_test.csv")
-    assert "not the file that was evaluated" in problems(run) and "not the calibrated raw_score" in problems(run)
+    assert "not the file that was evaluated" in problems(
+        run
+    ) and "not the calibrated raw_score" in problems(run)
     name = json.loads((run / "selection.json").read_text())["name"]
     edit(run / name / "training.json", lambda found: found["operating_point"].update(threshold=0.1))
     assert "operating_point threshold is 0.1, the scores give 0" in problems(run)
@@ -72,7 +74,9 @@ def test_an_edited_page_and_an_exported_file_that_changed_are_found(run):
     (run / "export" / "model.keras").write_bytes(b"another model")
     found = problems(run)
     assert (
-        "MODEL_CARD.md is not what" in found and "report.html is not what" in found and "model.keras changed" in found
+        "MODEL_CARD.md is not what" in found
+        and "report.html is not what" in found
+        and "model.keras changed" in found
     )
 
 
@@ -107,13 +111,25 @@ def test_counts_that_fit_have_no_misfit():
 @pytest.mark.parametrize(
     ("path", "change"),
     [
-        ("export/model_card.json", lambda card: card["audit"]["floors"][0]["test"].update(auroc=0.4)),
+        (
+            "export/model_card.json",
+            lambda card: card["audit"]["floors"][0]["test"].update(auroc=0.4),
+        ),
         ("export/model_card.json", lambda card: card["attention"].update(border_share=0.01)),
-        ("export/model_card.json", lambda card: card["data"]["leakage"].update(near_pairs=0, removed=99)),
-        ("export/model_card.json", lambda card: card["operating_point"].update(words="chosen wisely")),
+        (
+            "export/model_card.json",
+            lambda card: card["data"]["leakage"].update(near_pairs=0, removed=99),
+        ),
+        (
+            "export/model_card.json",
+            lambda card: card["operating_point"].update(words="chosen wisely"),
+        ),
         ("selection.json", lambda found: found["versus"][0].update(auroc_p=0.9)),
         ("selection.json", lambda found: found["stability"][0].update(mean=0.999)),
-        ("MobileNetV2/training.json", lambda found: found["calibration_quality"].update(ece_after=0.001)),
+        (
+            "MobileNetV2/training.json",
+            lambda found: found["calibration_quality"].update(ece_after=0.001),
+        ),
     ],
 )
 def test_any_figure_of_the_records_is_compared(run, path, change):
@@ -129,7 +145,9 @@ def test_files_left_out_and_rows_left_out_are_found(run):
     assert "model.keras is not listed" in problems(run)
     write_table(read_table(run / "scores_test.csv").iloc[1:], run / "scores_test.csv")
     assert "has not the images of test" in problems(run)
-    (run / "comparison.csv").write_text((run / "comparison.csv").read_text().replace("trained", "failed", 1))
+    (run / "comparison.csv").write_text(
+        (run / "comparison.csv").read_text().replace("trained", "failed", 1)
+    )
     assert "comparison.csv is not what the trainings give" in problems(run)
 
 

@@ -38,7 +38,9 @@ def test_the_contracts_of_imports_are_kept():
 def test_a_contract_is_broken_by_an_import_in_a_sub_package(line, contract, tmp_path):
     """A forbidden import is refused at any depth, inside a function, too."""
     for package in ("cxr", "tasks", "flows", "deployments"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     bad = tmp_path / "cxr" / "outer" / "inner" / "bad.py"
     bad.parent.mkdir(parents=True)
@@ -51,11 +53,15 @@ def test_a_contract_is_broken_by_an_import_in_a_sub_package(line, contract, tmp_
     assert "cxr.outer.inner.bad" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["flows.command", "flows.pipeline", "cxr.training", "cxr.evaluation"])
+@pytest.mark.parametrize(
+    "module", ["flows.command", "flows.pipeline", "cxr.training", "cxr.evaluation"]
+)
 def test_no_import_brings_keras(module):
     """Listing, deploying or asking for help imports no TensorFlow; the command line no Prefect either."""
     code = f"import sys, {module}; print([m for m in ('keras', 'tensorflow', 'prefect') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     assert out.strip() == ("['prefect']" if module == "flows.pipeline" else "[]")
 
 
@@ -64,13 +70,19 @@ def test_help_and_wrong_usage():
 
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "flows.command", *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+            [sys.executable, "-m", "flows.command", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
         )
 
     shown = call("--help")
     assert shown.returncode == 0 and "cxr demo" in shown.stdout and "Examples" in shown.stdout
     one = call("verify", "--help")
-    assert "Example: cxr verify" in one.stdout and "Examples" not in one.stdout, "a command shows its own example alone"
+    assert "Example: cxr verify" in one.stdout and "Examples" not in one.stdout, (
+        "a command shows its own example alone"
+    )
     for arguments, word in [
         (("run", "x", "--out", "y", "--epoch", "3"), "--epoch"),
         (("run", "x", "--out", "y", "--image-size", "7"), "32"),
@@ -121,7 +133,9 @@ def test_the_readme_s_figures_are_those_of_its_scores():
     """Each figure and interval in the README's table is computed again from the scores beside it."""
     readme = (ROOT / "README.md").read_text()
     threshold = float(re.search(r"threshold (0\.\d+), chosen on validation", readme)[1])
-    found = evaluation.measured(records.read_table(ROOT / "docs" / "scores" / "mobilenetv2_test.csv"), threshold)
+    found = evaluation.measured(
+        records.read_table(ROOT / "docs" / "scores" / "mobilenetv2_test.csv"), threshold
+    )
     assert list(verification.misquoted(readme, found["test"], found["intervals"])) == []
     assert len(re.findall(r"^\|.* to .*\|$", readme, re.M)) == 5
 

@@ -82,7 +82,16 @@ def environment(wheel) -> Iterator[Path]:
         venv.create(folder / "venv", with_pip=False)
         (folder / "constraints.txt").write_text("".join(pins().values()))
         pip = [sys.executable, "-m", "pip", "--python", folder / "venv" / "bin" / "python"]
-        run(*pip, "install", "--quiet", "--no-compile", "-c", folder / "constraints.txt", wheel, cwd=folder)
+        run(
+            *pip,
+            "install",
+            "--quiet",
+            "--no-compile",
+            "-c",
+            folder / "constraints.txt",
+            wheel,
+            cwd=folder,
+        )
         run(*pip, "check", cwd=folder)
         listed = json.loads(run(*pip, "list", "--format", "json", cwd=folder))
         names = {re.sub(r"[-_.]+", "-", each["name"]).lower() for each in listed}
@@ -93,7 +102,11 @@ def environment(wheel) -> Iterator[Path]:
 @pytest.mark.slow
 def test_the_installed_wheel_runs_a_demo_and_predicts(environment, tmp_path):
     """Nothing of development and no checkout in reach: the help is shown, a demo ends, its model scores images."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PYTHON"))}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "PYTHON"))
+    }
     own |= {"PREFECT_HOME": str(tmp_path / "prefect")}
 
     def call(program: str, *arguments: str | Path) -> str:

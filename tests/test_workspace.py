@@ -39,7 +39,9 @@ def put(folder: Path, **files: str) -> None:
 
 def tree(folder: Path) -> dict[str, str]:
     """Return the shared files of a work folder, with their text."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
     return {key: path.read_text() for key, path in files.items() if staging.is_shared(key)}
 
 
@@ -49,11 +51,19 @@ def published(work: str) -> set[str]:
 
 def test_a_local_work_folder_is_the_folder_itself(tmp_path):
     """Nothing is copied; inside it may be opened again; meanwhile nobody else gets in, in this process or another."""
-    with workspace.opened(str(tmp_path / "w")) as folder, workspace.opened((tmp_path / "w").as_uri()) as again:
-        assert folder == again == tmp_path / "w" and workspace.address(folder / "x") == str(tmp_path / "w" / "x")
+    with (
+        workspace.opened(str(tmp_path / "w")) as folder,
+        workspace.opened((tmp_path / "w").as_uri()) as again,
+    ):
+        assert folder == again == tmp_path / "w" and workspace.address(folder / "x") == str(
+            tmp_path / "w" / "x"
+        )
         assert opens_elsewhere(str(tmp_path / "w")) == "ConflictError"
         workspace.push(folder)
-    with FileLock(tmp_path / "w" / ".lock"), pytest.raises(ConflictError, match="another cxr is at work"):
+    with (
+        FileLock(tmp_path / "w" / ".lock"),
+        pytest.raises(ConflictError, match="another cxr is at work"),
+    ):
         workspace.opened(str(tmp_path / "w")).__enter__()
     assert opens_elsewhere(str(tmp_path / "w")) == "opened"
 
@@ -62,7 +72,9 @@ def opens_elsewhere(uri: str) -> str:
     """Return what comes of opening a work folder in another process on the machine of this environment."""
     code = "import sys\nfrom cxr import workspace\ntry:\n    with workspace.opened(sys.argv[1]):\n        print('opened')\n"
     code += "except Exception as error:\n    print(type(error).__name__)\n"
-    done = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code, uri], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     return done.stdout.strip()
 
 
@@ -70,14 +82,27 @@ def test_what_one_machine_leaves_another_finds(work, machine):
     """Files, their text and their times; not caches, logs, checkpoints, trainings that have not ended, or the lock."""
     machine("a")
     with workspace.opened(work) as folder:
-        put(folder, ingest_json="{}", eda__eda_json="{}", cache__pixels="x", runs__r__log="1", registry__v="1")
+        put(
+            folder,
+            ingest_json="{}",
+            eda__eda_json="{}",
+            cache__pixels="x",
+            runs__r__log="1",
+            registry__v="1",
+        )
         put(folder, runs__r__M__model="m", runs__r__M__training_json="{}", runs__r__N__model="half")
         for name in ("runs/r/training.log", "runs/r/M/checkpoint-0001.keras", ".hidden"):
             (folder / name).write_text("x")
         os.utime(folder / "ingest.json", ns=(10**18, 10**18))
         assert workspace.address(folder / "eda" / "eda.json") == f"{work}/eda/eda.json"
         here = tree(folder)
-    shared = {"ingest.json", "eda/eda.json", "runs/r/log", "runs/r/M/model", "runs/r/M/training.json"}
+    shared = {
+        "ingest.json",
+        "eda/eda.json",
+        "runs/r/log",
+        "runs/r/M/model",
+        "runs/r/M/training.json",
+    }
     assert published(work) == shared
     machine("b")
     with workspace.opened(work + "/") as folder:
@@ -181,7 +206,9 @@ def test_two_at_once_one_is_refused_and_nothing_of_it_is_published(work, machine
     with workspace.opened(work) as folder:
         put(folder, ingest_json="first")
         machine("b")
-        with pytest.raises(ConflictError, match=rf"{work}: another cxr is at work.*process {os.getpid()}"):
+        with pytest.raises(
+            ConflictError, match=rf"{work}: another cxr is at work.*process {os.getpid()}"
+        ):
             workspace.opened(work).__enter__()
         assert published(work) == set()
         machine("a")
@@ -210,7 +237,11 @@ def test_of_several_that_begin_together_one_gets_in(work, tmp_path):
     for process in each:
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert sorted(process.stdout.readline().strip() for process in each) == ["in", "refused", "refused"]
+    assert sorted(process.stdout.readline().strip() for process in each) == [
+        "in",
+        "refused",
+        "refused",
+    ]
     for process in each:
         process.stdin.close()
         process.stdout.close()
@@ -220,7 +251,10 @@ def test_of_several_that_begin_together_one_gets_in(work, tmp_path):
 def test_one_that_gave_no_sign_is_taken_over_and_publishes_nothing_more(work, machine, monkeypatch):
     """The one that slept finds out before it writes; what the other published stays as it is."""
     machine("a")
-    with pytest.raises(ConflictError, match="taken this folder over"), workspace.opened(work) as folder:
+    with (
+        pytest.raises(ConflictError, match="taken this folder over"),
+        workspace.opened(work) as folder,
+    ):
         put(folder, ingest_json="slept", table="slept")
         machine("b")
         monkeypatch.setattr(lease, "EXPIRES", -1.0)  # it has given no sign for long enough
@@ -267,7 +301,11 @@ def test_killed_on_this_machine_it_goes_on_at_once_from_what_it_left(work, machi
         "    print('there', flush=True)\n    sys.stdin.readline()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", code, work],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     ) as process:
         assert process.stdout.readline().strip() == "there"
         process.send_signal(signal.SIGKILL)
@@ -325,12 +363,18 @@ def test_a_folder_is_fetched_once_for_each_version(bucket, tmp_path, monkeypatch
             bucket.client().put_object(Bucket=bucket.name, Key=key, Body=path.read_bytes())
     moved, uri = spied(monkeypatch, "download"), f"s3://{bucket.name}/model"
     first = workspace.fetched(uri)
-    assert tree(first) == {"a": "1", "deep/b": "2"} and workspace.fetched(uri + "/") == first and len(moved) == 2
+    assert (
+        tree(first) == {"a": "1", "deep/b": "2"}
+        and workspace.fetched(uri + "/") == first
+        and len(moved) == 2
+    )
     open_storage(uri).write("a", b"changed")
     second = workspace.fetched(uri)
     assert tree(second) == {"a": "changed", "deep/b": "2"} and tree(first)["a"] == "1"
     os.utime(first, (1, 1))
-    assert workspace.fetched(uri) == second and not first.exists(), "what nobody asked for within a day goes"
+    assert workspace.fetched(uri) == second and not first.exists(), (
+        "what nobody asked for within a day goes"
+    )
     assert workspace.fetched(str(tmp_path / "model")) == tmp_path / "model"
     with pytest.raises(DataError, match="expected a folder with files, found nothing"):
         workspace.fetched(f"s3://{bucket.name}/nowhere")
@@ -388,7 +432,10 @@ def test_a_work_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch)
 
     with monkeypatch.context() as patched:
         patched.setattr(FileLock, "acquire", refuse)
-        with pytest.raises(StorageError, match="check the folder's rights"), workspace.opened(str(tmp_path)):
+        with (
+            pytest.raises(StorageError, match="check the folder's rights"),
+            workspace.opened(str(tmp_path)),
+        ):
             pass
     with workspace.opened(str(tmp_path)) as folder:
         assert folder == tmp_path
@@ -398,7 +445,10 @@ def test_a_file_to_write_is_tried_before_the_work(bucket, tmp_path):
     """Nothing is left of the trial; folders above are made; a bucket that is not there shows at once."""
     with workspace.written(str(tmp_path / "new" / "p.csv")) as path:
         assert path == tmp_path / "new" / "p.csv" and not list(path.parent.iterdir())
-    with pytest.raises(StorageError, match="NoSuchBucket"), workspace.written("s3://no-such-bucket-here/p.csv"):
+    with (
+        pytest.raises(StorageError, match="NoSuchBucket"),
+        workspace.written("s3://no-such-bucket-here/p.csv"),
+    ):
         pytest.fail("entered")
     with workspace.written(f"S3://{bucket.name}/deep/p.csv") as path:
         path.write_bytes(b"1")
