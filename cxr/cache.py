@@ -113,7 +113,8 @@ class Cache:
 
     def require_space(self, rows: int) -> None:
         """Raise StorageError where the disk has no room for so many more rows."""
-        free = shutil.disk_usage(self.folder if self.folder.is_dir() else self.folder.parent).free
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
         if rows * self.row_bytes > free:
             raise _full(self.folder, rows * self.row_bytes, free)
 

@@ -468,19 +468,28 @@ def mean_and_std(counts: Pixels) -> tuple[float, float]:
     return round(mean, 3), round(math.sqrt(max(0.0, squares - mean**2)), 3)
 
 
-def measure(
-    data: bytes, settings: FileSettings | None = None, invert: bool = False
-) -> tuple[dict[str, Any], Pixels]:
-    """Return everything inspection wants of one file's bytes, from one decoding, and its thumbnail.
+class Measured(NamedTuple):
+    """Everything that inspection wants of one file, from one decoding.
+
+    Attributes:
+        row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and std
+            of the gray pixels (0..255), icc, exif and quantisation.
+        thumbnail: uint8 (64, 64).
+        image: What was measured, mode L or RGB, upright: the pixels that training reads come from it.
+    """
+
+    row: dict[str, Any]
+    thumbnail: Pixels
+    image: Image.Image
+
+
+def measure(data: bytes, settings: FileSettings | None = None, invert: bool = False) -> Measured:
+    """Decode one file's bytes and measure the image.
 
     Args:
         data: A whole file.
         settings: What a picture must be; the defaults where not given.
         invert: Measure the negative: 255 less each pixel. md5 and bytes stay those of the file.
-
-    Returns:
-        The row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and
-        std of the gray pixels (0..255), icc, exif and quantisation. The thumbnail: uint8 (64, 64).
 
     Raises:
         Rejected: As `examine` does.
@@ -505,7 +514,7 @@ def measure(
             "std": std,
             **decoded.container,
         }
-        return row, resized(upright, THUMBNAIL_SIDE)
+        return Measured(row, resized(upright, THUMBNAIL_SIDE), upright)
 
 
 _PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter, as `warnings` keeps them

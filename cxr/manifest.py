@@ -17,8 +17,9 @@ import pandas as pd
 from cxr import images
 from cxr.account import File
 from cxr.errors import ConflictError, DataError
+from cxr.pixels import Writer
 from cxr.records import LABEL_NAMES, Scan, Shard, publishing, read_table, write_table
-from cxr.settings import FileSettings, ReadingSettings
+from cxr.settings import FileSettings, PixelSettings, ReadingSettings
 from cxr.storage import Storage
 from cxr.survey import Survey, survey
 
@@ -54,6 +55,7 @@ def scan(
     work: Path,
     settings: ReadingSettings | None = None,
     own: str | None = None,
+    pixels: PixelSettings | None = None,
     on_survey: Callable[[Survey], None] = lambda _: None,
     shard_size: int = 200,
     most_shards: int = 400,
@@ -67,6 +69,7 @@ def scan(
         work: The work folder.
         settings: How DATA is read.
         own: Key of the work folder where it lies inside DATA.
+        pixels: Which pixels inspection is to keep.
         on_survey: Called with what was found, before anything is asked.
         shard_size: Images of one shard.
         most_shards: More images than fit make larger shards, not more of them.
@@ -80,7 +83,8 @@ def scan(
     on_survey(found)
     if found.question:
         raise DataError(found.question)
-    return _lay_out(found, storage.uri, settings, folder, shard_size, most_shards)
+    laid_out = _lay_out(found, storage.uri, settings, folder, shard_size, most_shards)
+    return laid_out.model_copy(update={"pixels": pixels or PixelSettings()})
 
 
 def _lay_out(
@@ -185,10 +189,20 @@ def inspect_shard(
     name: str,
     settings: FileSettings | None = None,
     on_image: Callable[[], None] = lambda: None,
+    writer: Writer | None = None,
 ) -> Shard:
-    """Read, decode and measure each image of one shard once; publish its rows and thumbnails.
+    """Read, decode and measure each image of one shard once; publish rows, thumbnails and pixels.
 
-    Writes inspected/<name>.npy (uint8, n x 64 x 64) and then inspected/<name>.csv, whose presence means done.
+    Writes the pixels into the cache, then inspected/<name>.npy (uint8, n x 64 x 64), and last
+    inspected/<name>.csv, whose presence means done.
+
+    Args:
+        storage: Where DATA is.
+        folder: Where the inspection is remembered.
+        name: The shard's.
+        settings: What a picture must be; the defaults where not given.
+        on_image: Called after each image.
+        writer: Keeps the pixels for training; None to keep none.
     """
     images.allow_large_headers()
     settings = settings or FileSettings()
@@ -199,13 +213,15 @@ def inspect_shard(
     for listed, (_, answer) in zip(table.to_dict("records"), read, strict=True):
         row: dict[str, Any] = {str(name): value for name, value in listed.items()}
         try:
-            measured, thumbnail = images.measure(bytes_of(answer), settings)
+            measured = images.measure(bytes_of(answer), settings)
             rows.append(
                 row
-                | measured
+                | measured.row
                 | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"}
             )
-            thumbnails.append(thumbnail)
+            thumbnails.append(measured.thumbnail)
+            if writer is not None:
+                writer.add(measured.row["pixel_sha256"], measured.image)
         except images.Rejected as reject:
             rows.append(
                 row | _NOTHING | {"reason": reject.reason, "detail": reject.detail, "thumbnail": ""}
@@ -215,6 +231,8 @@ def inspect_shard(
     hashes = iter(images.perceptual_hashes(stack) if thumbnails else ())
     for row in rows:
         row["phash"] = "" if row["reason"] else next(hashes)
+    if writer is not None:
+        writer.publish()
     with publishing(folder / "inspected" / f"{name}.npy") as temporary:
         np.save(temporary, stack)
     write_table(pd.DataFrame(rows, columns=_INSPECTED), folder / "inspected" / f"{name}.csv")

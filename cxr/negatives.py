@@ -14,6 +14,7 @@ import pandas as pd
 
 from cxr import images, manifest, polarity
 from cxr.errors import DataError
+from cxr.pixels import Writer
 from cxr.polarity import Reference
 from cxr.records import Scan, publishing, read_table, write_table
 from cxr.storage import open_storage
@@ -125,6 +126,8 @@ def _inverted(
 def _measured(rows: pd.DataFrame, scan: Scan, folder: Path) -> pd.DataFrame:
     """Return the measured columns of these images, inverted; they are remembered for these very files.
 
+    Their pixels are cached, too.
+
     Raises:
         DataError: An image changed or went since it was inspected.
     """
@@ -136,15 +139,18 @@ def _measured(rows: pd.DataFrame, scan: Scan, folder: Path) -> pd.DataFrame:
     if path.is_file():
         return read_table(path)
     storage = open_storage(scan.data, scan.settings.follow_links)
+    writer = Writer(folder.parents[1], scan.pixels)  # `folder` is WORK/inspection/<data>
     found: list[dict[str, Any]] = []
     thumbnails: list[images.Pixels] = []
     for key, answer in storage.read_many(zip(rows["image"], rows["version"], strict=True)):
         try:
-            row, thumbnail = images.measure(manifest.bytes_of(answer), scan.settings, invert=True)
+            measured = images.measure(manifest.bytes_of(answer), scan.settings, invert=True)
         except images.Rejected as reject:
             raise DataError(f"{printable(key)}: {reject}: preprocess again") from None
-        found.append(row | {"thumbnail": f"{name}:{len(thumbnails)}"})
-        thumbnails.append(thumbnail)
+        found.append(measured.row | {"thumbnail": f"{name}:{len(thumbnails)}"})
+        thumbnails.append(measured.thumbnail)
+        writer.add(measured.row["pixel_sha256"], measured.image)
+    writer.publish()
     stack = np.stack(thumbnails)
     table = pd.DataFrame(found).assign(phash=images.perceptual_hashes(stack))
     with publishing(folder / "inspected" / f"{name}.npy") as temporary:

@@ -1,6 +1,7 @@
-"""The pixel cache: every kept image decoded once more, resized, and shared by all architectures, trainings and epochs.
+"""The pixel cache: every kept image, resized, for all architectures, trainings and epochs.
 
-Rows of uint8 (side, side), keyed by `pixel_sha256`: more images later cost only their own decoding.
+Rows of uint8 (side, side), keyed by `pixel_sha256`. Inspection writes them from its own decoding (`Writer`);
+`cache` decodes only what is missing: all images for another size, none otherwise.
 """
 
 import hashlib
@@ -16,13 +17,49 @@ from cxr import images, timing
 from cxr.cache import Cache, Recipe, Rows
 from cxr.errors import DataError
 from cxr.records import printable
-from cxr.settings import cores
+from cxr.settings import PixelSettings, cores
 from cxr.storage import Storage
 
 if TYPE_CHECKING:
     from PIL import Image
 
 VERSION = 1  # raise it when `images.for_model` changes what it returns
+
+
+def cache_of(work: Path, settings: PixelSettings) -> Cache:
+    """Return the cache of pixels of this size and encoding below the work folder."""
+    side = settings.image_size
+    made = {
+        "version": VERSION,
+        "side": side,
+        "jpeg": images.UNIFORM_QUALITY if settings.harmonise else None,
+    }
+    recipe = Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8")
+    return Cache(work / "cache", recipe)
+
+
+class Writer:
+    """Puts the pixels of images that are being inspected into the cache, a segment at a time."""
+
+    def __init__(self, work: Path, settings: PixelSettings):
+        self.cache = cache_of(work, settings)
+        self._settings = settings
+        self._rows: dict[str, images.Pixels] = {}
+
+    def add(self, key: str, image: "Image.Image") -> None:
+        """Keep the pixels of an image under its `pixel_sha256`."""
+        self._rows[key] = images.for_model(
+            image, self._settings.image_size, self._settings.harmonise
+        )
+        if len(self._rows) == self.cache.segment_rows:
+            self.publish()
+
+    def publish(self) -> None:
+        """Write to disk what was added since, but for rows that the cache already holds."""
+        new = self.cache.missing(self._rows)
+        if new:
+            self.cache.add(new, np.stack([self._rows[key] for key in new]))
+        self._rows.clear()
 
 
 def cache(
@@ -37,24 +74,20 @@ def cache(
 
     Raises DataError for an image that changed or went since it was inspected, StorageError for a full disk.
     """
-    made = {"version": VERSION, "side": side, "jpeg": images.UNIFORM_QUALITY if harmonise else None}
-    held = Cache(
-        work / "cache", Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8")
-    )
+    held = cache_of(work, PixelSettings(image_size=side, harmonise=harmonise))
     images.allow_large_headers()
     with held.filling(table["pixel_sha256"]), ThreadPoolExecutor(cores()) as pool:
         missing = held.missing(table["pixel_sha256"])
         held.require_space(len(missing))
         rows = table.set_index("pixel_sha256").loc[missing]
         on_images(len(table) - len(missing))
-        limit = timing.barest(storage, list(rows["image"])) if missing else None
 
         def one(at: int) -> Any:
             found = images.for_model(_unchanged(storage, rows.iloc[at]), side, harmonise)
             on_images(1)
             return found
 
-        with timing.timed(work / timing.FOLDER, "decode", len(missing), limit):
+        with timing.timed(work / timing.FOLDER, "decode", len(missing)):
             for start in range(0, len(missing), held.segment_rows):
                 stop = min(start + held.segment_rows, len(missing))
                 held.add(missing[start:stop], np.stack(list(pool.map(one, range(start, stop)))))

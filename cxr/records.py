@@ -7,6 +7,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+import cxr
 from cxr.account import FolderAccount
 from cxr.calibration import Calibration, Quality
 from cxr.errors import DataError, StorageError
@@ -26,7 +28,7 @@ from cxr.operating import OperatingPoint
 from cxr.paired import Difference, Disagreement
 from cxr.polarity import Reference
 from cxr.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
-from cxr.settings import ReadingSettings, Strict
+from cxr.settings import PixelSettings, ReadingSettings, Strict
 from cxr.subgroups import Subgroup
 from cxr.text import printable as printable  # noqa: PLC0414 - others import it from here
 
@@ -73,10 +75,57 @@ class Record(Strict):
             ) from error
 
 
+SCHEMA = 2  # of the card, of export.json and of the registry's records; cxr 0.1 wrote none: 1
+
+
+class Versioned(Record):
+    """A record that other versions of cxr read: its file carries the version of its layout."""
+
+    schema_version: int = SCHEMA
+
+    @classmethod
+    def parse(cls, data: bytes, place: str) -> Self:
+        """Return the record in a file's bytes, whatever known version of its layout they have.
+
+        Args:
+            data: The file's bytes.
+            place: What the file is called in an error.
+
+        Raises:
+            DataError: The layout is newer than this version of cxr knows, or the record is damaged
+                or too old to be read.
+        """
+        try:
+            content = json.loads(data)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            return super().parse(data, place)  # which says what is wrong with it
+        found = content.get("schema_version", 1)
+        if not isinstance(found, int) or found < 1:
+            raise DataError(
+                f"{place} cannot be read: expected a schema version from 1 to {SCHEMA}, "
+                f"found {found!r}: it is damaged: make it again"
+            )
+        if found > SCHEMA:
+            raise DataError(
+                f"{place} has schema version {found}, and cxr {cxr.__version__} reads "
+                f"those up to {SCHEMA}: use the version of cxr that wrote it, or a newer one"
+            )
+        if found < SCHEMA:
+            content = cls.upgrade(content) | {"schema_version": SCHEMA}
+        return super().parse(json.dumps(content).encode(), place)
+
+    @classmethod
+    def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of a file of an earlier schema version in the layout of this one."""
+        return old
+
+
 class Scan(Record):
     """What a listing found. `root` is relative to DATA; `new` counts files not inspected before.
 
-    `settings` say how DATA is read, `folders` what becomes of the files of each folder, `notes` what was given and fits
+    `settings` say how DATA is read, `pixels` which pixels inspection keeps, `folders` what becomes of the files of each folder, `notes` what was given and fits
     nothing, in sentences.
     """
 
@@ -87,6 +136,7 @@ class Scan(Record):
     new: int
     shards: tuple[str, ...] = ()
     settings: ReadingSettings = ReadingSettings()
+    pixels: PixelSettings = PixelSettings()
     folders: tuple[FolderAccount, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -166,15 +216,16 @@ class Ingest(Record):
 
 
 class Stage(Strict):
-    """What one stage of work took. `limit` is what the barest loop that must do it reaches, in images per second.
+    """What one stage of work took.
 
-    `memory` is the peak of the process that did it, in MB; None of limit or memory: not measured.
+    `memory` is the peak of the process that did it, in MB, None where it was not measured.
     """
 
     name: str
     images: int
     seconds: float
-    limit: float | None = None
+    # Records of version 0.1 hold the images per second of a benchmark: read, but not kept.
+    limit: float | None = Field(None, exclude=True, repr=False)
     memory: float | None = None
 
     @property
@@ -283,7 +334,7 @@ class Evaluation(Record):
         return (self.model_sha256, self.threshold) == (training.model_sha256, training.threshold)
 
 
-class Export(Record):
+class Export(Versioned):
     """Where the finished run's outputs are."""
 
     run: str

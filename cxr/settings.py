@@ -25,6 +25,15 @@ def known_runner(runner: str) -> str:
     return runner
 
 
+ImageSize = Annotated[
+    int, Field(ge=32, le=1024, description="Side of the square images, in pixels.")
+]
+Harmonise = Annotated[
+    bool,
+    Field(
+        description="Give every image the same last JPEG encoding, so that its file cannot give the label away."
+    ),
+]
 Runner = Annotated[
     str,
     AfterValidator(known_runner),
@@ -169,6 +178,13 @@ class ReadingSettings(FileSettings):
         return items
 
 
+class PixelSettings(Strict):
+    """The pixels that are kept of each image, for all that looks at images after inspection."""
+
+    image_size: ImageSize = 224
+    harmonise: Harmonise = True
+
+
 class SplitSettings(Strict):
     """Who a patient is, how validation (and test, where none is given) is carved, and what becomes of leakage."""
 
@@ -232,13 +248,8 @@ class TrainingSettings(Strict):
         description="imagenet (Keras' download or cache), none, a folder of weight files, or one for each: "
         "MobileNetV2=DIR,VGG16=none.",
     )
-    image_size: int = Field(
-        224, ge=32, le=1024, description="Side of the square images, in pixels."
-    )
-    harmonise: bool = Field(
-        True,
-        description="Give every image the same last JPEG encoding, so that its file cannot give the label away.",
-    )
+    image_size: ImageSize = 224
+    harmonise: Harmonise = True
     epochs: int = Field(
         20,
         ge=1,
@@ -311,6 +322,10 @@ class TrainingSettings(Strict):
     @classmethod
     def _each_once(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
         return tuple(dict.fromkeys(names))
+
+    def pixels(self) -> PixelSettings:
+        """Return which pixels the training reads."""
+        return PixelSettings(image_size=self.image_size, harmonise=self.harmonise)
 
     def turns(self) -> int:
         """Return in how many of its versions, which are views + 1, each train image is computed."""

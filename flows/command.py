@@ -18,6 +18,7 @@ from cxr import __version__
 from cxr.errors import CxrError, UsageError
 from cxr.settings import (
     FileSettings,
+    PixelSettings,
     ReadingSettings,
     SplitSettings,
     TrainingSettings,
@@ -73,6 +74,7 @@ Preset = Annotated[
 Reading = Annotated[ReadingSettings, Parameter(name="*", group="Data")]
 Files = Annotated[FileSettings, Parameter(name="*", group="Files")]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
+Pixels = Annotated[PixelSettings, Parameter(name="*", group="Pixels")]
 Training = Annotated[TrainingSettings, Parameter(name="*", group="Training")]
 Images = Annotated[
     int, Parameter(help="How many phantom images.", validator=validators.Number(gte=20))
@@ -95,6 +97,7 @@ Pickle = Annotated[
 _NO_FILES = FileSettings()
 _NO_READING = ReadingSettings()
 _NO_SPLITS = SplitSettings()
+_NO_PIXELS = PixelSettings()
 _NO_TRAINING = TrainingSettings()
 app.command(registry_app)
 
@@ -179,9 +182,12 @@ def preprocess(
     out: Out,
     reading: Reading = _NO_READING,
     splits: Splits = _NO_SPLITS,
+    pixels: Pixels = _NO_PIXELS,
     runner: Runner = "threads",
 ) -> None:
     """Scan, check, hash and split the images: clean_metadata.csv, rejects.csv, ingest.json.
+
+    The pixels for training are cached on the way, of the size of --image-size: give the training's.
 
     Example: `cxr preprocess chest_xray --out work`
     """
@@ -190,7 +196,7 @@ def preprocess(
     def call(_: Path) -> None:
         from flows.preprocess import preprocess as flow
 
-        found = flow(data, out, reading, splits, runner)
+        found = flow(data, out, reading, splits, runner, pixels)
         table = _below(out, "clean_metadata.csv")
         print(f"{found.kept} images kept of {found.found} files found: {table}")  # noqa: T201
 

@@ -38,7 +38,7 @@ def pipeline(
     settings = training or TrainingSettings()
     check_weights(settings)
     with workspace.opened(out) as work:
-        preprocess(data, out, reading, splits, runner)
+        preprocess(data, out, reading, splits, runner, settings.pixels())
         with readied(work, settings, runner):
             explore(out, settings)
             train_models(out, settings, runner)

@@ -4,7 +4,7 @@ from prefect import flow
 
 from cxr import workspace
 from cxr.records import Ingest
-from cxr.settings import ReadingSettings, Runner, SplitSettings, cores
+from cxr.settings import PixelSettings, ReadingSettings, Runner, SplitSettings, cores
 from flows import names
 from tasks import preprocessing, runners
 
@@ -16,6 +16,7 @@ def preprocess(
     reading: ReadingSettings | None = None,
     splits: SplitSettings | None = None,
     runner: Runner = "threads",
+    pixels: PixelSettings | None = None,
 ) -> Ingest:
     """Scan DATA, inspect what is new shard by shard, publish the manifest.
 
@@ -25,11 +26,17 @@ def preprocess(
         reading: Which folder is which split and class, which files are left out, and what counts as a film.
         splits: Who a patient is, how validation is carved, what becomes of leakage.
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
+        pixels: Size and encoding of the pixels kept of each image, as the training to come wants them: another size
+            later costs one more decoding of every image.
     """
     settings = splits or SplitSettings()
     with workspace.opened(out) as work:
         scan = preprocessing.scan_images(
-            data, work, reading or ReadingSettings(), settings.patient_key
+            data,
+            work,
+            reading or ReadingSettings(),
+            settings.patient_key,
+            pixels or PixelSettings(),
         )
         with runners.opened(runner, cores(), work) as pool, preprocessing.inspecting(scan, work):
             preprocessing.inspect_each(scan, work, pool)

@@ -55,7 +55,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         approvals.require_server()
     with opened(out) as work:
         check_weights(settings)
-        preprocess(data, out, reading, splits, runner)
+        preprocess(data, out, reading, splits, runner, settings.pixels())
         run, before = steps.look_for_news(work, settings, place)
         if before:
             return Completed(name="Unchanged", message=steps.show_unchanged(before, place))

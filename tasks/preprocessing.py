@@ -11,11 +11,11 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
-from cxr import account, ingest, manifest, patients, timing, workspace
+from cxr import account, ingest, manifest, patients, pixels, timing, workspace
 from cxr.account import FolderAccount
 from cxr.errors import QuestionError
-from cxr.records import Ingest, Scan, Shard, read_table
-from cxr.settings import FileSettings, ReadingSettings, SplitSettings
+from cxr.records import Ingest, Scan, Shard
+from cxr.settings import FileSettings, PixelSettings, ReadingSettings, SplitSettings
 from cxr.storage import open_storage
 from cxr.survey import Survey
 from tasks import pictures, progress, retries, runners
@@ -25,7 +25,9 @@ logger = logging.getLogger("cxr.preprocessing")
 
 
 @task(name="scan images", task_run_name="scan {data}", cache_policy=NO_CACHE, **retries.POLICY)
-def scan_images(data: str, work: Path, settings: ReadingSettings, patient_key: str) -> Scan:
+def scan_images(
+    data: str, work: Path, settings: ReadingSettings, patient_key: str, kept: PixelSettings
+) -> Scan:
     """List DATA, find the one data set in it, account by folder, lay out shards of the images not seen before.
 
     A table that names patients is read first: that it cannot be is better known before the images are read.
@@ -37,7 +39,7 @@ def scan_images(data: str, work: Path, settings: ReadingSettings, patient_key: s
     storage = open_storage(data, settings.follow_links)
     own = workspace.key_inside(work, storage)
     return manifest.scan(
-        storage, work, settings, own, lambda found: _show_survey(found, storage.uri)
+        storage, work, settings, own, kept, lambda found: _show_survey(found, storage.uri)
     )
 
 
@@ -72,16 +74,11 @@ def _show_folders(folders: Sequence[FolderAccount], data: str, log: bool) -> Non
 
 @contextlib.contextmanager
 def inspecting(scan: Scan, work: Path) -> Iterator[None]:
-    """Show and time the inspection of all shards, beside the barest loop over some of their images."""
-    limit = None
-    if scan.new:
-        listed = read_table(manifest.folder_of(scan, work) / "listed.csv")
-        limit = timing.barest(
-            open_storage(scan.data, scan.settings.follow_links), list(listed["image"])
-        )
+    """Show and time the inspection of all shards; raise StorageError where the disk has no room for their pixels."""
+    pixels.cache_of(work, scan.pixels).require_space(scan.new)
     with (
         progress.tracking(INSPECT, scan.new, "images"),
-        timing.timed(work / timing.FOLDER, "inspect", scan.new, limit),
+        timing.timed(work / timing.FOLDER, "inspect", scan.new),
     ):
         yield
 
@@ -92,12 +89,19 @@ def inspecting(scan: Scan, work: Path) -> Iterator[None]:
     cache_policy=NO_CACHE,
     **retries.POLICY,
 )
-def inspect_images(shard: str, data: str, work: Path, settings: FileSettings) -> Shard:
-    """Read, decode, hash and measure each image of one shard, once."""
+def inspect_images(
+    shard: str, data: str, work: Path, settings: FileSettings, kept: PixelSettings
+) -> Shard:
+    """Read, decode, hash and measure each image of one shard, once, and cache its pixels."""
     folder = manifest.inspection_folder(work, data, settings)
     storage = open_storage(data, settings.follow_links)
     return manifest.inspect_shard(
-        storage, folder, shard, settings, lambda: progress.advance(INSPECT, 1)
+        storage,
+        folder,
+        shard,
+        settings,
+        lambda: progress.advance(INSPECT, 1),
+        pixels.Writer(work, kept),
     )
 
 
@@ -109,6 +113,7 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
         "data": scan.data,
         "work": work,
         "settings": unmapped(files),
+        "kept": unmapped(scan.pixels),
     }
     futures = pool.map(inspect_images, parameters)  # type: ignore[arg-type]  # its type asks for tasks that may be async
     shards: list[Shard] = []

@@ -188,12 +188,12 @@ def test_the_depth_changes_nothing_for_8_bit_files():
 
 def test_measured_figures_agree_with_numpy_and_hashlib():
     """md5, mean and std are what hashlib and NumPy say; a re-encoding with the same pixels has the same pixel hash."""
-    row, thumbnail = images.measure(GOOD["gray png"])
+    row, thumbnail, _ = images.measure(GOOD["gray png"])
     assert row["md5"] == hashlib.md5(GOOD["gray png"]).hexdigest()
     assert row["mean"] == pytest.approx(PICTURE.mean(), abs=1e-3)
     assert row["std"] == pytest.approx(PICTURE.std(), abs=1e-3)
     assert thumbnail.shape == (64, 64) and thumbnail.dtype == np.uint8
-    again, _ = images.measure(GOOD["opaque alpha"])
+    again, _, _ = images.measure(GOOD["opaque alpha"])
     assert again["pixel_sha256"] == row["pixel_sha256"] and again["md5"] != row["md5"]
     assert (row["mode"], again["mode"], row["bit_depth"]) == ("L", "RGBA", 8)
 
@@ -203,8 +203,8 @@ def test_measured_negatives_are_those_of_the_inverted_picture(colour):
     """Inverted, a file measures as the file with 255 less each pixel does, but for what is of its bytes."""
     picture = Image.merge("RGB", [soft(), soft(seed=1), soft()]) if colour else soft()
     negative = encoded(ImageOps.invert(picture))
-    row, thumbnail = images.measure(negative, invert=True)
-    expected, same = images.measure(encoded(picture))
+    row, thumbnail, _ = images.measure(negative, invert=True)
+    expected, same, _ = images.measure(encoded(picture))
     for name in ("pixel_sha256", "mean", "std", "width", "height"):
         assert row[name] == expected[name]
     assert row["md5"] == hashlib.md5(negative).hexdigest() and row["bytes"] == len(negative)
@@ -217,7 +217,7 @@ def test_later_stages_read_what_was_measured():
     """The pixels of a kept row are those of its pixel_sha256, for deep files and negatives, too."""
     data = png16(TWELVE)
     for invert in (False, True):
-        row, _ = images.measure(data, FileSettings(bit_depth=12), invert)
+        row, _, _ = images.measure(data, FileSettings(bit_depth=12), invert)
         again = images.pixels_of(data, row["bit_depth"], invert)
         assert row["bit_depth"] == 12
         assert images.pixel_sha256(again, again.tobytes()) == row["pixel_sha256"]

@@ -28,7 +28,7 @@ def rows(folder: Path) -> pd.DataFrame:
     found = []
     for name, (data, inverted) in FILES.items():
         (folder / name).write_bytes(data)
-        row, _ = images.measure(data, FileSettings(bit_depth=12), inverted)
+        row, _, _ = images.measure(data, FileSettings(bit_depth=12), inverted)
         found.append(row | {"image": name, "inverted": int(inverted)})
     return pd.DataFrame(found)
 
