@@ -41,7 +41,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
         done[0] += count
         emit({"done": max(0, done[0])})
 
-    with timing.timed(run, "test", len(rows), 1000 / training.milliseconds):
+    with timing.timed(run, "test", len(rows)):
         # Both in one go: another function to score with is another tracing of the network.
         maps, raw = attention.maps(
             model, pixels.load(folder, rows), np.arange(len(rows)), on_images=progress

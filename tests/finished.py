@@ -81,7 +81,7 @@ def trained(
     return Training(
         name=name, architecture=name.split("-", maxsplit=1)[0], weights="none", weights_sha256="", image_size=64,
         seed=seed_of, epochs=2, best_epoch=2, seconds=61.0, images_per_second=10.0,
-        stages=(Stage(name="features", images=300, seconds=31.0, limit=12.0, memory=900.0), Stage(name="frozen", images=600, seconds=30.0)),
+        stages=(Stage(name="features", images=300, seconds=31.0, memory=900.0), Stage(name="frozen", images=600, seconds=30.0)),
         milliseconds=milliseconds, **found, model_sha256=MODEL_SHA256,
         optimizer_sha256="ef" * 32, versions={"keras": "3.15"},
     ).write(run / name / "training.json")  # fmt: skip

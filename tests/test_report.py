@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from cxr import curves, export, report
-from cxr.records import Evaluation, write_table
+from cxr.card import Card
+from cxr.records import Evaluation, Training, write_table
 from tests.finished import NAMES
 
 
@@ -41,6 +42,21 @@ def test_page_links_lead_somewhere(work: Path):
     page = _page(work)
     targets = re.findall(r'href="#([^"]+)"', page)
     assert targets and set(targets) <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_time_and_memory_of_each_stage_are_shown_and_nothing_of_a_benchmark(work: Path):
+    """A record of version 0.1 still holds a benchmark's `limit`: it is read, not shown, and not written again."""
+    path = work / "runs" / "abc" / NAMES[0] / "training.json"
+    assert '"limit"' not in path.read_text()
+    path.write_text(path.read_text().replace('"memory": 900.0', '"memory": 900.0, "limit": 12.0'))
+    training = Training.read(path)
+    assert training.stages[0].limit == 12.0
+    page = _page(work)
+    table = page[page.index("<h3>Time</h3>") : page.index('id="data"')]
+    assert "31 s" in table and "9.7" in table and "900 MB" in table
+    assert "limit" not in table
+    training.write(path)
+    assert '"limit"' not in path.read_text()
 
 
 def test_page_has_all_figures_of_the_evaluation(work: Path):
@@ -98,7 +114,7 @@ def test_first_rejects_are_shown_and_all_are_counted(work: Path):
 def test_not_estimable_figure_is_said(work: Path):
     """A test precision that cannot be computed is named so, not shown as a number."""
     card_path = work / "runs" / "abc" / "export" / "model_card.json"
-    card = export.Card.read(card_path)
+    card = Card.read(card_path)
     evaluation = card.evaluation.model_copy(
         update={"test": card.evaluation.test | {"precision": None}}
     )
@@ -145,7 +161,7 @@ def test_each_point_of_the_card_has_its_own_line(work: Path):
 def test_allowed_leakage_is_a_warning(work: Path):
     """A run that went on in spite of leakage says so at the top, and in the card for people."""
     path = work / "runs" / "abc" / "export" / "model_card.json"
-    card = export.Card.read(path)
+    card = Card.read(path)
     leaking = card.data.leakage.model_copy(update={"pairs_left": 3, "allowed": True})
     card = card.model_copy(
         update={"data": card.data.model_copy(update={"leakage": leaking})}
