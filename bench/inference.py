@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures, backend, export, images, phantom, prediction, scanning, scoring
+from cxr import architectures, backend, images, phantom, prediction, scanning, scoring
+from cxr.card import Card, read_card
 from cxr.records import file_sha256
 from cxr.settings import FileSettings, cores, training_settings
 from cxr.storage import LocalStorage
@@ -32,19 +33,19 @@ IMAGES, REPEATS = 320, 3
 THREADS = (1, 2, 8)
 
 
-def exported(work: Path) -> tuple[Any, export.Card]:
+def exported(work: Path) -> tuple[Any, Card]:
     """Return a loaded export: a network at full size behind the card of a made-up run."""
     import keras
 
     folder = finished.finish(work) / "export"
     settings = training_settings("standard", arch=("MobileNetV2",))
     architectures.build("MobileNetV2", settings, None).save(folder / "model.keras")
-    card = export.Card.read(folder / "model_card.json")
+    card = Card.read(folder / "model_card.json")
     changed = {"image_size": settings.image_size, "settings": settings}
     card.model_copy(update=changed | {"model_sha256": file_sha256(folder / "model.keras")}).write(
         folder / "model_card.json"
     )
-    return keras.models.load_model(folder / "model.keras"), export.read_card(folder)
+    return keras.models.load_model(folder / "model.keras"), read_card(folder)
 
 
 def bare(model: Any, pixels: np.ndarray) -> None:
@@ -54,7 +55,7 @@ def bare(model: Any, pixels: np.ndarray) -> None:
 
 
 def from_files(
-    model: Any, storage: LocalStorage, keys: list[str], card: export.Card, threads: int
+    model: Any, storage: LocalStorage, keys: list[str], card: Card, threads: int
 ) -> None:
     """What the child of `cxr predict` does with listed images."""
     prediction.THREADS = threads
@@ -71,7 +72,7 @@ def spent(work: Callable[[], Any]) -> np.ndarray:
     return np.array([time.perf_counter() - wall, time.process_time() - processor]) * 1000 / IMAGES
 
 
-def measure(model: Any, card: export.Card, folder: Path, work: Path) -> None:
+def measure(model: Any, card: Card, folder: Path, work: Path) -> None:
     storage = LocalStorage(folder)
     judged = scanning.judge(storage, storage.list(), FileSettings())
     found = [one.entry.key for one in judged if one.problem is None]

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from cxr import child, intervals, metrics, paired, pixels, runs, scoring
+from cxr.card import Card, read_card
 from cxr.errors import DataError
-from cxr.export import Card, figure, read_card
+from cxr.export import figure
 from cxr.intervals import Interval
 from cxr.metrics import Figures, Vector
 from cxr.paired import Difference, Disagreement
-from cxr.records import Record, read_table
+from cxr.records import Versioned, read_table
 from cxr.selection import MIN_SPECIFICITY, SIGNIFICANT
 from cxr.settings import cores
 from cxr.storage import open_storage
@@ -41,7 +42,7 @@ class Side(NamedTuple):
     scores: pd.DataFrame
 
 
-class Challenge(Record):
+class Challenge(Versioned):
     """A challenger's comparison with the champion, and what the rule says of it. Figures are of the compared images.
 
     `images` counts the test images, `seen` those whose picture or patient the champion had in training (None: not known),

@@ -13,14 +13,13 @@ import cxr
 from cxr import workspace
 from cxr.attention import Attention
 from cxr.audit import Audit
-from cxr.calibration import Calibration
-from cxr.errors import DataError, ModelError
+from cxr.card import NAME as _CARD
+from cxr.card import Card
+from cxr.errors import ModelError
 from cxr.images import UNIFORM_QUALITY
-from cxr.operating import OperatingPoint
 from cxr.records import (
     Evaluation,
     Ingest,
-    Record,
     Selection,
     Training,
     as_json,
@@ -31,53 +30,8 @@ from cxr.records import (
 from cxr.settings import TrainingSettings
 from cxr.storage import Storage, is_local, local_folder, missing, open_storage
 
-LICENCES = (
-    "Whoever holds the images sets the terms. The published set (Kermany, Zhang, Goldbaum, Mendeley Data) is CC BY 4.0: "
-    "name its authors. ImageNet weights come under their own publishers' terms."
-)
-INTENDED_USE = (
-    "Research and engineering on pipelines like this one: ranking frontal chest X-rays by how much they look like the "
-    "PNEUMONIA folder of the training data."
-)
 PICKLE_WARNING = "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
-LIMITS = (
-    "Not a medical device: never for diagnosis, triage or treatment.",
-    "The published images show children of one to five years from one hospital, AP view; other ages, devices, views and "
-    "places are outside what was tested.",
-    "Labels are image-level readings; other findings are not looked for, and a low score does not mean healthy.",
-    "PPV and NPV hold for the prevalence of the test set given here, which is far above that of a clinic.",
-    "A score is a probability only where pneumonia is as common as in the validation images: compare it with the threshold.",
-)
-
-
-_CARD = "model_card.json"
 _GIVE = "give WORK/runs/RUN/export of a run, or a registry"
-
-
-class Card(Record):
-    """model_card.json: everything that using the model needs, and where its figures come from."""
-
-    architecture: str
-    run: str
-    version: str
-    commit: str
-    labels: tuple[str, str] = ("NORMAL", "PNEUMONIA")
-    image_size: int
-    pixels: str
-    threshold: float
-    operating_point: OperatingPoint
-    calibration: Calibration
-    model_sha256: str
-    data: Ingest
-    settings: TrainingSettings
-    training: Training
-    selection: Selection
-    evaluation: Evaluation
-    audit: Audit
-    attention: Attention
-    intended_use: str = INTENDED_USE
-    limits: tuple[str, ...] = LIMITS
-    licences: str = LICENCES
 
 
 def stage_model(run: Path, training: Training) -> Path:
@@ -145,25 +99,6 @@ def _what_file(name: str, folder: str, is_export: bool) -> str:
     return f", found a file: {_GIVE}"
 
 
-def read_card(folder: Path) -> Card:
-    """Return the card beside a model whose bytes are those that the card names; ModelError otherwise."""
-    try:
-        card = Card.read(folder / "model_card.json")
-    except FileNotFoundError:
-        raise ModelError(
-            f"{folder}: expected an export folder with model.keras and model_card.json"
-        ) from None
-    except DataError as error:
-        raise ModelError(str(error)) from error
-    if not (folder / "model.keras").is_file():
-        raise ModelError(f"{folder}: model.keras is missing beside its card")
-    if file_sha256(folder / "model.keras") != card.model_sha256:
-        raise ModelError(
-            f"{folder}: model.keras is not the file its card describes (SHA-256 differs): export again"
-        )
-    return card
-
-
 DATA_FILES = ("ingest.json", "rejects.csv", "timings/*", "leakage/*", "eda/*.json", "eda/*.png")
 
 
@@ -211,7 +146,7 @@ def write_card(
         audit=audit,
         attention=Attention.read(run / "attention.json"),
     )
-    card.write(run / "export" / "model_card.json")
+    card.write(run / "export" / _CARD)
     with publishing(run / "export" / "MODEL_CARD.md") as temporary:
         temporary.write_text(words(card))
     return card

@@ -32,8 +32,8 @@ from cxr import (
     workspace,
 )
 from cxr.ahead import in_order
+from cxr.card import Card, read_card
 from cxr.errors import DataError
-from cxr.export import Card
 from cxr.layout import is_of_masks, is_wild, unfit_patterns
 from cxr.records import read_table, write_table
 from cxr.scanning import Judged
@@ -105,7 +105,7 @@ def predict(
     """
     with registry.model_folder(model) as address, workspace.written(out) as path:
         folder = export.located(address)
-        card = export.read_card(folder)
+        card = read_card(folder)
         files = _with_depth_of(card, files)
         found = find_images(data, out, files)
         if found.wanted:
@@ -283,7 +283,7 @@ def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     import keras
 
     images.allow_large_headers()
-    card = export.read_card(Path(job["export"]))
+    card = read_card(Path(job["export"]))
     files = FileSettings.model_validate(job["files"])
     places = [open_storage(uri) for uri in job["places"]]
     wanted = [Wanted(places[number], *rest) for number, *rest in job["images"]]

@@ -20,11 +20,11 @@ from typing import Literal, TypeVar
 import pandas as pd
 from pydantic import AwareDatetime
 
+from cxr.card import Card, read_card
 from cxr.challenge import Challenge
 from cxr.errors import ConflictError, DataError, ModelError, RegistryError
-from cxr.export import Card, read_card
 from cxr.metrics import Figures, Vector
-from cxr.records import Record, file_sha256, read_table, write_table
+from cxr.records import Record, Versioned, file_sha256, read_table, write_table
 from cxr.storage import open_storage
 
 _Kind = TypeVar("_Kind", bound=Record)
@@ -32,7 +32,7 @@ What = Literal["register", "promote", "promote against the rule", "rollback", "k
 _SUMS, _RECORD, _SEEN, _CHAMPION = "SHA256SUMS", "version.json", "seen.csv", "champion.json"
 
 
-class Version(Record):
+class Version(Versioned):
     """versions/<name>/version.json: an export folder whole; `files` maps each name to its SHA-256.
 
     The name is the run's id and the beginning of the SHA-256 of SHA256SUMS: the same export is the same version.
@@ -52,7 +52,7 @@ class Version(Record):
     who: str
 
 
-class Champion(Record):
+class Champion(Versioned):
     """champion.json: the version in use, and how it came to be; `previous` are the champions before, the newest first."""
 
     version: str
@@ -64,7 +64,7 @@ class Champion(Record):
     previous: tuple[str, ...] = ()
 
 
-class Event(Record):
+class Event(Versioned):
     """log/<time>-<what>-<version>.json: one thing that was done, by whom and why; `champion` is the one afterwards."""
 
     when: AwareDatetime

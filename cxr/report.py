@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from cxr import account
-from cxr.export import Card, templates
+from cxr.card import Card
+from cxr.export import templates
 from cxr.records import LABEL_NAMES, Stage, Training, printable, publishing, read_table
 from cxr.selection import MIN_SPECIFICITY
 from cxr.shift import Shift

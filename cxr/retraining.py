@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import AwareDatetime
 
 from cxr.challenge import Challenge
-from cxr.records import Record
+from cxr.records import Versioned
 from cxr.registry import Registry
 from cxr.runs import Run
 
 Outcome = Literal["promoted", "kept", "awaiting approval"]
 
 
-class Retraining(Record):
+class Retraining(Versioned):
     """retrainings/<time>-<run>.json in the registry, written last.
 
     `run` names data, settings, weights and version of the code: the same run is no news. `champion` is the one afterwards.

@@ -11,6 +11,7 @@ import pandas as pd
 
 import cxr
 from cxr import architectures, contract, export
+from cxr.card import read_card
 from cxr.errors import DataError, ModelError
 from cxr.records import Ingest, Record, file_sha256, read_table
 from cxr.settings import TrainingSettings
@@ -90,7 +91,7 @@ def find_init(settings: TrainingSettings) -> Init | None:
     if not settings.init:
         return None
     folder = export.located(settings.init)
-    card = export.read_card(folder)
+    card = read_card(folder)
     asked = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
     if asked != (True, settings.image_size, settings.harmonise):
         raise ModelError(

@@ -13,19 +13,23 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pydantic
 
+import cxr
 from cxr import evaluation, export, metrics, report, selection, validation
 from cxr.attention import Attention
 from cxr.audit import Audit
 from cxr.calibration import Calibration
+from cxr.card import Card, written_by
 from cxr.errors import CxrError, DataError
-from cxr.export import Card, figure
+from cxr.export import figure
 from cxr.intervals import Interval
 from cxr.metrics import Figures
 from cxr.records import (
     LABEL_NAMES,
+    SCHEMA,
     Evaluation,
     Failure,
     Ingest,
+    Record,
     Selection,
     Training,
     file_sha256,
@@ -34,26 +38,42 @@ from cxr.records import (
 
 TOLERANCE = 1e-9
 MEASURES = report.MEASURES
+_PAGES = "MODEL_CARD.md and report.html say what the records say"
+# Fields that hold a name, which is compared where other texts are not.
+_NAMES = {"name", "architecture", "best", "eligible", "method"}
 
 
 class Check(NamedTuple):
-    """One thing that was looked at; `problem` is empty where it holds."""
+    """One thing that was looked at.
+
+    `problem` is empty where it holds; `note` says why it could not be looked at, if so.
+    """
 
     what: str
     problem: str
+    note: str = ""
 
 
 def verify(run: Path, table: Path | None = None) -> list[Check]:
-    """Return every check of the run folder `run` (or its export folder); `table` is a Markdown file that quotes it.
+    """Return every check of a finished run, also of one that an earlier version of cxr wrote.
 
-    Raises DataError where the folder holds no finished run. A file of the run that cannot be read is a problem in
-    the list, not an error.
+    A file of the run that cannot be read is a problem in the list, not an error. The wording of
+    records and pages changes between versions: of another version's run the numbers, the choice
+    and the digests are checked, its texts and pages are not.
+
+    Args:
+        run: The run folder, or its export folder.
+        table: A Markdown file that quotes the run.
+
+    Raises:
+        DataError: The folder holds no finished run, or one that a newer version wrote.
     """
     run = run.parent if run.name == "export" else run
     if not (run / "export" / "model_card.json").is_file():
         raise DataError(
             f"{run}: expected a finished run with export/model_card.json, found none: give runs/RUN"
         )
+    other = _other_writer(run)
     steps: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("checksums of export/", lambda: _checksums(run / "export")),
         ("confusion matrices fit their proportions", lambda: _books(run)),
@@ -64,11 +84,33 @@ def verify(run: Path, table: Path | None = None) -> list[Check]:
         ("the choice from the validation scores", lambda: _selection(run)),
         ("test figures, intervals and subgroups from scores_test.csv", lambda: _test(run)),
         ("model_card.json holds the run's own records", lambda: _card(run)),
-        ("MODEL_CARD.md and report.html say what the records say", lambda: _pages(run)),
     ]
+    if not other:
+        steps.append((_PAGES, lambda: _pages(run)))
     if table:
         steps.append((f"the figures quoted in {table.name}", lambda: _quoted(run, table)))
-    return [Check(what, _problem(look)) for what, look in steps]
+    checks = [Check(what, _problem(look)) for what, look in steps]
+    if other:
+        checks.append(Check(_PAGES, "", f"not compared, {other} wrote them"))
+    return checks
+
+
+def _other_writer(run: Path) -> str:
+    """Return which other version of cxr wrote a run, or an empty text where it was this one.
+
+    Raises:
+        DataError: A newer version wrote it, and this one cannot read it.
+    """
+    path = run / "export" / "model_card.json"
+    try:
+        version, schema = written_by(path)
+    except (ValueError, KeyError, TypeError):
+        return ""  # a damaged card is a problem for the checks to find
+    if schema > SCHEMA:
+        Card.read(path)  # says what to do
+    if (version, schema) == (cxr.__version__, SCHEMA):
+        return ""
+    return f"cxr {version} (schema version {schema})"
 
 
 def _problem(look: Callable[[], Iterator[str]]) -> str:
@@ -89,12 +131,12 @@ def _checksums(folder: Path) -> Iterator[str]:
     }
     for name in sorted(found ^ set(listed)):
         yield f"{name} is {'not listed' if name in found else 'listed and not there'}"
+    digests = {name: file_sha256(folder / name) for name in sorted(found)}
     for name in sorted(found & set(listed)):
-        if file_sha256(folder / name) != listed[name]:
+        if digests[name] != listed[name]:
             yield f"{name} changed since it was exported"
-    if (folder / "model.keras").is_file() and file_sha256(folder / "model.keras") != _read_card(
-        folder.parent
-    ).model_sha256:
+    expected = _read_card(folder.parent).model_sha256
+    if digests.get("model.keras", expected) != expected:
         yield "model.keras is not the model of the card"
 
 
@@ -135,6 +177,7 @@ def misfits(figures: Figures) -> list[str]:
 
 def _validation(run: Path) -> Iterator[str]:
     settings = _read_card(run).settings
+    texts = not _other_writer(run)
     for training in _trainings(run):
         table = read_table(run / training.name / "scores_val.csv")
         yield from (
@@ -142,7 +185,7 @@ def _validation(run: Path) -> Iterator[str]:
         )
         again = validation.chosen(table, settings.model_copy(update={"seed": training.seed}))
         kept = {name: getattr(training, name) for name in again}
-        yield from (f"{training.name}: {words}" for words in unequal(kept, again))
+        yield from (f"{training.name}: {words}" for words in unequal(kept, again, texts))
 
 
 def _not_calibrated(table: pd.DataFrame, fitted: Calibration) -> Iterator[str]:
@@ -156,7 +199,9 @@ def _not_calibrated(table: pd.DataFrame, fitted: Calibration) -> Iterator[str]:
 def _selection(run: Path) -> Iterator[str]:
     failed = [Failure.read(path) for path in sorted(run.glob("*/failure.json"))]
     yield from unequal(
-        Selection.read(run / "selection.json"), selection.select(_trainings(run), failed, run)
+        Selection.read(run / "selection.json"),
+        selection.select(_trainings(run), failed, run),
+        texts=not _other_writer(run),
     )
     with tempfile.TemporaryDirectory() as scratch:
         selection.compare(_trainings(run), failed, Path(scratch))
@@ -180,28 +225,25 @@ def _test(run: Path) -> Iterator[str]:
         yield f"scores_test.csv has not the images of test: expected {wanted}"
     yield from _not_calibrated(table, card.calibration)
     again = evaluation.measured(table, kept.threshold)
-    yield from unequal({name: getattr(kept, name) for name in again}, again)
+    yield from unequal(
+        {name: getattr(kept, name) for name in again}, again, texts=not _other_writer(run)
+    )
 
 
 def _card(run: Path) -> Iterator[str]:
-    card, chosen = _read_card(run), Selection.read(run / "selection.json")
-    training = Training.read(run / chosen.name / "training.json")
-    records = {
+    card = _read_card(run)
+    chosen = Selection.read(run / "selection.json")
+    records: dict[str, Record] = {
         "evaluation": Evaluation.read(run / "evaluation.json"),
         "selection": chosen,
-        "training": training,
+        "training": Training.read(run / chosen.name / "training.json"),
         "attention": Attention.read(run / "attention.json"),
         "audit": Audit.read(run / "data" / "audit.json"),
         "data": Ingest.read(run / "data" / "ingest.json"),
-        "calibration": training.calibration,
-        "operating_point": training.operating_point,
-        "threshold": training.threshold,
     }
     for name, record in records.items():
-        if getattr(card, name) != record:
+        if getattr(card, name).model_dump() != record.model_dump():
             yield f"its {name} is not that of the run"
-    if card.evaluation.threshold != card.threshold or card.attention.threshold != card.threshold:
-        yield f"thresholds differ: {card.threshold}, {card.evaluation.threshold}, {card.attention.threshold}"
 
 
 def _pages(run: Path) -> Iterator[str]:
@@ -240,8 +282,10 @@ def misquoted(text: str, test: Figures, ends: dict[str, Interval | None]) -> Ite
         yield f"expected rows such as '| {MEASURES['sensitivity']} | 0.969 | 0.947 to 0.982 |', found none"
 
 
-def unequal(kept: Any, found: Any, where: str = "") -> Iterator[str]:
-    """Yield each place where two records, or dictionaries and tuples of them, differ by more than TOLERANCE.
+def unequal(kept: Any, found: Any, texts: bool = True, where: str = "") -> Iterator[str]:
+    """Yield each place where two records differ, or dictionaries and tuples of them.
+
+    Numbers may differ by TOLERANCE. Where not `texts`, texts other than names may differ.
 
     >>> list(unequal({"test": {"auroc": 0.9}}, {"test": {"auroc": 0.8}}))
     ['test auroc is 0.9, the scores give 0.8']
@@ -252,16 +296,21 @@ def unequal(kept: Any, found: Any, where: str = "") -> Iterator[str]:
     )
     if isinstance(found, dict) and isinstance(kept, dict) and kept.keys() == found.keys():
         for name in found:
-            yield from unequal(kept[name], found[name], f"{where} {name}".strip())
+            yield from unequal(kept[name], found[name], texts, f"{where} {name}".strip())
     elif (
         isinstance(found, tuple | list)
         and isinstance(kept, tuple | list)
         and len(kept) == len(found)
     ):
         for at, (one, other) in enumerate(zip(kept, found, strict=True)):
-            yield from unequal(one, other, f"{where} {at + 1}".strip())
-    elif _differ(kept, found):
+            yield from unequal(one, other, texts, f"{where} {at + 1}".strip())
+    elif _differ(kept, found) and (texts or not _is_wording(kept, where)):
         yield f"{where} is {kept}, the scores give {found}"
+
+
+def _is_wording(value: Any, where: str) -> bool:
+    """Return whether a value is a text that is no name; `where` holds the names of its fields."""
+    return isinstance(value, str) and not _NAMES.intersection(where.split())
 
 
 def _differ(kept: Any, found: Any) -> bool:

@@ -369,9 +369,11 @@ def verify(
 
     checks = verification.verify(workspace.fetched(run.rstrip("/").removesuffix("/export")), table)
     for check in checks:
-        word = "FAILED" if check.problem else "ok"
-        print(f"{word:<7}{check.what}{': ' if check.problem else ''}{check.problem}")  # noqa: T201
-    if failed := sum(bool(check.problem) for check in checks):
+        word = "FAILED" if check.problem else "note" if check.note else "ok"
+        why = check.problem or check.note
+        print(f"{word:<7}{check.what}{': ' if why else ''}{why}")  # noqa: T201
+    failed = sum(bool(check.problem) for check in checks)
+    if failed:
         raise CxrError(f"{run}: {failed} of {len(checks)} checks failed: do not use its figures")
 
 

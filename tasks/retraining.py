@@ -10,9 +10,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from cxr import challenge, retraining, runs
+from cxr.card import read_card
 from cxr.challenge import Challenge, Side
 from cxr.errors import DataError
-from cxr.export import figure, read_card
+from cxr.export import figure
 from cxr.records import read_table
 from cxr.registry import Registry, Version
 from cxr.retraining import Retraining

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from cxr import challenge, export
+from cxr.card import Card
 from cxr.challenge import Challenge, Side
-from cxr.export import Card
 from cxr.records import file_sha256, write_table
 from tests import finished
 

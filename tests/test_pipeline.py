@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 from filelock import FileLock
 
-from cxr.export import Card
+from cxr.card import Card
 from cxr.records import Evaluation, Selection, read_table
 from cxr.settings import FileSettings
 from tests.conftest import ROOT

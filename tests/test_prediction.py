@@ -18,8 +18,8 @@ from PIL import Image, ImageOps
 
 from cxr import backend, images, manifest, polarity, prediction, scoring, streams
 from cxr.ahead import in_order
+from cxr.card import Card
 from cxr.errors import CxrError, StorageError
-from cxr.export import Card
 from cxr.images import Rejected
 from cxr.records import read_table
 from cxr.settings import FileSettings
