@@ -19,6 +19,7 @@ import numpy as np
 
 from cxr import hardware, object_cache
 from cxr.architectures import ARCHITECTURES
+from cxr.environment import allotted_threads
 from cxr.errors import DeviceError
 from cxr.settings import cores
 
@@ -96,7 +97,7 @@ def configure() -> None:
         return
     import tensorflow
 
-    threads = int(os.environ.get("CXR_THREADS", "0"))
+    threads = allotted_threads()
     tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
     tensorflow.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)
     tensorflow.config.experimental.enable_op_determinism()
@@ -132,7 +133,7 @@ def batch() -> int:
 
 def threads() -> int:
     """Return how many threads this process was allotted, or has cores."""
-    return int(os.environ.get("CXR_THREADS", "0")) or cores()
+    return allotted_threads() or cores()
 
 
 def streams() -> int:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from cxr.errors import ConflictError, DataError
 from cxr.records import read_table, write_table
-from cxr.storage import Entry, LocalStorage, Storage
+from cxr.storage_base import Entry, Storage
+from cxr.storage_local import LocalStorage
 
 _COLUMNS = ["image", "version", "twin", "twin_version", "same"]
 _Names = tuple[str, str, str, str]

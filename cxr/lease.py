@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 from cxr.errors import ChangedError, ConflictError, StorageError
-from cxr.s3 import S3Storage
+from cxr.s3_writing import S3Storage
 
 KEY = ".cxr-lease.json"
 EXPIRES = 120.0  # seconds without a sign after which a holder counts as dead

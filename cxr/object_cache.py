@@ -14,9 +14,10 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from cxr.errors import StorageError, UsageError
+from cxr import environment
+from cxr.errors import StorageError
 
-GIB = 1024**3
+_SHARE = 20  # the cache is measured each time this part of its limit was added; a larger object is not kept
 
 
 class Cached(NamedTuple):
@@ -32,7 +33,8 @@ def home() -> Path:
     Raises:
         StorageError: There is no such folder, because no home and no temporary directory can be written to.
     """
-    if named := os.environ.get("CXR_CACHE"):
+    named = environment.cache_folder()
+    if named:
         return _absolute(named)
     return substitute() or _absolute("~/.cache/cxr")
 
@@ -46,7 +48,7 @@ def substitute() -> Path | None:
     Raises:
         StorageError: The temporary directory cannot be written to, or the folder there is somebody else's.
     """
-    if os.environ.get("CXR_CACHE"):
+    if environment.cache_folder():
         return None
     return _substitute(os.environ.get("HOME"))
 
@@ -89,15 +91,6 @@ def _substitute(_home: str | None) -> Path | None:
     return stand_in
 
 
-def limit() -> int:
-    """Return how many bytes of objects are kept: CXR_CACHE_GB (10 where it is not set); 0 keeps none."""
-    given = os.environ.get("CXR_CACHE_GB", "10")
-    try:
-        return int(float(given) * GIB)
-    except (ValueError, OverflowError):
-        raise UsageError(f"CXR_CACHE_GB: expected a number, found {given!r}") from None
-
-
 def find(place: str) -> Cached | None:
     """Return what was kept of a place (endpoint, bucket and key), None where nothing is or it is damaged."""
     try:
@@ -116,7 +109,7 @@ def find(place: str) -> Cached | None:
 
 def keep(place: str, version: str, data: bytes) -> None:
     """Keep an object's bytes; a full disk or a folder that cannot be written costs nothing but the cache."""
-    if len(data) > limit() // 20:
+    if len(data) > environment.cache_limit() // _SHARE:
         return
     digest = hashlib.sha256(data).hexdigest()
     try:
@@ -125,7 +118,7 @@ def keep(place: str, version: str, data: bytes) -> None:
         _publish(_note(place), f"{version} {digest}".encode())
     except OSError:
         return
-    _account(len(data))
+    _growth.add(len(data))
 
 
 def _bytes(digest: str) -> Path:
@@ -153,19 +146,26 @@ def _touch(path: Path) -> None:
         os.utime(path)
 
 
-_lock = threading.Lock()
-_added = {"bytes": 0, "counted": 0}
+class _Growth:
+    """How much this process added to the cache since the whole was last measured and cut to its limit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes: int | None = None  # None: never measured
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes; shrink the cache at the first, and whenever a share of the limit was added since."""
+        with self._lock:
+            limit = environment.cache_limit()
+            if self._bytes is not None:
+                self._bytes += size
+                if self._bytes < limit // _SHARE:
+                    return
+            self._bytes = 0
+            shrink(limit)
 
 
-def _account(size: int) -> None:
-    """Count what this process added, and look at the whole each time it is a twentieth of the limit."""
-    with _lock:
-        first = not _added["counted"]
-        _added["bytes"] += size
-        if not first and _added["bytes"] < limit() // 20:
-            return
-        _added.update(bytes=0, counted=1)
-        shrink(limit())
+_growth = _Growth()
 
 
 def shrink(most: int) -> int:

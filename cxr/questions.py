@@ -14,7 +14,7 @@ from cxr.layout import Reading, likely_split, normal
 from cxr.remedies import flag
 from cxr.scanning import Judged
 from cxr.settings import LABEL_NAMES
-from cxr.storage import Entry
+from cxr.storage_base import Entry
 from cxr.text import printable
 
 SHOWN = 6  # folders in one sentence

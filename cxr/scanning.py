@@ -16,7 +16,7 @@ from cxr.errors import ConflictError, DataError
 from cxr.layout import excluded_by
 from cxr.records import read_table, write_table
 from cxr.settings import FileSettings
-from cxr.storage import Entry, Storage
+from cxr.storage_base import Entry, Storage
 from cxr.text import printable
 
 Problem = tuple[str, str]  # reject reason, detail

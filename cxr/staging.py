@@ -16,9 +16,9 @@ from pydantic import Field
 
 from cxr.lease import Lease
 from cxr.records import Record, file_sha256
-from cxr.s3 import S3Storage
+from cxr.s3_writing import S3Storage
 from cxr.settings import Strict
-from cxr.storage import Entry, Storage, below, changed
+from cxr.storage_base import Entry, Storage, below, changed
 
 logger = logging.getLogger("cxr.workspace")
 RECORDS = (  # in the order in which they are published: each only tells of what is there already

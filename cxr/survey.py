@@ -29,7 +29,8 @@ from cxr.layout import (
 from cxr.questions import Image
 from cxr.scanning import Judged, Problem
 from cxr.settings import LABEL_NAMES, FileSettings, ReadingSettings
-from cxr.storage import FOLDER_LINK, Entry, LocalStorage, Storage
+from cxr.storage_base import Entry, Storage
+from cxr.storage_local import FOLDER_LINK, LocalStorage
 
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
 OWN_NAMES = {

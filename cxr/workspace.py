@@ -19,9 +19,11 @@ from filelock import FileLock, Timeout
 
 from cxr import object_cache
 from cxr.errors import ConflictError, CxrError, DataError, UsageError
-from cxr.s3 import S3Storage
+from cxr.s3_writing import S3Storage
 from cxr.staging import Staging, fetch, together
-from cxr.storage import LocalStorage, Storage, failure, is_local, local_folder, open_storage
+from cxr.storage import is_local, local_folder, open_storage
+from cxr.storage_base import Storage
+from cxr.storage_local import LocalStorage, failure
 
 logger = logging.getLogger("cxr.workspace")
 DAY = 86_400.0  # seconds

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from cxr.errors import CxrError, DataError, UsageError
-from cxr.storage import LocalStorage, no_folder
+from cxr.storage_local import LocalStorage, no_folder
 
 if TYPE_CHECKING:
     from cxr.registry import Registry

@@ -16,7 +16,8 @@ from cxr.errors import DataError
 from cxr.layout import Layout, Reading
 from cxr.records import Ingest, read_table, write_table
 from cxr.settings import ReadingSettings, SplitSettings
-from cxr.storage import LocalStorage, open_storage
+from cxr.storage import open_storage
+from cxr.storage_local import LocalStorage
 from tests.conftest import preprocess
 
 
@@ -169,7 +170,8 @@ def test_hostile_files_are_listed(tmp_path):
         manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
     from cxr import ingest
 
-    ingest.publish(scan, work, SplitSettings())
+    comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
+    ingest.publish(scan, comparison, work, SplitSettings())
     named = {key.removeprefix("train/NORMAL/"): reason for key, reason in reasons(work).items()}
     assert named == {
         "out.jpeg": "outside_root", "out_folder": "excluded", "broken.jpeg": "unreadable", "inside.jpeg": "duplicate",

@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from cxr import manifest, s3
+from cxr import manifest
 from cxr.errors import ConflictError, StorageError
 from cxr.records import read_table
-from cxr.storage import Storage, open_storage
+from cxr.s3_connection import connect
+from cxr.storage import open_storage
+from cxr.storage_base import Storage
 from tests import faulty_s3
 from tests.conftest import preprocess
 from tests.faulty_s3 import Fault
@@ -271,26 +273,23 @@ def test_the_settings_reach_both_clients(monkeypatch, moto_bucket, tmp_path):
     """Endpoint, region and path style are those of the usual variables, for boto3 and for the bulk reader."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://storage.example:9000")
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
-    found = s3._connected()
+    found = connect()
     assert (found.endpoint, found.client.meta.region_name, found.path_style) == (
         "https://storage.example:9000",
         "eu-west-3",
         True,
     )
-    store = s3._make_store(found, "bucket")
-    assert (
-        store.config["endpoint"] == "https://storage.example:9000"
-        and store.config["region"] == "eu-west-3"
-    )
+    config = found.bulk_store("bucket").config
+    assert config["endpoint"] == "https://storage.example:9000"
+    assert config["region"] == "eu-west-3"
+    assert connect() is found, "one connection for all storages with the same settings"
     monkeypatch.setenv("CXR_S3_PATH_STYLE", "0")
-    found = s3._connected()
+    found = connect()
     assert not found.path_style
-    assert (
-        s3._make_store(found, "bucket").config["endpoint"] == "https://bucket.storage.example:9000"
-    )
+    config = found.bulk_store("bucket").config
+    assert config["endpoint"] == "https://bucket.storage.example:9000"
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "CXR_S3_PATH_STYLE"):
         monkeypatch.delenv(name, raising=False)
-    assert (
-        s3._connected().endpoint == "https://s3.eu-west-3.amazonaws.com"
-        and not s3._connected().path_style
-    )
+    found = connect()
+    assert found.endpoint == "https://s3.eu-west-3.amazonaws.com"
+    assert not found.path_style

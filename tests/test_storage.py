@@ -5,19 +5,21 @@ import os
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from cxr import object_cache, storage
+from cxr import object_cache, s3_writing, storage
+from cxr.environment import GIB
 from cxr.errors import ConflictError, DamagedError, DataError, StorageError
 from cxr.records import file_sha256, read_table
-from cxr.s3 import PART
-from cxr.storage import ANY, open_storage
+from cxr.storage import open_storage
+from cxr.storage_base import ANY, Entry, Storage
 from tests.conftest import preprocess
 
 
 @pytest.fixture(params=["local", "moto", pytest.param("ceph", marks=pytest.mark.slow)])
-def place(request, tmp_path) -> storage.Storage:
+def place(request, tmp_path) -> Storage:
     """An empty place on each backend, with odd characters in its address."""
     if request.param == "local":
         (tmp_path / "a b").mkdir()
@@ -25,7 +27,7 @@ def place(request, tmp_path) -> storage.Storage:
     return open_storage(request.getfixturevalue(f"{request.param}_bucket").uri)
 
 
-def entries(place: storage.Storage, prefix: str = "") -> dict[str, storage.Entry]:
+def entries(place: Storage, prefix: str = "") -> dict[str, Entry]:
     return {entry.key: entry for entry in place.list(prefix)}
 
 
@@ -66,8 +68,8 @@ def test_a_missing_file_is_file_not_found(place):
     with pytest.raises(FileNotFoundError):
         place.read("gone.png")
     with pytest.raises(FileNotFoundError):
-        place.download("gone.png", storage.Path("never-written"))
-    assert not storage.Path("never-written").exists()
+        place.download("gone.png", Path("never-written"))
+    assert not Path("never-written").exists()
 
 
 def test_a_file_that_changed_since_it_was_listed_is_a_conflict(place):
@@ -133,9 +135,18 @@ def test_of_several_writes_at_once_exactly_one_wins(place, what):
     assert place.read("k") == f"writer {i}".encode() and place.version("k") == version
 
 
-@pytest.mark.parametrize("size", [0, 1000, 2 * PART + 123])
-def test_files_travel_whole(place, tmp_path, size):
+@pytest.mark.parametrize(
+    ("size", "largest"),
+    [
+        (0, s3_writing.LARGEST_PUT),
+        (1000, s3_writing.LARGEST_PUT),
+        (20_000_123, s3_writing.LARGEST_PUT),
+        (20_000_123, 1000),
+    ],
+)
+def test_files_travel_whole(place, tmp_path, monkeypatch, size, largest):
     """Up and down again, in one piece or in parts: the same SHA-256 and the same time of change."""
+    monkeypatch.setattr("cxr.s3_writing.LARGEST_PUT", largest)
     source, back = tmp_path / "source", tmp_path / "deeper" / "back"
     source.write_bytes(os.urandom(size))
     os.utime(source, ns=(10**18 + 5, 10**18 + 5))
@@ -144,6 +155,39 @@ def test_files_travel_whole(place, tmp_path, size):
     assert file_sha256(back) == file_sha256(source) and back.stat().st_mtime_ns == 10**18 + 5
     assert entries(place)["big/model.keras"].size == size
     assert not list(back.parent.glob(".writing-*"))
+
+
+@pytest.mark.parametrize("size", [1000, 20_000_123])
+def test_an_upload_may_expect_what_is_there(bucket, tmp_path, size):
+    """As for a write, and for large files, too: whoever comes second is told, and the first one's bytes stay."""
+    place, source = open_storage(bucket.uri), tmp_path / "source"
+    source.write_bytes(os.urandom(size))
+    version = place.upload(source, "model.keras", None)
+    before = file_sha256(source)
+    source.write_bytes(os.urandom(size))
+    for expected in (None, "0" * 32):
+        with pytest.raises(ConflictError, match=f"found version {version}"):
+            place.upload(source, "model.keras", expected)
+    assert place.sha256("model.keras") == before
+    assert place.upload(source, "model.keras", version) != version
+
+
+@pytest.mark.slow  # the mock checks no MD5
+def test_a_file_that_changes_while_it_is_put_is_refused(ceph_bucket, tmp_path, monkeypatch):
+    """What was read for the digests is what is stored, or nothing is."""
+    place, source = open_storage(ceph_bucket.uri), tmp_path / "source"
+    source.write_bytes(b"before")
+    digests = s3_writing._digests
+
+    def digests_then_change(file):
+        found = digests(file)
+        source.write_bytes(b"after ")
+        return found
+
+    monkeypatch.setattr(s3_writing, "_digests", digests_then_change)
+    with pytest.raises(StorageError, match="BadDigest"):
+        place.upload(source, "x")
+    assert place.version("x") is None
 
 
 def test_a_key_never_leads_out_of_the_folder(tmp_path):
@@ -177,7 +221,7 @@ def test_listing_goes_through_all_pages(bucket):
 
 def test_what_was_damaged_in_place_is_noticed(bucket, tmp_path, monkeypatch):
     """Bytes that are not those of their SHA-256 are refused by every way of reading, naming both digests."""
-    monkeypatch.setattr("cxr.s3.DELAYS", ())
+    monkeypatch.setattr("cxr.s3_reading.DELAYS", ())
     place = open_storage(f"s3://{bucket.name}")
     good, bad = "1" * 64, b"bytes of somebody else"
     bucket.client().put_object(Bucket=bucket.name, Key="x", Body=bad, Metadata={"sha256": good})
@@ -224,7 +268,7 @@ def test_an_object_is_fetched_once(bucket, tmp_path):
 def test_the_cache_keeps_to_its_limit(tmp_path, monkeypatch):
     """The least recently used go first; what is too large for it is not kept; 0 keeps nothing."""
     monkeypatch.setenv("CXR_CACHE", str(tmp_path))
-    monkeypatch.setenv("CXR_CACHE_GB", str(100_000 / object_cache.GIB))
+    monkeypatch.setenv("CXR_CACHE_GB", str(100_000 / GIB))
     for i in range(40):
         object_cache.keep(f"place {i}", "etag", os.urandom(4000))
         assert object_cache.find("place 0"), "used all the time"

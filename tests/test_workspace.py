@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from cxr import architectures, lease, staging, workspace
 from cxr.errors import ChangedError, ConflictError, DataError, StorageError, WeightsError
-from cxr.s3 import S3Storage
+from cxr.s3_writing import S3Storage
 from cxr.storage import open_storage
 from tests.conftest import ROOT
 
