@@ -26,8 +26,11 @@ def remove_exact(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     copy = ordered.duplicated("pixel_sha256") & ~conflict
     same = (ordered["md5"] == first["md5"]).map({True: "same bytes as ", False: "same pixels as "})
     duplicates = _rejects(ordered[copy], "duplicate", (same + first["image"])[copy])
-    labels = groups["image"].transform(named)
-    conflicts = _rejects(ordered[conflict], "label_conflict", "both labels: " + labels[conflict])
+    # The names of the groups in conflict alone: most groups are single images.
+    disputed = ordered[conflict]
+    names = disputed.groupby("pixel_sha256", sort=False)["image"].agg(named)
+    details = "both labels: " + disputed["pixel_sha256"].map(names).astype(str)
+    conflicts = _rejects(disputed, "label_conflict", details)
     kept = (
         ordered[~copy & ~conflict].drop(columns="_rank").sort_values("image").reset_index(drop=True)
     )

@@ -8,7 +8,6 @@ Left out: who goes into which split (`splits`), and how a foreign table is read 
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
@@ -98,7 +97,7 @@ def etiology_of(image: str) -> str:
     >>> etiology_of("train/PNEUMONIA/person12_virus_3.jpeg")
     'virus'
     """
-    found = _NAME.match(PurePosixPath(image).name)
+    found = _NAME.match(image.rpartition("/")[2])
     named = (found["etiology"] or found["kind"] or "").lower() if found else ""
     return named if named in {"bacteria", "virus"} else ""
 
@@ -109,7 +108,7 @@ def patient_of(image: str, reading: str = "person+etiology") -> str:
     >>> [patient_of("person12_virus_3.jpeg", reading) for reading in ("person+etiology", "merged")]
     ['person12_virus', 'person12']
     """
-    found = _NAME.match(PurePosixPath(image).name)
+    found = _NAME.match(image.rpartition("/")[2])
     if not found:
         return ""
     if found["person"]:
