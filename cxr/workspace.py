@@ -28,8 +28,47 @@ from cxr.storage_local import LocalStorage, failure
 logger = logging.getLogger("cxr.workspace")
 DAY = 86_400.0  # seconds
 WAIT = 5.0  # seconds between looks at a work folder where another is at work
-_opened: ContextVar[frozenset[Path]] = ContextVar("opened", default=frozenset())
-_stagings: dict[Path, Staging] = {}
+
+
+class OpenFolders:
+    """The work folders that this process has open.
+
+    Whether a folder is open is known within a context, a flow and what it calls: a thread that opens it on its own meets
+    the lock. What is staged is known to the whole process: tasks in other threads publish, and an interrupt gives back
+    the leases.
+    """
+
+    def __init__(self) -> None:
+        self._entered: ContextVar[frozenset[Path]] = ContextVar("entered", default=frozenset())
+        self._stagings: dict[Path, Staging] = {}
+
+    def __contains__(self, folder: Path) -> bool:
+        return folder in self._entered.get()
+
+    @contextlib.contextmanager
+    def entered(self, folder: Path) -> Iterator[None]:
+        """Count a folder as open in this context while the block lasts."""
+        token = self._entered.set(self._entered.get() | {folder})
+        try:
+            yield
+        finally:
+            self._entered.reset(token)
+
+    @contextlib.contextmanager
+    def staged(self, staging: Staging) -> Iterator[None]:
+        """Publish a folder by this staging while the block lasts."""
+        self._stagings[staging.folder] = staging
+        try:
+            yield
+        finally:
+            del self._stagings[staging.folder]
+
+    def stagings(self) -> dict[Path, Staging]:
+        """Return what is staged, by folder."""
+        return dict(self._stagings)
+
+
+_open = OpenFolders()
 
 
 @contextlib.contextmanager
@@ -40,22 +79,19 @@ def opened(uri: str) -> Iterator[Path]:
     Raises ConflictError where another cxr is at work there, StorageError where it cannot be made or
     written.
     """
-    storage, folder = open_storage(uri), local(uri)
-    if folder in _opened.get():
+    storage = open_storage(uri)
+    folder = local(uri)
+    if folder in _open:
         yield folder
         push(folder)
         return
     _make(folder)
-    token = _opened.set(_opened.get() | {folder})
-    try:
-        with _alone(folder, storage.uri):
-            if isinstance(storage, S3Storage):
-                with _sharing(folder, storage):
-                    yield folder
-            else:
+    with _open.entered(folder), _alone(folder, storage.uri):
+        if isinstance(storage, S3Storage):
+            with _sharing(folder, storage):
                 yield folder
-    finally:
-        _opened.reset(token)
+        else:
+            yield folder
 
 
 def local(uri: str) -> Path:
@@ -80,8 +116,9 @@ def opened_when_free(uri: str) -> Iterator[Path]:
 
 def push(folder: Path) -> None:
     """Publish what changed in an opened work folder since; nothing happens for a local one."""
-    if folder in _stagings:
-        _stagings[folder].push()
+    staging = stagings().get(folder)
+    if staging:
+        staging.push()
 
 
 def address(path: Path) -> str:
@@ -145,7 +182,7 @@ def fetched(uri: str) -> Path:
 
 def stagings() -> dict[Path, Staging]:
     """Return what is opened on S3 in this process, by local folder."""
-    return dict(_stagings)
+    return _open.stagings()
 
 
 def _drop_unused(family: Path) -> None:
@@ -231,15 +268,16 @@ def _sharing(folder: Path, storage: S3Storage) -> Iterator[None]:
     staging = Staging(folder, storage)
     try:
         staging.pull()
-        _stagings[folder] = staging
-        yield
-        staging.push()
-    except Exception as error:
-        if folder in _stagings and not isinstance(error, ConflictError):
-            _push_what_there_is(staging)
-        raise
+        with _open.staged(staging):
+            try:
+                yield
+                staging.push()
+            except ConflictError:  # the folder is somebody else's now
+                raise
+            except Exception:
+                _push_what_there_is(staging)
+                raise
     finally:
-        _stagings.pop(folder, None)
         with contextlib.suppress(CxrError):  # it expires
             staging.lease.release()
 
