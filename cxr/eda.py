@@ -31,23 +31,6 @@ _SAMPLE_COLUMNS = 5
 _SAMPLE_SIDE = 256  # pixels kept of a sample: what is drawn is smaller
 
 
-def class_weights(table: pd.DataFrame) -> dict[int, float]:
-    """Return the weight of each label over the train rows: rows / (2 x rows of the label).
-
-    Raises DataError when train lacks a class.
-    """
-    from sklearn.utils.class_weight import compute_class_weight
-
-    labels = table.loc[table["split"] == "train", "label"].to_numpy()
-    for label, name in enumerate(LABEL_NAMES):
-        if not (labels == label).any():
-            raise DataError(
-                f"expected both classes in train, found no {name}: check the split and the folders"
-            )
-    weights = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
-    return {label: float(weight) for label, weight in enumerate(weights)}
-
-
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers behind the figures, ready for JSON.
 

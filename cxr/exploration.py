@@ -3,28 +3,36 @@
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from cxr import audit, augmentation, eda, images, pixels, shift, timing
+from cxr import audit, augmentation, eda, images, manifest, pixels, shift, splits, timing
+from cxr.cache import Rows
 from cxr.errors import DataError
 from cxr.records import EXCLUDED, Ingest, Record, as_json, publishing, read_table
 from cxr.settings import TrainingSettings
-from cxr.storage import Storage, open_storage
+from cxr.storage import open_storage
+from cxr.storage_base import Storage
 
 SAMPLES, VARIANTS = 4, 5
+SHOWN_SIDE = 224  # pixels: what is drawn of a sample is smaller
 STEPS = ("pictures", "augmentation", "shortcut audit", "shift")
 
 
 class Exploration(Record):
-    """eda/exploration.json: for which data and settings the figures were drawn, and their names."""
+    """eda/exploration.json: for which data and settings the figures were drawn, and their names.
+
+    `settings` is the digest of all that the pictures depend on, `numbers` of what the audit and the
+    shift depend on; "" in records of version 0.1.
+    """
 
     manifest_sha256: str
     settings: str
+    numbers: str = ""
     class_weights: dict[int, float]
     counts: dict[str, dict[str, int]]
     figures: tuple[str, ...]
@@ -42,8 +50,9 @@ def explore(
     `cache` is the pixel cache of these rows. Returns the record at once where it is there for this data and the
     settings that matter here.
     """
-    folder, table = work / "eda", read_table(work / "clean_metadata.csv")
-    done, wanted = folder / "exploration.json", _settings(settings)
+    table = read_table(work / "clean_metadata.csv")
+    done = work / "eda" / "exploration.json"
+    wanted = _digest(settings, _PICTURES)
     if done.is_file():
         before = Exploration.read(done)
         if (before.manifest_sha256, before.settings) == (ingest.manifest_sha256, wanted):
@@ -53,9 +62,10 @@ def explore(
     return Exploration(
         manifest_sha256=ingest.manifest_sha256,
         settings=wanted,
+        numbers=_digest(settings, _NUMBERS),
         counts=ingest.splits,
         figures=figures,
-        class_weights=eda.class_weights(table[table["split"] != EXCLUDED]),
+        class_weights=splits.class_weights(ingest.splits["train"]),
     ).write(done)
 
 
@@ -70,13 +80,15 @@ def _draw(
     """Write everything below eda/ but its record; return the names of the figures."""
     folder = work / "eda"
     on_step(STEPS[0])
-    storage, used = open_storage(ingest.data), table[table["split"] != EXCLUDED]
-    figures = eda.draw_all(used, folder, partial(_sample, storage, used), settings.seed)
-    _write_json(eda.class_weights(used), folder / "class_weights.json")
+    used = table[table["split"] != EXCLUDED]
+    held = pixels.load(cache, table)
+    inspection = manifest.inspection_folder(work, ingest.data, ingest.reading)
+    pictures = Pictures(table, held, open_storage(ingest.data), inspection)
+    figures = eda.draw_all(used, folder, pictures.of, settings.seed)
+    _write_json(splits.class_weights(ingest.splits["train"]), folder / "class_weights.json")
     _write_json(eda.summary(used), folder / "eda.json")
     on_step(STEPS[1])
-    _draw_augmentation(used, storage, folder, settings)
-    held = pixels.load(cache, table)
+    _draw_augmentation(used, pictures, folder, settings)
     on_step(STEPS[2])
     audited = audit.audit(
         table, held, ingest.manifest_sha256, settings.harmonise, settings.seed
@@ -93,39 +105,66 @@ def _draw(
 
 
 def require(work: Path, ingest: Ingest, settings: TrainingSettings) -> None:
-    """Raise DataError where eda/ (class weights, audit, shift) is missing or of other data or settings."""
+    """Raise DataError where the audit and the shift are missing or of other data or settings.
+
+    The model card and the report quote them. Training itself needs nothing of eda/.
+    """
     path = work / "eda" / "exploration.json"
     found = Exploration.read(path) if path.is_file() else None
-    if not found or (found.manifest_sha256, found.settings) != (
-        ingest.manifest_sha256,
-        _settings(settings),
-    ):
-        what = (
-            "is of other data or settings (image size, harmonise, augmentation, seed)"
-            if found
-            else "is missing"
-        )
-        raise DataError(
-            f"{path} {what}: run `cxr eda --out {work}` with the flags of the training first"
-        )
-
-
-def _settings(settings: TrainingSettings) -> str:
-    """Return the digest of the settings that the exploration depends on."""
-    chosen = settings.model_dump(
-        mode="json", include={"augmentation", "image_size", "harmonise", "seed"}
+    if found and found.manifest_sha256 == ingest.manifest_sha256:
+        if found.numbers == _digest(settings, _NUMBERS):
+            return
+        if not found.numbers and found.settings == _digest(settings, _PICTURES):
+            return
+    what = "is of other data or settings (image size, harmonise, seed)" if found else "is missing"
+    raise DataError(
+        f"{path} {what}: run `cxr eda --out {work}` with the flags of the training first"
     )
+
+
+_NUMBERS = {"image_size", "harmonise", "seed"}
+_PICTURES = _NUMBERS | {"augmentation"}
+
+
+def _digest(settings: TrainingSettings, names: set[str]) -> str:
+    """Return the digest of these settings, 64 hex digits."""
+    chosen = settings.model_dump(mode="json", include=names)
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
-def _sample(storage: Storage, rows: pd.DataFrame, key: str) -> Any:
-    """Return the gray pixels of one of the manifest's `rows`, uint8 (h, w)."""
-    row = rows[rows["image"] == key].iloc[0]
-    return np.asarray(images.gray(pixels.picture(storage.read(key), row)))
+class Pictures:
+    """Pictures of some images of the manifest, for a person to look at.
+
+    They come from the cached pixels where these are as large as what is drawn. Originals are read
+    again only for smaller ones.
+
+    Args:
+        table: The manifest.
+        cached: The pixels of its rows.
+        storage: Where DATA is.
+        inspection: Where the inspection of DATA is remembered.
+    """
+
+    def __init__(self, table: pd.DataFrame, cached: Rows, storage: Storage, inspection: Path):
+        self._table = table
+        self._cached = cached
+        self._storage = storage
+        self._inspection = inspection
+
+    def of(self, key: str) -> images.Pixels:
+        """Return the gray pixels of one image, uint8 (h, w), in its own shape."""
+        at = int(np.flatnonzero(self._table["image"] == key)[0])
+        row = self._table.iloc[at]
+        if self._cached.shape[1] < SHOWN_SIDE:
+            version = manifest.versions(self._inspection, [key]).get(key)
+            return np.asarray(images.gray(pixels.original(self._storage, row, version)))
+        scale = self._cached.shape[1] / max(row["width"], row["height"])
+        size = (max(1, round(row["width"] * scale)), max(1, round(row["height"] * scale)))
+        return np.asarray(Image.fromarray(self._cached[at]).resize(size))
 
 
 def _draw_augmentation(
-    table: pd.DataFrame, storage: Storage, folder: Path, settings: TrainingSettings
+    table: pd.DataFrame, pictures: Pictures, folder: Path, settings: TrainingSettings
 ) -> None:
     train = table[table["split"] == "train"]
     chosen = pd.concat(
@@ -134,8 +173,9 @@ def _draw_augmentation(
             for _, rows in train.groupby("label")
         ]
     )
-    read = [pixels.picture(storage.read(row["image"]), row) for _, row in chosen.iterrows()]
-    originals = np.stack([images.resized(image, 224) for image in read])
+    originals = np.stack(
+        [images.resized(Image.fromarray(pictures.of(key)), SHOWN_SIDE) for key in chosen["image"]]
+    )
     variants = [
         [
             augmentation.augmented(one, key, view + 1, settings.augmentation)

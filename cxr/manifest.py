@@ -20,7 +20,7 @@ from cxr.errors import ConflictError, DataError
 from cxr.pixels import Writer
 from cxr.records import LABEL_NAMES, Scan, Shard, publishing, read_table, write_table
 from cxr.settings import FileSettings, PixelSettings, ReadingSettings
-from cxr.storage import Storage
+from cxr.storage_base import Storage
 from cxr.survey import Survey, survey
 
 INSPECTION_VERSION = (
@@ -153,6 +153,16 @@ def files(folder: Path) -> list[File]:
     return [
         File(*row) for row in read_table(folder / "files.csv").itertuples(index=False, name=None)
     ]
+
+
+def versions(folder: Path, keys: Iterable[str]) -> dict[str, str]:
+    """Return the versions at which the last scan listed these images, as far as it did."""
+    path = folder / "listed.csv"
+    if not path.is_file():
+        return {}
+    listed = read_table(path)
+    rows = listed[listed["image"].isin(set(keys))]
+    return dict(zip(rows["image"], rows["version"], strict=True))
 
 
 def known(folder: Path) -> pd.DataFrame:

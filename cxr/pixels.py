@@ -15,10 +15,10 @@ import pandas as pd
 
 from cxr import images, timing
 from cxr.cache import Cache, Recipe, Rows
-from cxr.errors import DataError
+from cxr.errors import ConflictError, DataError
 from cxr.records import printable
 from cxr.settings import PixelSettings, cores
-from cxr.storage import Storage
+from cxr.storage_base import Storage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,7 +83,7 @@ def cache(
         on_images(len(table) - len(missing))
 
         def one(at: int) -> Any:
-            found = images.for_model(_unchanged(storage, rows.iloc[at]), side, harmonise)
+            found = images.for_model(original(storage, rows.iloc[at]), side, harmonise)
             on_images(1)
             return found
 
@@ -94,9 +94,23 @@ def cache(
     return held.folder
 
 
-def _unchanged(storage: Storage, row: "pd.Series[Any]") -> "Image.Image":
+def original(storage: Storage, row: "pd.Series[Any]", version: str | None = None) -> "Image.Image":
+    """Return the image of a manifest's row, decoded again; mode L or RGB.
+
+    Args:
+        storage: Where DATA is.
+        row: The row.
+        version: The one that was listed: what was read of it before, and is still at hand, is not
+            asked for again.
+
+    Raises:
+        DataError: It changed or went since it was inspected.
+    """
     try:
-        data = storage.read(row["image"])
+        try:
+            data = storage.read(row["image"], version)
+        except ConflictError:  # another version may still hold the same bytes
+            data = storage.read(row["image"])
     except OSError as error:
         raise DataError(
             f"{printable(row['image'])}: cannot be read any more ({error}): preprocess again"

@@ -1,5 +1,7 @@
 """Who is in train, val and test: carved by patient, stratified by label, the published test untouched."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from cxr.errors import DataError
@@ -33,6 +35,28 @@ def assign(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, s
         )
     require_both_classes(rows)
     return rows, "; ".join(policy) + f"; seed {settings.split_seed}"
+
+
+def class_weights(counts: Mapping[str, int]) -> dict[int, float]:
+    """Return the weight of each label in the loss: images / (2 x images of the label).
+
+    The same as scikit-learn's `compute_class_weight("balanced", ...)`.
+
+    Args:
+        counts: How many images of train have each label name.
+
+    Raises:
+        DataError: Train lacks a class.
+    """
+    total = sum(counts.values())
+    weights = {}
+    for label, name in enumerate(LABEL_NAMES):
+        if not counts.get(name):
+            raise DataError(
+                f"expected both classes in train, found no {name}: check the split and the folders"
+            )
+        weights[label] = total / (len(LABEL_NAMES) * counts[name])
+    return weights
 
 
 def _unit(rows: pd.DataFrame) -> str:

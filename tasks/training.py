@@ -1,7 +1,6 @@
 """Pixels, one training process per architecture, comparison and choice: the tasks of `train_models`."""
 
 import contextlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -19,10 +18,12 @@ from cxr import (
     child,
     curves,
     exploration,
+    export,
     hardware,
     pixels,
     runs,
     selection,
+    splits,
     training,
     workspace,
 )
@@ -71,7 +72,7 @@ def _threads(place: runners.Place) -> int:
 def start_run(work: Path, settings: TrainingSettings) -> Run:
     """Name the run by its data, settings and weights, and write run.json."""
     exploration.require(work, runs.ingest(work), settings)
-    return runs.start(work, settings)
+    return runs.start(work, settings, export.find_init(settings))
 
 
 @task(name="cache pixels", task_run_name="cache pixels", cache_policy=NO_CACHE, **retries.POLICY)
@@ -189,6 +190,7 @@ def _job(member: Member, run: Run, work: Path, cache: Path) -> dict[str, Any]:
     """Return what a training's child process is asked for."""
     weights, digest = run.weights[member.architecture]
     settings = run.settings.model_copy(update={"seed": member.seed})
+    weights_of = splits.class_weights(runs.ingest(work).splits["train"])
     return {
         "name": member.name,
         "architecture": member.architecture,
@@ -198,7 +200,7 @@ def _job(member: Member, run: Run, work: Path, cache: Path) -> dict[str, Any]:
         "weights_sha256": digest,
         "manifest": str(work / "clean_metadata.csv"),
         "pixels": str(cache),
-        "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
+        "class_weights": {str(label): weight for label, weight in weights_of.items()},
         "init": run.init.model if run.init and run.init.architecture == member.architecture else "",
     }
 
@@ -211,8 +213,9 @@ def _in_child(
         TrainingSettings.model_validate(job["settings"]),
         job.get("shard", (1, 1)),
     )
-    train, val = training.positions(runs.manifest(work), settings)
-    images = training.passes(len(train), len(val), settings) // shards
+    counts = {split: sum(own.values()) for split, own in runs.ingest(work).splits.items()}
+    train = round(counts["train"] * settings.train_fraction)  # whole patients: about so many
+    images = training.passes(train, counts["val"], settings) // shards
     name, epochs = (
         (f"{member.name} {shard}", 0)
         if "shard" in job

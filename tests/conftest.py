@@ -10,9 +10,15 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from cxr import ingest, manifest, phantom
+from cxr import ingest, manifest, phantom, pixels
 from cxr.records import Ingest
-from cxr.settings import ReadingSettings, SplitSettings, TrainingSettings, training_settings
+from cxr.settings import (
+    PixelSettings,
+    ReadingSettings,
+    SplitSettings,
+    TrainingSettings,
+    training_settings,
+)
 from cxr.storage import open_storage
 from tests import finished, s3_servers
 
@@ -42,14 +48,19 @@ def preprocess(
     work: Path,
     settings: SplitSettings | None = None,
     reading: ReadingSettings | None = None,
+    kept: PixelSettings | None = None,
 ) -> Ingest:
-    """Run the preprocessing without Prefect, in this process."""
+    """Run the preprocessing without Prefect, in this process; `kept` are the pixels to cache on the way."""
     reading = reading or ReadingSettings()
     storage = open_storage(str(data), reading.follow_links)
-    scan = manifest.scan(storage, work, reading)
+    scan = manifest.scan(storage, work, reading, pixels=kept)
+    folder = manifest.folder_of(scan, work)
+    writer = pixels.Writer(work, kept) if kept else None
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard, reading)
-    return ingest.publish(scan, work, settings or SplitSettings())
+        manifest.inspect_shard(storage, folder, shard, reading, writer=writer)
+    settings = settings or SplitSettings()
+    comparison = ingest.find_near_duplicates(scan, work, settings)
+    return ingest.publish(scan, comparison, work, settings)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from sklearn.utils.class_weight import compute_class_weight
 
 from cxr import eda
 from cxr.errors import DataError
@@ -76,23 +75,6 @@ def texts(figure: Figure) -> str:
     return "\n".join(
         item.get_text() for item in figure.findobj(lambda item: hasattr(item, "get_text"))
     )
-
-
-def test_class_weights_are_those_of_scikit_learn_on_train_rows():
-    """12 NORMAL and 20 PNEUMONIA in train: 32 / (2 x 12) and 32 / (2 x 20); val and test do not count."""
-    weights = eda.class_weights(manifest(MIXED))
-    assert weights == {0: pytest.approx(32 / 24), 1: pytest.approx(32 / 40)}
-    labels = np.array([0] * 12 + [1] * 20)
-    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
-    assert list(weights.values()) == pytest.approx(list(expected))
-
-
-@pytest.mark.parametrize("label", [0, 1])
-def test_a_class_missing_from_train_is_an_error_that_names_it(label: int):
-    """Weights for a class without images would be infinite; images of it in test do not help."""
-    table = manifest({("train", 1 - label): 5, ("test", label): 5})
-    with pytest.raises(DataError, match=f"found no {LABEL_NAMES[label]}"):
-        eda.class_weights(table)
 
 
 def test_the_summary_counts_images_patients_and_causes():

@@ -34,7 +34,7 @@ def rows(folder: Path) -> pd.DataFrame:
 
 
 def test_deep_pictures_and_negatives_are_cached_as_films(tmp_path):
-    """Whatever a film came as, the network sees the film; so does the picture of the exploration."""
+    """Whatever a film came as, the network sees the film; so does the picture of the exploration, read again for its size."""
     (tmp_path / "data").mkdir()
     table = rows(tmp_path / "data").drop_duplicates("pixel_sha256")
     storage = open_storage(str(tmp_path / "data"))
@@ -44,7 +44,7 @@ def test_deep_pictures_and_negatives_are_cached_as_films(tmp_path):
     ).astype(int)
     for at, name in enumerate(table["image"]):
         assert np.abs(held[[at]][0].astype(int) - expected).mean() < 1.5, name
-        shown = exploration._sample(storage, table, name)
+        shown = exploration.Pictures(table, held, storage, tmp_path).of(name)
         assert np.abs(shown.astype(int) - np.asarray(FILM)).mean() < 3, name
 
 
@@ -61,3 +61,21 @@ def test_a_file_that_cannot_be_used_any_more_is_named():
     """A deep file in a row that says 8 bits is no film any more: the message names it and the remedy."""
     with pytest.raises(DataError, match=r"deep\.png: cannot be used any more.*preprocess again"):
         pixels.picture(FILES["deep.png"][0], pd.Series({"image": "deep.png"}))
+
+
+def test_pictures_to_look_at_come_from_the_cache_where_it_is_large_enough(tmp_path):
+    """In the shape of the film, not in the square of the network; the files are not asked for again."""
+    (tmp_path / "data").mkdir()
+    table = rows(tmp_path / "data").drop_duplicates("pixel_sha256")
+    storage = open_storage(str(tmp_path / "data"))
+    held = pixels.load(pixels.cache(table, storage, 224, False, tmp_path), table)
+    for name in FILES:
+        (tmp_path / "data" / name).unlink()
+    pictures = exploration.Pictures(table, held, storage, tmp_path)
+    width, height = FILM.size
+    size = (round(width * 224 / max(FILM.size)), round(height * 224 / max(FILM.size)))
+    expected = np.asarray(FILM.resize(size, Image.Resampling.BILINEAR)).astype(int)
+    for name in table["image"]:
+        shown = pictures.of(name)
+        assert shown.shape == expected.shape, name
+        assert np.abs(shown.astype(int) - expected).mean() < 3, name

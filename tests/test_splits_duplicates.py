@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from cxr import duplicates, splits
 from cxr.errors import DataError
@@ -11,6 +12,22 @@ from cxr.settings import SplitSettings
 
 def rows(*cells: tuple[str, str, int, str, str]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=["image", "source_split", "label", "md5", "pixel_sha256"])
+
+
+def test_class_weights_are_those_of_scikit_learn():
+    """12 NORMAL and 20 PNEUMONIA: 32 / (2 x 12) and 32 / (2 x 20), to the last digit."""
+    weights = splits.class_weights({"NORMAL": 12, "PNEUMONIA": 20})
+    labels = np.array([0] * 12 + [1] * 20)
+    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
+    assert weights == dict(enumerate(expected))
+
+
+@pytest.mark.parametrize("missing", ["NORMAL", "PNEUMONIA"])
+def test_a_class_missing_from_train_is_an_error_that_names_it(missing: str):
+    """The weight of a class without images would be infinite."""
+    counts = {name: 5 for name in ("NORMAL", "PNEUMONIA") if name != missing}
+    with pytest.raises(DataError, match=f"found no {missing}"):
+        splits.class_weights(counts)
 
 
 def test_test_is_kept_before_val_before_train_then_the_smallest_name():
