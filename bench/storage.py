@@ -57,14 +57,15 @@ def _client() -> "boto3.client":
 
 
 def timed(name: str, read: Callable[[], int], objects: int) -> float:
-    wall, cpu = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
+    cpu_began = time.process_time()
     total = read()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    wall = time.perf_counter() - began
+    cpu = time.process_time() - cpu_began
     if total != objects * SIZE:
         raise RuntimeError(f"expected {objects * SIZE} bytes, found {total}")
-    print(
-        f"{name:<34}{objects / wall:>7.0f} objects/s {total / wall / 1e6:>6.0f} MB/s {cpu / wall:>6.0%} of a core"
-    )
+    speed = f"{objects / wall:>7.0f} objects/s {total / wall / 1e6:>6.0f} MB/s"
+    print(f"{name:<34}{speed} {cpu / objects * 1000:>6.2f} ms of a core an object")
     return objects / wall
 
 

@@ -349,6 +349,13 @@ ODD_KEYS = (
 )  # fmt: skip
 
 
+def test_a_folder_s_marker_is_no_file(bucket):
+    """Consoles put an object without bytes for each folder, called like it with a slash: it is not listed."""
+    for key in ("set/", "set/train/", "set/train/x.jpeg"):
+        bucket.client().put_object(Bucket=bucket.name, Key=key, Body=b"")
+    assert list(entries(open_storage(f"s3://{bucket.name}/set"))) == ["train/x.jpeg"]
+
+
 @pytest.mark.parametrize("prefix", ["", "/top/", "a//b/", "x/../y/"])
 def test_odd_keys_of_objects_survive(bucket, prefix):
     """Each is listed, found, read, peeked, read in bulk and changed under its own name, its first letter included."""
