@@ -25,7 +25,8 @@ def prepared(root: Path, images: int, side: int) -> Path:
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
         manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
-    ingest.publish(scan, work, SplitSettings())
+    comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
+    ingest.publish(scan, comparison, work, SplitSettings())
     settings = training_settings("demo", image_size=side)
     cache = pixels.cache(runs.manifest(work), storage, side, True, work)
     exploration.explore(work, runs.ingest(work), settings, cache)

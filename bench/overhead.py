@@ -56,11 +56,12 @@ def plain(data: str, work: Path) -> None:
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
         manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
-    ingest.publish(scan, work, SplitSettings())
+    comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
+    ingest.publish(scan, comparison, work, SplitSettings())
     table = runs.manifest(work)
     cache = pixels.cache(table, storage, settings.image_size, settings.harmonise, work)
     exploration.explore(work, runs.ingest(work), settings, cache)
-    run = runs.start(work, settings)
+    run = runs.start(work, settings, None)
     folder, [member] = run.folder(work), run.members()
     common = {"manifest": str(work / "clean_metadata.csv"), "pixels": str(cache)}
     job = common | {

@@ -104,10 +104,10 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory"]:
         inspect(Path(sys.argv[2]), Path(sys.argv[3]))
-        storage = open_storage(sys.argv[2])
-        ingest.publish(
-            manifest.scan(storage, Path(sys.argv[3])), Path(sys.argv[3]), SplitSettings()
-        )
+        work = Path(sys.argv[3])
+        scan = manifest.scan(open_storage(sys.argv[2]), work)
+        comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
+        ingest.publish(scan, comparison, work, SplitSettings())
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     else:
         main()

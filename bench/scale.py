@@ -66,7 +66,9 @@ def work_on(stage: str, data: Path, work: Path) -> float:
         with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(lambda shard: manifest.inspect_shard(storage, rows, shard), scan.shards))
     elif stage == "publish":
-        ingest.publish(manifest.scan(storage, work), work, SplitSettings())
+        scan = manifest.scan(storage, work)
+        comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
+        ingest.publish(scan, comparison, work, SplitSettings())
     elif stage == "decode":
         pixels.cache(read_table(work / "clean_metadata.csv"), storage, SIDE, True, work)
     else:

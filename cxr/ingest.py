@@ -12,10 +12,12 @@ from cxr import (
     duplicates,
     leakage,
     manifest,
+    near_duplicates,
     negatives,
     patients,
     splits,
     survey,
+    timing,
 )
 from cxr.account import Account
 from cxr.errors import DataError, QuestionError
@@ -26,13 +28,16 @@ from cxr.records import (
     REJECT_REASONS,
     SPLITS,
     Ingest,
+    Record,
     Scan,
     file_sha256,
     read_table,
     write_table,
 )
 from cxr.remedies import SHARED
-from cxr.settings import SplitSettings
+from cxr.settings import SplitSettings, Strict
+
+COMPARISON = "comparison.json"  # of the last search, in the folder of the inspection
 
 
 class Distinct(NamedTuple):
@@ -83,45 +88,153 @@ def distinct(scan: Scan, work: Path, settings: SplitSettings) -> Distinct:
     )
 
 
-def find_near_copies(
+class TableFile(Strict):
+    """A table handed on by file: its name below the folder of the inspection, and the digest of its bytes."""
+
+    name: str
+    sha256: str
+
+
+class Comparison(Record):
+    """The distinct images of a scan and the near-duplicates among them, as the search hands them to `publish`.
+
+    It is kept beside its tables, so that the next search compares new images alone.
+
+    Attributes:
+        search: Version of the search.
+        rows: Table of the distinct images.
+        rejects: Table of every other file: image, reason, detail.
+        pairs: Table of the near-duplicates among the distinct images.
+        images: How many distinct images there are.
+        compared: How many of them are new to the search.
+        found: How many pairs of near-duplicates there are.
+        notes: As in `Distinct`.
+        polarity: As in `Distinct`.
+        negatives: As in `Distinct`.
+    """
+
+    search: int
+    rows: TableFile
+    rejects: TableFile
+    pairs: TableFile
+    images: int
+    compared: int
+    found: int
+    notes: tuple[str, ...]
+    polarity: Reference | None
+    negatives: dict[str, int]
+
+
+def find_near_duplicates(
     scan: Scan,
     work: Path,
     settings: SplitSettings,
     on_images: Callable[[int], None] = lambda _: None,
-) -> int:
-    """Return how many pairs of near copies there are; they are remembered for `publish`."""
-    found = distinct(scan, work, settings)
-    return len(leakage.near_copies(found.rows, manifest.folder_of(scan, work), on_images))
+) -> Comparison:
+    """Find the near-duplicates among the distinct images of a scan; compare those that are new since the last search.
 
+    Args:
+        scan: The scan, all of whose shards were inspected.
+        work: The work folder.
+        settings: Who a patient is.
+        on_images: Called with the number of images done.
 
-def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
-    """Write leakage/, clean_metadata.csv, rejects.csv and then ingest.json under `work`; return the record.
+    Returns:
+        What `publish` goes on with.
 
     Raises:
-        DataError: Nothing is left, a folder is lost, a class is missing from a split, or found != kept + rejected.
+        DataError: As `distinct` does.
+        QuestionError: As `distinct` does.
+    """
+    folder = manifest.folder_of(scan, work)
+    found = distinct(scan, work, settings)
+    known, earlier = _compared_before(found.rows, folder)
+    new = int((~known).sum())
+    with timing.timed(work / timing.FOLDER, "compare", new):
+        pairs = leakage.find_pairs(found.rows, folder, known, earlier, on_images)
+    comparison = Comparison(
+        search=near_duplicates.SEARCH_VERSION,
+        rows=_hand_on(found.rows, folder / "distinct.csv"),
+        rejects=_hand_on(found.rejects, folder / "distinct_rejects.csv"),
+        pairs=_hand_on(pairs, folder / "near_duplicates.csv"),
+        images=len(found.rows),
+        compared=new,
+        found=len(pairs),
+        notes=found.notes,
+        polarity=found.polarity,
+        negatives=found.negatives,
+    )
+    return comparison.write(folder / COMPARISON)
+
+
+def _compared_before(rows: pd.DataFrame, folder: Path) -> tuple["pd.Series[bool]", pd.DataFrame]:
+    """Return which rows the last search compared with each other, and the pairs that it found.
+
+    A search by other rules, or one whose files are damaged or incomplete, counts as none.
+    """
+    try:
+        last = Comparison.read(folder / COMPARISON)
+        if last.search != near_duplicates.SEARCH_VERSION:
+            raise DataError(f"{folder / COMPARISON}: found by other rules")
+        compared = _take_over(last.rows, folder)
+        pairs = _take_over(last.pairs, folder)
+    except (FileNotFoundError, DataError):
+        return pd.Series(False, rows.index), pd.DataFrame(columns=leakage.PAIR_COLUMNS)
+    pixels = pd.Series(compared["pixel_sha256"].to_numpy(), index=compared["image"])
+    return rows["image"].map(pixels) == rows["pixel_sha256"], pairs
+
+
+def _hand_on(table: pd.DataFrame, path: Path) -> TableFile:
+    write_table(table, path)
+    return TableFile(name=path.name, sha256=file_sha256(path))
+
+
+def _take_over(table: TableFile, folder: Path) -> pd.DataFrame:
+    """Return a table that was handed on; DataError where the file is not the one that was written."""
+    path = folder / table.name
+    found = file_sha256(path)
+    if found != table.sha256:
+        raise DataError(
+            f"{path}: expected the table of SHA-256 {table.sha256}, found {found}: preprocess again"
+        )
+    return read_table(path)
+
+
+def publish(scan: Scan, comparison: Comparison, work: Path, settings: SplitSettings) -> Ingest:
+    """Write leakage/, clean_metadata.csv, rejects.csv and then ingest.json under `work`; return the record.
+
+    Args:
+        scan: The scan.
+        comparison: What `find_near_duplicates` returned for it.
+        work: The work folder.
+        settings: How validation is carved and what becomes of leakage.
+
+    Raises:
+        DataError: A folder is lost, a class is missing from a split, found != kept + rejected, or the tables of
+            `comparison` changed since they were written.
         LeakageError: The gate finds a near copy or a patient in two splits.
     """
     inspection = manifest.folder_of(scan, work)
-    (work / "ingest.json").unlink(
-        missing_ok=True
-    )  # what a failed gate leaves must not look finished
+    # What a failed gate leaves must not look finished.
+    (work / "ingest.json").unlink(missing_ok=True)
     leakage.clear(work / "leakage")
-    found = distinct(scan, work, settings)
-    pairs = leakage.near_copies(found.rows, inspection)
-    rows, copies = found.rows, found.rejects.iloc[:0]
+    distinct_rows = _take_over(comparison.rows, inspection)
+    distinct_rejects = _take_over(comparison.rejects, inspection)
+    pairs = _take_over(comparison.pairs, inspection)
+    rows = distinct_rows
+    rejects = distinct_rejects
     if settings.repair_leakage:
-        rows, copies = leakage.remove_copies(found.rows, pairs)
-    rejects = (
-        pd.concat([found.rejects, copies]).sort_values(["image", "reason"]).reset_index(drop=True)
-    )
+        rows, copies = leakage.remove_copies(distinct_rows, pairs)
+        rejects = pd.concat([distinct_rejects, copies])
+    rejects = rejects.sort_values(["image", "reason"]).reset_index(drop=True)
     rows, policy = splits.assign(rows, settings)
     if settings.repair_leakage:
         rows = leakage.exclude_shared(rows)
         splits.require_both_classes(rows)
-    folders = _account(inspection, rows, rejects, found.negatives)
+    folders = _account(inspection, rows, rejects, comparison.negatives)
     _require_no_question(scan, folders)
-    seen = leakage.judge(found.rows, rows, pairs, settings.patient_key, settings.allow_leakage)
-    leakage.gate(seen, found.rows, rows, pairs, work / "leakage", inspection)
+    seen = leakage.judge(distinct_rows, rows, pairs, settings.patient_key, settings.allow_leakage)
+    leakage.gate(seen, distinct_rows, rows, pairs, work / "leakage", inspection)
     write_table(rows[manifest.ROW_COLUMNS], work / "clean_metadata.csv")
     write_table(rejects, work / "rejects.csv")
     record = Ingest(
@@ -140,8 +253,8 @@ def publish(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
         manifest_sha256=file_sha256(work / "clean_metadata.csv"),
         reading=scan.settings,
         folders=folders.folders,
-        notes=found.notes,
-        polarity=found.polarity,
+        notes=comparison.notes,
+        polarity=comparison.polarity,
     )
     contract.check(rows, _balanced(record))
     return record.write(work / "ingest.json")

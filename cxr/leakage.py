@@ -4,7 +4,6 @@ The hold-out is never made smaller here: of a picture that test and train share,
 Left out: how near copies are found (`near_duplicates`) and exact copies (`duplicates`).
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,44 +11,50 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr import drawing, duplicates, near_duplicates, patients, timing
+from cxr import drawing, duplicates, near_duplicates, patients
 from cxr.duplicates import KEPT_FIRST
 from cxr.errors import LeakageError
 from cxr.manifest import REJECT_COLUMNS, Thumbnails
-from cxr.records import EXCLUDED, Leakage, printable, read_table, write_table
+from cxr.records import EXCLUDED, Leakage, printable, write_table
 
 SHOWN = 24  # pairs on a contact sheet
-SEARCH_VERSION = (
-    1  # raise it when `near_duplicates` changes what it finds: pairs are then sought anew
-)
-Pairs = pd.DataFrame  # image_a, image_b, variant, distance, correlation
+PAIR_COLUMNS = ["image_a", "image_b", "variant", "distance", "correlation"]
+Pairs = pd.DataFrame  # with PAIR_COLUMNS
 
 
-def near_copies(
-    rows: pd.DataFrame, folder: Path, on_images: Callable[[int], None] = lambda _: None
+def find_pairs(
+    rows: pd.DataFrame,
+    folder: Path,
+    known: "pd.Series[bool]",
+    earlier: Pairs,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> Pairs:
-    """Return the near copies among `rows` by name, one row a pair, remembered below `folder` for these very pictures.
+    """Return the near-duplicates among `rows` by name, one row a pair.
 
-    Columns: image_a, image_b (text), variant (text), distance (bits of 256), correlation (-1..1).
+    Args:
+        rows: One row an image, in the order of the names.
+        folder: Where the inspection is remembered.
+        known: Which rows an earlier search compared with each other.
+        earlier: The pairs that it found; those of images that are gone since are left out.
+        on_images: Called with the number of images done.
+
+    Returns:
+        image_a, image_b (text), variant (text), distance (bits of 256), correlation (-1 to 1).
     """
-    pictures = "\n".join(
-        f"{image}\t{digest}"
-        for image, digest in zip(rows["image"], rows["pixel_sha256"], strict=True)
+    images = rows["image"]
+    both = earlier["image_a"].isin(images[known]) & earlier["image_b"].isin(images[known])
+    lasting = earlier[both].astype({"distance": "int64"})
+    if known.all():
+        return lasting.reset_index(drop=True)
+    position = pd.Series(np.arange(len(rows)), index=images)
+    remembered = near_duplicates.Earlier(
+        known.to_numpy(),
+        lasting.assign(a=lasting["image_a"].map(position), b=lasting["image_b"].map(position)),
     )
-    named = f"{SEARCH_VERSION}\n{pictures}".encode("utf-8", "surrogateescape")
-    path = folder / f"near-{hashlib.sha256(named).hexdigest()[:16]}.csv"
-    if not path.is_file():
-        with timing.timed(
-            folder.parents[1] / timing.FOLDER, "compare", len(rows)
-        ):  # WORK/inspection/<data> is `folder`
-            found = near_duplicates.find(Thumbnails(folder, rows["thumbnail"]), on_images)
-        images = rows["image"].to_numpy()
-        named_pairs = found.assign(image_a=images[found["a"]], image_b=images[found["b"]])
-        write_table(named_pairs[["image_a", "image_b", "variant", "distance", "correlation"]], path)
-        for old in folder.glob("near-*.csv"):
-            if old != path:
-                old.unlink()
-    return read_table(path)
+    found = near_duplicates.find(Thumbnails(folder, rows["thumbnail"]), on_images, remembered)
+    names = images.to_numpy()
+    named = found.assign(image_a=names[found["a"]], image_b=names[found["b"]])
+    return named[PAIR_COLUMNS]
 
 
 def remove_copies(rows: pd.DataFrame, pairs: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:

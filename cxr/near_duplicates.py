@@ -19,8 +19,11 @@ import pandas as pd
 from cxr.settings import cores
 
 if TYPE_CHECKING:
-    from faiss import IndexBinaryIVF
+    from faiss import IndexBinary
 
+SEARCH_VERSION = (
+    2  # raise it when `find` changes what it returns: all images are then compared anew
+)
 # Measured on 5,190 real images: copies seen as in VIEWS are at most 18 bits of 256 apart and, aligned, correlate at
 # 0.985 or more; other pairs begin at 32 bits. Correlation alone would not do: two films of one child reach 0.981.
 MAX_DISTANCE = 20
@@ -28,7 +31,8 @@ MIN_CORRELATION = 0.98
 COLUMNS = ["a", "b", "variant", "distance", "correlation"]
 Array = np.ndarray[Any, Any]
 _SIDE, _LOW = 64, 16
-_PROBES = 64  # lists searched for each query; with fewer lists than that the search is exact
+_EXACT = 20_000  # up to so many hashes each is compared with every query: lists would save little
+_PROBES = 64  # lists searched for each query where there are more hashes
 _CHUNK = 1024  # images at a time in each thread: 16 MB as float32
 _NUDGE = 0.007  # of the side: half the steps between neighbouring crops of VIEWS
 
@@ -76,31 +80,67 @@ VIEWS = (
 _SEEN_FROM_B = {"rotated 90": "rotated 270"}  # every other view is its own inverse
 
 
-def find(thumbnails: Thumbnails, on_images: Callable[[int], None] = lambda _: None) -> pd.DataFrame:
+class Earlier(NamedTuple):
+    """What an earlier search found among these thumbnails.
+
+    Attributes:
+        known: Which thumbnails it compared with each other, bool (n,).
+        pairs: The pairs among those, in the columns and positions of `find`.
+    """
+
+    known: Array
+    pairs: pd.DataFrame
+
+
+def find(
+    thumbnails: Thumbnails,
+    on_images: Callable[[int], None] = lambda _: None,
+    earlier: Earlier | None = None,
+) -> pd.DataFrame:
     """Return the pairs of near copies: a, b (positions, a < b, each pair once, sorted), variant, distance, correlation.
 
-    `thumbnails`: uint8 (n, 64, 64), read in chunks, in several threads. `variant` is a name of VIEWS (or
-    "rotated 270"): what makes b out of a, turns being counterclockwise; "cropped" does not say which of the two is.
-    `distance`: bits of 256 in which the hashes differ, at most MAX_DISTANCE; `correlation`: Pearson's, of the aligned
-    thumbnails, at least MIN_CORRELATION. Where several views agree, the one of smallest distance is given.
-    A thumbnail of one value has neither hash nor correlation: it pairs, as "same" at 0 and 1.0, with the first
-    thumbnail of that very value and no other. `on_images` is told the number of images done after each chunk.
+    `variant` is a name of VIEWS (or "rotated 270"): what makes b out of a, turns being counterclockwise; "cropped" does
+    not say which of the two is. `distance`: bits of 256 in which the hashes differ, at most MAX_DISTANCE;
+    `correlation`: Pearson's, of the aligned thumbnails, at least MIN_CORRELATION. Where several views agree, the one
+    of smallest distance is given. A thumbnail of one value has neither hash nor correlation: it pairs, as "same" at 0
+    and 1.0, with the first thumbnail of that very value and no other.
 
-    The index finds nearly all pairs within MAX_DISTANCE, not provably all: see `search` for its recall. Memory: the
-    hashes, 32 bytes an image, and the pairs: k copies of one image are k (k - 1) / 2 pairs.
+    Up to _EXACT images the search finds every pair within MAX_DISTANCE, so a search that goes on from an earlier one
+    returns what a search of all images would. Above, it finds nearly all pairs: see `search` for its recall. Memory:
+    the hashes, 32 bytes an image, and the pairs: k copies of one image are k (k - 1) / 2 pairs.
+
+    Args:
+        thumbnails: uint8 (n, 64, 64), read in chunks, in several threads.
+        on_images: Called with the number of images done after each chunk.
+        earlier: What need not be compared again: new images alone are compared, with each other and the known ones.
     """
+    if earlier is None:
+        nothing = pd.DataFrame(columns=COLUMNS)
+        earlier = Earlier(np.zeros(len(thumbnails), bool), nothing)
     with ThreadPoolExecutor(cores(), initializer=_one_thread) as pool:
         start = np.empty((0, _LOW * _LOW // 8), np.uint8), np.empty(0, np.int16)
         parts = pool.map(partial(_hashed_whole, thumbnails), _chunks(np.arange(len(thumbnails))))
         hashes, flat = (np.concatenate(columns) for columns in zip(start, *parts, strict=True))
-        able, tables = np.flatnonzero(flat < 0), [_equal(flat)]
+        able = np.flatnonzero(flat < 0)
+        new = able[~earlier.known[able]]
+        known = able[earlier.known[able]]
+        tables = [_equal(flat), _between(earlier.pairs, known)]
         on_images(len(flat) - len(able))
-        if len(able):
-            pairs = partial(_pairs, thumbnails, indexed(hashes[able]), able)
-            for part, table in zip(_chunks(able), pool.map(pairs, _chunks(able)), strict=True):
+        # Known images are looked at in all views as well: a new image may be a crop of a known one.
+        for seen, others in ((new, able), (known, new)):
+            if not len(others):
+                on_images(len(seen))
+                continue
+            pairs = partial(_pairs, thumbnails, indexed(hashes[others]), others)
+            for part, table in zip(_chunks(seen), pool.map(pairs, _chunks(seen)), strict=True):
                 tables.append(table)
                 on_images(len(part))
     return _table(tables)
+
+
+def _between(pairs: pd.DataFrame, positions: Array) -> pd.DataFrame:
+    """Return the pairs of two of these positions: those of thumbnails of one value are sought anew each time."""
+    return pairs[pairs["a"].isin(positions) & pairs["b"].isin(positions)]
 
 
 def _chunks(positions: Array) -> list[Array]:
@@ -134,7 +174,7 @@ def _table(tables: list[pd.DataFrame]) -> pd.DataFrame:
     # An empty table has no types of its own, and pandas warns when it is concatenated.
     rows = pd.concat([t for t in tables if len(t)] or [pd.DataFrame(columns=COLUMNS)]).astype(types)
     rows = rows.sort_values(
-        ["a", "b", "distance", "correlation"], ascending=[True, True, True, False]
+        ["a", "b", "distance", "correlation", "variant"], ascending=[True, True, True, False, True]
     )
     return rows.drop_duplicates(["a", "b"], ignore_index=True)
 
@@ -187,31 +227,37 @@ def _turned_terms(terms: Array, view: View) -> Array:
     return terms
 
 
-def indexed(hashes: Array) -> "IndexBinaryIVF":
-    """Return an index over hashes (n, 32), n > 0: each lies in the list of the nearest of 2 sqrt(n) of them, drawn.
+def indexed(hashes: Array) -> "IndexBinary":
+    """Return an index over hashes (n, 32), n > 0, for `search`.
 
-    An inverted file rather than bands of bits: many bits of chest X-rays are nearly the same in all, which makes a
+    Up to _EXACT hashes it is a plain list. Above, each lies in the list of the nearest of 2 sqrt(n) of them, drawn: an
+    inverted file rather than bands of bits, since many bits of chest X-rays are nearly the same in all, which makes a
     few buckets of any band huge; lists around drawn images are as even as the images. Sivic, Zisserman, "Video
     Google" (2003); the binary one of Douze et al., "The Faiss library" (2024).
     """
     import faiss
 
-    lists = min(len(hashes), round(2 * np.sqrt(len(hashes))))
-    centres = faiss.IndexBinaryFlat(hashes.shape[1] * 8)
+    bits = hashes.shape[1] * 8
+    if len(hashes) <= _EXACT:
+        flat = faiss.IndexBinaryFlat(bits)
+        flat.add(hashes)
+        return flat
+    lists = round(2 * np.sqrt(len(hashes)))
+    centres = faiss.IndexBinaryFlat(bits)
     centres.add(hashes[np.random.default_rng(0).choice(len(hashes), lists, replace=False)])
-    index = faiss.IndexBinaryIVF(centres, hashes.shape[1] * 8, lists)
+    index = faiss.IndexBinaryIVF(centres, bits, lists)
     index.is_trained = True  # the centres are there; training would look for better ones, at length
     index.nprobe = min(lists, _PROBES)
     index.add(hashes)
     return index
 
 
-def search(index: "IndexBinaryIVF", queries: Array) -> tuple[Array, Array, Array]:
+def search(index: "IndexBinary", queries: Array) -> tuple[Array, Array, Array]:
     """Return (query, found, distance), int64 (m,) each: the indexed hashes within MAX_DISTANCE of queries (k, 32).
 
-    Exact while n is at most 1,024. Above, what lies in none of the 64 nearest lists is missed: among 300,000 hashes,
+    Exact while n is at most _EXACT. Above, what lies in none of the 64 nearest lists is missed: among 300,000 hashes,
     none of 12,000 that differed as real copies do in up to 14 bits, 1 in 1,000 with 15 to 20 bits. The time for n
-    queries grows as n sqrt(n). `bench.near_duplicates` measures both.
+    queries then grows as n sqrt(n). `bench.near_duplicates` measures both.
     """
     limits, distances, found = index.range_search(queries, MAX_DISTANCE + 1)  # faiss: strictly less
     query = np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64)))
@@ -219,14 +265,14 @@ def search(index: "IndexBinaryIVF", queries: Array) -> tuple[Array, Array, Array
 
 
 def _pairs(
-    thumbnails: Thumbnails, index: "IndexBinaryIVF", able: Array, part: Array
+    thumbnails: Thumbnails, index: "IndexBinary", others: Array, part: Array
 ) -> pd.DataFrame:
-    """Return the confirmed pairs of the images at `part` with any indexed image; `able` are the indexed positions."""
+    """Return the confirmed pairs of the images at `part` with any indexed image; `others` are the indexed positions."""
     pixels = np.asarray(thumbnails[part])
     tables = []
     for number, view in enumerate(VIEWS):
         query, found, distance = search(index, hashed(pixels, view))
-        seen, other = part[query], able[found]
+        seen, other = part[query], others[found]
         # A film that equals its own mirror image is no pair; "same" finds each pair from both sides.
         kept = seen < other if number == 0 else seen != other
         columns = {"seen": seen, "other": other, "view": number, "distance": distance}

@@ -40,5 +40,5 @@ def preprocess(
         )
         with runners.opened(runner, cores(), work) as pool, preprocessing.inspecting(scan, work):
             preprocessing.inspect_each(scan, work, pool)
-        preprocessing.find_near_copies(scan, work, settings)
-        return preprocessing.publish_manifest(scan, work, settings)
+        comparison = preprocessing.find_near_duplicates(scan, work, settings)
+        return preprocessing.publish_manifest(scan, comparison, work, settings)

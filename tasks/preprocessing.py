@@ -14,6 +14,7 @@ from prefect.task_runners import TaskRunner
 from cxr import account, ingest, manifest, patients, pixels, timing, workspace
 from cxr.account import FolderAccount
 from cxr.errors import QuestionError
+from cxr.ingest import Comparison
 from cxr.records import Ingest, Scan, Shard
 from cxr.settings import FileSettings, PixelSettings, ReadingSettings, SplitSettings
 from cxr.storage import open_storage
@@ -132,10 +133,12 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     cache_policy=NO_CACHE,
     **retries.POLICY,
 )
-def find_near_copies(scan: Scan, work: Path, settings: SplitSettings) -> int:
-    """Find near copies among all images, by perceptual hash and correlation; return the number of pairs."""
+def find_near_duplicates(scan: Scan, work: Path, settings: SplitSettings) -> Comparison:
+    """Take exact copies out and find near-duplicates among the rest, by perceptual hash and correlation."""
     with progress.tracking(COMPARE, scan.images, "images"), _questions_shown(scan.data):
-        return ingest.find_near_copies(scan, work, settings, lambda n: progress.advance(COMPARE, n))
+        return ingest.find_near_duplicates(
+            scan, work, settings, lambda n: progress.advance(COMPARE, n)
+        )
 
 
 @task(
@@ -144,11 +147,13 @@ def find_near_copies(scan: Scan, work: Path, settings: SplitSettings) -> int:
     cache_policy=NO_CACHE,
     **retries.POLICY,
 )
-def publish_manifest(scan: Scan, work: Path, settings: SplitSettings) -> Ingest:
-    """Take copies out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
+def publish_manifest(
+    scan: Scan, comparison: Comparison, work: Path, settings: SplitSettings
+) -> Ingest:
+    """Take near-duplicates out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
     try:
         with _questions_shown(scan.data):
-            record = ingest.publish(scan, work, settings)
+            record = ingest.publish(scan, comparison, work, settings)
     finally:  # the contact sheet is what a failed gate is about; publishing removes an older one first
         _show_pairs(work / "leakage" / "pairs.png")
     books = [{"what": "found", "files": record.found}, {"what": "kept", "files": record.kept}]

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr import leakage, phantom
-from cxr.errors import LeakageError
+from cxr import ingest, leakage, manifest, phantom
+from cxr.errors import DataError, LeakageError
 from cxr.records import Ingest, Leakage, read_table
 from cxr.settings import SplitSettings
+from cxr.storage import open_storage
 from tests.conftest import ROOT, preprocess
 
 
@@ -145,6 +146,64 @@ def test_allowed_leakage_runs_on_and_is_recorded(planted, tmp_path):
         and record.leakage.pairs_left >= len(keys)
     )
     assert set(keys) <= set(read_table(tmp_path / "clean_metadata.csv")["image"])
+
+
+def test_distinct_images_are_found_once_in_a_preprocessing(planted, tmp_path, monkeypatch):
+    """What the search worked out is handed on to the publishing by a record that names the tables."""
+    folder, _ = planted
+    calls = []
+    distinct = ingest.distinct
+    monkeypatch.setattr(ingest, "distinct", lambda *a: calls.append(1) or distinct(*a))
+    preprocess(folder, tmp_path)
+    assert len(calls) == 1
+
+
+def test_a_table_that_changed_on_its_way_is_not_published(planted, tmp_path):
+    """The digest in the record says so; nothing looks finished afterwards."""
+    folder, _ = planted
+    preprocess(folder, tmp_path)
+    storage, settings = open_storage(str(folder)), SplitSettings()
+    scan = manifest.scan(storage, tmp_path)
+    comparison = ingest.find_near_duplicates(scan, tmp_path, settings)
+    path = manifest.folder_of(scan, tmp_path) / comparison.pairs.name
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(DataError, match=r"near_duplicates.csv: expected the table of SHA-256"):
+        ingest.publish(scan, comparison, tmp_path, settings)
+    assert not (tmp_path / "ingest.json").exists()
+    assert ingest.find_near_duplicates(scan, tmp_path, settings) == comparison.model_copy(
+        update={"compared": comparison.images}
+    )
+
+
+def test_a_run_with_other_images_publishes_what_a_first_run_of_them_does(planted, tmp_path):
+    """Images come and go between the runs: the tables are the same to the byte, and the new images alone were compared."""
+    source, _ = planted
+    data = tmp_path / "data"
+    paths = sorted(path for path in source.rglob("*.jpeg") if path.is_file())
+    keys = [path.relative_to(source) for path in paths]
+    absent = [keys[1::5], keys[::7], keys[3::6]]
+    images = 0
+    for away in absent:
+        for key in keys:
+            target = data / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if key in away:
+                target.unlink(missing_ok=True)
+            elif not target.exists():
+                shutil.copy2(source / key, target)
+        stepwise = preprocess(data, tmp_path / "stepwise")
+        shutil.rmtree(tmp_path / "once", ignore_errors=True)
+        once = preprocess(data, tmp_path / "once")
+        assert stepwise.model_copy(update={"newly_read": once.newly_read}) == once
+        for name in ("clean_metadata.csv", "rejects.csv", "leakage/pairs.csv"):
+            published = [(tmp_path / work / name).read_bytes() for work in ("stepwise", "once")]
+            assert published[0] == published[1], name
+        scan = manifest.scan(open_storage(str(data)), tmp_path / "stepwise")
+        folder = manifest.folder_of(scan, tmp_path / "stepwise")
+        comparison = ingest.Comparison.read(folder / ingest.COMPARISON)
+        assert comparison.found > 3
+        assert (comparison.compared == comparison.images) == (images == 0)
+        images = comparison.images
 
 
 def test_found_pairs_are_remembered(planted, tmp_path, monkeypatch):

@@ -159,9 +159,13 @@ def some_hashes(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.packbits(bits, axis=1), np.packbits(changed, axis=1)
 
 
-@pytest.mark.parametrize(("count", "least"), [(900, 1.0), (3000, 0.99)])
-def test_the_search_finds_what_brute_force_finds(count: int, least: float):
-    """All of it where every list is searched; above 1,024 hashes nearly all, and never anything further away."""
+@pytest.mark.parametrize(("exact", "least"), [(3000, 1.0), (2999, 0.99)])
+def test_the_search_finds_what_brute_force_finds(
+    exact: int, least: float, monkeypatch: pytest.MonkeyPatch
+):
+    """All of it up to the number of hashes that are all compared; above nearly all, and nothing further away."""
+    count = 3000
+    monkeypatch.setattr(near_duplicates, "_EXACT", exact)
     hashes, queries = some_hashes(count)
     query, found, distance = near_duplicates.search(near_duplicates.indexed(hashes), queries)
     signs, asked = (
@@ -174,6 +178,47 @@ def test_the_search_finds_what_brute_force_finds(count: int, least: float):
     assert got <= near
     assert len(got) >= least * len(near)
     assert len(near) > count / 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_added_and_removed_in_steps_give_the_pairs_of_one_search(
+    films: list[Film], seed: int
+):
+    """Whatever comes first, a copy or its original: each step returns what a search of all images there returns."""
+    copies = [change(films[i]) for i, (_, change) in enumerate(KINDS.values())]
+    more = [change(films[29 - i]) for i, (_, change) in enumerate(KINDS.values())]
+    flat = [Image.new("L", (64, 64), value) for value in (0, 0, 0, 128, 128)]
+    pixels = thumbnails([*films, *copies, *more, *flat])
+    rng = np.random.default_rng(seed)
+    pixels = pixels[rng.permutation(len(pixels))]
+    there = np.zeros(len(pixels), bool)
+    pairs = pd.DataFrame(columns=near_duplicates.COLUMNS)
+    for share in (0.5, 0.3, 0.9):
+        known = there & (rng.random(len(pixels)) < 0.8)
+        there = known | (~there & (rng.random(len(pixels)) < share))
+        names = np.flatnonzero(there)
+        kept = pairs[pairs["a"].isin(names[known[names]]) & pairs["b"].isin(names[known[names]])]
+        positions = kept.assign(
+            a=np.searchsorted(names, kept["a"].to_numpy(int)),
+            b=np.searchsorted(names, kept["b"].to_numpy(int)),
+        )
+        earlier = near_duplicates.Earlier(known[names], positions)
+        found = near_duplicates.find(pixels[names], earlier=earlier)
+        pd.testing.assert_frame_equal(found, near_duplicates.find(pixels[names]), check_exact=True)
+        assert len(found) > 3
+        pairs = found.assign(a=names[found["a"]], b=names[found["b"]])
+
+
+def test_known_images_are_not_compared_again(films: list[Film]):
+    """A pair that the earlier search did not name is not found; new images are compared with known and new ones."""
+    mirrored = [film.transpose(Turn.FLIP_LEFT_RIGHT) for film in films[:3]]
+    pixels = thumbnails([*films[:3], mirrored[0], mirrored[1], mirrored[2], mirrored[2]])
+    known = np.array([True, True, False, True, False, False, False])
+    nothing = pd.DataFrame(columns=near_duplicates.COLUMNS)
+    done: list[int] = []
+    pairs = near_duplicates.find(pixels, done.append, near_duplicates.Earlier(known, nothing))
+    assert list(zip(pairs["a"], pairs["b"], strict=True)) == [(1, 4), (2, 5), (2, 6), (5, 6)]
+    assert sum(done) == len(pixels)
 
 
 @pytest.mark.parametrize("count", [0, 1])
