@@ -35,7 +35,7 @@ from cxr.ahead import in_order
 from cxr.card import Card, read_card
 from cxr.errors import DataError
 from cxr.layout import is_of_masks, is_wild, unfit_patterns
-from cxr.records import read_table, write_table
+from cxr.records import LABEL_NAMES, Record, read_table, write_table
 from cxr.scanning import Judged
 from cxr.settings import FileSettings, cores
 from cxr.storage import Entry, Storage, is_local, local_folder, missing, open_storage
@@ -69,11 +69,36 @@ class Found(NamedTuple):
     judged: list[scanning.Judged]
 
 
-class Outcome(NamedTuple):
-    """The rows of the table, and the card of the model that scored them."""
+class Predictions(Record):
+    """Where the table of scores is, which model made it, and how many images it lists.
 
-    table: pd.DataFrame
-    card: Card
+    `images` = `scored` + `rejected`; `positive` of the scored ones are called PNEUMONIA; `reasons`
+    count the rejected ones by reason, the most frequent first.
+    """
+
+    out: str
+    model: str
+    model_sha256: str
+    threshold: float
+    images: int
+    scored: int
+    positive: int
+    rejected: int
+    reasons: dict[str, int]
+
+    def sentence(self) -> str:
+        """Return the counts in one sentence.
+
+        >>> Predictions(out="p.csv", model="", model_sha256="", threshold=0.5, images=4, scored=3,
+        ...             positive=1, rejected=1, reasons={"truncated": 1}).sentence()
+        '3 scored (1 PNEUMONIA), 1 rejected (1 truncated): p.csv'
+        """
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        why = f" ({reasons})" if reasons else ""
+        return (
+            f"{self.scored} scored ({self.positive} {LABEL_NAMES[1]}), "
+            f"{self.rejected} rejected{why}: {self.out}"
+        )
 
 
 def predict(
@@ -82,7 +107,7 @@ def predict(
     out: str,
     on_images: Callable[[int, int], None],
     files: FileSettings,
-) -> Outcome:
+) -> Predictions:
     """Score every image at the addresses `data`, and publish predictions.csv.
 
     The table lists what was rejected too, with its reason.
@@ -91,11 +116,11 @@ def predict(
         model: An export folder, the model.keras in it, or a registry, which means its champion.
         data: Images, folders or S3 prefixes.
         out: Where the table goes, a path or s3://….
-        on_images: Told how many images are done, and of how many.
+        on_images: Told how many images are done, and of how many, at first of none.
         files: Which files are looked at, and what an image must be.
 
     Returns:
-        The table as published, and the model's card.
+        What the published table holds, counted.
 
     Raises:
         DataError: Where there is nothing at `data`, or no image of it could be scored. In the
@@ -109,16 +134,32 @@ def predict(
         files = _with_depth_of(card, files)
         found = find_images(data, out, files)
         if found.wanted:
+            on_images(0, len(found.wanted))
             _score_in_child(folder, card, found, files, path, on_images)
         else:
             _publish([], found.rejects, card, path)
         table = read_table(path)
     if not (table["status"] == "scored").any():
         raise DataError(_nothing_scored(found, table, data, out))
-    return Outcome(table, card)
+    return _counted(table, card, out)
 
 
-def counts_by_reason(table: pd.DataFrame) -> dict[str, int]:
+def _counted(table: pd.DataFrame, card: Card, out: str) -> Predictions:
+    scored = int((table["status"] == "scored").sum())
+    return Predictions(
+        out=out,
+        model=f"{card.architecture}, run {card.run}",
+        model_sha256=card.model_sha256,
+        threshold=card.threshold,
+        images=len(table),
+        scored=scored,
+        positive=int((table["prediction"] == LABEL_NAMES[1]).sum()),
+        rejected=len(table) - scored,
+        reasons=_counts_by_reason(table),
+    )
+
+
+def _counts_by_reason(table: pd.DataFrame) -> dict[str, int]:
     """Return how many images were not scored, by reason, the most frequent first."""
     reasons = table.loc[table["status"] != "scored", "reason"]
     return dict(Counter(reason.partition(":")[0] for reason in reasons).most_common())
@@ -246,7 +287,7 @@ def _nothing_scored(found: Found, table: pd.DataFrame, data: Sequence[str], out:
         return f"{where}: {scanning.explain_nothing(found.judged)}; {out} lists them"
     if len(table) == 1:
         return f"{where}: not scored: {table['reason'][0]}"
-    counts = [f"{count} {reason}" for reason, count in counts_by_reason(table).items()]
+    counts = [f"{count} {reason}" for reason, count in _counts_by_reason(table).items()]
     return (
         f"{where}: none of {len(table)} files could be scored ({', '.join(counts[:SHOWN])}): "
         f"{out} lists each with its reason"

@@ -283,16 +283,13 @@ def predict(
     Example: `cxr predict work/registry new_images --out predictions.csv`
     """
     from cxr import prediction
-    from flows.summary import counting
+    from tasks import progress
 
     _log_to_terminal()
-    with counting("score images") as advance:
-        table, _ = prediction.predict(model, images, out, advance, files)
-    scored = int((table["status"] == "scored").sum())
-    positive = int((table["prediction"] == "PNEUMONIA").sum())
-    reasons = ", ".join(f"{n} {reason}" for reason, n in prediction.counts_by_reason(table).items())
-    rejected = f"{len(table) - scored} rejected{f' ({reasons})' if reasons else ''}"
-    print(f"{scored} scored ({positive} PNEUMONIA), {rejected}: {out}")  # noqa: T201
+    # Without a server, which takes longer to start than a few images to score.
+    with progress.counting("score images", "images") as on_images:
+        found = prediction.predict(model, images, out, on_images, files)
+    print(found.sentence())  # noqa: T201
 
 
 @app.command

@@ -14,7 +14,9 @@ def of_data() -> str:
     """Return for example "preprocess chest_xray"; WORK's name where nothing was preprocessed in it."""
     given = flow_run.parameters
     data = given.get("data") or given.get("images") or _preprocessed(given["out"])
-    return f"{flow_run.flow_name.replace('_', ' ')} {Path(data).absolute().name}"
+    addresses = [data] if isinstance(data, str) else data
+    more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
+    return f"{flow_run.flow_name.replace('_', ' ')} {Path(addresses[0]).absolute().name}{more}"
 
 
 def of_training() -> str:

@@ -1,7 +1,11 @@
 """Flow `predict`: images scored by an exported model, or by a registry's champion; a CSV file comes out."""
 
-from prefect import flow
+from typing import Annotated
 
+from prefect import flow
+from pydantic import Field
+
+from cxr.prediction import Predictions
 from cxr.settings import FileSettings
 from flows import names
 from tasks import predicting
@@ -10,16 +14,17 @@ from tasks import predicting
 @flow(name="predict", flow_run_name=names.of_data, description=__doc__, validate_parameters=True)
 def predict(
     model: str,
-    images: str,
+    images: str | Annotated[list[str], Field(min_length=1)],
     out: str,
     files: FileSettings | None = None,
-) -> predicting.Predictions:
+) -> Predictions:
     """Score images and write the table. Fails where none of them could be scored.
 
     Args:
         model: An export folder, the model.keras in it, or a registry, which means its champion; a path or s3://…
-        images: Folder or s3://bucket/prefix with the images, or one image.
+        images: Folder or s3://bucket/prefix with the images, or one image; or a list of several.
         out: The CSV file to write; a path or s3://…
         files: Which files are looked at, and what an image must be; best as in training.
     """
-    return predicting.score_images(model, images, out, files or FileSettings())
+    addresses = [images] if isinstance(images, str) else images
+    return predicting.score_images(model, addresses, out, files or FileSettings())

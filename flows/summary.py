@@ -1,8 +1,6 @@
 """What the terminal shows at the end: who was compared, who was chosen and why, what it did on test, where it is."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,15 +161,3 @@ def show_registry(
             f"{event.when:%Y-%m-%d %H:%M} {event.what} {event.version} by {event.who}: {event.why}"
         )
         console.print(escape(printable(words)), highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def counting(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (done, of) that moves a progress bar on standard error; nothing is drawn in a file."""
-    from rich.progress import Progress
-
-    with Progress(
-        console=Console(stderr=True), disable=not Console(stderr=True).is_terminal
-    ) as bars:
-        bar = bars.add_task(title)
-        yield lambda done, of: bars.update(bar, completed=done, total=of)

@@ -1,5 +1,7 @@
 """Progress of long steps, three ways at once: bars on a terminal, plain lines in a file, artifacts in the UI.
 
+Outside a flow run there is no artifact, and Prefect is not imported: `cxr predict` needs none.
+
 A flow or a task opens a step with `tracking`; tasks in the same process `advance` it by name. Of work in other processes
 the flow itself tells when a task is done.
 """
@@ -10,10 +12,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -47,10 +48,13 @@ class _Step:
         self.started = self.lined = self.sent = time.monotonic()
         self.bar = _bars.add_task(name, total=total, note="")
         self.artifact: UUID | None = None
-        with contextlib.suppress(Exception):  # progress must never end the work it tells of
-            self.artifact = create_progress_artifact(
-                0.0, key=_key(name), description=f"{name} ({unit})"
-            )  # type: ignore[assignment]
+        if _is_in_a_run():
+            from prefect.artifacts import create_progress_artifact
+
+            with contextlib.suppress(Exception):  # progress must never end the work it tells of
+                self.artifact = create_progress_artifact(
+                    0.0, key=_key(name), description=f"{name} ({unit})"
+                )  # type: ignore[assignment]
 
     def move(self, done: float, note: str) -> None:
         self.done, self.note = done, note or self.note
@@ -77,6 +81,8 @@ class _Step:
 
     def send(self, share: float) -> None:
         if self.artifact:
+            from prefect.artifacts import update_progress_artifact
+
             words = f"{self.name}: {self.done:.4g} of {self.total:.4g} {self.unit} {self.note}"
             with contextlib.suppress(Exception):
                 update_progress_artifact(
@@ -115,6 +121,28 @@ def advance(name: str, by: float = 0.0, to: float | None = None, note: str = "")
     with _lock:
         if step := _steps.get(name):
             step.move(step.done + by if to is None else max(step.done, to), note)
+
+
+@contextlib.contextmanager
+def counting(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function (done, of) that shows a step from its first call on, and moves it."""
+    with contextlib.ExitStack() as shown:
+
+        def move(done: int, of: int) -> None:
+            if name not in _steps:
+                shown.enter_context(tracking(name, of, unit))
+            advance(name, to=done)
+
+        yield move
+
+
+def _is_in_a_run() -> bool:
+    """Return whether a flow or a task is run here: where Prefect was not imported, none is."""
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    return bool(TaskRunContext.get() or FlowRunContext.get())
 
 
 def _key(name: str) -> str:

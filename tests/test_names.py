@@ -34,6 +34,10 @@ def test_a_run_is_named_after_its_flow_its_data_and_what_it_trains(named):
         named(names.of_data, "predict", model="m", images="new/x.png", out="s3://b/p.csv")
         == "predict x.png"
     )
+    several = ["s3://b/new/", "other", "third"]
+    assert named(names.of_data, "predict", model="m", images=several, out="p.csv") == (
+        "predict new and 2 more"
+    )
     assert (
         named(names.of_training, "retrain", data="/d/a", out="w", training=TWO)
         == "retrain a, MobileNetV2 VGG16"

@@ -207,6 +207,23 @@ def test_predict_as_a_flow_fails_with_the_sentence_of_the_command(
     assert found.scored > 0 and found.images == found.scored + found.rejected
 
 
+def test_predict_as_a_flow_gives_what_the_command_gives(finished, api, phantoms, tmp_path):
+    """Several addresses at once: the same table, byte for byte, and the same counts."""
+    from flows.predict import predict
+
+    export = str(finished[1] / "export")
+    places = [str(phantoms / "test" / name) for name in ("NORMAL", "PNEUMONIA")]
+    out = tmp_path / "flow.csv"
+    found = predict(export, places, str(out))
+    done = command(api, "predict", export, *places, "--out", tmp_path / "command.csv")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert out.read_bytes() == (tmp_path / "command.csv").read_bytes()
+    assert done.stdout.strip() == found.sentence().replace("flow.csv", "command.csv")
+    table = read_table(out)
+    assert all(table["image"].str.startswith(place).any() for place in places)
+    assert f"score images: {found.images} of {found.images} images" in done.stderr
+
+
 @pytest.mark.slow
 def test_stages_run_alone_on_what_the_one_before_left(phantoms, tmp_path, api, finished):
     """preprocess, eda, train, export one by one end in the same figures as the pipeline; a pickle only on request."""
