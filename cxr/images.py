@@ -97,6 +97,8 @@ class Decoded(NamedTuple):
         container: icc and exif (1 where the file carries one), quantisation (8 hex digits of the
             JPEG tables, or "").
         bit_depth: 8, or the N of a deeper picture, whose 0..2^N-1 became 0..255.
+        pixels: Those of `image`, uint8 (h, w) or (h, w, 3), where the decoder left them in an array;
+            asking Pillow for them is a copy.
     """
 
     image: Image.Image
@@ -104,6 +106,7 @@ class Decoded(NamedTuple):
     mode: str
     container: dict[str, int | str]
     bit_depth: int = 8
+    pixels: Pixels | None = None
 
 
 def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
@@ -162,12 +165,15 @@ def _decoded(data: bytes, bit_depth: int | None) -> Decoded:
     container = _container(image)
     if stored > 8:
         scale = _require_scale(image, stored, bit_depth)
-        pixels = _scaled(image, scale)
-        return Decoded(_upright(pixels, image), kind, mode, container, scale)
+        return Decoded(_upright(_scaled(image, scale), image), kind, mode, container, scale)
     if mode not in _ACCEPTED:
         raise Rejected("unsupported_mode", f"{mode}: expected gray, RGB or palette")
     if kind in _JPEGS:
-        return Decoded(_upright(_jpeg(image, data), image), kind, mode, container)
+        pixels = _jpeg(image, data)
+        as_stored = Image.fromarray(pixels)
+        upright = _upright(as_stored, image)
+        at_hand = pixels if upright is as_stored else None
+        return Decoded(upright, kind, mode, container, pixels=at_hand)
     if kind == "PNG":
         _check_checksums(data)
     image.load()
@@ -259,8 +265,12 @@ def _grays(bit_depth: int) -> Pixels:
     return grays
 
 
-def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
-    """Return mode L or RGB of a JPEG of which Pillow has read the header."""
+def _jpeg(image: Image.Image, data: bytes) -> Pixels:
+    """Return the pixels of a JPEG of which Pillow has read the header.
+
+    Returns:
+        uint8 (h, w) where they are gray in content, else (h, w, 3).
+    """
     channels = 1 if image.mode == "L" else 3
     try:
         pixels = jpeg.pixels(data, image.width, image.height, channels)
@@ -272,7 +282,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Image.Image:
         raise Rejected(_reason(error), words) from None
     first = pixels[:, :, 0]
     gray = channels == 1 or all(np.array_equal(first, pixels[:, :, other]) for other in (1, 2))
-    return Image.fromarray(np.ascontiguousarray(first) if gray else pixels)
+    return np.ascontiguousarray(first) if gray else pixels
 
 
 def _check_checksums(data: bytes) -> None:
@@ -427,10 +437,13 @@ def uniform_jpeg(pixels: Pixels) -> bytes:
     return encoded.getvalue()
 
 
-def pixel_sha256(image: Image.Image, pixels: bytes) -> str:
-    """Return the SHA-256 of mode, size and pixels (`image.tobytes()`): equal where a re-encoding kept them."""
+def pixel_sha256(image: Image.Image, pixels: Pixels | None = None) -> str:
+    """Return the SHA-256 of mode, size and pixels: equal where a re-encoding kept them.
+
+    `pixels` are the image's own in an array without gaps, where there is one.
+    """
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
-    digest.update(pixels)
+    digest.update(image.tobytes() if pixels is None else pixels)
     return digest.hexdigest()
 
 
@@ -498,12 +511,13 @@ def measure(data: bytes, settings: FileSettings | None = None, invert: bool = Fa
         limits = settings or FileSettings()
         decoded = _decoded(data, limits.bit_depth)
         upright = ImageOps.invert(decoded.image) if invert else decoded.image
+        pixels = None if invert else decoded.pixels
         counts = gray_counts(upright)
         _check_content(upright, counts, limits)
         mean, std = mean_and_std(counts)
         row = {
             "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-            "pixel_sha256": pixel_sha256(upright, upright.tobytes()),
+            "pixel_sha256": pixel_sha256(upright, pixels),
             "width": upright.width,
             "height": upright.height,
             "mode": decoded.mode,
