@@ -25,7 +25,7 @@ from cxr import architectures, backend, images, phantom, prediction, scanning, s
 from cxr.card import Card, read_card
 from cxr.records import file_sha256
 from cxr.settings import FileSettings, cores, training_settings
-from cxr.storage import LocalStorage
+from cxr.storage_local import LocalStorage
 from tests import finished
 
 DATA = Path(__file__).parent.parent / ".." / "shared" / "data"

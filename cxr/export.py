@@ -28,7 +28,9 @@ from cxr.records import (
     publishing,
 )
 from cxr.settings import TrainingSettings
-from cxr.storage import Storage, is_local, local_folder, missing, open_storage
+from cxr.storage import is_local, local_folder, open_storage
+from cxr.storage_base import Storage
+from cxr.storage_local import missing
 
 PICKLE_WARNING = "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
 _GIVE = "give WORK/runs/RUN/export of a run, or a registry"

@@ -38,7 +38,9 @@ from cxr.layout import is_of_masks, is_wild, unfit_patterns
 from cxr.records import LABEL_NAMES, Record, read_table, write_table
 from cxr.scanning import Judged
 from cxr.settings import FileSettings, cores
-from cxr.storage import Entry, Storage, is_local, local_folder, missing, open_storage
+from cxr.storage import is_local, local_folder, open_storage
+from cxr.storage_base import Entry, Storage
+from cxr.storage_local import missing
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
 # More than cores: a thread that waits for object storage decodes nothing, and on two cores eight

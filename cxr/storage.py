@@ -6,20 +6,10 @@ from urllib.parse import unquote, urlparse
 
 from cxr.errors import DataError, UsageError
 from cxr.s3_writing import S3Storage
-from cxr.storage_base import Entry, Storage
-from cxr.storage_local import LocalStorage, missing, no_folder
+from cxr.storage_base import Storage
+from cxr.storage_local import LocalStorage
 from cxr.text import printable
 
-__all__ = [  # until their importers import them from where they are
-    "Entry",
-    "LocalStorage",
-    "Storage",
-    "is_local",
-    "local_folder",
-    "missing",
-    "no_folder",
-    "open_storage",
-]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 

@@ -3,7 +3,8 @@
 from cxr import runs, scanning
 from cxr.errors import DataError
 from cxr.settings import ReadingSettings, TrainingSettings
-from cxr.storage import LocalStorage, no_folder, open_storage
+from cxr.storage import open_storage
+from cxr.storage_local import LocalStorage, no_folder
 
 
 def require_data(data: str, reading: ReadingSettings) -> None:

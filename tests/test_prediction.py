@@ -23,7 +23,7 @@ from cxr.errors import CxrError, StorageError
 from cxr.images import Rejected
 from cxr.records import read_table
 from cxr.settings import FileSettings
-from cxr.storage import LocalStorage
+from cxr.storage_local import LocalStorage
 
 
 class Darkness:
