@@ -19,7 +19,7 @@ from flows.server import embedded
 from tests.dask_cluster import cluster
 
 FLAGS = [
-    "--preset", "demo", "--arch", "MobileNetV2", "VGG16", "--image-size", "32", "--epochs", "1", "--fine-tune-epochs", "0",
+    "--preset", "demo", "--arch", "MobileNetV2", "VGG16", "--image-size", "32", "--epochs", "0",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr import phantom
 from deployments.stack import Stack
-from flows.server import free_port
+from flows.server_process import free_port
 
 REPEATS, TASKS = 5, 200
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

@@ -118,7 +118,7 @@ def require(work: Path, ingest: Ingest, settings: TrainingSettings) -> None:
             return
     what = "is of other data or settings (image size, harmonise, seed)" if found else "is missing"
     raise DataError(
-        f"{path} {what}: run `cxr eda --out {work}` with the flags of the training first"
+        f"{path} {what}: run `cxr explore --out {work}` with the flags of the training first"
     )
 
 

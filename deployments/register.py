@@ -23,13 +23,14 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
+from flows.prefect_api import WORK_POOLS
+
 ROOT = Path(__file__).parent.parent
-POOLS = ("cxr-cpu", "cxr-gpu")
 
 
 async def make_pools(client: PrefectClient) -> None:
     """Create the pools that are missing as process pools; one that exists (of Kubernetes, say) is left as it is."""
-    for name in POOLS:
+    for name in WORK_POOLS:
         try:
             await client.read_work_pool(name)
         except ObjectNotFound:

@@ -23,7 +23,6 @@ from cxr.storage import is_local, open_storage
 from flows import prefect_api, server
 
 PACKAGE = "cxr-pipeline"
-POOLS = ("cxr-cpu",)
 DISK_GIB, MEMORY_GIB = (
     5,
     4,
@@ -200,7 +199,9 @@ def prefect_server() -> Iterator[Check]:
         url = prefect_api.configured()
         if not url:
             yield Check(
-                "Prefect", True, f"the embedded server starts; its database is {server.tried()}"
+                "Prefect",
+                True,
+                f"the embedded server starts; its database is {server.check_start()}",
             )
             return
         prefect_api.require_answer()
@@ -217,6 +218,6 @@ def work_pools() -> Check:
         found = prefect_api.pools()
     except CxrError as error:
         return Check("work pools", False, str(error), False)
-    missing = [name for name in POOLS if name not in found]
+    missing = [name for name in prefect_api.WORK_POOLS if name not in found]
     words = f"missing: {', '.join(missing)}; for deployments run python -m deployments.register"
     return Check("work pools", not missing, words if missing else ", ".join(sorted(found)), False)

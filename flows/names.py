@@ -28,6 +28,6 @@ def of_training() -> str:
 def _preprocessed(out: str) -> str:
     """Return the data that WORK was made from, or WORK: what is wrong with it is for the run itself to say."""
     try:
-        return Ingest.model_validate_json(open_storage(out).read("ingest.json")).data
-    except (CxrError, OSError, ValueError):
+        return Ingest.parse(open_storage(out).read("ingest.json"), "ingest.json").data
+    except (CxrError, OSError):
         return out

@@ -1,6 +1,8 @@
-"""Prefect's API: the one that the settings name and whether it answers; one question over HTTP, without Prefect.
+"""Prefect's API: which one the settings name, whether it answers, and single questions to it.
 
-Left out of `ask`: asking again, and what an error means.
+Everything that has imported Prefect anyway uses Prefect's own client. `ask` is for what has not,
+or asks another server than the settings name: importing Prefect takes one to nine seconds, and
+reads the settings once and for all. It neither asks again nor explains an error.
 """
 
 import base64
@@ -11,6 +13,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 import urllib.request
 import warnings
 from collections.abc import Iterator
@@ -21,9 +24,10 @@ from cxr.errors import CxrError
 from flows.interrupts import GOES_ON
 
 ANSWER_SECONDS = 10
+WORK_POOLS = ("cxr-cpu", "cxr-gpu")  # those of prefect.yaml
 _FOR_PROGRAMMERS = re.compile(r" \[type=.*")  # the end of pydantic's messages
 # In the current folder: Prefect reads its settings there, too.
-_OF_A_PROJECT = (".env", "prefect.toml", "pyproject.toml")
+_OF_A_PROJECT = (".env", "prefect.toml")
 
 
 def ask(
@@ -49,7 +53,8 @@ def configured() -> str | None:
     """
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    if not any(map(_speaks_of_prefect, [_profiles(), *map(Path, _OF_A_PROJECT)])):
+    files = [_profiles(), *map(Path, _OF_A_PROJECT)]
+    if not any(map(_mentions_prefect, files)) and not _has_prefect_table(Path("pyproject.toml")):
         return None
     load()
     from prefect.settings import get_current_settings
@@ -161,10 +166,7 @@ def pools() -> set[str]:
 
     try:
         with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_SECONDS}) as client:
-            return {
-                pool["name"]
-                for pool in client.request("POST", "/work_pools/filter", json={}).json()
-            }
+            return {pool.name for pool in client.read_work_pools()}
     except (httpx.HTTPError, ValueError) as error:
         raise CxrError(f"the work pools could not be asked for ({error})") from None
 
@@ -176,7 +178,21 @@ def _profiles() -> Path:
     return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser() / "profiles.toml"
 
 
-def _speaks_of_prefect(path: Path) -> bool:
+def _has_prefect_table(path: Path) -> bool:
+    """Return whether a pyproject.toml has settings for Prefect, or may have: it cannot be parsed.
+
+    Naming Prefect among the dependencies, as this project's own does, is no setting.
+    """
+    try:
+        found = tomllib.loads(path.read_text(errors="replace"))
+    except OSError:
+        return False
+    except ValueError:
+        return True
+    return "prefect" in found.get("tool", {})
+
+
+def _mentions_prefect(path: Path) -> bool:
     try:
         return "prefect" in path.read_text(errors="replace").lower()
     except OSError:

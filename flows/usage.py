@@ -62,17 +62,6 @@ def settings(error: pydantic.ValidationError) -> str:
     return "; ".join(f"{_flag(each['loc'])}: {_words(each)}" for each in told)
 
 
-def record(error: pydantic.ValidationError) -> str:
-    """Return which record cannot be read, and where in it, in one line.
-
-    Args:
-        error: What a record's model raised.
-    """
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{error.title}{f', {place}' if place else ''}: {first['msg']}"
-
-
 def _flag(place: tuple[int | str, ...]) -> str:
     names = [name.replace("_", "-") for name in place if isinstance(name, str)]
     return f"--{'.'.join(names)}"

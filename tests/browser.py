@@ -15,7 +15,7 @@ from typing import Any
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from flows.server import free_port
+from flows.server_process import free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.server import free_port
+from flows.server_process import free_port
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from deployments.stack import Stack, marked
-from flows.server import free_port
+from flows.server_process import free_port
 from tests.conftest import ROOT
 
 TINY = {
     "arch": ["MobileNetV2"],
     "weights": "none",
     "image_size": 32,
-    "epochs": 1,
-    "fine_tune_epochs": 0,
+    "epochs": 0,
     "min_sensitivity": 0.9,
 }
 

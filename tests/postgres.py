@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.server import free_port
+from flows.server_process import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _LINKED = shutil.which("initdb")  # perhaps a link, with nothing of its own beside it

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from flows.server import free_port
+from flows.server_process import free_port
 
 REDIS = shutil.which("redis-server")
 

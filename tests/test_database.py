@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from deployments.stack import LOOPBACK, Stack
-from flows.server import free_port
+from flows.server_process import free_port
 from tests import redis_server
 from tests.conftest import ROOT
 from tests.operated import TINY, newly_read, operated, wait

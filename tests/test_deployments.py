@@ -14,6 +14,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from cxr.settings import PRESETS, training_settings
 from deployments import register
 from deployments.stack import MARK, Stack, StackError, _require_free, marked
+from flows.prefect_api import WORK_POOLS
 from tests.conftest import ROOT
 
 PROJECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -68,7 +69,7 @@ def test_every_deployment_is_strict_and_limited():
             each["concurrency_limit"]["limit"] >= 1
             and each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
         )
-        assert each["work_pool"]["name"] in register.POOLS
+        assert each["work_pool"]["name"] in WORK_POOLS
         assert (
             int(each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
             >= 30

@@ -107,7 +107,7 @@ def prefect_server():
             )  # Prefect's own server does without, unless told otherwise
             self.send_response(401 if not allowed else 404 if asked_for_more else 200)
             self.end_headers()
-            pools = [{"name": name} for name in server.pools]
+            pools = [{"name": name, "type": "process"} for name in server.pools]
             self.wfile.write(
                 json.dumps(pools if self.path.endswith("filter") else "3.8.8").encode()
             )
@@ -153,8 +153,9 @@ def test_an_api_that_is_set_must_answer_and_let_us_in(prefect_server, pointed):
     )
     pointed(url, "u:p")
     answers, pools = doctor.prefect_server()
-    assert answers.ok and not pools.ok and not pools.essential and "cxr-cpu" in pools.advice
-    prefect_server.pools = ["cxr-cpu"]
+    assert answers.ok and not pools.ok and not pools.essential
+    assert "missing: cxr-cpu, cxr-gpu" in pools.advice
+    prefect_server.pools = ["cxr-cpu", "cxr-gpu"]
     assert all(check.ok for check in doctor.prefect_server())
     pointed("http://127.0.0.1:1/api")
     (silent,) = doctor.prefect_server()

@@ -21,7 +21,7 @@ import boto3
 import pytest
 
 from deployments.stack import LOOPBACK, MARK, _end, marked
-from flows.server import free_port
+from flows.server_process import free_port
 from tests.conftest import ROOT
 from tests.operated import TINY, operated, wait
 

@@ -15,7 +15,7 @@ from cxr.settings import Runner, cores
 from flows.pipeline import pipeline
 from flows.preprocess import preprocess
 from flows.retrain import retrain
-from flows.server import free_port
+from flows.server_process import free_port
 from flows.train_models import train_models
 from tasks import runners
 from tests.conftest import ROOT

@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cxr import object_cache
-from flows import prefect_api, server, surroundings
+from flows import interrupts, prefect_api, server_log, server_process, surroundings
+from tests.conftest import ROOT
 from tests.s3_servers import free_port
 
 WITHIN = 5.0  # seconds for everything to end
@@ -32,8 +34,6 @@ TINY = (
     "--image-size",
     "32",
     "--epochs",
-    "1",
-    "--fine-tune-epochs",
     "1",
 )
 LONG = (
@@ -53,12 +53,18 @@ LONG = (
 class Run:
     """A command in a process group of its own, whose processes are found by a mark in their environment."""
 
-    def __init__(self, folder: Path, *arguments: str | Path, **variables: str):
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str | Path,
+        program: Sequence[str] = ("-m", "flows.command"),
+        **variables: str,
+    ):
         self.mark = secrets.token_hex(8)
         self.lines = []
         own = {"CXR_CACHE": str(folder / "cache"), "CXR_TEST_MARK": self.mark}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.command", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -170,7 +176,7 @@ def test_the_servers_environment_has_nothing_of_other_servers(tmp_path):
         "PREFECT_SERVER_API_AUTH_STRING": "user:password",
         "PATH": "/bin",
     }
-    found = server.environment(theirs, tmp_path, "http://127.0.0.1:1")
+    found = server_process.environment(theirs, tmp_path, "http://127.0.0.1:1")
     assert found["PREFECT_HOME"] == str(tmp_path)
     assert found["PATH"] == "/bin" and found["PREFECT_SERVER_API_AUTH_STRING"] == "user:password"
     assert not {
@@ -205,7 +211,7 @@ ERROR:    Application startup failed. Exiting.
 )  # fmt: skip
 def test_one_line_tells_why_a_server_ended(log, status, words):
     """The last exception of its log, else its last line and its status, or the signal that killed it."""
-    assert server.cause(log, status) == words
+    assert server_log.cause(log, status) == words
 
 
 def test_the_cache_without_a_home(tmp_path, monkeypatch):
@@ -356,17 +362,95 @@ def test_the_same_command_goes_on_after_ctrl_c(tmp_path, phantoms):
     assert done.status == 0, done.lines
 
 
+HANGING = """
+import sys, time
+from flows import command, server
+
+def wait(_):
+    print("hanging", flush=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("tidying up", flush=True)
+
+server.Server.wait = wait
+command.main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
-def test_a_second_ctrl_c_ends_it_at_once(tmp_path, phantoms):
-    """No line more, nothing left."""
-    run = Run(tmp_path, "run", phantoms, "--out", tmp_path / "work", *LONG)
-    run.wait_for("decode pixels")
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_second_ctrl_c_ends_it_at_once(tmp_path, phantoms, signals):
+    """Where tidying up takes long, the first waits GRACE_SECONDS for it; a second one does not."""
+    run = Run(tmp_path, "preprocess", phantoms, "--out", tmp_path / "work", program=["-c", HANGING])
+    run.wait_for("hanging")
+    began = time.monotonic()
     run.signal(signal.SIGINT)
-    time.sleep(1.2)
-    with contextlib.suppress(ProcessLookupError):
+    run.wait_for("tidying up")
+    if signals == 2:
+        time.sleep(began + interrupts.TWICE_SECONDS + 0.1 - time.monotonic())
         run.signal(signal.SIGINT)
-    assert run.gone(2) == 1
-    assert run.lines[-1] == "cxr: interrupted; the same command goes on from here"
+    assert run.gone() == 1
+    seconds = time.monotonic() - began
+    assert (seconds < interrupts.GRACE_SECONDS) == (signals == 2), seconds
+    assert run.lines.count("cxr: interrupted; the same command goes on from here") == 1
+
+
+EARLY = """
+import sys
+from flows import command
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "flows.app":
+            print("importing", flush=True)
+            import time
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+command.main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_while_the_commands_are_imported(tmp_path):
+    """One line and exit status 1, no traceback: nothing has been begun."""
+    run = Run(tmp_path, "--help", program=["-c", EARLY])
+    run.wait_for("importing")
+    run.signal(signal.SIGINT)
+    assert run.gone() == 1
+    assert run.lines == ["importing", "cxr: interrupted before anything was begun"]
+
+
+def test_the_entry_point_imports_nothing_that_takes_time():
+    """Its handler of Ctrl-C is there before pydantic, pandas and the flags are imported."""
+    code = "import sys, flows.command; print({'pydantic', 'cyclopts', 'pandas', 'cxr'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("text", "imported"),
+    [
+        ('[project]\ndependencies = ["prefect>=3"]\n', False),
+        ('[tool.prefect.api]\nurl = "http://127.0.0.1:9/api"\n', True),
+        ("[tool\n", True),
+    ],
+)
+def test_a_project_that_merely_depends_on_prefect(tmp_path, monkeypatch, text, imported):
+    """Prefect, whose import takes seconds, is asked for an address only where a file has settings for it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_PROFILES_PATH", raising=False)
+    (tmp_path / "pyproject.toml").write_text(text)
+    asked = []
+    monkeypatch.setattr(prefect_api, "load", lambda: asked.append(True))
+    prefect_api.configured()
+    assert bool(asked) == imported
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cxr import eda, evaluation, records, settings, verification
+from flows.app import app
 from tests.conftest import ROOT
 
 
@@ -54,7 +55,7 @@ def test_a_contract_is_broken_by_an_import_in_a_sub_package(line, contract, tmp_
 
 
 @pytest.mark.parametrize(
-    "module", ["flows.command", "flows.pipeline", "cxr.training", "cxr.evaluation"]
+    "module", ["flows.app", "flows.pipeline", "cxr.training", "cxr.evaluation"]
 )
 def test_no_import_brings_keras(module):
     """Listing, deploying or asking for help imports no TensorFlow; the command line no Prefect either."""
@@ -79,6 +80,9 @@ def test_help_and_wrong_usage():
 
     shown = call("--help")
     assert shown.returncode == 0 and "cxr demo" in shown.stdout and "Examples" in shown.stdout
+    assert "explore (eda)" in shown.stdout, "the older name is an alias, and shown as one"
+    usage, options = call("eda", "--help").stdout.split("\n", 1)
+    assert usage.startswith("Usage: cxr eda") and call("explore", "--help").stdout.endswith(options)
     one = call("verify", "--help")
     assert "Example: cxr verify" in one.stdout and "Examples" not in one.stdout, (
         "a command shows its own example alone"
@@ -107,10 +111,7 @@ def test_readme_names_what_exists():
     readme = (ROOT / "README.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"make ([a-z][a-z-]+)", readme)) <= targets
-    code = (ROOT / "flows" / "command.py").read_text()
-    commands = set(re.findall(r"^def ([a-z]+)\(", code, re.M)) | set(
-        re.findall(r'^\w+ = App\(\s*name="([a-z]+)"', code, re.M)
-    )
+    commands = set(app)
     assert set(re.findall(r"`?cxr ([a-z]+)\b", readme)) <= commands | {"is", "registry"}
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
         assert (ROOT / path).exists(), path
