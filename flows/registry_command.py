@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from cxr.errors import CxrError, DataError, UsageError
-from cxr.storage_local import LocalStorage, no_folder
 
 if TYPE_CHECKING:
     from cxr.registry import Registry
@@ -37,6 +36,7 @@ def list_versions(*, registry: Place = None, out: Work = None) -> None:
 
     Example: `cxr registry list --out work`
     """
+    from cxr.storage_local import LocalStorage, no_folder
     from flows.summary import show_registry
 
     place = _registry(registry, out)
