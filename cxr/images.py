@@ -443,7 +443,7 @@ def pixel_sha256(image: Image.Image, pixels: Pixels | None = None) -> str:
     `pixels` are the image's own in an array without gaps, where there is one.
     """
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
-    digest.update(image.tobytes() if pixels is None else pixels)
+    digest.update(image.tobytes() if pixels is None else pixels.data)
     return digest.hexdigest()
 
 
