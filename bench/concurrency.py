@@ -5,7 +5,6 @@
 Phantom images, random weights, the children that `cxr train` starts, without Prefect; fresh caches each time.
 """
 
-import json
 import shutil
 import sys
 import tempfile
@@ -13,10 +12,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cxr import child, exploration, ingest, manifest, phantom, pixels, runs
+from cxr import child, exploration, ingest, manifest, phantom, pixels, runs, splits
 from cxr.architectures import ARCHITECTURES
 from cxr.settings import SplitSettings, cores, training_settings
 from cxr.storage import open_storage
+from cxr.training import TrainingJob
 
 
 def prepared(root: Path, images: int, side: int) -> Path:
@@ -38,19 +38,23 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
         if not path.name.startswith("pixels"):
             shutil.rmtree(path)
     shutil.rmtree(work / "out", ignore_errors=True)
-    settings = training_settings("demo", image_size=side, epochs=5, fine_tune_epochs=3).model_dump(
-        mode="json"
-    )
+    settings = training_settings("demo", image_size=side, epochs=3)
+    weight_of = splits.class_weights(runs.ingest(work).splits["train"])
     names = sorted(ARCHITECTURES, key=lambda name: -ARCHITECTURES[name].relative_cost)
 
     def one(name: str) -> None:
-        job = {
-            "name": name, "architecture": name, "settings": settings, "folder": str(work / "out" / name), "weights": None,
-            "weights_sha256": "", "manifest": str(work / "clean_metadata.csv"),
-            "pixels": str(next((work / "cache").glob("pixels-*"))),
-            "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
-        }  # fmt: skip
-        child.run("cxr.training", job, work / "out" / f"{name}.log", threads, lambda _: None)
+        job = TrainingJob(
+            name=name,
+            architecture=name,
+            settings=settings,
+            folder=work / "out" / name,
+            weights=None,
+            weights_sha256="",
+            manifest=work / "clean_metadata.csv",
+            pixels=next((work / "cache").glob("pixels-*")),
+            class_weights={str(label): weight for label, weight in weight_of.items()},
+        )
+        child.run(job, work / "out" / f"{name}.log", threads)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(at_a_time) as pool:

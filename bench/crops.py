@@ -9,8 +9,8 @@ leaves out two rows and two columns of cells, drawn anew in each epoch, and the 
 """
 
 import argparse
-import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,9 +18,11 @@ from unittest import mock
 import numpy as np
 
 from bench.quality import NAME, WORLDS, figures, shown, trained
-from cxr import architectures, child, features, training
+from cxr import architectures, child, features, runs, splits
 from cxr.cache import Rows, Stored
+from cxr.child import Emit
 from cxr.settings import cores
+from cxr.training import TrainingJob
 
 BORDER = 16  # pixels: one cell at the cut
 Array = np.ndarray[Any, Any]
@@ -61,13 +63,21 @@ class Crops:
         )
 
 
-def main(job: dict[str, Any], emit: training.Emit) -> None:
-    """In the child: train as ever, but for what train's rows at the cut are."""
-    at_cut = features.at_cut
+class CropsJob(TrainingJob):
+    """Train as ever, but for what train's rows at the cut are."""
+
+    def work(self, emit: Emit) -> None:
+        """Train on the crops."""
+        with mock.patch.object(features, "at_cut", _cropping(features.at_cut)):
+            super().work(emit)
+
+
+def _cropping(at_cut: Callable[..., Rows]) -> Callable[..., Rows | Crops]:
+    """Return what stands in for `at_cut`: it gives train's images crops of their activations."""
 
     def cropped(
         source: Any, positions: Array, views: Array, policy: str, dtype: str, *rest: Any
-    ) -> Any:
+    ) -> Rows | Crops:
         if dtype == "float32":  # validation
             return at_cut(source, positions, views, policy, dtype, *rest)
         settings = source.settings.model_copy(
@@ -77,11 +87,10 @@ def main(job: dict[str, Any], emit: training.Emit) -> None:
         model.set_weights(source.model.get_weights())
         pixels: Any = Bordered(source.pixels)
         larger = features.Source(source.root, NAME, settings, pixels, source.keys, model)
-        rows, effort = at_cut(larger, positions, views, policy, dtype, *rest)
-        return Crops(rows, f"{rows.name} {settings.seed}", settings.seed), effort
+        rows = at_cut(larger, positions, views, policy, dtype, *rest)
+        return Crops(rows, f"{rows.name} {settings.seed}", settings.seed)
 
-    with mock.patch.object(features, "at_cut", cropped):
-        training.main(job, emit)
+    return cropped
 
 
 def compare() -> None:
@@ -105,17 +114,26 @@ def compare() -> None:
         shutil.rmtree(
             folder, ignore_errors=True
         )  # a training that is there already is not done again
+        weight_of = splits.class_weights(runs.ingest(given.work).splits["train"])
         for member in run.members():
             weights, digest = run.weights[NAME]
-            job = {
-                "name": member.name, "architecture": NAME, "folder": str(folder / member.name), "pixels": str(cache),
-                "settings": run.settings.model_copy(update={"seed": member.seed}).model_dump(mode="json"),
-                "weights": weights, "weights_sha256": digest, "manifest": str(given.work / "clean_metadata.csv"),
-                "class_weights": json.loads((given.work / "eda" / "class_weights.json").read_text()),
-            }  # fmt: skip
-            child.run("bench.crops", job, folder / f"{member.name}.log", cores(), lambda _: None)
+            job = CropsJob(
+                name=member.name,
+                architecture=NAME,
+                folder=folder / member.name,
+                pixels=cache,
+                settings=run.settings.model_copy(update={"seed": member.seed}),
+                weights=weights,
+                weights_sha256=digest,
+                manifest=given.work / "clean_metadata.csv",
+                class_weights={str(label): weight for label, weight in weight_of.items()},
+            )
+            child.run(job, folder / f"{member.name}.log", cores())
         print(shown(name, figures(given.work, run, "val", below, folder)), flush=True)
 
 
 if __name__ == "__main__":
-    compare()
+    # The module as children import it: in `__main__` they would not find the job.
+    from bench import crops  # noqa: PLW0406
+
+    crops.compare()

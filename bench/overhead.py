@@ -6,7 +6,6 @@ Phantom images, one architecture at 32 pixels; the two in turn, whole processes,
 child processes, so TensorFlow's import is on both sides.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -27,10 +26,13 @@ from cxr import (
     report,
     runs,
     selection,
+    splits,
 )
+from cxr.evaluation import EvaluationJob
 from cxr.records import Training
 from cxr.settings import SplitSettings, cores, training_settings
 from cxr.storage import open_storage
+from cxr.training import TrainingJob
 
 REPEATS = 3
 FLAGS = [
@@ -41,17 +43,13 @@ FLAGS = [
     "--image-size",
     "32",
     "--epochs",
-    "1",
-    "--fine-tune-epochs",
     "0",
 ]
 
 
 def plain(data: str, work: Path) -> None:
     """The pipeline without Prefect."""
-    settings = training_settings(
-        "demo", arch=("MobileNetV2",), image_size=32, epochs=1, fine_tune_epochs=0
-    )
+    settings = training_settings("demo", arch=("MobileNetV2",), image_size=32, epochs=0)
     storage = open_storage(data)
     scan = manifest.scan(storage, work)
     for shard in scan.shards:
@@ -63,20 +61,27 @@ def plain(data: str, work: Path) -> None:
     exploration.explore(work, runs.ingest(work), settings, cache)
     run = runs.start(work, settings, None)
     folder, [member] = run.folder(work), run.members()
-    common = {"manifest": str(work / "clean_metadata.csv"), "pixels": str(cache)}
-    job = common | {
-        "name": member.name, "architecture": member.architecture, "settings": settings.model_dump(mode="json"),
-        "folder": str(folder / member.name), "weights": None, "weights_sha256": "",
-        "class_weights": json.loads((work / "eda" / "class_weights.json").read_text()),
-    }  # fmt: skip
-    child.run("cxr.training", job, folder / "log", cores(), lambda _: None)
+    manifest_path = work / "clean_metadata.csv"
+    weight_of = splits.class_weights(runs.ingest(work).splits["train"])
+    job = TrainingJob(
+        name=member.name,
+        architecture=member.architecture,
+        settings=settings,
+        folder=folder / member.name,
+        weights=None,
+        weights_sha256="",
+        manifest=manifest_path,
+        pixels=cache,
+        class_weights={str(label): weight for label, weight in weight_of.items()},
+    )
+    child.run(job, folder / "log", cores())
     trained = Training.read(folder / member.name / "training.json")
     selection.compare([trained], [], folder)
     curves.draw_comparison(folder, [member.name])
     chosen = selection.select([trained], [], folder).write(folder / "selection.json")
     export.stage_model(folder, trained)
-    job = common | {"run": str(folder), "training": trained.model_dump(mode="json")}
-    child.run("cxr.evaluation", job, folder / "log", cores(), lambda _: None)
+    test = EvaluationJob(run=folder, training=trained, manifest=manifest_path, pixels=cache)
+    child.run(test, folder / "log", cores())
     export.keep_data(work, folder)
     export.write_card(folder, settings, trained, chosen)
     curves.draw_evaluation(folder)

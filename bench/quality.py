@@ -23,7 +23,7 @@ from PIL import Image
 
 from cxr import architectures, augmentation, metrics, pixels, runs, scoring
 from cxr.cache import Cache
-from cxr.records import Training, read_table
+from cxr.records import Training
 from cxr.runs import Run
 from cxr.settings import Augmentation
 
@@ -34,7 +34,7 @@ NAME = "MobileNetV2"
 ROOT = Path(__file__).parent.parent
 VARIANTS: dict[str, list[str]] = {
     "standard": [],
-    "3 epochs": ["--fine-tune-epochs", "3"],
+    "3 epochs": ["--epochs", "3"],
     "no views": ["--views", "0"],
     "5 views": ["--views", "5"],
     "3 passes": ["--passes", "3"],
@@ -47,7 +47,7 @@ VARIANTS: dict[str, list[str]] = {
         "0.1",
     ],
     "four times the step": ["--fine-tune-learning-rate", "2e-4"],
-    "last layer alone": ["--fine-tune-epochs", "0"],
+    "last layer alone": ["--epochs", "0"],
 }
 
 
@@ -83,7 +83,7 @@ WORLDS: dict[str, Callable[[Array], Array]] = {
 
 
 def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
-    """Run `cxr eda` and `cxr train` and return the run."""
+    """Run `cxr explore` and `cxr train` and return the run."""
     given = [
         "--out",
         str(work),
@@ -96,7 +96,7 @@ def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
         *flags,
     ]
     environment = os.environ | {"PREFECT_HOME": str(work / "prefect"), "PYTHONPATH": str(ROOT)}
-    for stage in ("eda", "train"):
+    for stage in ("explore", "train"):
         subprocess.run(
             [sys.executable, "-m", "flows.command", stage, *given],
             check=True,
@@ -143,7 +143,7 @@ def figures(
             seen = metrics.figures(labels, training.calibration.apply(raw), training.threshold)
             each.append({"seed": member.seed, "world": world, "auroc": metrics.figures(labels, raw, 0.5)["auroc"],
                          "sensitivity": seen["sensitivity"], "specificity": seen["specificity"],
-                         "minutes": training.seconds / 60, "epochs": len(read_table(folder / "history.csv"))})  # fmt: skip
+                         "minutes": training.seconds / 60, "epochs": training.epochs})  # fmt: skip
     return pd.DataFrame(each)
 
 

@@ -18,7 +18,7 @@ from cxr.calibration import Calibration
 from cxr.errors import DataError, ModelError
 from cxr.operating import OperatingPoint
 from cxr.records import Evaluation, Ingest, Selection, Training, Versioned, file_sha256
-from cxr.settings import TrainingSettings
+from cxr.settings import TrainingSettings, with_epochs_of_fine_tuning
 
 NAME = "model_card.json"
 LICENCES = (
@@ -140,8 +140,12 @@ def read_card(folder: Path) -> Card:
 def upgrade(old: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a card of schema version 1 (cxr 0.1) in the layout of version 2.
 
-    Version 1 has the same fields, but repeats the values at its top in the records of the run.
+    Version 1 has the same fields, but repeats the values at its top in the records of the run; the
+    settings have other names for the epochs.
     """
+    settings = old.get("settings")
+    if isinstance(settings, dict):
+        old = old | {"settings": with_epochs_of_fine_tuning(settings)}
     return _without_copies(old)
 
 

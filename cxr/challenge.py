@@ -6,13 +6,14 @@ Left out: any choice of threshold or calibration (each model brings its own in i
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cxr import child, intervals, metrics, paired, pixels, runs, scoring
 from cxr.card import Card, read_card
+from cxr.child import Emit, Job, Progress
 from cxr.errors import DataError
 from cxr.export import figure
 from cxr.intervals import Interval
@@ -203,48 +204,72 @@ def _about_seen(seen: Vector | None, kept: Vector) -> str:
 
 
 def score(
-    export: Path, work: Path, out: Path, on_images: Callable[[int, int], None] = lambda *_: None
+    export: Path,
+    rows: pd.DataFrame,
+    work: Path,
+    out: Path,
+    on_images: Callable[[int, int], None] = lambda *_: None,
 ) -> Side:
-    """Return an exported model on the test images now in the work folder, scored in a child process; `out` gets the rows.
+    """Score the test images now in the work folder with an exported model, in a child process.
 
-    The pixels have the side and the encoding of the model's own card. Raises ModelError for an export that is not
-    whole, DataError for images that changed, TrainingError where the child dies.
+    The pixels have the side and the encoding of the model's own card.
+
+    Args:
+        export: The export folder.
+        rows: The test images of the manifest.
+        work: The work folder.
+        out: Where the scores are written.
+        on_images: Called with how many are scored, and of how many.
+
+    Raises:
+        ModelError: The export is not whole.
+        DataError: Images changed.
+        TrainingError: The child died.
     """
     card = read_card(export)
-    rows = _test(runs.manifest(work))
     data = open_storage(runs.ingest(work).data)
     cache = pixels.cache(rows, data, card.image_size, card.settings.harmonise, work)
-    job = {
-        "export": str(export),
-        "manifest": str(work / "clean_metadata.csv"),
-        "pixels": str(cache),
-        "out": str(out),
-        "images": len(rows),
-    }
+    job = ScoringJob(export=export, manifest=work / "clean_metadata.csv", pixels=cache, out=out)
     log = out.with_suffix(".log")
-    child.run(__name__, job, log, cores(), lambda event: on_images(event["done"], len(rows)))
+    child.run(job, log, cores(), lambda progress: on_images(int(progress.done), len(rows)))
     log.unlink(missing_ok=True)
     return Side(version=export.name, card=card, scores=read_table(out))
 
 
-def _test(manifest: pd.DataFrame) -> pd.DataFrame:
+def test_rows(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the test images of a manifest, numbered from 0."""
     return manifest[manifest["split"] == "test"].reset_index(drop=True)
 
 
-def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """In the child: load the model, score the cached test images, publish the rows."""
-    import keras
+class ScoringJob(Job):
+    """Score the test images with an exported model.
 
-    export = Path(job["export"])
-    card, rows = read_card(export), _test(read_table(Path(job["manifest"])))
-    model = keras.models.load_model(export / "model.keras", compile=False)
-    done = [0]
+    Attributes:
+        export: The export folder of the model.
+        manifest: clean_metadata.csv.
+        pixels: The folder of the pixel cache that holds the test images.
+        out: Where the rows go, in the columns of scores_test.csv.
+    """
 
-    def progress(count: int) -> None:
-        done[0] += count
-        emit({"done": done[0]})
+    export: Path
+    manifest: Path
+    pixels: Path
+    out: Path
 
-    raw = scoring.score(
-        model, pixels.load(Path(job["pixels"]), rows), np.arange(len(rows)), on_images=progress
-    )
-    scoring.write_scores(rows, raw, card.calibration.apply(raw), Path(job["out"]))
+    def work(self, emit: Emit) -> None:
+        """Load the model, score the cached test images, publish the rows."""
+        import keras
+
+        card = read_card(self.export)
+        rows = test_rows(read_table(self.manifest))
+        model = keras.models.load_model(self.export / "model.keras", compile=False)
+        done = 0
+
+        def count(images: int) -> None:
+            nonlocal done
+            done += images
+            emit(Progress(done=done))
+
+        stored = pixels.load(self.pixels, rows)
+        raw = scoring.score(model, stored, np.arange(len(rows)), on_images=count)
+        scoring.write_scores(rows, raw, card.calibration.apply(raw), self.out)

@@ -1,4 +1,4 @@
-"""Child processes for the work that imports Keras: a job goes in as JSON, events come back as JSON lines.
+"""Child processes for the work that imports Keras: a job goes in as JSON, progress comes back as JSON lines.
 
 A child ends itself when its parent is gone (its standard input closes), so that a killed run leaves nothing
 behind that still writes. SIGINT is blocked in it: Ctrl-C in a terminal is for the parent alone, which then ends its children;
@@ -15,14 +15,15 @@ import signal
 import subprocess
 import sys
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from cxr import backend
 from cxr.errors import CxrError, TrainingError
+from cxr.settings import Strict
 
-Event = dict[str, Any]
 _LAST_LINES = 12
 _ready: dict[int, list["subprocess.Popen[str]"]] = {}  # by their threads
 _alive: set["subprocess.Popen[str]"] = set()
@@ -33,6 +34,55 @@ class _State:
     """Whether this process is about to end."""
 
     over = False
+
+
+class Progress(Strict):
+    """What a child tells its parent: how far it has come.
+
+    Attributes:
+        step: What is being done: "images" or "features" (both counted in images), or "epochs".
+        done: How many of them are done, parts of an epoch included.
+        note: What a person may want to know at this point.
+    """
+
+    step: str = "images"
+    done: float
+    note: str = ""
+
+
+Emit = Callable[[Progress], None]
+
+
+class Job(Strict):
+    """Work for a child process. A subclass has a field for each thing it needs, and does it in `work`.
+
+    The child finds the subclass by its module and name, so it stands at the top level of a module.
+    """
+
+    @abstractmethod
+    def work(self, emit: Emit) -> None:
+        """Do the work, in the child; raises CxrError for what a person can mend."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the module and the name by which the child finds this type."""
+        return f"{cls.__module__}:{cls.__qualname__}"
+
+
+class _Order(Strict):
+    """A line from parent to child: the job, its type, where the log goes, the ids of its GPUs."""
+
+    kind: str
+    job: dict[str, Any]
+    log: Path
+    gpus: tuple[str, ...] | None
+
+
+class _Answer(Strict):
+    """A line from child to parent: progress, or why the job failed."""
+
+    progress: Progress | None = None
+    failure: str | None = None
 
 
 @contextlib.contextmanager
@@ -58,39 +108,50 @@ def readied(wanted: Mapping[int, int]) -> Iterator[None]:
 
 
 def run(
-    module: str,
-    job: dict[str, Any],
+    job: Job,
     log: Path,
     threads: int,
-    on_event: Callable[[Event], None],
+    on_progress: Emit = lambda _: None,
     gpus: list[str] | None = None,
 ) -> None:
-    """Do module.main(job, emit) in a child to its end, passing on what it emits; what else it prints goes to `log`.
+    """Do the job in a child process, to its end.
 
-    `gpus` are the ids of those that it may use, all of them where None.
-    Raises DeviceError for a Keras backend that is none, and TrainingError with the child's own words where it fails, or the log's last lines where it died.
+    Args:
+        job: What to do.
+        log: The file that gets what the child prints.
+        threads: How many threads the child computes with.
+        on_progress: Told how far the child has come.
+        gpus: The ids of the GPUs that it may use, all of them where None.
+
+    Raises:
+        DeviceError: The Keras backend that was asked for is none.
+        TrainingError: The job failed, with the child's own words; or the child died, with the last
+            lines of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
         process = _taken(threads) or _started(threads, errors)
     assert process.stdin and process.stdout
+    order = _Order(
+        kind=job.kind(),
+        job=job.model_dump(mode="json"),
+        log=log,
+        gpus=None if gpus is None else tuple(gpus),
+    )
     failure = None
     try:
         with contextlib.suppress(BrokenPipeError):  # it died; its status says so
-            process.stdin.write(
-                json.dumps({"module": module, "job": job, "log": str(log), "gpus": gpus}) + "\n"
-            )
+            process.stdin.write(_to_line(order))
             process.stdin.flush()
         for line in process.stdout:
-            event = json.loads(line)
-            if "failure" in event:
-                failure = event["failure"]
-            else:
-                on_event(event)
+            answer = _Answer.model_validate(json.loads(line))
+            failure = answer.failure or failure
+            if answer.progress is not None:
+                on_progress(answer.progress)
     finally:
         status = _end(process)
     if status:
-        raise TrainingError(failure or f"{module} ended with status {status}: {_tail(log)}")
+        raise TrainingError(failure or f"{job.kind()} ended with status {status}: {_tail(log)}")
 
 
 def _taken(threads: int) -> "subprocess.Popen[str] | None":
@@ -114,7 +175,9 @@ def end_all() -> None:
 def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
     # What lies in the folder that a command was started in is not to be imported in the place of this project's packages.
     here = {"", str(Path.cwd())} & set(sys.path)
-    command = [sys.executable, *([] if here else ["-P"]), "-m", __name__]
+    # Not `-m`: the module that serves has to be the one that jobs import, so that their types are one.
+    serve = f"from {__name__} import serve; serve()"
+    command = [sys.executable, *([] if here else ["-P"]), "-c", serve]
     with _starting:
         if _State.over:
             raise TrainingError("this run is about to end: the same command goes on from here")
@@ -151,32 +214,32 @@ def _tail(log: Path) -> str:
     return f"see {log}; its last lines: " + " | ".join(lines)
 
 
-def _serve() -> None:
+def serve() -> None:
     """In the child: import Keras, wait for the job, do it, exit 0; on a CxrError emit its words and exit 1."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever libraries print goes to the log, not between the events
-    asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=[asked], daemon=True).start()
+    os.dup2(2, 1)  # whatever libraries print goes to the log, not between the answers
+    orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=[orders], daemon=True).start()
     backend.load()
-    task = asked.get()
-    with Path(task["log"]).open("ab") as log:
+    order = orders.get()
+    with order.log.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    if task["gpus"] is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(
-            task["gpus"]
-        )  # read when the first device is asked for
+    if order.gpus is not None:
+        # TensorFlow and JAX read this when they are first asked for a device.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(order.gpus)
     backend.configure()
 
-    def emit(event: Event) -> None:
-        channel.write(json.dumps(event) + "\n")
+    def answer(line: _Answer) -> None:
+        channel.write(_to_line(line))
         channel.flush()
 
     status = 0
     try:
-        importlib.import_module(task["module"]).main(task["job"], emit)
+        job = _job_type(order.kind).model_validate(order.job)
+        job.work(lambda progress: answer(_Answer(progress=progress)))
     except CxrError as error:
-        emit({"failure": str(error)})
+        answer(_Answer(failure=str(error)))
         status = 1
     # Everything is published; the interpreter's own way out takes TensorFlow seconds, during which the parent,
     # which sees the channel closed, would close the pipe that this process is watching.
@@ -184,13 +247,24 @@ def _serve() -> None:
     os._exit(status)
 
 
-def _listen(asked: "queue.SimpleQueue[dict[str, Any]]") -> None:
+def _to_line(record: Strict) -> str:
+    """Return the record as a line of JSON. Pydantic's own JSON cannot hold file names that are not UTF-8."""
+    return json.dumps(record.model_dump(mode="json")) + "\n"
+
+
+def _job_type(kind: str) -> type[Job]:
+    """Return the type of job that `Job.kind` names."""
+    module, _, name = kind.partition(":")
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, Job)):
+        raise TypeError(f"{kind}: expected a job for a child process, found {found!r}")
+    return found
+
+
+def _listen(orders: "queue.SimpleQueue[_Order]") -> None:
     """Take the job, then watch the pipe: it closes with the parent."""
-    if line := sys.stdin.readline():
-        asked.put(json.loads(line))
+    line = sys.stdin.readline()
+    if line:
+        orders.put(_Order.model_validate(json.loads(line)))
     sys.stdin.read()
     os._exit(3)
-
-
-if __name__ == "__main__":
-    _serve()

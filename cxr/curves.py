@@ -171,7 +171,7 @@ def _histories(histories: dict[str, tuple[pd.DataFrame, int]]) -> "Figure":
     panels = figure.subplots(2, len(histories), squeeze=False, sharey="row")
     for column, (name, (history, kept)) in enumerate(histories.items()):
         upper, lower = _bare(panels[0, column]), _bare(panels[1, column])
-        best = history[history["epoch"] == kept].iloc[0]
+        best = _kept_row(history, kept)
         for axes, value in ((upper, "val_auroc"), (lower, "loss")):
             _line(axes, history, value, STYLES.get(name.split("-")[0], (_INK, "-"))[0])
             axes.plot(best["epoch"], best[value], **_point_style("white"))
@@ -182,22 +182,33 @@ def _histories(histories: dict[str, tuple[pd.DataFrame, int]]) -> "Figure":
     return figure
 
 
+def _kept_row(history: pd.DataFrame, kept: int) -> "pd.Series[Any]":
+    """Return the row of the epoch that was kept; at epoch 0 there is one for each regularisation, and the best was."""
+    rows = history[history["epoch"] == kept]
+    return rows.iloc[int(rows["val_auroc"].argmax())]
+
+
 def _line(axes: "Axes", history: pd.DataFrame, value: str, colour: str) -> None:
-    """Draw one value by epoch, a line for each regularisation and phase, fine-tuning in a shaded band with its name."""
+    """Draw one value by epoch: a point for each fit of the head, a line from the best of them through fine-tuning."""
     from matplotlib.ticker import MaxNLocator
 
-    for _, part in history.groupby(["phase", "penalty"], sort=False):
-        axes.plot(part["epoch"], part[value], color=colour, linewidth=2, marker=".", markersize=6)
+    fits = history[history["phase"] == "frozen"]
+    tuned = history[history["phase"] == "fine_tune"]
+    axes.plot(fits["epoch"], fits[value], color=colour, linestyle="none", marker=".", markersize=6)
+    line = tuned
+    if len(fits):
+        start = _kept_row(fits, int(fits["epoch"].max()))
+        line = pd.concat([start.to_frame().T, tuned])
+    axes.plot(line["epoch"], line[value], color=colour, linewidth=2, marker=".", markersize=6)
+    first = float(history["epoch"].min())
     last = float(history["epoch"].max())
-    axes.set_xlim(0.5, last + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    tuned = history.loc[history["phase"] == "fine_tune", "epoch"]
+    axes.set_xlim(first - 0.5, last + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     if len(tuned):
-        axes.axvspan(tuned.min() - 0.5, last + 0.5, color="#eef1f5", zorder=0)
-        at = (tuned.min() - 0.5, 0.02)
+        axes.axvspan(tuned["epoch"].min() - 0.5, last + 0.5, color="#eef1f5", zorder=0)
         axes.annotate(
             " fine-tuning",
-            at,
+            (tuned["epoch"].min() - 0.5, 0.02),
             xycoords=("data", "axes fraction"),
             fontsize=8,
             color="#4a5058",

@@ -4,7 +4,6 @@ Done by `child.run`: it loads the exported file, scores some validation images a
 scores), compares the optimizer's state, and scores test, each image with its Grad-CAM map.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cxr import attention, calibration, intervals, metrics, pixels, scoring, subgroups, timing
+from cxr.child import Emit, Job, Progress
 from cxr.errors import ModelError
 from cxr.metrics import Vector
 from cxr.records import Evaluation, Training, file_sha256, read_table
@@ -21,47 +21,71 @@ RELOAD_TOLERANCE = 1e-5
 RELOAD_IMAGES = 64
 
 
-def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """Write what is missing of evaluation.json (after scores_test.csv) and attention.json (after gradcam.png).
+class EvaluationJob(Job):
+    """Score the test set with the exported model, and prove the export to be what was trained.
 
-    Raises ModelError where the export is not the trained model.
+    Attributes:
+        run: The run's folder, with the model in export/.
+        training: The record of the chosen model.
+        manifest: clean_metadata.csv.
+        pixels: The folder of the pixel cache.
     """
-    import keras
 
-    run, training = Path(job["run"]), Training.model_validate(job["training"])
-    if evaluated(run, training) and attended(run, training):
-        return
-    table = read_table(Path(job["manifest"]))
-    test, known = table[table["split"] == "test"], _known(run, training)
-    rows = pd.concat([table.set_index("image", drop=False).loc[known["image"]], test])
-    model = keras.models.load_model(run / "export" / "model.keras")
-    folder, done = Path(job["pixels"]), [-len(known)]
+    run: Path
+    training: Training
+    manifest: Path
+    pixels: Path
 
-    def progress(count: int) -> None:
-        done[0] += count
-        emit({"done": max(0, done[0])})
+    def work(self, emit: Emit) -> None:
+        """Write what is missing of evaluation.json (after scores_test.csv) and attention.json (after gradcam.png).
 
-    with timing.timed(run, "test", len(rows)):
-        # Both in one go: another function to score with is another tracing of the network.
-        maps, raw = attention.maps(
-            model, pixels.load(folder, rows), np.arange(len(rows)), on_images=progress
-        )
-    proof = _proof(model, training, known["raw_score"].to_numpy(), raw[: len(known)])
-    maps, raw = maps[len(known) :], raw[len(known) :]
-    if not evaluated(run, training):
-        scoring.write_scores(test, raw, training.calibration.apply(raw), run / "scores_test.csv")
-        Evaluation(
-            architecture=training.architecture,
-            model_sha256=training.model_sha256,
-            threshold=training.threshold,
-            **measured(read_table(run / "scores_test.csv"), training.threshold),
-            **proof,
-            scores_sha256=file_sha256(run / "scores_test.csv"),
-        ).write(run / "evaluation.json")
-    of = {
-        name: getattr(training, name) for name in ("architecture", "model_sha256", "threshold")
-    } | {"split": "test"}
-    attention.leave(run, pixels.load(folder, test), maps, read_table(run / "scores_test.csv"), of)
+        Raises:
+            ModelError: The export is not the trained model.
+        """
+        import keras
+
+        run = self.run
+        training = self.training
+        if evaluated(run, training) and attended(run, training):
+            return
+        table = read_table(self.manifest)
+        test = table[table["split"] == "test"]
+        known = _known(run, training)
+        rows = pd.concat([table.set_index("image", drop=False).loc[known["image"]], test])
+        model = keras.models.load_model(run / "export" / "model.keras")
+        done = -len(known)
+
+        def count(images: int) -> None:
+            nonlocal done
+            done += images
+            emit(Progress(done=max(0, done)))
+
+        with timing.timed(run, "test", len(rows)):
+            # Both in one go: another function to score with is another tracing of the network.
+            stored = pixels.load(self.pixels, rows)
+            maps, raw = attention.maps(model, stored, np.arange(len(rows)), on_images=count)
+        proof = _proof(model, training, known["raw_score"].to_numpy(), raw[: len(known)])
+        maps = maps[len(known) :]
+        raw = raw[len(known) :]
+        if not evaluated(run, training):
+            calibrated = training.calibration.apply(raw)
+            scoring.write_scores(test, raw, calibrated, run / "scores_test.csv")
+            Evaluation(
+                architecture=training.architecture,
+                model_sha256=training.model_sha256,
+                threshold=training.threshold,
+                **measured(read_table(run / "scores_test.csv"), training.threshold),
+                **proof,
+                scores_sha256=file_sha256(run / "scores_test.csv"),
+            ).write(run / "evaluation.json")
+        described = {
+            "architecture": training.architecture,
+            "model_sha256": training.model_sha256,
+            "threshold": training.threshold,
+            "split": "test",
+        }
+        scores = read_table(run / "scores_test.csv")
+        attention.leave(run, pixels.load(self.pixels, test), maps, scores, described)
 
 
 def evaluated(run: Path, training: Training) -> bool:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -14,7 +13,8 @@ from cxr import workspace
 from cxr.attention import Attention
 from cxr.audit import Audit
 from cxr.card import NAME as _CARD
-from cxr.card import Card
+from cxr.card import Card, read_card
+from cxr.child import Emit, Job
 from cxr.errors import ModelError
 from cxr.images import UNIFORM_QUALITY
 from cxr.records import (
@@ -27,6 +27,7 @@ from cxr.records import (
     printable,
     publishing,
 )
+from cxr.runs import Init
 from cxr.settings import TrainingSettings
 from cxr.storage import is_local, local_folder, open_storage
 from cxr.storage_base import Storage
@@ -99,6 +100,32 @@ def _what_file(name: str, folder: str, is_export: bool) -> str:
     if name.endswith((".h5", ".hdf5")):
         return f", found an HDF5 file: {_GIVE}"
     return f", found a file: {_GIVE}"
+
+
+def find_init(settings: TrainingSettings) -> Init | None:
+    """Return the exported model that a training starts from, or None where none was asked for.
+
+    Raises:
+        ModelError: It does not fit its card, or its architecture, image size or encoding is not
+            one of those in `settings`.
+    """
+    if not settings.init:
+        return None
+    folder = located(settings.init)
+    card = read_card(folder)
+    expected = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
+    if expected != (True, settings.image_size, settings.harmonise):
+        raise ModelError(
+            f"--init {settings.init}: it is a {card.architecture} of {card.image_size} pixels, "
+            f"harmonise {card.settings.harmonise}; expected one of {', '.join(settings.arch)}, "
+            f"{settings.image_size} pixels, harmonise {settings.harmonise}: give the same --arch, "
+            "--image-size and --harmonise as it was trained with, or leave --init out"
+        )
+    return Init(
+        model=str(folder / "model.keras"),
+        architecture=card.architecture,
+        sha256=card.model_sha256,
+    )
 
 
 DATA_FILES = ("ingest.json", "rejects.csv", "timings/*", "leakage/*", "eda/*.json", "eda/*.png")
@@ -182,16 +209,20 @@ def write_checksums(folder: Path) -> str:
     return file_sha256(folder / "SHA256SUMS")
 
 
-def main(job: dict[str, Any], emit: Any) -> None:
-    """Write export/model.pkl beside the .keras file (in a child process). Nothing here ever loads one."""
-    import pickle
+class PickleJob(Job):
+    """Write model.pkl beside the .keras file of the folder `export`. Nothing here ever loads one."""
 
-    import keras
+    export: Path
 
-    model = keras.models.load_model(Path(job["export"]) / "model.keras")
-    with publishing(Path(job["export"]) / "model.pkl") as temporary, temporary.open("wb") as file:
-        pickle.dump(model, file)
-    emit({"done": 1, "of": 1})
+    def work(self, emit: Emit) -> None:  # noqa: ARG002 - it is done in a moment
+        """Load the model and pickle it."""
+        import pickle
+
+        import keras
+
+        model = keras.models.load_model(self.export / "model.keras")
+        with publishing(self.export / "model.pkl") as temporary, temporary.open("wb") as file:
+            pickle.dump(model, file)
 
 
 def templates() -> jinja2.Environment:

@@ -1,23 +1,32 @@
 """Features of one shard of a training's rows, computed before it, so that several machines share the work.
 
-Done by `child.run`, with the job of the training and which shard of how many. What is
-computed lies in the cache by content, where the training finds it; what is not, the training computes itself.
+What is computed lies in the cache by content, where the training finds it; what is not, the training computes itself.
 """
-
-from typing import Any
 
 import numpy as np
 
-from cxr import backend, training
+from cxr import backend
+from cxr.child import Emit
+from cxr.training import Session, TrainingJob, compute_features, initial
 
 
-def main(raw: dict[str, Any], emit: training.Emit) -> None:
-    """Keep the features of one shard, and leave what they took in the training's folder."""
-    job = training.Job(raw, emit)
-    shard, shards = raw["shard"]
-    with backend.scope():
-        model = training.initial(job)  # random weights are settled on rows of the whole of train
-        job.train, job.val = (
-            np.array_split(rows, shards)[shard - 1] for rows in (job.train, job.val)
-        )
-        training.learned_from(model, job)
+class FeatureJob(TrainingJob):
+    """Compute the features of one shard of a training's rows.
+
+    Attributes:
+        shard: Which shard, from 1, and of how many.
+    """
+
+    shard: tuple[int, int]
+
+    def work(self, emit: Emit) -> None:
+        """Keep the features, and what they took in the training's folder."""
+        shard, shards = self.shard
+        session = Session(self, emit)
+        session.feature_time = self.folder / f"features-{shard}of{shards}.json"
+        with backend.scope():
+            # The statistics of random weights come from rows of the whole of train.
+            model = initial(session)
+            session.train = np.array_split(session.train, shards)[shard - 1]
+            session.val = np.array_split(session.val, shards)[shard - 1]
+            compute_features(model, session)

@@ -6,11 +6,10 @@ them are those of the whole model; those of train, in float16 and computed in ha
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +23,12 @@ Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Source:
-    """Where features come from: a cache's root, pixels with the key of each row, and the whole model."""
+    """Where features come from: a cache's root, pixels with the key of each row, and the whole model.
+
+    `computed` counts the images that went through a part of the model, because the cache did not hold their features.
+    """
 
     root: Path
     architecture: str
@@ -34,6 +36,7 @@ class Source:
     pixels: Rows
     keys: Sequence[str]
     model: Any
+    computed: int = field(default=0, init=False)
     _parts: dict[tuple[str | None, str, str], Any] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -51,14 +54,6 @@ class Source:
         return model
 
 
-class Effort(NamedTuple):
-    """What computing took: images, seconds in all, and seconds inside the network alone."""
-
-    images: int
-    seconds: float
-    bare: float
-
-
 def drawn(key: str, turn: int, views: int) -> int:
     """Return the view, 0 to `views`, in which an image has its turn: drawn from its key, another at each of views + 1 turns."""
     return (int(key[:8], 16) + turn) % (views + 1)
@@ -71,8 +66,8 @@ def at_cut(
     policy: str,
     dtype: str,
     on_images: OnImages = lambda _: None,
-) -> tuple[Rows, Effort]:
-    """Return activations at the cut (n, h, w, c) of the images at `positions`, each in its view, and the effort.
+) -> Rows:
+    """Return activations at the cut (n, h, w, c) of the images at `positions`, each in its view.
 
     `policy` is the Keras dtype policy to compute in, `dtype` what is kept. Raises StorageError for a full disk.
     """
@@ -104,7 +99,12 @@ def at_cut(
 
     keys = named(source, positions, views)
     return _filled(
-        Cache(source.root, recipe), keys, seen, lambda: source.part(None, "cut", policy), on_images
+        source,
+        Cache(source.root, recipe),
+        keys,
+        seen,
+        lambda: source.part(None, "cut", policy),
+        on_images,
     )
 
 
@@ -115,8 +115,8 @@ def named(source: Source, positions: Array, views: Array) -> list[str]:
 
 def pooled(
     source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda _: None
-) -> tuple[Rows, Effort]:
-    """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`; the effort."""
+) -> Rows:
+    """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`."""
     upper = source.part("cut", "features")
     made = {
         "version": VERSION,
@@ -131,6 +131,7 @@ def pooled(
         dtype="float32",
     )
     return _filled(
+        source,
         Cache(source.root, recipe),
         keys,
         lambda some: cut[some].astype(np.float32),
@@ -140,14 +141,14 @@ def pooled(
 
 
 def _filled(
+    source: Source,
     cache: Cache,
     keys: Sequence[str],
     inputs: Callable[[Array], Array],
     network: Callable[[], Any],
     on_images: OnImages,
-) -> tuple[Rows, Effort]:
+) -> Rows:
     """Return the rows of `keys`, computing from `inputs(positions)` those that the cache does not hold."""
-    started, bare = time.perf_counter(), [0.0]
     with cache.filling(keys):
         missing = set(cache.missing(keys))
         todo = np.flatnonzero([key in missing for key in keys])
@@ -158,10 +159,11 @@ def _filled(
             some = todo[start : start + cache.segment_rows]
             rows = [
                 _narrow(found, cache.recipe.dtype)
-                for found in _outputs(model, inputs, some, on_images, bare)
+                for found in _outputs(model, inputs, some, on_images)
             ]
             cache.add([keys[at] for at in some], np.concatenate(rows))
-    return cache.rows(keys), Effort(len(todo), time.perf_counter() - started, bare[0])
+    source.computed += len(todo)
+    return cache.rows(keys)
 
 
 def _outputs(
@@ -169,9 +171,8 @@ def _outputs(
     inputs: Callable[[Array], Array],
     positions: Array,
     on_images: OnImages,
-    bare: list[float],
 ) -> Iterator[Array]:
-    """Yield the network's output of small batches, in order; adds to `bare` the seconds inside the network, as if its streams were one."""
+    """Yield the network's output of small batches, in order."""
     size = backend.batch()
 
     def read(batch: Array) -> tuple[Array, int]:
@@ -179,15 +180,12 @@ def _outputs(
         # A shorter last batch would have Keras trace the network once more, which takes seconds.
         return np.resize(given, (size, *given.shape[1:])), len(batch)
 
-    def one(given: tuple[Array, int]) -> tuple[Array, float]:
+    def compute(given: tuple[Array, int]) -> Array:
         batch, count = given
-        started = time.perf_counter()
-        found = np.asarray(model.predict_on_batch(batch))[:count]
-        return found, time.perf_counter() - started
+        return np.asarray(model.predict_on_batch(batch))[:count]
 
     batches = (positions[at : at + size] for at in range(0, len(positions), size))
-    for found, seconds in streams.through(read, one, batches):
-        bare[0] += seconds / backend.streams()
+    for found in streams.through(read, compute, batches):
         on_images(len(found))
         yield found
 

@@ -33,6 +33,7 @@ from cxr import (
 )
 from cxr.ahead import in_order
 from cxr.card import Card, read_card
+from cxr.child import Emit, Job, Progress
 from cxr.errors import DataError
 from cxr.layout import is_of_masks, is_wild, unfit_patterns
 from cxr.records import LABEL_NAMES, Record, read_table, write_table
@@ -137,7 +138,7 @@ def predict(
         found = find_images(data, out, files)
         if found.wanted:
             on_images(0, len(found.wanted))
-            _score_in_child(folder, card, found, files, path, on_images)
+            _score_in_child(folder, found, files, path, on_images)
         else:
             _publish([], found.rejects, card, path)
         table = read_table(path)
@@ -298,7 +299,6 @@ def _nothing_scored(found: Found, table: pd.DataFrame, data: Sequence[str], out:
 
 def _score_in_child(
     folder: Path,
-    card: Card,
     found: Found,
     files: FileSettings,
     path: Path,
@@ -307,35 +307,59 @@ def _score_in_child(
     """Have a child score the images and publish the table at `path`."""
     places = list(dict.fromkeys(one.storage.uri for one in found.wanted))
     numbers = {uri: number for number, uri in enumerate(places)}
-    job = {
-        "export": str(folder),
-        "sha256": card.model_sha256,
-        "places": places,
-        "images": [(numbers[one.storage.uri], *one[1:]) for one in found.wanted],
-        "rejects": found.rejects,
-        "files": files.model_dump(mode="json"),
-        "out": str(path.absolute()),
-    }
+    job = PredictionJob(
+        export=folder,
+        places=tuple(places),
+        to_score=tuple(
+            (numbers[one.storage.uri], one.key, one.version, one.name) for one in found.wanted
+        ),
+        rejects=tuple(found.rejects),
+        files=files,
+        out=path.absolute(),
+    )
     log = path.absolute().parent / f".cxr-predict-{os.getpid()}.log"
-    child.run(__name__, job, log, cores(), lambda event: on_images(event["done"], event["of"]))
+    count = len(found.wanted)
+    child.run(job, log, cores(), lambda progress: on_images(int(progress.done), count))
     log.unlink(missing_ok=True)
 
 
-def main(job: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """In the child: load the model, go through the images batch by batch, publish the table."""
-    import keras
+class PredictionJob(Job):
+    """Score images with an exported model.
 
-    images.allow_large_headers()
-    card = read_card(Path(job["export"]))
-    files = FileSettings.model_validate(job["files"])
-    places = [open_storage(uri) for uri in job["places"]]
-    wanted = [Wanted(places[number], *rest) for number, *rest in job["images"]]
-    model = architectures.folded(keras.models.load_model(Path(job["export"]) / "model.keras"))
-    rows: list[dict[str, Any]] = []
-    for batch in score_images(model, wanted, card, files):
-        rows += batch
-        emit({"done": len(rows), "of": len(wanted)})
-    _publish(rows, job["rejects"], card, Path(job["out"]))
+    Attributes:
+        export: The export folder of the model.
+        places: The storages that the images are in, as URIs.
+        to_score: Of each image the number of its storage in `places`, its key and version there,
+            and its name in the table.
+        rejects: Name, reason and detail of each file that is not scored.
+        files: What an image must be.
+        out: Where the table goes.
+    """
+
+    export: Path
+    places: tuple[str, ...]
+    to_score: tuple[tuple[int, str, str | None, str], ...]
+    rejects: tuple[tuple[str, str, str], ...]
+    files: FileSettings
+    out: Path
+
+    def work(self, emit: Emit) -> None:
+        """Load the model, go through the images batch by batch, publish the table."""
+        import keras
+
+        images.allow_large_headers()
+        card = read_card(self.export)
+        storages = [open_storage(uri) for uri in self.places]
+        wanted = [
+            Wanted(storages[number], key, version, name)
+            for number, key, version, name in self.to_score
+        ]
+        model = architectures.folded(keras.models.load_model(self.export / "model.keras"))
+        rows: list[dict[str, Any]] = []
+        for batch in score_images(model, wanted, card, self.files):
+            rows += batch
+            emit(Progress(done=len(rows)))
+        _publish(rows, self.rejects, card, self.out)
 
 
 def _publish(

@@ -62,8 +62,8 @@ _TEST = {
 }
 _VALIDATION = {
     "roc_val": "The architectures on the same validation images, each with its own operating point.",
-    "histories": "Epoch by epoch. First only the new last layer learns, anew for each of a few regularisations; in the shaded part "
-    "the top of the network too.",
+    "histories": "Epoch by epoch. At epoch 0 the last layer alone is fitted, once for each of a few regularisations (a point each); "
+    "from the best of these on, in the shaded part, the top of the network learns too.",
 }
 _TRUST = {
     "leakage": {

@@ -6,15 +6,16 @@ That is why a killed run, started again with the same command, goes on where it 
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import BeforeValidator
 
 import cxr
-from cxr import architectures, contract, export
-from cxr.card import read_card
-from cxr.errors import DataError, ModelError
+from cxr import architectures, contract
+from cxr.errors import DataError
 from cxr.records import Ingest, Record, file_sha256, read_table
-from cxr.settings import TrainingSettings
+from cxr.settings import TrainingSettings, with_epochs_of_fine_tuning
 
 
 class Member(Record):
@@ -33,12 +34,17 @@ class Init(Record):
     sha256: str
 
 
+def _of_any_version(settings: Any) -> Any:
+    """Return the settings of run.json with the names of today; they are a dictionary in a file."""
+    return with_epochs_of_fine_tuning(settings) if isinstance(settings, dict) else settings
+
+
 class Run(Record):
     """run.json: what the run was asked for. `weights` maps each architecture to (value for Keras, SHA-256)."""
 
     id: str
     manifest_sha256: str
-    settings: TrainingSettings
+    settings: Annotated[TrainingSettings, BeforeValidator(_of_any_version)]
     weights: dict[str, tuple[str | None, str]]
     init: Init | None = None
     version: str
@@ -59,13 +65,22 @@ class Run(Record):
         return work / "runs" / self.id
 
 
-def start(work: Path, settings: TrainingSettings) -> Run:
-    """Write run.json and return it. Raises DataError without preprocessed data, WeightsError without weights."""
+def start(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
+    """Write run.json and return it.
+
+    Args:
+        work: The work folder, with preprocessed data.
+        settings: What the run is asked for.
+        init: The exported model that `settings.init` names, as `export.find_init` returns it.
+
+    Raises:
+        DataError: There are no preprocessed data.
+        WeightsError: Weights that were asked for are not there.
+    """
     manifest = ingest(work).manifest_sha256
     weights: dict[str, tuple[str | None, str]] = {
         name: architectures.find_weights(name, settings.weights) for name in settings.arch
     }
-    init = find_init(settings)
     # How many train together changes the time, and where the weights lie changes nothing: neither names the run.
     decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights", "init"})
     origin = {name: digest or value or "none" for name, (value, digest) in weights.items()}
@@ -81,27 +96,6 @@ def start(work: Path, settings: TrainingSettings) -> Run:
         version=cxr.__version__,
     )
     return run.write(run.folder(work) / "run.json")
-
-
-def find_init(settings: TrainingSettings) -> Init | None:
-    """Return the exported model to go on from, or None where none was asked for.
-
-    Raises ModelError where it does not fit its card, or fits none of the architectures or the image size.
-    """
-    if not settings.init:
-        return None
-    folder = export.located(settings.init)
-    card = read_card(folder)
-    asked = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
-    if asked != (True, settings.image_size, settings.harmonise):
-        raise ModelError(
-            f"--init {settings.init}: it is a {card.architecture} of {card.image_size} pixels, harmonise {card.settings.harmonise}; "
-            f"expected one of {', '.join(settings.arch)}, {settings.image_size} pixels, harmonise {settings.harmonise}: "
-            "give the same --arch, --image-size and --harmonise as it was trained with, or leave --init out"
-        )
-    return Init(
-        model=str(folder / "model.keras"), architecture=card.architecture, sha256=card.model_sha256
-    )
 
 
 def ingest(work: Path) -> Ingest:

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ArchitectureName = Literal["MobileNetV2", "VGG16", "DenseNet121"]
 LABEL_NAMES = ("NORMAL", "PNEUMONIA")  # by label: 0 and 1
@@ -235,8 +235,35 @@ class SplitSettings(Strict):
         return key
 
 
+def _add_former_name(schema: dict[str, Any]) -> None:
+    """Let the JSON schema of TrainingSettings allow `fine_tune_epochs`, which servers would refuse else."""
+    schema["properties"]["fine_tune_epochs"] = {
+        "type": "integer",
+        "minimum": 0,
+        "title": "Fine Tune Epochs",
+        "description": "Another name of epochs, as version 0.1 had it; do not give both.",
+        "deprecated": True,
+    }
+
+
+def with_epochs_of_fine_tuning(old: dict[str, Any]) -> dict[str, Any]:
+    """Return training settings as a record of version 0.1 has them, in the names of today.
+
+    There `epochs` counted those of the head, and `fine_tune_epochs` those of fine-tuning.
+    """
+    settings = dict(old)
+    if "fine_tune_epochs" in settings:
+        settings["epochs"] = settings.pop("fine_tune_epochs")
+    return settings
+
+
 class TrainingSettings(Strict):
-    """How each architecture is trained. Both phases stop early on validation AUROC."""
+    """How each architecture is trained: the head is fitted, then the top of the network is fine-tuned.
+
+    Both stop early on validation AUROC.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_add_former_name)
 
     arch: tuple[ArchitectureName, ...] = Field(
         ("MobileNetV2", "VGG16", "DenseNet121"),
@@ -250,16 +277,11 @@ class TrainingSettings(Strict):
     )
     image_size: ImageSize = 224
     harmonise: Harmonise = True
-    epochs: int = Field(
-        20,
-        ge=1,
-        description="At most so many epochs of the last layer alone, for each regularisation: ten L-BFGS steps each.",
-    )
-    fine_tune_epochs: int | None = Field(
+    epochs: int | None = Field(
         None,
         ge=0,
-        description="At most so many more with the top of the network released; where not given each image is seen once "
-        "in each version that it was computed in.",
+        description="At most so many epochs of fine-tuning, after the last layer alone is fitted; 0: the last layer alone. "
+        "Where not given, each image is seen once in each version that it was computed in.",
     )
     patience: int = Field(
         3, ge=1, description="Epochs without a better validation AUROC before a stop."
@@ -318,6 +340,19 @@ class TrainingSettings(Strict):
     )
     augmentation: Augmentation = Augmentation()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_name(cls, given: Any) -> Any:
+        """Take `fine_tune_epochs`, as version 0.1 named it, for `epochs`."""
+        if not isinstance(given, dict) or "fine_tune_epochs" not in given:
+            return given
+        if "epochs" in given:
+            raise ValueError(
+                "epochs: these are those of fine-tuning now, and fine_tune_epochs is another name of them: "
+                f"expected one of the two, found epochs {given['epochs']} and fine_tune_epochs {given['fine_tune_epochs']}"
+            )
+        return with_epochs_of_fine_tuning(given)
+
     @field_validator("arch")
     @classmethod
     def _each_once(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
@@ -333,7 +368,7 @@ class TrainingSettings(Strict):
 
     def tuning_epochs(self) -> int:
         """Return how many epochs of fine-tuning there are at most: as set, or one for each pass."""
-        return self.turns() if self.fine_tune_epochs is None else self.fine_tune_epochs
+        return self.turns() if self.epochs is None else self.epochs
 
     def trainings_at_a_time(self) -> int:
         """Return how many processes train together on this machine: at least 1."""
@@ -342,12 +377,11 @@ class TrainingSettings(Strict):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quick": {"image_size": 160, "fine_tune_epochs": 0},
+    "quick": {"image_size": 160, "epochs": 0},
     "demo": {
         "weights": "none",
         "image_size": 64,
-        "epochs": 6,
-        "fine_tune_epochs": 14,
+        "epochs": 14,
         "patience": 8,
         "fine_tune_learning_rate": 1e-3,
         "views": 1,

@@ -1,6 +1,6 @@
 """What a command can tell before a server starts: are there data, a work folder, a model."""
 
-from cxr import runs, scanning
+from cxr import scanning
 from cxr.errors import DataError
 from cxr.settings import ReadingSettings, TrainingSettings
 from cxr.storage import open_storage
@@ -24,4 +24,7 @@ def require_work(out: str) -> None:
 
 def require_init(training: TrainingSettings) -> None:
     """Raise ModelError where --init names no exported model, or one that does not fit."""
-    runs.find_init(training)
+    if training.init:
+        from cxr import export
+
+        export.find_init(training)

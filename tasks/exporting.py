@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from cxr import child, curves, evaluation, export, report, runs, workspace
 from cxr.attention import Attention
+from cxr.evaluation import EvaluationJob
 from cxr.records import Evaluation, Export, Selection, Training
 from cxr.runs import Run
 from cxr.settings import cores
@@ -46,20 +47,15 @@ def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluatio
     # A rerun that trains what failed before may choose another architecture: its test figures are its own.
     if not (evaluation.evaluated(folder, training) and evaluation.attended(folder, training)):
         images = sum(runs.ingest(work).splits["test"].values())
-        job = {
-            "run": str(folder),
-            "training": training.model_dump(mode="json"),
-            "pixels": str(cache),
-            "manifest": str(work / "clean_metadata.csv"),
-        }
+        job = EvaluationJob(
+            run=folder,
+            training=training,
+            manifest=work / "clean_metadata.csv",
+            pixels=cache,
+        )
+        log = folder / "evaluation.log"
         with progress.tracking(TEST, images, "images"):
-            child.run(
-                "cxr.evaluation",
-                job,
-                folder / "evaluation.log",
-                cores(),
-                lambda event: progress.advance(TEST, to=event.get("done", 0)),
-            )
+            child.run(job, log, cores(), lambda told: progress.advance(TEST, to=told.done))
     return Evaluation.read(folder / "evaluation.json")
 
 
@@ -77,13 +73,7 @@ def write_export(
     ]
     if pickle:
         logger.warning(export.PICKLE_WARNING)
-        child.run(
-            "cxr.export",
-            {"export": str(folder / "export")},
-            folder / "pickle.log",
-            1,
-            lambda _: None,
-        )
+        child.run(export.PickleJob(export=folder / "export"), folder / "pickle.log", threads=1)
     page = report.write(folder)
     digest = export.write_checksums(folder / "export")
     card = (folder / "export" / "MODEL_CARD.md").read_text()

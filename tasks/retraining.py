@@ -9,7 +9,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from cxr import challenge, retraining, runs
+from cxr import challenge, export, retraining, runs
 from cxr.card import read_card
 from cxr.challenge import Challenge, Side
 from cxr.errors import DataError
@@ -30,7 +30,7 @@ def look_for_news(
     work: Path, settings: TrainingSettings, registry: str
 ) -> tuple[Run, Retraining | None]:
     """Return the run that data and settings ask for, and the last retraining where it was of that very run."""
-    run = runs.start(work, settings)
+    run = runs.start(work, settings, export.find_init(settings))
     return run, retraining.unchanged(Registry(registry), run)
 
 
@@ -78,13 +78,14 @@ def challenge_champion(version: Version, run: Run, work: Path, registry: str) ->
         champion is None or champion.version == version.name
     ):  # the same data and settings as the champion's
         return place.add_challenge(challenge.judge(new, new if champion else None))
-    manifest = runs.manifest(work)
-    rows = manifest[manifest["split"] == "test"]
+    rows = challenge.test_rows(runs.manifest(work))
     seen = place.seen(champion.version, rows, runs.ingest(work).leakage.patient_key)
     out = retraining.scores_path(work, run, champion.version)
     with tempfile.TemporaryDirectory() as folder, progress.tracking(COMPARE, len(rows), "images"):
         export = place.restore(champion.version, Path(folder) / champion.version)
-        old = challenge.score(export, work, out, lambda done, _: progress.advance(COMPARE, to=done))
+        old = challenge.score(
+            export, rows, work, out, lambda done, _: progress.advance(COMPARE, to=done)
+        )
     return place.add_challenge(challenge.judge(new, old, seen))
 
 

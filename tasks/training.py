@@ -29,10 +29,12 @@ from cxr import (
 )
 from cxr.errors import DataError, StorageError, TrainingError
 from cxr.export import figure
+from cxr.extraction import FeatureJob
 from cxr.records import Failure, Selection, Training, file_sha256
 from cxr.runs import Member, Run
 from cxr.settings import TrainingSettings, cores
 from cxr.storage import open_storage
+from cxr.training import TrainingJob
 from tasks import pictures, progress, retries, runners
 
 logger = logging.getLogger("cxr.training")
@@ -102,10 +104,11 @@ def extract_features(
 
     What is missing then, the training computes itself, or fails with the same words.
     """
-    name = "{}of{}".format(*shard)
-    job = _job(member, run, work, cache) | {"shard": shard, "efforts": f"features-{name}.json"}
+    index, shards = shard
+    job = FeatureJob(**dict(_job(member, run, work, cache)), shard=shard)
+    name = f"{index}of{shards}"
     try:
-        _in_child("cxr.extraction", job, f"features-{name}.log", member, run, work)
+        _in_child(job, f"features-{name}.log", member, run, work)
     except TrainingError as error:
         logger.warning("features of %s, shard %s: %s", member.name, name, error)
         return False
@@ -146,7 +149,7 @@ def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Tra
         return Training.read(folder / "training.json")
     for name in ("failure.json", "training.json"):  # of an earlier attempt that was not whole
         (folder / name).unlink(missing_ok=True)
-    _in_child("cxr.training", _job(member, run, work, cache), "training.log", member, run, work)
+    _in_child(_job(member, run, work, cache), "training.log", member, run, work)
     publish(work)
     return Training.read(folder / "training.json")
 
@@ -186,55 +189,46 @@ def _trained(folder: Path) -> bool:
     )
 
 
-def _job(member: Member, run: Run, work: Path, cache: Path) -> dict[str, Any]:
+def _job(member: Member, run: Run, work: Path, cache: Path) -> TrainingJob:
     """Return what a training's child process is asked for."""
     weights, digest = run.weights[member.architecture]
-    settings = run.settings.model_copy(update={"seed": member.seed})
-    weights_of = splits.class_weights(runs.ingest(work).splits["train"])
-    return {
-        "name": member.name,
-        "architecture": member.architecture,
-        "settings": settings.model_dump(mode="json"),
-        "folder": str(run.folder(work) / member.name),
-        "weights": weights,
-        "weights_sha256": digest,
-        "manifest": str(work / "clean_metadata.csv"),
-        "pixels": str(cache),
-        "class_weights": {str(label): weight for label, weight in weights_of.items()},
-        "init": run.init.model if run.init and run.init.architecture == member.architecture else "",
-    }
+    starts_from_init = run.init is not None and run.init.architecture == member.architecture
+    weight_of = splits.class_weights(runs.ingest(work).splits["train"])
+    return TrainingJob(
+        name=member.name,
+        architecture=member.architecture,
+        settings=run.settings.model_copy(update={"seed": member.seed}),
+        folder=run.folder(work) / member.name,
+        weights=weights,
+        weights_sha256=digest,
+        manifest=work / "clean_metadata.csv",
+        pixels=cache,
+        class_weights={str(label): weight for label, weight in weight_of.items()},
+        init=run.init.model if run.init is not None and starts_from_init else "",
+        sharing=runners.place(run.settings.trainings_at_a_time()).trainings,
+    )
 
 
-def _in_child(
-    module: str, job: dict[str, Any], log: str, member: Member, run: Run, work: Path
-) -> None:
+def _in_child(job: TrainingJob, log: str, member: Member, run: Run, work: Path) -> None:
     """Do a training's job, or a shard of it, in a child process with its share of this machine, and show how far it is."""
-    settings, (shard, shards) = (
-        TrainingSettings.model_validate(job["settings"]),
-        job.get("shard", (1, 1)),
-    )
     counts = {split: sum(own.values()) for split, own in runs.ingest(work).splits.items()}
-    train = round(counts["train"] * settings.train_fraction)  # whole patients: about so many
-    images = training.passes(train, counts["val"], settings) // shards
-    name, epochs = (
-        (f"{member.name} {shard}", 0)
-        if "shard" in job
-        else (member.name, training.most_epochs(settings))
-    )
-    place, found = runners.place(run.settings.trainings_at_a_time()), hardware.gpus()
+    train = round(counts["train"] * job.settings.train_fraction)  # whole patients: about so many
+    images = training.passes(train, counts["val"], job.settings)
+    name = member.name
+    epochs = job.settings.tuning_epochs()
+    if isinstance(job, FeatureJob):
+        shard, shards = job.shard
+        images //= shards
+        name = f"{member.name} {shard}"
+        epochs = 0
+    place = runners.place(run.settings.trainings_at_a_time())
+    found = hardware.gpus()
     gpus = hardware.share(found, place.trainings, run.members().index(member)) if found else None
     with (
         progress.tracking(f"features {name}", images, "images"),
         progress.tracking(f"train {name}", epochs, "epochs"),
     ):
-        child.run(
-            module,
-            job | {"sharing": place.trainings},
-            Path(job["folder"]) / log,
-            _threads(place),
-            lambda event: _show(name, event),
-            gpus,
-        )
+        child.run(job, job.folder / log, _threads(place), lambda told: _show(name, told), gpus)
 
 
 def publish(work: Path) -> None:
@@ -245,15 +239,11 @@ def publish(work: Path) -> None:
         logger.warning("not published yet, tried again when the stage ends: %s", error)
 
 
-def _show(name: str, event: dict[str, Any]) -> None:
+def _show(name: str, told: child.Progress) -> None:
+    """Show how far a training is; ends it where the run was cancelled."""
     runners.require_wanted()
-    if "features" in event:
-        progress.advance(f"features {name}", to=event["features"])
-    elif "done" in event:
-        progress.advance(f"train {name}", to=event["done"])
-    elif "epoch" in event:
-        note = f"{event['phase']}, val AUROC {event['val_auroc']:.4f}"
-        progress.advance(f"train {name}", to=event["epoch"], note=note)
+    step = "features" if told.step == "features" else "train"
+    progress.advance(f"{step} {name}", to=told.done, note=told.note)
 
 
 def _outcome(member: Member, future: PrefectFuture[Training], work: Path) -> Training | Failure:

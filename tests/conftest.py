@@ -85,7 +85,6 @@ def tiny() -> TrainingSettings:
         arch=("MobileNetV2",),
         image_size=32,
         epochs=1,
-        fine_tune_epochs=1,
         min_sensitivity=0.9,
     )
 

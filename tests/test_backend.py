@@ -215,7 +215,7 @@ def test_a_backend_that_is_none_is_refused_before_anything_starts(tmp_path, monk
     """KERAS_BACKEND=torch: an error that names the two; empty or not set: TensorFlow; jax compiles into the cache folder."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(DeviceError, match=r"KERAS_BACKEND=torch: expected one of tensorflow, jax"):
-        child.run("cxr.training", {}, tmp_path / "log", 1, lambda event: None)
+        child.run(child.Job(), tmp_path / "log", 1)
     monkeypatch.setenv("KERAS_BACKEND", "")
     assert backend.environment(2)["KERAS_BACKEND"] == "tensorflow"
     monkeypatch.setenv("KERAS_BACKEND", "jax")

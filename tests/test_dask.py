@@ -25,7 +25,7 @@ from tests.dask_cluster import Cluster, cluster, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 FLAGS = [
-    "--preset", "demo", "--image-size", "32", "--fine-tune-epochs", "0", "--min-sensitivity", "0.9",
+    "--preset", "demo", "--image-size", "32", "--min-sensitivity", "0.9",
 ]  # fmt: skip
 ONE = [*FLAGS, "--epochs", "2", "--arch", "MobileNetV2"]
 TWO = [*ONE, "VGG16"]
@@ -87,7 +87,7 @@ def results(work: Path) -> dict[str, bytes]:
         "/".join(path.parts[2:] or path.parts): data for path, data in found.items()
     }  # without runs/ID
     return {
-        name: b"\n".join(line.rsplit(b",", 2)[0] for line in text.splitlines())
+        name: b"\n".join(line.rsplit(b",", 1)[0] for line in text.splitlines())
         if "history" in name
         else text
         for name, text in found.items()

@@ -177,8 +177,6 @@ def test_a_whole_run_fetches_each_image_once(proxy, tmp_path, api):
         "--image-size",
         "32",
         "--epochs",
-        "1",
-        "--fine-tune-epochs",
         "0",
     ]
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Which GPUs there are, and which of them a training gets."""
 
+import importlib
 import os
 
 import pytest
@@ -34,12 +35,19 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
 def test_a_child_sees_its_own_gpus_and_threads(tmp_path, monkeypatch):
     """Readied before its GPUs were known, or not: CUDA_VISIBLE_DEVICES is its share before any device is looked for."""
     (tmp_path / "what_it_sees.py").write_text(
-        "import os\ndef main(job, emit):\n    emit({n: os.environ[n] for n in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS')})\n"
+        "import os\n"
+        "from cxr.child import Job, Progress\n"
+        "class Look(Job):\n"
+        "    def work(self, emit):\n"
+        "        for name in ('CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS'):\n"
+        "            emit(Progress(done=0, note=os.environ[name]))\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(tmp_path)
+    job = importlib.import_module("what_it_sees").Look()
     seen = []
-    child.run("what_it_sees", {}, tmp_path / "log", 3, seen.append, ["1", "3"])
-    assert seen == [{"CUDA_VISIBLE_DEVICES": "1,3", "OMP_NUM_THREADS": "3"}]
+    child.run(job, tmp_path / "log", 3, seen.append, ["1", "3"])
+    assert [told.note for told in seen] == ["1,3", "3"]
 
 
 def test_gpus_where_the_driver_is_asked(nvidia_smi, monkeypatch, caplog):

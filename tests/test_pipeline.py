@@ -27,8 +27,6 @@ TINY = (
     "32",
     "--epochs",
     "1",
-    "--fine-tune-epochs",
-    "1",
 )
 
 
@@ -226,10 +224,10 @@ def test_predict_as_a_flow_gives_what_the_command_gives(finished, api, phantoms,
 
 @pytest.mark.slow
 def test_stages_run_alone_on_what_the_one_before_left(phantoms, tmp_path, api, finished):
-    """preprocess, eda, train, export one by one end in the same figures as the pipeline; a pickle only on request."""
+    """preprocess, explore, train, export one by one end in the same figures as the pipeline; a pickle only on request."""
     for arguments in (
         ("preprocess", phantoms),
-        ("eda", *TINY),
+        ("explore", *TINY),
         ("train", *TINY),
         ("export", "--pickle"),
     ):
@@ -247,7 +245,7 @@ def test_stages_run_alone_on_what_the_one_before_left(phantoms, tmp_path, api, f
 
 def test_a_stage_without_the_one_before_says_what_to_run(tmp_path, api):
     """Exit status 1, one line with the command that is missing."""
-    for stage in ("eda", "train", "export"):
+    for stage in ("explore", "eda", "train", "export"):
         done = command(api, stage, "--out", tmp_path)
         assert (
             done.returncode == 1 and "run `cxr " in done.stderr and "Traceback" not in done.stderr

@@ -18,8 +18,6 @@ SMALL = (
     "32",
     "--epochs",
     "1",
-    "--fine-tune-epochs",
-    "1",
 )
 READING = (
     "--follow-links",

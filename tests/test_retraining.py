@@ -231,7 +231,7 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
         monkeypatch.setattr(challenge, floor, 0.0)
     monkeypatch.setattr(approval, "POLL_SECONDS", 1)
     data, work = Path(shutil.copytree(phantoms, tmp_path / "data")), tmp_path / "work"
-    settings = tiny.model_copy(update={"fine_tune_epochs": 0})
+    settings = tiny.model_copy(update={"epochs": 0})
     place = Registry(str(work / "registry"))
 
     first = retrain(str(data), str(work), training=settings)

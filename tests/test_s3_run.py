@@ -20,8 +20,6 @@ TINY = (
     "--image-size",
     "32",
     "--epochs",
-    "1",
-    "--fine-tune-epochs",
     "0",
 )
 

@@ -14,11 +14,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from cxr import architectures, child, evaluation, export, last_layer, pixels, training
+from cxr import architectures, child, evaluation, export, last_layer, pixels, timing, training
 from cxr.errors import DataError, TrainingError, WeightsError
+from cxr.extraction import FeatureJob
 from cxr.records import Selection, Training, read_table, write_table
 from cxr.settings import TrainingSettings, training_settings
 from cxr.storage import open_storage
+from cxr.training import TrainingJob
 from tests.conftest import ROOT, preprocess
 
 
@@ -38,35 +40,38 @@ def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", 
         settings.harmonise,
         work,
     )
-    return {
-        "name": name, "architecture": name, "settings": settings.model_dump(mode="json"), "folder": str(folder), "weights": weights,
-        "weights_sha256": "", "manifest": str(work / "clean_metadata.csv"), "pixels": str(cache),
-        "class_weights": {"0": 1.2, "1": 0.9},
-    }  # fmt: skip
+    return TrainingJob(
+        name=name,
+        architecture=name,
+        settings=settings,
+        folder=folder,
+        weights=weights,
+        weights_sha256="",
+        manifest=work / "clean_metadata.csv",
+        pixels=cache,
+        class_weights={"0": 1.2, "1": 0.9},
+    )
 
 
 def train(work, phantoms, folder, settings, **options) -> Training:
-    child.run(
-        "cxr.training",
-        job(work, phantoms, folder, settings, **options),
-        folder / "log",
-        1,
-        lambda event: None,
-    )
+    child.run(job(work, phantoms, folder, settings, **options), folder / "log", 1)
     return Training.read(folder / "training.json")
 
 
 @pytest.fixture(scope="module")
 def whole(work, phantoms, tmp_path_factory):
-    """An undisturbed training of two epochs in each phase."""
+    """An undisturbed training of two epochs."""
     folder = tmp_path_factory.mktemp("whole") / "MobileNetV2"
-    return folder, train(work, phantoms, folder, two_and_two())
+    return folder, train(work, phantoms, folder, two_epochs())
 
 
-def two_and_two() -> TrainingSettings:
-    return training_settings(
-        "demo", image_size=32, epochs=2, fine_tune_epochs=2, patience=2, min_sensitivity=0.9
-    )
+def two_epochs() -> TrainingSettings:
+    return training_settings("demo", image_size=32, epochs=2, patience=2, min_sensitivity=0.9)
+
+
+def computed(path) -> int:
+    """Return how many images a file of features' times counts."""
+    return timing.Timed.read(path).stage.images
 
 
 def same(first: Training, second: Training) -> bool:
@@ -75,68 +80,70 @@ def same(first: Training, second: Training) -> bool:
 
 
 def test_training_leaves_what_the_design_promises(whole):
-    """model.keras, history.csv with every phase, scores_val.csv; no checkpoints; the tuned epoch of highest validation AUROC."""
+    """A row of history.csv for each fit of the head and each epoch; no checkpoints; the tuned epoch of highest AUROC."""
     folder, record = whole
     assert {p.name for p in folder.iterdir()} - {".lock", "log"} == {
         "model.keras", "history.csv", "scores_val.csv", "training.json", "features.json",
     }  # fmt: skip
     history = read_table(folder / "history.csv")
-    assert list(history["phase"]) == ["frozen"] * 2 * len(last_layer.PENALTIES) + ["fine_tune"] * 2
+    assert list(history["phase"]) == ["frozen"] * len(last_layer.PENALTIES) + ["fine_tune"] * 2
+    assert tuple(history["penalty"].astype(float)[:3]) == last_layer.PENALTIES
+    assert list(history["epoch"].astype(int)) == [0, 0, 0, 1, 2] and record.epochs == 2
     assert [stage.name for stage in record.stages] == ["features", "frozen", "fine_tune"]
     tuned = history[history["phase"] == "fine_tune"].set_index("epoch")["val_auroc"].astype(float)
     assert record.best_epoch == int(tuned.idxmax())
     assert record.val["auroc"] == pytest.approx(tuned.max(), abs=1e-9)
 
 
-@pytest.mark.parametrize(("fine_tune_epochs", "name"), [(0, "MobileNetV2"), (1, "VGG16")])
+@pytest.mark.parametrize(("epochs", "name"), [(0, "MobileNetV2"), (1, "VGG16")])
 def test_the_model_that_is_published_is_that_of_its_best_epoch_where_it_is_the_last(
-    fine_tune_epochs, name, work, phantoms, tmp_path
+    epochs, name, work, phantoms, tmp_path
 ):
     """Its validation scores have the AUROC that its best epoch."""
-    settings = training_settings(
-        "demo", image_size=32, epochs=1, fine_tune_epochs=fine_tune_epochs, min_sensitivity=0.9
-    )
+    settings = training_settings("demo", image_size=32, epochs=epochs, min_sensitivity=0.9)
     record = train(work, phantoms, tmp_path / name, settings, name=name)
-    best = float(read_table(tmp_path / name / "history.csv")["val_auroc"][record.best_epoch - 1])
+    assert record.best_epoch == epochs
+    history = read_table(tmp_path / name / "history.csv")
+    best = history["val_auroc"].astype(float)[history["epoch"].astype(int) == epochs].max()
     scores = read_table(tmp_path / name / "scores_val.csv")
     found = roc_auc_score(scores["label"].astype(int), scores["raw_score"].astype(float))
     assert found == pytest.approx(best, abs=1e-9)
 
 
-def killed(the_job: dict, after: int) -> None:
+def killed(the_job: TrainingJob, after: int) -> None:
     """Run a training; kill -9 after that epoch."""
-    asked = {
-        "module": "cxr.training",
-        "job": the_job,
-        "log": f"{the_job['folder']}.log",
-        "gpus": None,
-    }
+    order = child._Order(
+        kind=the_job.kind(),
+        job=the_job.model_dump(mode="json"),
+        log=the_job.folder.with_suffix(".log"),
+        gpus=None,
+    )
     process = child._started(1, subprocess.DEVNULL)
     with process:
-        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.write(child._to_line(order))
         process.stdin.flush()
         for line in process.stdout:
-            if json.loads(line).get("epoch") == after:
+            told = json.loads(line)["progress"]
+            if told["step"] == "epochs" and told["note"] and told["done"] == after:
                 time.sleep(0.05)
                 os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("after", [pytest.param((1, 4), marks=pytest.mark.slow), (7,)], ids=str)
+@pytest.mark.parametrize("after", [pytest.param((0, 1), marks=pytest.mark.slow), (1,)], ids=str)
 def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(
     whole, work, phantoms, tmp_path, after
 ):
-    """After kill -9 at an epoch, and after another, then the same job: same scores, same optimizer, same history of figures."""
+    """After kill -9 behind the head (0), behind an epoch, then the same job: same scores, same optimizer, same history of figures."""
     folder, record = whole
     resumed = tmp_path / "MobileNetV2"
     resumed.mkdir()
     for epoch in after:
-        killed(job(work, phantoms, resumed, two_and_two()), epoch)
+        killed(job(work, phantoms, resumed, two_epochs()), epoch)
         assert not (resumed / "training.json").exists()
-    assert same(train(work, phantoms, resumed, two_and_two()), record)
+    assert same(train(work, phantoms, resumed, two_epochs()), record)
     figures = [
-        read_table(each / "history.csv").drop(columns=["seconds", "bare_seconds"])
-        for each in (folder, resumed)
+        read_table(each / "history.csv").drop(columns="seconds") for each in (folder, resumed)
     ]
     assert figures[0].equals(figures[1])
 
@@ -149,18 +156,19 @@ def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(
     table = read_table(work / "clean_metadata.csv")
     table["label"] = table["label"].where(table["split"] != "test", 1 - table["label"])
     write_table(table, tmp_path / "swapped.csv")
-    the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_and_two()) | {
-        "manifest": str(tmp_path / "swapped.csv")
-    }
-    child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
+    the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_epochs())
+    swapped = the_job.model_copy(update={"manifest": tmp_path / "swapped.csv"})
+    child.run(swapped, tmp_path / "log", 1)
     assert same(Training.read(tmp_path / "MobileNetV2" / "training.json"), whole[1])
 
 
 def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
     """The parent killed by kill -9: the training process is gone within seconds, so it cannot write any more."""
     code = (
-        "import json, sys; from cxr import child\n"
-        "child.run('cxr.training', json.load(sys.stdin), __import__('pathlib').Path(sys.argv[1]), 1, print)"
+        "import pathlib, sys\n"
+        "from cxr import child, training\n"
+        "job = training.TrainingJob.model_validate_json(sys.stdin.read())\n"
+        "child.run(job, pathlib.Path(sys.argv[1]), 1, print)"
     )
     long = training_settings("demo", image_size=32, epochs=500, patience=500)
     parent = subprocess.Popen(
@@ -168,9 +176,9 @@ def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
         text=True, cwd=ROOT,
     )  # fmt: skip
     with parent:
-        parent.stdin.write(json.dumps(job(work, phantoms, tmp_path / "a", long)))
+        parent.stdin.write(job(work, phantoms, tmp_path / "a", long).model_dump_json())
         parent.stdin.close()
-        while "epoch" not in parent.stdout.readline():
+        while "epochs" not in parent.stdout.readline():
             assert parent.poll() is None
         children = subprocess.run(
             ["ps", "--ppid", str(parent.pid), "-o", "pid="],
@@ -197,7 +205,7 @@ def _alive(pid: int) -> bool:
 def test_a_child_that_fails_says_why(work, phantoms, tmp_path):
     """The error carries the child's own words, or the last lines of its log."""
     with pytest.raises(TrainingError, match=r"see .*log; its last lines"):
-        train(work, phantoms, tmp_path, two_and_two(), name="AlexNet")
+        train(work, phantoms, tmp_path, two_epochs(), name="AlexNet")
 
 
 def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, tmp_path):
@@ -205,12 +213,11 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     folder, record = whole
     run = folder.parent
     export.stage_model(run, record)
-    the_job = job(work, phantoms, folder, two_and_two())
-    child.run(
-        "cxr.evaluation",
-        {"run": str(run), "training": record.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
-        tmp_path / "log", 1, lambda event: None,
-    )  # fmt: skip
+    the_job = job(work, phantoms, folder, two_epochs())
+    test = evaluation.EvaluationJob(
+        run=run, training=record, manifest=the_job.manifest, pixels=the_job.pixels
+    )
+    child.run(test, tmp_path / "log", 1)
     found = evaluation.Evaluation.read(run / "evaluation.json")
     assert found.is_of(record)
     assert not found.is_of(record.model_copy(update={"model_sha256": "another"}))
@@ -228,11 +235,7 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     (run / "evaluation.json").unlink()
     changed = record.model_copy(update={"optimizer_sha256": "0" * 64})
     with pytest.raises(TrainingError, match="optimizer state different"):
-        child.run(
-            "cxr.evaluation",
-            {"run": str(run), "training": changed.model_dump(mode="json"), **{n: the_job[n] for n in ("manifest", "pixels")}},
-            tmp_path / "log", 1, lambda event: None,
-        )  # fmt: skip
+        child.run(test.model_copy(update={"training": changed}), tmp_path / "log", 1)
 
 
 @pytest.mark.slow
@@ -240,23 +243,22 @@ def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, pha
     """Two processes make a shard each; the training then computes none, ends the same, and tells of all of them."""
     preprocess(phantoms, tmp_path / "work")
     the_job, folder = (
-        job(tmp_path / "work", phantoms, tmp_path / "sharded", two_and_two()),
+        job(tmp_path / "work", phantoms, tmp_path / "sharded", two_epochs()),
         tmp_path / "sharded",
     )
 
     def shard(at: int) -> None:
-        each = the_job | {"shard": (at, 2), "efforts": f"features-{at}.json"}
-        child.run("cxr.extraction", each, tmp_path / f"log{at}", 1, lambda event: None)
+        child.run(FeatureJob(**dict(the_job), shard=(at, 2)), tmp_path / f"log{at}", 1)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(shard, (1, 2)))
-    child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
+    child.run(the_job, tmp_path / "log", 1)
     made = [
-        training.Efforts.read(folder / name).images
-        for name in ("features.json", "features-1.json", "features-2.json")
+        computed(folder / name)
+        for name in ("features.json", "features-1of2.json", "features-2of2.json")
     ]
     assert made[0] == 0 and min(made[1:]) > 0
-    assert sum(made) == training.Efforts.read(whole[0] / "features.json").images
+    assert sum(made) == computed(whole[0] / "features.json")
     done = Training.read(folder / "training.json")
     assert same(done, whole[1]) and done.stages[0].images == sum(made)
     assert (folder / "scores_val.csv").read_bytes() == (whole[0] / "scores_val.csv").read_bytes()
@@ -265,25 +267,23 @@ def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, pha
 @pytest.mark.slow
 def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     """From a finished model, with more images: fine-tuned only, features of the new images alone, scores that go on."""
-    before = two_and_two().model_copy(update={"train_fraction": 0.7})
+    before = two_epochs().model_copy(update={"train_fraction": 0.7})
     first = train(work, phantoms, tmp_path / "first", before)
     table = read_table(work / "clean_metadata.csv")
     some, _ = training.positions(table, before)
-    every, _ = training.positions(table, two_and_two())
+    every, _ = training.positions(table, two_epochs())
     assert len(some) < len(every)
-    the_job = job(work, phantoms, tmp_path / "second", two_and_two())
+    the_job = job(work, phantoms, tmp_path / "second", two_epochs())
     init = {"init": str(tmp_path / "first" / "model.keras")}
-    child.run("cxr.training", the_job | init, tmp_path / "log", 1, lambda event: None)
+    child.run(the_job.model_copy(update=init), tmp_path / "log", 1)
     second = Training.read(tmp_path / "second" / "training.json")
     assert set(read_table(tmp_path / "second" / "history.csv")["phase"]) == {"fine_tune"}
-    effort = training.Efforts.read(tmp_path / "second" / "features.json")
-    assert effort.images == two_and_two().turns() * len(set(every) - set(some))
+    made = computed(tmp_path / "second" / "features.json")
+    assert made == two_epochs().turns() * len(set(every) - set(some))
     assert "first" in second.weights and first.model_sha256 != second.model_sha256
-    still = two_and_two().model_copy(
-        update={"fine_tune_learning_rate": 1e-12, "fine_tune_epochs": 1}
-    )
-    the_job = job(work, phantoms, tmp_path / "still", still) | init
-    child.run("cxr.training", the_job, tmp_path / "log", 1, lambda event: None)
+    still = two_epochs().model_copy(update={"fine_tune_learning_rate": 1e-12, "epochs": 1})
+    the_job = job(work, phantoms, tmp_path / "still", still)
+    child.run(the_job.model_copy(update=init), tmp_path / "log", 1)
     scores = [
         read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")
     ]
@@ -300,11 +300,11 @@ tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceCo
 from cxr import backend, training
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 backend.scope, backend.configure = mirrored.scope, lambda: None
-training.main(json.load(sys.stdin), lambda event: None)
+training.TrainingJob.model_validate_json(sys.stdin.read()).work(lambda told: None)
 assert mirrored.num_replicas_in_sync == 2
 """
-    settings = two_and_two().model_copy(update={"epochs": 1, "fine_tune_epochs": 1})
-    the_job = json.dumps(job(work, phantoms, tmp_path / "mirrored", settings))
+    settings = two_epochs().model_copy(update={"epochs": 1})
+    the_job = job(work, phantoms, tmp_path / "mirrored", settings).model_dump_json()
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=the_job,
@@ -315,10 +315,7 @@ assert mirrored.num_replicas_in_sync == 2
     )
     assert done.returncode == 0, done.stderr[-3000:]
     record = Training.read(tmp_path / "mirrored" / "training.json")
-    assert (
-        record.epochs == len(read_table(tmp_path / "mirrored" / "history.csv"))
-        and record.val["auroc"] is not None
-    )
+    assert record.epochs == 1 and record.val["auroc"] is not None
 
 
 @pytest.mark.slow
@@ -332,10 +329,10 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
         jax.setenv("KERAS_BACKEND", "jax")
         jax.setenv("PYTHONPATH", f"{absent.parent}:{os.environ.get('PYTHONPATH', '')}")
         jax.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-        record = train(work, phantoms, tmp_path / "first", two_and_two())
+        record = train(work, phantoms, tmp_path / "first", two_epochs())
         (tmp_path / "resumed").mkdir()
-        killed(job(work, phantoms, tmp_path / "resumed", two_and_two()), 7)
-        assert same(train(work, phantoms, tmp_path / "resumed", two_and_two()), record)
+        killed(job(work, phantoms, tmp_path / "resumed", two_epochs()), 1)
+        assert same(train(work, phantoms, tmp_path / "resumed", two_epochs()), record)
     assert (
         "jax" in record.versions
         and "tensorflow" not in record.versions
@@ -345,12 +342,12 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
 import json, sys
 import keras, numpy as np
 from cxr import scoring, training
-job = training.Job(json.load(sys.stdin), print)
+job = training.Session(training.TrainingJob.model_validate_json(sys.stdin.read()), print)
 assert keras.backend.backend() == "tensorflow"
 scores = scoring.score(keras.models.load_model(job.folder / "model.keras"), job.pixels, job.val)
 np.save(job.folder / "again.npy", scores)
 """
-    the_job = json.dumps(job(work, phantoms, tmp_path / "first", two_and_two()))
+    the_job = job(work, phantoms, tmp_path / "first", two_epochs()).model_dump_json()
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=the_job,
@@ -364,38 +361,57 @@ np.save(job.folder / "again.npy", scores)
     assert np.allclose(np.load(tmp_path / "first" / "again.npy"), raw, atol=1e-4)
 
 
-def test_early_stopping_ends_a_phase():
-    """Patience counts epochs since the best of the phase; the next phase starts afresh; a warm start only fine-tunes."""
-    job = SimpleNamespace(
-        settings=TrainingSettings(epochs=9, fine_tune_epochs=9, patience=2),
-        init="",
-        architecture="VGG16",
-    )
-    first, second, third = last_layer.PENALTIES
+def test_early_stopping_ends_fine_tuning():
+    """Patience counts epochs since the best one; the fits of the head do not count; a warm start only fine-tunes."""
+    settings = TrainingSettings(epochs=9, patience=2)
+    session = SimpleNamespace(settings=settings, job=SimpleNamespace(init=""))
 
-    def rows(name, penalty, *values):
-        return [{"phase": name, "penalty": penalty, "val_auroc": value} for value in values]
+    def rows(phase, *values):
+        return [{"phase": phase, "val_auroc": value} for value in values]
 
-    history = rows("frozen", first, 0.7, 0.9, 0.8)
-    assert training._phase(history, job)[:2] == ("frozen", first)
-    history += rows("frozen", first, 0.85)
-    assert training._phase(history, job)[:2] == ("frozen", second)
-    history += rows("frozen", second, *[0.5] * 3) + rows("frozen", third, *[0.5] * 3)
-    assert training._phase(history, job)[:2] == ("fine_tune", 0)
-    assert training._phase(history + rows("fine_tune", 0.0, 0.8, 0.7, 0.7), job) is None
-    job.settings = job.settings.model_copy(update={"fine_tune_epochs": 0})
-    assert training._phase(history, job) is None
-    warm = SimpleNamespace(
-        settings=TrainingSettings(fine_tune_epochs=1), init="model.keras", architecture="VGG16"
-    )
-    assert training._phase([], warm)[:2] == ("fine_tune", 0)
-    warm.settings = TrainingSettings(fine_tune_epochs=0)
-    assert training._phase([], warm)[:2] == ("frozen", first)
+    head = rows("frozen", 0.99, 0.9, 0.9)
+    assert training._wants_epoch(head, session)
+    assert training._wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8), session)
+    assert not training._wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8, 0.9), session)
+    assert not training._wants_epoch(head + rows("fine_tune", *np.linspace(0.7, 0.9, 9)), session)
+    assert training._fits_head(session)
+    session.settings = TrainingSettings(epochs=0)
+    assert not training._wants_epoch(head, session)
+    session.job.init = "model.keras"
+    assert training._fits_head(session), "no epoch of fine-tuning: the head alone learns"
+    session.settings = settings
+    assert not training._fits_head(session)
+
+
+def test_each_penalty_is_fitted_until_validation_stops_gaining():
+    """From the same start; a fit ends `patience` rounds after its best one, or after ROUNDS; the best round is kept."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    labels = (features[:, 0] + rng.normal(size=60) > 0).astype(int)
+    start = last_layer.Solution(np.ones((5, 1), np.float32), np.zeros(1, np.float32), np.inf)
+    seen = []
+    aurocs = iter([0.5, 0.8, 0.8, 0.7, 0.9, 0.8, 0.7, *np.linspace(0.5, 0.9, 20)])
+
+    def validate(solution):
+        seen.append(solution)
+        return next(aurocs)
+
+    fits = last_layer.fit(start, features, labels, np.ones(60), validate, patience=2)
+    assert [fit.auroc for fit in fits] == [0.8, 0.9, 0.9]
+    assert [fit.penalty for fit in fits] == list(last_layer.PENALTIES)
+    assert [fit.solution for fit in fits] == [seen[1], seen[4], seen[-1]]
+    assert len(seen) == 4 + 3 + last_layer.ROUNDS
 
 
 @pytest.mark.parametrize(
     ("given", "epochs"),
-    [({}, 1), ({"passes": 3}, 3), ({"passes": 3, "views": 1}, 2), ({"fine_tune_epochs": 0}, 0)],
+    [
+        ({}, 1),
+        ({"passes": 3}, 3),
+        ({"passes": 3, "views": 1}, 2),
+        ({"epochs": 0}, 0),
+        ({"fine_tune_epochs": 2}, 2),
+    ],
 )
 def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, epochs):
     """One epoch for each pass, of which there are at most as many as versions; a number given by hand wins, 0 included."""
@@ -403,14 +419,13 @@ def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, 
 
 
 def test_the_last_layer_comes_to_where_scikit_learn_ends():
-    """Epoch by epoch the same weights and log loss as one long logistic regression, from a random start, class weights included."""
+    """Round by round the same weights and log loss as one long logistic regression, from a random start, class weights included."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(400, 30)).astype(np.float32)
     labels = (features[:, 0] + 0.5 * features[:, 1] + rng.normal(size=400) > 0.7).astype(int)
     weights, penalty = np.where(labels, 1.6, 0.7), 1e-2
-    layer = last_layer.Solved(
-        rng.normal(size=(30, 1)).astype(np.float32), np.zeros(1, np.float32), np.inf, 0.0
-    )
+    kernel = rng.normal(size=(30, 1)).astype(np.float32)
+    layer = last_layer.Solution(kernel, np.zeros(1, np.float32), np.inf)
     for _ in range(8):
         before, layer = (
             layer,
@@ -427,14 +442,27 @@ def test_the_last_layer_comes_to_where_scikit_learn_ends():
     assert layer.loss == pytest.approx(log_loss(labels, scores, sample_weight=weights), abs=1e-5)
 
 
+class NoJob(child.Job):
+    """A job that names another type as its own."""
+
+    def work(self, emit):
+        """Never come to this."""
+        raise AssertionError
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return a type that is no job."""
+        return "cxr.child:Progress"
+
+
 def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
     """`run` takes a living one with its threads; a dead one is passed over; those that wait count; none outlives the `with`."""
     with child.readied({1: 3}), child.readied({1: 2}):
         first, second, third = child._ready[1]
         first.kill()
         first.wait()
-        with pytest.raises(TrainingError, match="No module named 'nowhere'"):
-            child.run("nowhere", {}, tmp_path / "log", 1, print)
+        with pytest.raises(TrainingError, match=r"expected a job .* found <class '.*Progress'>"):
+            child.run(NoJob(), tmp_path / "log", 1)
         assert child._ready[1] == [third] and second.returncode == 1 and third.poll() is None
     assert third.returncode == 3 and not child._ready[1]
 

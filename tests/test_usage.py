@@ -50,7 +50,9 @@ def is_one_line(out, err):
 RUN = ("run", "data", "--out", "work")
 WRONG = [
     ((*RUN, "--arch", "ResNet50"), "--arch: expected MobileNetV2, VGG16 or DenseNet121, found ResNet50"),
-    ((*RUN, "--epochs", "0"), "--epochs: expected at least 1, found 0"),
+    ((*RUN, "--epochs", "-1"), "--epochs: expected at least 0, found -1"),
+    ((*RUN, "--fine-tune-epochs", "-1"), "--epochs: expected at least 0, found -1"),
+    ((*RUN, "--epochs", "3", "--fine-tune-epochs", "3"), "--fine-tune-epochs specified multiple times"),
     ((*RUN, "--epochs", "many"), "--epochs: expected a whole number, found many"),
     ((*RUN, "--image-size", "10"), "--image-size: expected at least 32, found 10"),
     ((*RUN, "--val-fraction", "1.5"), "--val-fraction: expected less than 0.5, found 1.5"),
@@ -107,6 +109,7 @@ def folder(tmp_path):
 
 
 FAILS = [
+    (("explore", "--out", "nowhere"), "run `cxr preprocess DATA --out nowhere` first"),
     (("eda", "--out", "nowhere"), "run `cxr preprocess DATA --out nowhere` first"),
     (("train", "--out", "file"), "file is a file, not a folder"),
     (("export", "--out", "nowhere"), "there is no such file or folder"),
