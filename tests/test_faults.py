@@ -28,7 +28,8 @@ def stated(what: str, seconds: float) -> None:
 
 def in_training(work: Path) -> bool:
     return any(
-        path.read_text().count("\n") >= LINES for path in work.glob("runs/*/MobileNetV2/history.csv")
+        path.read_text().count("\n") >= LINES
+        for path in work.glob("runs/*/MobileNetV2/history.csv")
     )
 
 
