@@ -44,6 +44,23 @@ def test_page_links_lead_somewhere(work: Path):
     assert targets and set(targets) <= set(re.findall(r'id="([^"]+)"', page))
 
 
+def test_the_history_goes_on_from_the_fit_of_the_head_that_was_kept():
+    """At epoch 0 a point for each fit; fine-tuning's line starts at the best; of a tie in epochs the best is the kept."""
+    history = pd.DataFrame(
+        {
+            "epoch": [0.0, 0.0, 1.0],
+            "phase": ["frozen", "frozen", "fine_tune"],
+            "val_auroc": [0.7, 0.8, 0.9],
+            "loss": [0.5, 0.4, 0.3],
+        }
+    )
+    axes = curves._histories({"VGG16": (history, 0)}).axes[0]
+    points, line, kept = (each.get_xydata().tolist() for each in axes.get_lines())
+    assert points == [[0.0, 0.7], [0.0, 0.8]]
+    assert line == [[0.0, 0.8], [1.0, 0.9]]
+    assert kept == [[0.0, 0.8]]
+
+
 def test_time_and_memory_of_each_stage_are_shown_and_nothing_of_a_benchmark(work: Path):
     """A record of version 0.1 still holds a benchmark's `limit`: it is read, not shown, and not written again."""
     path = work / "runs" / "abc" / NAMES[0] / "training.json"

@@ -18,6 +18,7 @@ from cxr import architectures, child, evaluation, export, last_layer, pixels, ti
 from cxr.errors import DataError, TrainingError, WeightsError
 from cxr.extraction import FeatureJob
 from cxr.records import Selection, Training, read_table, write_table
+from cxr.runs import Run
 from cxr.settings import TrainingSettings, training_settings
 from cxr.storage import open_storage
 from cxr.training import TrainingJob
@@ -416,6 +417,24 @@ def test_each_penalty_is_fitted_until_validation_stops_gaining():
 def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, epochs):
     """One epoch for each pass, of which there are at most as many as versions; a number given by hand wins, 0 included."""
     assert TrainingSettings(**given).tuning_epochs() == epochs
+
+
+def test_epochs_under_both_names_are_refused_and_records_of_version_0_1_are_read():
+    """There `epochs` were those of the head; a person who gives both cannot mean today's, a record does not."""
+    with pytest.raises(ValueError, match="found epochs 20 and fine_tune_epochs 2"):
+        TrainingSettings(epochs=20, fine_tune_epochs=2)
+    run = {"id": "a", "manifest_sha256": "", "weights": {}, "version": "0.1.0"}
+    settings = {"epochs": 20, "fine_tune_epochs": None}
+    found = Run.parse(json.dumps(run | {"settings": settings}).encode(), "run.json").settings
+    assert found.epochs is None and found.tuning_epochs() == 1
+    settings = {"epochs": 20, "fine_tune_epochs": 0}
+    found = Run.parse(json.dumps(run | {"settings": settings}).encode(), "run.json").settings
+    assert found.epochs == 0
+    assert (
+        Run.parse(json.dumps(run | {"settings": {"epochs": 3}}).encode(), "").settings.epochs == 3
+    )
+    schema = TrainingSettings.model_json_schema()["properties"]
+    assert schema["fine_tune_epochs"]["deprecated"] and "epochs" in schema
 
 
 def test_the_last_layer_comes_to_where_scikit_learn_ends():
