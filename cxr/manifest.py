@@ -46,6 +46,7 @@ _MEASURED = [
     "bit_depth",
     *_CONTAINER,
 ]
+_VERSIONED = ["image", "size", "version"]  # by which an inspected file is known again
 _LISTED = ["image", "label", "source_split", "etiology", "group", "size", "version"]
 _INSPECTED = [*_LISTED, *_MEASURED, "reason", "detail", "thumbnail"]
 
@@ -113,7 +114,7 @@ def _lay_out(
     ]
     table = pd.DataFrame(rows, columns=_LISTED)
     write_table(table, folder / "listed.csv")
-    new = _unknown(table, known(folder))
+    new = _unknown(table, known(folder, [*_VERSIONED, "reason"]))
     size = max(shard_size, -(-len(new) // most_shards))
     shards = tuple(
         _write_shard(new.iloc[at : at + size], folder) for at in range(0, len(new), size)
@@ -165,17 +166,15 @@ def versions(folder: Path, keys: Iterable[str]) -> dict[str, str]:
     return dict(zip(rows["image"], rows["version"], strict=True))
 
 
-def known(folder: Path) -> pd.DataFrame:
-    """Return the rows of every shard inspected before, the latest for each image."""
+def known(folder: Path, columns: list[str]) -> pd.DataFrame:
+    """Return these columns, _VERSIONED among them, of every shard inspected before, the latest row for each image."""
     tables = [
-        read_table(path)
+        read_table(path, columns)
         for path in sorted(folder.glob("inspected/*.csv"), key=lambda p: p.stat().st_mtime_ns)
     ]
     if not tables:
-        return pd.DataFrame(columns=_INSPECTED)
-    return pd.concat(tables, ignore_index=True).drop_duplicates(
-        ["image", "size", "version"], keep="last"
-    )
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True).drop_duplicates(_VERSIONED, keep="last")
 
 
 def _unknown(listed: pd.DataFrame, inspected: pd.DataFrame) -> pd.DataFrame:
@@ -306,12 +305,10 @@ def inspected(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Raises DataError where a listed image has no inspection: a shard is missing.
     """
-    listed, found = read_table(folder / "listed.csv"), known(folder)
-    both = listed.merge(
-        found.drop(columns=["label", "source_split", "etiology", "group"]),
-        on=["image", "size", "version"],
-        how="left",
-    )
+    listed = read_table(folder / "listed.csv")
+    # What an image is used as is told by the last scan, whatever it was when the image was inspected.
+    measured = [name for name in _INSPECTED if name in _VERSIONED or name not in _LISTED]
+    both = listed.merge(known(folder, measured), on=_VERSIONED, how="left")
     missing = both["reason"].isna()
     if missing.any():
         raise DataError(

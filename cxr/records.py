@@ -8,10 +8,11 @@ import csv
 import errno
 import hashlib
 import json
+import operator
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -389,29 +390,37 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a table written by `write_table`: text stays text ("NA", "007", ""), known numbers are numbers.
 
-    Raises FileNotFoundError, and DataError for an empty file or a cell that is no number where one is expected.
+    Args:
+        path: The file.
+        only: The columns to keep, in this order; all of them where it is None.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DataError: The file is empty, lacks a column, or has a cell that is no number where one is expected.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file)
-        columns = next(rows, None)
+        rows: Iterator[Sequence[str]] = csv.reader(file)
+        columns = list(next(rows, ()))
         if not columns:
             raise DataError(
                 f"{path}: expected a table with a line of column names, found an empty file"
             )
         try:
-            known: dict[
-                str, str
-            ] = {}  # one object for all cells of the same word: most columns have few
+            if only is not None:
+                rows = map(operator.itemgetter(*map(columns.index, only)), rows)
+                columns = list(only)
+            # One object for all cells of the same word: most columns have few.
+            known: dict[str, str] = {}
             cells = [
                 [known.setdefault(cell, cell) if len(cell) < 16 else cell for cell in row]
                 for row in rows
             ]
             table = pd.DataFrame(cells, columns=columns, dtype=object)
             return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise DataError(
                 f"{path}: expected numbers and as many cells as columns in every row: {error}"
             ) from error

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,3 +252,16 @@ def test_an_edited_manifest_is_refused_at_the_hand_over(phantoms, tmp_path):
     path.write_text(path.read_text().replace(",train,train,", ",test,train,", 1))
     with pytest.raises(DataError, match="was changed since it was written"):
         runs.manifest(tmp_path)
+
+
+def test_some_columns_of_a_table_are_what_the_whole_table_says(tmp_path):
+    """In the order asked for and with their types; a column that is not there, or a short row, is said."""
+    path = tmp_path / "table.csv"
+    write_table(pd.DataFrame({"image": ["a,b", ""], "label": [1, 0], "mean": [0.5, 2.0]}), path)
+    some = read_table(path, ["mean", "image"])
+    pd.testing.assert_frame_equal(some, read_table(path)[["mean", "image"]])
+    with pytest.raises(DataError, match="expected numbers and as many cells as columns"):
+        read_table(path, ["label", "width"])
+    path.write_text("image,label,mean\nx,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="expected numbers and as many cells as columns"):
+        read_table(path, ["image", "mean"])
