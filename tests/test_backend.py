@@ -10,6 +10,7 @@ import pytest
 
 from cxr import backend, child, hardware, training
 from cxr.errors import DeviceError
+from cxr.export import PickleJob
 from cxr.settings import TrainingSettings
 from tests.conftest import ROOT
 
@@ -215,7 +216,7 @@ def test_a_backend_that_is_none_is_refused_before_anything_starts(tmp_path, monk
     """KERAS_BACKEND=torch: an error that names the two; empty or not set: TensorFlow; jax compiles into the cache folder."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(DeviceError, match=r"KERAS_BACKEND=torch: expected one of tensorflow, jax"):
-        child.run(child.Job(), tmp_path / "log", 1)
+        child.run(PickleJob(export=tmp_path), tmp_path / "log", 1)
     monkeypatch.setenv("KERAS_BACKEND", "")
     assert backend.environment(2)["KERAS_BACKEND"] == "tensorflow"
     monkeypatch.setenv("KERAS_BACKEND", "jax")
