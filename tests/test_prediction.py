@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 import os
 import shutil
 import sys
@@ -294,8 +293,8 @@ def scored(finished_work, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", loader)
     monkeypatch.setattr(prediction.architectures, "folded", lambda model: model)
 
-    def in_this_process(module, job, log, threads, on_event):
-        prediction.main(json.loads(json.dumps(job)), on_event)
+    def in_this_process(job, log, threads, on_progress):
+        type(job).model_validate_json(job.model_dump_json()).work(on_progress)
 
     monkeypatch.setattr(prediction.child, "run", in_this_process)
     export = next((finished_work / "runs").iterdir()) / "export"
