@@ -1,10 +1,12 @@
 """Search for near copies among many images: recall of planted ones by kind, false pairs, time, peak memory.
 
     python -m bench.near_duplicates [n ...; default 20000 100000] [--images FOLDER, default ../shared/data/chest_xray_dev]
+                                    [--added K]
 
 The thumbnails are drawn from the principal components of the thumbnails in FOLDER (phantoms where it is missing), so
 that their hashes are as unevenly spread as real ones; each is made anew when it is read, which the time includes.
-2,000 copies are planted, made at 256 pixels a side. n counts everything.
+2,000 copies are planted, made at 256 pixels a side. n counts everything. With `--added`, a second search follows in which
+all but K of the n images are known: its time against that of the first, and whether it returns the same pairs.
 """
 
 import argparse
@@ -167,7 +169,25 @@ def spread(made: Made) -> str:
     return f"{apart.mean():.0f} bits apart, deviation {apart.std():.1f}, nearest {apart.min():.0f}"
 
 
-def measure(n: int, model: tuple[Array, Array]) -> None:
+def measure_added(made: Made, pairs: pd.DataFrame, added: int) -> None:
+    """Search once more, with all but `added` images known; print the time and whether the pairs are the same."""
+    known = np.ones(len(made), bool)
+    known[np.random.default_rng(3).choice(len(made), added, replace=False)] = False
+    both = known[pairs["a"].to_numpy()] & known[pairs["b"].to_numpy()]
+    earlier = near_duplicates.Earlier(known, pairs[both])
+    started = time.perf_counter()
+    worked = time.process_time()
+    found = near_duplicates.find(made, earlier=earlier)
+    seconds = time.perf_counter() - started
+    busy = time.process_time() - worked
+    missed = len(pairs.merge(found, "left", ["a", "b"], indicator=True).query("_merge != 'both'"))
+    print(
+        f"{added:,} added: {seconds:.0f} s ({busy:.0f} s of processor), {(~both).sum()} pairs to find, {missed} of all "
+        f"missed, {'the same table' if found.equals(pairs) else 'another table'}"
+    )
+
+
+def measure(n: int, model: tuple[Array, Array], added: int) -> None:
     made = Made(n, model)
     print(
         f"\n{n:,} images, {PLANTED:,} of them planted copies; hashes of unrelated images: {spread(made)}"
@@ -201,19 +221,22 @@ def measure(n: int, model: tuple[Array, Array]) -> None:
     print(
         f"false pairs {(~true).sum()}; {seconds:.0f} s ({busy:.0f} s of processor), peak memory {peak:.0f} MB"
     )
+    if added:
+        measure_added(made, pairs, added)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("n", type=int, nargs="*", default=[20_000, 100_000])
     arguments.add_argument("--images", type=Path, default=FOLDER)
+    arguments.add_argument("--added", type=int, default=0, metavar="K")
     given = arguments.parse_args()
     model = components(real_or_phantom(given.images))
     with threadpool_limits(
         1
     ):  # drawing thumbnails in two threads of two BLAS threads each would be measured too
         for n in sorted(given.n):  # rising: the peak memory is that of the process so far
-            measure(n, model)
+            measure(n, model, given.added)
 
 
 if __name__ == "__main__":
