@@ -12,24 +12,31 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cxr import child, exploration, ingest, manifest, phantom, pixels, runs, splits
-from cxr.architectures import ARCHITECTURES
-from cxr.settings import SplitSettings, cores, training_settings
-from cxr.storage import open_storage
-from cxr.training import TrainingJob
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import SplitSettings, training_settings
+from cxr.data import splits
+from cxr.data.images import pixel_cache
+from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.data.phantoms import dataset
+from cxr.exploration import explore
+from cxr.models import runs
+from cxr.models.architectures import ARCHITECTURES
+from cxr.models.compute import worker
+from cxr.models.training.trainer import TrainingJob
+from cxr.storage.addresses import open_storage
 
 
 def prepared(root: Path, images: int, side: int) -> Path:
-    phantom.make_dataset(root / "data", images=images, size=side)
+    dataset.make_dataset(root / "data", images=images, size=side)
     storage, work = open_storage(str(root / "data")), root / "work"
-    scan = manifest.scan(storage, work)
+    scan = scanning.scan(storage, work)
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
-    comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
-    ingest.publish(scan, comparison, work, SplitSettings())
+        shard_inspection.inspect_shard(storage, scanning.folder_of(scan, work), shard)
+    comparison = publish.find_near_duplicates(scan, work, SplitSettings())
+    publish.publish_manifest(scan, comparison, work, SplitSettings())
     settings = training_settings("demo", image_size=side)
-    cache = pixels.cache(runs.manifest(work), storage, side, True, work)
-    exploration.explore(work, runs.ingest(work), settings, cache)
+    cache = pixel_cache.fill_pixel_cache(runs.read_manifest(work), storage, side, True, work)
+    explore.explore(work, runs.read_ingest(work), settings, cache)
     return work
 
 
@@ -39,7 +46,7 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
             shutil.rmtree(path)
     shutil.rmtree(work / "out", ignore_errors=True)
     settings = training_settings("demo", image_size=side, epochs=3)
-    weight_of = splits.class_weights(runs.ingest(work).splits["train"])
+    weight_of = splits.class_weights(runs.read_ingest(work).splits["train"])
     names = sorted(ARCHITECTURES, key=lambda name: -ARCHITECTURES[name].relative_cost)
 
     def one(name: str) -> None:
@@ -54,7 +61,7 @@ def train_all(work: Path, side: int, at_a_time: int, threads: int) -> float:
             pixels=next((work / "cache").glob("pixels-*")),
             class_weights={str(label): weight for label, weight in weight_of.items()},
         )
-        child.run(job, work / "out" / f"{name}.log", threads)
+        worker.run_job(job, work / "out" / f"{name}.log", threads)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(at_a_time) as pool:
@@ -69,10 +76,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = prepared(Path(scratch), images, side)
         for at_a_time, threads in (
-            (1, cores()),
-            (2, max(1, cores() // 2)),
-            (2, cores()),
-            (3, cores()),
+            (1, usable_cores()),
+            (2, max(1, usable_cores() // 2)),
+            (2, usable_cores()),
+            (3, usable_cores()),
         ):
             spent = [train_all(work, side, at_a_time, threads) for _ in range(repeats)]
             each = ", ".join(f"{seconds:.0f}" for seconds in spent)

@@ -18,11 +18,14 @@ from unittest import mock
 import numpy as np
 
 from bench.quality import NAME, WORLDS, figures, shown, trained
-from cxr import architectures, child, features, runs, splits
-from cxr.cache import Rows, Stored
-from cxr.child import Emit
-from cxr.settings import cores
-from cxr.training import TrainingJob
+from cxr.core.parallel import usable_cores
+from cxr.data import splits
+from cxr.models import architectures, runs
+from cxr.models.compute import worker
+from cxr.models.compute.worker import Emit
+from cxr.models.features import features
+from cxr.models.training.trainer import TrainingJob
+from cxr.storage.arrays import Rows, Stored
 
 BORDER = 16  # pixels: one cell at the cut
 Array = np.ndarray[Any, Any]
@@ -68,7 +71,7 @@ class CropsJob(TrainingJob):
 
     def work(self, emit: Emit) -> None:
         """Train on the crops."""
-        with mock.patch.object(features, "at_cut", _cropping(features.at_cut)):
+        with mock.patch.object(features, "cut_features", _cropping(features.cut_features)):
             super().work(emit)
 
 
@@ -83,7 +86,7 @@ def _cropping(at_cut: Callable[..., Rows]) -> Callable[..., Rows | Crops]:
         settings = source.settings.model_copy(
             update={"image_size": source.settings.image_size + 2 * BORDER}
         )
-        model = architectures.build(NAME, settings, None)
+        model = architectures.build_model(NAME, settings, None)
         model.set_weights(source.model.get_weights())
         pixels: Any = Bordered(source.pixels)
         larger = features.Source(source.root, NAME, settings, pixels, source.keys, model)
@@ -114,7 +117,7 @@ def compare() -> None:
         shutil.rmtree(
             folder, ignore_errors=True
         )  # a training that is there already is not done again
-        weight_of = splits.class_weights(runs.ingest(given.work).splits["train"])
+        weight_of = splits.class_weights(runs.read_ingest(given.work).splits["train"])
         for member in run.members():
             weights, digest = run.weights[NAME]
             job = CropsJob(
@@ -128,7 +131,7 @@ def compare() -> None:
                 manifest=given.work / "clean_metadata.csv",
                 class_weights={str(label): weight for label, weight in weight_of.items()},
             )
-            child.run(job, folder / f"{member.name}.log", cores())
+            worker.run_job(job, folder / f"{member.name}.log", usable_cores())
         print(shown(name, figures(given.work, run, "val", below, folder)), flush=True)
 
 

@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 
 from bench.precision import rate
-from cxr import architectures, augmentation, backend
-from cxr.settings import Augmentation, TrainingSettings, cores
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import Augmentation, TrainingSettings
+from cxr.data.images import augmentation
+from cxr.models import architectures, layers
+from cxr.models.compute import backend
 
 BATCHES = (32, 128, 512)
 Array = np.ndarray[Any, Any]
@@ -28,12 +31,12 @@ Array = np.ndarray[Any, Any]
 def augmenting(pixels: Array) -> float:
     """Return the images per second that all cores together augment."""
     ranges = Augmentation()
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
 
         def once() -> None:
             list(
                 pool.map(
-                    lambda at: augmentation.augmented(pixels[at], f"{at:064x}", 1, ranges),
+                    lambda at: augmentation.augment(pixels[at], f"{at:064x}", 1, ranges),
                     range(len(pixels)),
                 )
             )
@@ -43,8 +46,8 @@ def augmenting(pixels: Array) -> float:
 
 def below(name: str, policy: str, pixels: Array) -> list[float]:
     """Return the images per second below the cut, one figure for each of BATCHES."""
-    model = architectures.part(
-        architectures.build(name, TrainingSettings(), None, policy), name, None, "cut"
+    model = layers.submodel(
+        architectures.build_model(name, TrainingSettings(), None, policy), name, None, "cut"
     )
 
     def once(size: int) -> None:
@@ -58,17 +61,17 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
     """Return the images per second of an epoch of training above the cut."""
     import keras
 
-    model = architectures.part(
-        architectures.build(name, TrainingSettings(), None, policy), name, "cut", "score"
+    model = layers.submodel(
+        architectures.build_model(name, TrainingSettings(), None, policy), name, "cut", "score"
     )
-    architectures.release_top(model, name)
+    layers.unfreeze_top(model, name)
     model.compile(
-        keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=backend.compiled()
+        keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=backend.uses_xla()
     )
     model.optimizer.build(model.trainable_variables)
     learner, size = model, TrainingSettings().batch_size
     if resident:
-        learner, place = backend.resident(model, rows.shape, str(rows.dtype))
+        learner, place = backend.keep_on_device(model, rows.shape, str(rows.dtype))
         place.assign(rows)
 
     def batches() -> Any:
@@ -81,30 +84,30 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
                 np.ones(len(some), np.float32),
             )
 
-    return rate({"": lambda: learner.fit(backend.fed(batches), verbose=0)}, len(rows))[""]
+    return rate({"": lambda: learner.fit(backend.as_dataset(batches), verbose=0)}, len(rows))[""]
 
 
 def main() -> None:
-    os.environ.update(backend.environment(cores()))
-    backend.load()
+    os.environ.update(backend.child_environment(usable_cores()))
+    backend.import_keras()
     backend.configure()
     if len(sys.argv) == 1 and not backend.on_gpu():
-        print(f"no GPU that {backend.name()} sees: nothing measured")
+        print(f"no GPU that {backend.backend_name()} sees: nothing measured")
         return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 224, 224), dtype=np.uint8)
-    print(f"augmentation, {cores()} cores: {augmenting(pixels):.0f} images/s", flush=True)
+    print(f"augmentation, {usable_cores()} cores: {augmenting(pixels):.0f} images/s", flush=True)
     for name in sys.argv[2:] or architectures.ARCHITECTURES:
-        half = backend.policy(name)
+        half = backend.precision_policy(name)
         for policy in sorted({"float32", half}):
             found = ", ".join(f"{each:.0f}" for each in below(name, policy, pixels))
             print(
                 f"{name}, {policy}: below the cut {found} images/s in batches of {BATCHES}",
                 flush=True,
             )
-        shape = architectures.part(
-            architectures.build(name, TrainingSettings(), None), name, None, "cut"
+        shape = layers.submodel(
+            architectures.build_model(name, TrainingSettings(), None), name, None, "cut"
         ).output.shape
         rows = rng.random((count, *shape[1:])).astype(np.float16)
         for policy in sorted({"float32", half}):

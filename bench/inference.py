@@ -21,12 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures, backend, images, phantom, prediction, scanning, scoring
-from cxr.card import Card, read_card
-from cxr.records import file_sha256
-from cxr.settings import FileSettings, cores, training_settings
-from cxr.storage_local import LocalStorage
-from tests import finished
+from cxr.core.files import file_sha256
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import FileSettings, training_settings
+from cxr.data.images import model_input
+from cxr.data.images.decoding import decoder
+from cxr.data.phantoms import dataset
+from cxr.data.survey import file_kinds
+from cxr.models import architectures, layers, scoring
+from cxr.models.compute import backend
+from cxr.results.model_card import Card, read_card
+from cxr.serving import prediction, prediction_inputs
+from cxr.storage.local import LocalStorage
+from tests.support import finished
 
 DATA = Path(__file__).parent.parent / ".." / "shared" / "data"
 IMAGES, REPEATS = 320, 3
@@ -39,7 +46,7 @@ def exported(work: Path) -> tuple[Any, Card]:
 
     folder = finished.finish(work) / "export"
     settings = training_settings("standard", arch=("MobileNetV2",))
-    architectures.build("MobileNetV2", settings, None).save(folder / "model.keras")
+    architectures.build_model("MobileNetV2", settings, None).save(folder / "model.keras")
     card = Card.read(folder / "model_card.json")
     changed = {"image_size": settings.image_size, "settings": settings}
     card.model_copy(update=changed | {"model_sha256": file_sha256(folder / "model.keras")}).write(
@@ -49,7 +56,7 @@ def exported(work: Path) -> tuple[Any, Card]:
 
 
 def bare(model: Any, pixels: np.ndarray) -> None:
-    size = backend.batch()  # at which this loop is fastest
+    size = backend.inference_batch_size()  # at which this loop is fastest
     for start in range(0, len(pixels), size):
         model.predict_on_batch(pixels[start : start + size])
 
@@ -59,7 +66,7 @@ def from_files(
 ) -> None:
     """What the child of `cxr predict` does with listed images."""
     prediction.THREADS = threads
-    wanted = [prediction.Wanted(storage, key, None, key) for key in keys]
+    wanted = [prediction_inputs.ImageToScore(storage, key, None, key) for key in keys]
     batches = prediction.score_images(model, wanted, card, FileSettings())
     rows = list(itertools.chain.from_iterable(batches))
     assert len(rows) == len(keys) and {row["status"] for row in rows} == {"scored"}
@@ -74,21 +81,24 @@ def spent(work: Callable[[], Any]) -> np.ndarray:
 
 def measure(model: Any, card: Card, folder: Path, work: Path) -> None:
     storage = LocalStorage(folder)
-    judged = scanning.judge(storage, storage.list(), FileSettings())
+    judged = file_kinds.judge_files(storage, storage.list(), FileSettings())
     found = [one.entry.key for one in judged if one.problem is None]
     keys = (found[:: max(1, len(found) // IMAGES)] * IMAGES)[:IMAGES]
-    decoded = (images.decode(storage.read(key)).image for key in keys)
+    decoded = (decoder.decode(storage.read(key)).image for key in keys)
     pixels = np.stack(
-        [images.for_model(image, card.image_size, card.settings.harmonise) for image in decoded]
+        [
+            model_input.prepare_for_model(image, card.image_size, card.settings.harmonise)
+            for image in decoded
+        ]
     )
     np.save(work / "pixels.npy", pixels)
     cache = np.load(work / "pixels.npy", mmap_mode="r")
-    folded = architectures.folded(model)
+    folded = layers.fuse_batch_norm(model)
     sides: dict[str, Callable[[], Any]] = {
         f"files, {n} threads": partial(from_files, folded, storage, keys, card, n) for n in THREADS
     }
     sides["`scoring.score` on a memory map"] = partial(
-        scoring.score, model, cache, np.arange(IMAGES)
+        scoring.score_images, model, cache, np.arange(IMAGES)
     )
     report(sides, partial(bare, model, pixels[..., np.newaxis]))
 
@@ -119,10 +129,10 @@ def report(sides: dict[str, Callable[[], Any]], barest: Callable[[], Any]) -> No
 
 
 def main() -> None:
-    os.environ.update(backend.environment(cores()))
-    backend.load()
+    os.environ.update(backend.child_environment(usable_cores()))
+    backend.import_keras()
     backend.configure()
-    images.allow_large_headers()
+    decoder.allow_large_headers()
     given = [Path(folder) for folder in sys.argv[1:]] or [
         DATA / "chest_xray_dev",
         DATA / "full_resolution_sample",
@@ -131,7 +141,7 @@ def main() -> None:
         work = Path(scratch)
         folders = [folder for folder in given if folder.is_dir()] or [work / "phantoms"]
         if folders == [work / "phantoms"]:
-            phantom.make_dataset(work / "phantoms", images=IMAGES, size=512, broken=False)
+            dataset.make_dataset(work / "phantoms", images=IMAGES, size=512, broken=False)
         model, card = exported(work / "run")
         for folder in folders:
             print(f"\n{folder.name}\n", flush=True)

@@ -13,7 +13,7 @@ import tracemalloc
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from cxr import intervals
+from cxr.stats import intervals
 
 DRAWS, REPEATS, LOOPED = 2000, 3, 50
 
@@ -30,7 +30,7 @@ def made(images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def seconds(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:
     start = time.perf_counter()
-    intervals.bootstrap(labels, scores, patients, 0.5, draws=DRAWS)
+    intervals.bootstrap_intervals(labels, scores, patients, 0.5, draws=DRAWS)
     return time.perf_counter() - start
 
 

@@ -22,7 +22,9 @@ import pandas as pd
 from PIL import Image
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from cxr import images, near_duplicates
+from cxr.data.images import measurement, model_input
+from cxr.data.images.decoding import decoder
+from cxr.data.leakage import near_duplicates, views
 
 FOLDER = Path(__file__).parent.parent / ".." / "shared" / "data" / "chest_xray_dev"
 PLANTED, COMPONENTS, SAMPLE, BLOCK = 2000, 300, 2000, 32
@@ -115,25 +117,25 @@ class Made:
         film = Image.fromarray(self[self.source[i : i + 1]][0]).resize(
             (256, 256), Image.Resampling.BICUBIC
         )
-        return images.resized(KINDS[self.kind[i]](film), 64)
+        return model_input.resize(KINDS[self.kind[i]](film), 64)
 
 
 def real_or_phantom(folder: Path) -> Array:
     """Return SAMPLE thumbnails to learn from: uint8 (SAMPLE, 64, 64)."""
     rng = np.random.default_rng(0)
     paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in images.KNOWN_SUFFIXES
+        path for path in folder.rglob("*") if path.suffix.lower() in decoder.KNOWN_SUFFIXES
     )
     if len(paths) >= SAMPLE:
         chosen = rng.choice(len(paths), SAMPLE, replace=False)
-        return np.stack([images.measure(paths[i].read_bytes())[1] for i in chosen])
+        return np.stack([measurement.measure_image(paths[i].read_bytes())[1] for i in chosen])
     print(f"fewer than {SAMPLE} images in {folder}: learning from phantoms")
-    from cxr import phantom
+    from cxr.data.phantoms import anatomy
 
     films = (
-        phantom.chest(rng, phantom.Anatomy.draw(rng), bool(i % 2), 128)[0] for i in range(SAMPLE)
+        anatomy.chest(rng, anatomy.Anatomy.draw(rng), bool(i % 2), 128)[0] for i in range(SAMPLE)
     )
-    return np.stack([images.resized(Image.fromarray(film), 64) for film in films])
+    return np.stack([model_input.resize(Image.fromarray(film), 64) for film in films])
 
 
 def components(thumbnails: Array) -> tuple[Array, Array]:
@@ -147,13 +149,11 @@ def components(thumbnails: Array) -> tuple[Array, Array]:
 def closest(made: Made) -> Array:
     """Return the smallest distance of each planted copy to its original over all views: what could be found."""
     original, copy = made[made.source], made.copies
-    whole = [
-        near_duplicates.hashed(pixels, near_duplicates.VIEWS[0]) for pixels in (original, copy)
-    ]
+    whole = [views.hash_view(pixels, views.VIEWS[0]) for pixels in (original, copy)]
     distances = []
-    for view in near_duplicates.VIEWS:
+    for view in views.VIEWS:
         for seen, other in ((original, whole[1]), (copy, whole[0])):
-            differing = near_duplicates.hashed(seen, view) ^ other
+            differing = views.hash_view(seen, view) ^ other
             distances.append(np.bitwise_count(differing).sum(axis=1, dtype=np.int64))
     least: Array = np.min(distances, axis=0)
     return least
@@ -161,9 +161,7 @@ def closest(made: Made) -> Array:
 
 def spread(made: Made) -> str:
     """Return how unalike the hashes of 4,000 thumbnails are: uniform bits would be 128 apart, with deviation 8."""
-    bits = np.unpackbits(
-        near_duplicates.hashed(made[np.arange(4000)], near_duplicates.VIEWS[0]), axis=1
-    )
+    bits = np.unpackbits(views.hash_view(made[np.arange(4000)], views.VIEWS[0]), axis=1)
     signs = bits.astype(np.float32) * 2 - 1
     apart = (256 - signs @ signs.T)[np.triu_indices(len(signs), 1)] / 2
     return f"{apart.mean():.0f} bits apart, deviation {apart.std():.1f}, nearest {apart.min():.0f}"
@@ -177,7 +175,7 @@ def measure_added(made: Made, pairs: pd.DataFrame, added: int) -> None:
     earlier = near_duplicates.Earlier(known, pairs[both])
     started = time.perf_counter()
     worked = time.process_time()
-    found = near_duplicates.find(made, earlier=earlier)
+    found = near_duplicates.find_near_duplicates(made, earlier=earlier)
     seconds = time.perf_counter() - started
     busy = time.process_time() - worked
     missed = len(pairs.merge(found, "left", ["a", "b"], indicator=True).query("_merge != 'both'"))
@@ -193,7 +191,7 @@ def measure(n: int, model: tuple[Array, Array], added: int) -> None:
         f"\n{n:,} images, {PLANTED:,} of them planted copies; hashes of unrelated images: {spread(made)}"
     )
     started, worked = time.perf_counter(), time.process_time()
-    pairs = near_duplicates.find(made)
+    pairs = near_duplicates.find_near_duplicates(made)
     seconds, busy = time.perf_counter() - started, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sources = dict(zip(range(made.originals, n), made.source.tolist(), strict=True))

@@ -24,9 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures as built
-from cxr import backend, images, patients
-from cxr.records import Training, read_table
+from cxr.core.files import read_table
+from cxr.data.images.decoding import decoder
+from cxr.data.patients import patients
+from cxr.models import layers as built
+from cxr.models.compute import backend
+from cxr.models.training.records import Training
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / ".." / "shared"
@@ -39,7 +42,7 @@ def subset(data: Path, train: int, test: int, folder: Path) -> Path:
         files = sorted(
             path
             for path in (data / split).glob("*/*")
-            if path.suffix.lower() in images.KNOWN_SUFFIXES
+            if path.suffix.lower() in decoder.KNOWN_SUFFIXES
         )
         who = [
             patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files
@@ -87,7 +90,7 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
     paths = [
         path
         for path in sorted((data / "train").glob("*/*"))
-        if path.suffix.lower() in images.KNOWN_SUFFIXES
+        if path.suffix.lower() in decoder.KNOWN_SUFFIXES
     ]
     drawn = np.random.default_rng(0).choice(len(paths), 64, replace=False)
     pixels = [np.asarray(Image.open(paths[at]).convert("RGB").resize((224, 224))) for at in drawn]
@@ -102,7 +105,7 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
         for layer in model.layers:
             if isinstance(layer, keras.layers.Conv2D):
                 layer.kernel.assign(draw(layer.kernel.shape))
-        built.settle(model, settling, backend.in_training)
+        built.init_batch_norm(model, settling, backend.call_in_training_mode)
         model.save(
             folder / f"{name.lower()}_weights_tf_dim_ordering_tf_kernels_notop.h5"
         )  # as the notebook asks for

@@ -14,25 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from cxr import (
-    child,
-    curves,
-    exploration,
-    export,
-    ingest,
-    manifest,
-    phantom,
-    pixels,
-    report,
-    runs,
-    selection,
-    splits,
-)
-from cxr.evaluation import EvaluationJob
-from cxr.records import Training
-from cxr.settings import SplitSettings, cores, training_settings
-from cxr.storage import open_storage
-from cxr.training import TrainingJob
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import SplitSettings, training_settings
+from cxr.data import splits
+from cxr.data.images import pixel_cache
+from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.data.phantoms import dataset
+from cxr.exploration import explore
+from cxr.models import runs, selection
+from cxr.models.compute import worker
+from cxr.models.training.records import Training
+from cxr.models.training.trainer import TrainingJob
+from cxr.results import exporting, plots, report
+from cxr.results.evaluation import EvaluationJob
+from cxr.storage.addresses import open_storage
 
 REPEATS = 3
 FLAGS = [
@@ -51,18 +46,20 @@ def plain(data: str, work: Path) -> None:
     """The pipeline without Prefect."""
     settings = training_settings("demo", arch=("MobileNetV2",), image_size=32, epochs=0)
     storage = open_storage(data)
-    scan = manifest.scan(storage, work)
+    scan = scanning.scan(storage, work)
     for shard in scan.shards:
-        manifest.inspect_shard(storage, manifest.folder_of(scan, work), shard)
-    comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
-    ingest.publish(scan, comparison, work, SplitSettings())
-    table = runs.manifest(work)
-    cache = pixels.cache(table, storage, settings.image_size, settings.harmonise, work)
-    exploration.explore(work, runs.ingest(work), settings, cache)
-    run = runs.start(work, settings, None)
+        shard_inspection.inspect_shard(storage, scanning.folder_of(scan, work), shard)
+    comparison = publish.find_near_duplicates(scan, work, SplitSettings())
+    publish.publish_manifest(scan, comparison, work, SplitSettings())
+    table = runs.read_manifest(work)
+    cache = pixel_cache.fill_pixel_cache(
+        table, storage, settings.image_size, settings.harmonise, work
+    )
+    explore.explore(work, runs.read_ingest(work), settings, cache)
+    run = runs.start_run(work, settings, None)
     folder, [member] = run.folder(work), run.members()
     manifest_path = work / "clean_metadata.csv"
-    weight_of = splits.class_weights(runs.ingest(work).splits["train"])
+    weight_of = splits.class_weights(runs.read_ingest(work).splits["train"])
     job = TrainingJob(
         name=member.name,
         architecture=member.architecture,
@@ -74,19 +71,19 @@ def plain(data: str, work: Path) -> None:
         pixels=cache,
         class_weights={str(label): weight for label, weight in weight_of.items()},
     )
-    child.run(job, folder / "log", cores())
+    worker.run_job(job, folder / "log", usable_cores())
     trained = Training.read(folder / member.name / "training.json")
-    selection.compare([trained], [], folder)
-    curves.draw_comparison(folder, [member.name])
-    chosen = selection.select([trained], [], folder).write(folder / "selection.json")
-    export.stage_model(folder, trained)
+    selection.write_comparison([trained], [], folder)
+    plots.draw_comparison(folder, [member.name])
+    chosen = selection.select_model([trained], [], folder).write(folder / "selection.json")
+    exporting.stage_model(folder, trained)
     test = EvaluationJob(run=folder, training=trained, manifest=manifest_path, pixels=cache)
-    child.run(test, folder / "log", cores())
-    export.keep_data(work, folder)
-    export.write_card(folder, settings, trained, chosen)
-    curves.draw_evaluation(folder)
-    report.write(folder)
-    export.write_checksums(folder / "export")
+    worker.run_job(test, folder / "log", usable_cores())
+    exporting.copy_data_files(work, folder)
+    exporting.write_card(folder, settings, trained, chosen)
+    plots.draw_evaluation(folder)
+    report.write_report(folder)
+    exporting.write_checksums(folder / "export")
 
 
 def timed(command: list[str], environment: dict[str, str]) -> float:
@@ -100,7 +97,7 @@ def timed(command: list[str], environment: dict[str, str]) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        phantom.make_dataset(root / "data", images=90, size=96)
+        dataset.make_dataset(root / "data", images=90, size=96)
         environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {
             "PREFECT_HOME": str(root / "home")
         }

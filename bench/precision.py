@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from cxr import architectures
-from cxr.settings import TrainingSettings
+from cxr.core.settings import TrainingSettings
+from cxr.models import architectures, layers
 
 POLICIES, REPEATS = ("float32", "mixed_bfloat16"), 5
 
@@ -41,16 +41,17 @@ def main() -> None:
         f"{'images per second':28}" + "".join(f"{name:>16}" for name in POLICIES) + f"{'ratio':>8}"
     )
     for name in architectures.ARCHITECTURES:
-        models = {policy: architectures.build(name, settings, None, policy) for policy in POLICIES}
+        models = {
+            policy: architectures.build_model(name, settings, None, policy) for policy in POLICIES
+        }
         lower = {
-            policy: architectures.part(model, name, None, "cut") for policy, model in models.items()
+            policy: layers.submodel(model, name, None, "cut") for policy, model in models.items()
         }
         upper = {
-            policy: architectures.part(model, name, "cut", "score")
-            for policy, model in models.items()
+            policy: layers.submodel(model, name, "cut", "score") for policy, model in models.items()
         }
         for model in upper.values():
-            architectures.release_top(model, name)
+            layers.unfreeze_top(model, name)
             model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=False)
         rows = rng.random((batch, *upper["float32"].input.shape[1:])).astype(np.float32)
         for what, work in (

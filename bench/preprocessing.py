@@ -26,9 +26,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cxr import images, ingest, manifest, phantom, pixels
-from cxr.settings import FileSettings, PixelSettings, SplitSettings, cores
-from cxr.storage import open_storage
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import FileSettings, PixelSettings, SplitSettings
+from cxr.data.images import content, hashing, model_input, pixel_cache
+from cxr.data.images.decoding import decoder
+from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.data.phantoms import dataset
+from cxr.storage.addresses import open_storage
 
 IMAGES = 2000
 REPEATS = 3
@@ -53,7 +57,7 @@ def copies(source: Path, folder: Path, count: int) -> Path:
 def bare(path: Path) -> str:
     """Read, MD5 and decode one file."""
     data = path.read_bytes()
-    images.decode(data)
+    decoder.decode(data)
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -72,16 +76,16 @@ def inspect(folder: Path, work: Path, kept: PixelSettings | None = None) -> floa
     """
     started = time.perf_counter()
     storage = open_storage(str(folder))
-    scan = manifest.scan(storage, work)
-    rows = manifest.folder_of(scan, work)
+    scan = scanning.scan(storage, work)
+    rows = scanning.folder_of(scan, work)
 
     def shard(name: str) -> None:
-        writer = pixels.Writer(work, kept) if kept else None
-        manifest.inspect_shard(storage, rows, name, writer=writer)
+        writer = pixel_cache.Writer(work, kept) if kept else None
+        shard_inspection.inspect_shard(storage, rows, name, writer=writer)
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(shard, scan.shards))
-    manifest.inspected(rows)
+    shard_inspection.read_inspection(rows)
     return time.perf_counter() - started
 
 
@@ -102,14 +106,14 @@ class Steps:
         """Do every step with one file."""
         data = self.take("read", path.read_bytes)
         self.take("md5", lambda: hashlib.md5(data, usedforsecurity=False).hexdigest())
-        decoded = self.take("decode", lambda: images.decode(data))
+        decoded = self.take("decode", lambda: decoder.decode(data))
         image = decoded.image
-        self.take("sha256 of pixels", lambda: images.pixel_sha256(image, decoded.pixels))
-        counts = self.take("statistics", lambda: images.gray_counts(image))
-        self.take("verdict", lambda: images._check_content(image, counts, FileSettings()))  # noqa: SLF001
-        self.take("thumbnail", lambda: images.resized(image, images.THUMBNAIL_SIDE))
-        small = self.take(f"resize to {SIDE}", lambda: images.resized(image, SIDE))
-        encoded = self.take("harmonise: encode", lambda: images.uniform_jpeg(small))
+        self.take("sha256 of pixels", lambda: hashing.pixel_sha256(image, decoded.pixels))
+        counts = self.take("statistics", lambda: content.gray_counts(image))
+        self.take("verdict", lambda: content.check_content(image, counts, FileSettings()))
+        self.take("thumbnail", lambda: model_input.resize(image, model_input.THUMBNAIL_SIDE))
+        small = self.take(f"resize to {SIDE}", lambda: model_input.resize(image, SIDE))
+        encoded = self.take("harmonise: encode", lambda: model_input.encode_uniformly(small))
         self.take("harmonise: decode", lambda: np.asarray(Image.open(io.BytesIO(encoded))))
         self.take("write", lambda: np.save(scratch, small))
 
@@ -174,9 +178,9 @@ def peak_memory(source: Path, count: int, root: Path) -> float:
 def show_own_memory(folder: Path, work: Path) -> None:
     """Preprocess, caching pixels, and print the peak memory of this process in MB."""
     inspect(folder, work, PixelSettings())
-    scan = manifest.scan(open_storage(str(folder)), work)
-    comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
-    ingest.publish(scan, comparison, work, SplitSettings())
+    scan = scanning.scan(open_storage(str(folder)), work)
+    comparison = publish.find_near_duplicates(scan, work, SplitSettings())
+    publish.publish_manifest(scan, comparison, work, SplitSettings())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -185,7 +189,7 @@ def main() -> None:
         root = Path(scratch)
         source = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "phantoms"
         if len(sys.argv) == 1:
-            phantom.make_dataset(source, images=STEP_IMAGES, size=PHANTOM_SIDE, broken=False)
+            dataset.make_dataset(source, images=STEP_IMAGES, size=PHANTOM_SIDE, broken=False)
         folder = copies(source, root / "images", IMAGES)
         show_rates(folder, root)
         show_steps(folder, root / "written.npy")

@@ -5,7 +5,7 @@
 
 WORK was preprocessed (`cxr preprocess DATA --out WORK`). Besides the images as they are, each model scores them darker
 and lighter (gamma 1.6 and 0.6), with less contrast (0.6), coarser (through 96 pixels) and as a careless department might send
-them: turned, zoomed, shifted, darker or lighter, each image in its own way (`cxr/augmentation.py`, at its default ranges, drawn
+them: turned, zoomed, shifted, darker or lighter, each image in its own way (`cxr/data/images/augmentation.py`, at its default ranges, drawn
 apart from those of training). Variants are compared on validation, never on test.
 """
 
@@ -21,11 +21,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr import architectures, augmentation, metrics, pixels, runs, scoring
-from cxr.cache import Cache
-from cxr.records import Training
-from cxr.runs import Run
-from cxr.settings import Augmentation
+from cxr.core.settings import Augmentation
+from cxr.data.images import augmentation, pixel_cache
+from cxr.models import layers, runs, scoring
+from cxr.models.runs import Run
+from cxr.models.training.records import Training
+from cxr.stats import metrics
+from cxr.storage.arrays import Cache
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +72,7 @@ def careless(images: Array) -> Array:
     """Return images each changed in its own way."""
     return np.stack(
         [
-            augmentation.augmented(one, f"world {at}", 1, Augmentation())
+            augmentation.augment(one, f"world {at}", 1, Augmentation())
             for at, one in enumerate(images)
         ]
     )
@@ -103,7 +105,7 @@ def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
             capture_output=True,
             env=environment,
         )
-    return runs.latest(work)
+    return runs.latest_run(work)
 
 
 def figures(
@@ -115,7 +117,7 @@ def figures(
     """
     import keras
 
-    table = runs.manifest(work)
+    table = runs.read_manifest(work)
     rows = np.flatnonzero(table["split"] == split)
     made = {"side": run.settings.image_size, "jpeg": 90 if run.settings.harmonise else None}
     found = [
@@ -123,7 +125,7 @@ def figures(
         for c in (work / "cache").glob("pixels-*")
         if made.items() <= Cache.open(c).recipe.made.items()
     ]
-    images, labels = pixels.load(found[0], table)[rows], table["label"].to_numpy()[rows]
+    images, labels = pixel_cache.load_pixels(found[0], table)[rows], table["label"].to_numpy()[rows]
     each = []
     for member in run.members():
         folder = trainings / member.name
@@ -132,16 +134,23 @@ def figures(
             keras.models.load_model(folder / "model.keras"),
         )
         lower, upper = (
-            architectures.part(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score"))
+            layers.submodel(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score"))
         )
         for world, change in WORLDS.items():
             if world not in below:
                 below[world] = np.concatenate(
-                    [cut for (cut,) in scoring.outputs(lower, change(images), np.arange(len(rows)))]
+                    [
+                        cut
+                        for (cut,) in scoring.model_outputs(
+                            lower, change(images), np.arange(len(rows))
+                        )
+                    ]
                 )
-            raw = scoring.score(upper, below[world], np.arange(len(rows)))
-            seen = metrics.figures(labels, training.calibration.apply(raw), training.threshold)
-            each.append({"seed": member.seed, "world": world, "auroc": metrics.figures(labels, raw, 0.5)["auroc"],
+            raw = scoring.score_images(upper, below[world], np.arange(len(rows)))
+            seen = metrics.compute_metrics(
+                labels, training.calibration.apply(raw), training.threshold
+            )
+            each.append({"seed": member.seed, "world": world, "auroc": metrics.compute_metrics(labels, raw, 0.5)["auroc"],
                          "sensitivity": seen["sensitivity"], "specificity": seen["specificity"],
                          "minutes": training.seconds / 60, "epochs": training.epochs})  # fmt: skip
     return pd.DataFrame(each)

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from cxr import phantom
-from flows.server import embedded
-from tests.dask_cluster import cluster
+from cxr.data.phantoms import dataset
+from flows.server.embedded import embedded
+from tests.support.dask_cluster import cluster
 
 FLAGS = [
     "--preset", "demo", "--arch", "MobileNetV2", "VGG16", "--image-size", "32", "--epochs", "0",
@@ -37,8 +37,8 @@ def main(repeats: int) -> None:
         root = Path(scratch)
         os.environ["PREFECT_HOME"] = str(root / "home")
         os.environ.pop("PREFECT_API_URL", None)
-        phantom.make_dataset(root / "few", images=420, size=96)
-        phantom.make_dataset(root / "many", images=2400, size=256)
+        dataset.make_dataset(root / "few", images=420, size=96)
+        dataset.make_dataset(root / "many", images=2400, size=256)
         with embedded(folder=root / "home"), cluster(root / "cluster") as found:
             for name in ("one", "two"):
                 found.join(name)

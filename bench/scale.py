@@ -18,10 +18,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cxr import architectures, backend, features, ingest, manifest, pixels
-from cxr.records import read_table
-from cxr.settings import SplitSettings, TrainingSettings, cores
-from cxr.storage import open_storage
+from cxr.core.files import read_table
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import SplitSettings, TrainingSettings
+from cxr.data.images import pixel_cache
+from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.models import architectures
+from cxr.models.compute import backend
+from cxr.models.features import features
+from cxr.storage.addresses import open_storage
 
 SIDE = 64
 STAGES = ("inspect", "publish", "decode", "features")
@@ -49,30 +54,36 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     """Do one stage as the flows do it; return its seconds, imports and the network's building left out."""
     storage, settings = open_storage(str(data)), TrainingSettings(image_size=SIDE)
     if stage == "features":
-        backend.load()
+        backend.import_keras()
         backend.configure()
         table = read_table(work / "clean_metadata.csv")
-        held = pixels.load(next((work / "cache").glob("pixels-*")), table)
-        model = architectures.build("MobileNetV2", settings, None)
+        held = pixel_cache.load_pixels(next((work / "cache").glob("pixels-*")), table)
+        model = architectures.build_model("MobileNetV2", settings, None)
         source = features.Source(
             work / "cache", "MobileNetV2", settings, held, list(table["pixel_sha256"]), model
         )
         # Traces and warms up, in another cache.
-        features.at_cut(source, np.arange(256), np.ones(256, int), "float32", "float16")
+        features.cut_features(source, np.arange(256), np.ones(256, int), "float32", "float16")
     started = time.perf_counter()
     if stage == "inspect":
-        scan = manifest.scan(storage, work)
-        rows = manifest.folder_of(scan, work)
-        with ThreadPoolExecutor(cores()) as pool:
-            list(pool.map(lambda shard: manifest.inspect_shard(storage, rows, shard), scan.shards))
+        scan = scanning.scan(storage, work)
+        rows = scanning.folder_of(scan, work)
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            list(
+                pool.map(
+                    lambda shard: shard_inspection.inspect_shard(storage, rows, shard), scan.shards
+                )
+            )
     elif stage == "publish":
-        scan = manifest.scan(storage, work)
-        comparison = ingest.find_near_duplicates(scan, work, SplitSettings())
-        ingest.publish(scan, comparison, work, SplitSettings())
+        scan = scanning.scan(storage, work)
+        comparison = publish.find_near_duplicates(scan, work, SplitSettings())
+        publish.publish_manifest(scan, comparison, work, SplitSettings())
     elif stage == "decode":
-        pixels.cache(read_table(work / "clean_metadata.csv"), storage, SIDE, True, work)
+        pixel_cache.fill_pixel_cache(
+            read_table(work / "clean_metadata.csv"), storage, SIDE, True, work
+        )
     else:
-        features.at_cut(
+        features.cut_features(
             source, np.arange(len(table)), np.zeros(len(table), int), "float32", "float16"
         )
     return time.perf_counter() - started

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from cxr import phantom
-from cxr.patients import patient_of
+from cxr.data.patients.patients import patient_of
+from cxr.data.phantoms import dataset
 
 IMAGES = 2000
 PIXELS = 64
@@ -56,7 +56,7 @@ def main() -> None:
         root = Path(scratch)
         environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
         environment["CXR_CACHE"] = str(root / "cache")
-        phantom.make_dataset(root / "many", images=IMAGES, size=PIXELS)
+        dataset.make_dataset(root / "many", images=IMAGES, size=PIXELS)
         copy_ten(root / "many", root / "ten")
         commands = {
             name: ("preprocess", str(root / name), "--out", str(root / f"{name}-work"))

@@ -2,7 +2,7 @@
 
     python -m bench.storage [OBJECTS]
 
-2,000 objects of 60 kB from a RADOS gateway on loopback (`tests/servers/s3_server.sh`, needs root once), 16 connections
+2,000 objects of 60 kB from a RADOS gateway on loopback (`tests/support/servers/s3_server.sh`, needs root once), 16 connections
 each; the two in turn, five times. The pipeline lists, asks for the listed version, checks, and fills its local cache.
 """
 
@@ -19,9 +19,9 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from cxr.storage import open_storage
+from cxr.storage.addresses import open_storage
 
-SCRIPT = Path(__file__).parent.parent / "tests" / "servers" / "s3_server.sh"
+SCRIPT = Path(__file__).parent.parent / "tests" / "support" / "servers" / "s3_server.sh"
 BUCKET, SIZE, CONNECTIONS, REPEATS = "bench", 60_000, 16, 5
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from bench.precision import rate
-from cxr import architectures, backend, streams
-from cxr.settings import TrainingSettings
+from cxr.core.settings import TrainingSettings
+from cxr.models import architectures, layers
+from cxr.models.compute import backend
+from cxr.models.features import batching
 
 IMAGES, BATCHES = 48, (32, 8, 4, 3, 2)
 
@@ -25,22 +27,23 @@ def one_at_a_time(model: Any, pixels: np.ndarray, size: int) -> None:
 
 def in_streams(model: Any, pixels: np.ndarray, size: int) -> None:
     parts = (pixels[at : at + size] for at in range(0, len(pixels), size))
-    for _ in streams.through(None, model.predict_on_batch, parts):
+    for _ in batching.map_batches(None, model.predict_on_batch, parts):
         pass
 
 
 def main() -> None:
-    backend.load()
+    backend.import_keras()
     backend.configure()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 1), dtype=np.uint8)
     ways = {f"{size}, one at a time": partial(one_at_a_time, size=size) for size in BATCHES}
     ways |= {
-        f"{size}, {backend.streams()} streams": partial(in_streams, size=size) for size in BATCHES
+        f"{size}, {backend.parallel_batches()} streams": partial(in_streams, size=size)
+        for size in BATCHES
     }
     print(f"{'images per second':18}" + "".join(f"{way:>20}" for way in ways), flush=True)
     for name in sys.argv[1:] or architectures.ARCHITECTURES:
-        model = architectures.part(
-            architectures.build(name, TrainingSettings(), None), name, None, "cut"
+        model = layers.submodel(
+            architectures.build_model(name, TrainingSettings(), None), name, None, "cut"
         )
         found = rate({way: partial(work, model, pixels) for way, work in ways.items()}, IMAGES)
         print(f"{name:18}" + "".join(f"{found[way]:>20.1f}" for way in ways), flush=True)

@@ -17,9 +17,9 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from cxr import phantom
+from cxr.data.phantoms import dataset
 from deployments.stack import Stack
-from flows.server_process import free_port
+from flows.server.process import free_port
 
 REPEATS, TASKS = 5, 200
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -82,7 +82,7 @@ def seconds(call: object, *arguments: int) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        phantom.make_dataset(root / "data", images=30, size=96)
+        dataset.make_dataset(root / "data", images=30, size=96)
         stack = Stack(root / "home")
         try:
             started = time.perf_counter()

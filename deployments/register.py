@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
-from flows.prefect_api import WORK_POOLS
+from flows.server.prefect_api import WORK_POOLS
 
 ROOT = Path(__file__).parent.parent
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from flows import prefect_api
+from flows.server import prefect_api
 
 ROOT = Path(__file__).parent.parent
 MARK, LOOPBACK = "CXR_STACK", "127.0.0.1"

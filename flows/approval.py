@@ -12,11 +12,11 @@ from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from pydantic import Field
 
-from cxr.errors import CxrError
+from cxr.core.errors import CxrError
 
 POLL_SECONDS = 5
 _MARGIN_SECONDS = 900  # the server's own end of the pause would fail the run: ours comes first
-logger = logging.getLogger("cxr.retraining")
+logger = logging.getLogger("cxr.serving.retrain")
 
 
 class Approval(RunInput):

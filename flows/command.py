@@ -1,6 +1,6 @@
 """The command line `cxr`: its entry point, which imports nothing that takes time.
 
-The commands are in `flows.app`, whose import takes half a second. Ctrl-C then gives one line.
+The commands are in `flows.commands.app`, whose import takes half a second. Ctrl-C then gives one line.
 """
 
 import os
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> None:
-    from flows.app import run
+    from flows.commands.app import run
 
     run(arguments)
 

@@ -2,12 +2,12 @@
 
 from prefect import flow
 
-from cxr import workspace
-from cxr.exploration import Exploration
-from cxr.settings import TrainingSettings
+from cxr.core.settings import TrainingSettings
+from cxr.exploration.explore import Exploration
+from cxr.storage.workspace import workspace
 from flows import names
-from tasks import exploring
-from tasks.training import cache_pixels
+from tasks import explore as explore_tasks
+from tasks.train import cache_pixels
 
 
 @flow(name="explore", flow_run_name=names.of_data, description=__doc__)
@@ -19,8 +19,8 @@ def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
         training: The settings of the training to come: size and encoding of the images.
     """
     settings = training or TrainingSettings()
-    with workspace.opened(out) as work:
+    with workspace.open_workspace(out) as work:
         cache = cache_pixels(work, settings)
-        found = exploring.explore_data(work, settings, cache)
-        exploring.show_exploration(found, work)
+        found = explore_tasks.explore_data(work, settings, cache)
+        explore_tasks.show_exploration(found, work)
     return found

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
-from cxr.errors import CxrError
-from cxr.records import Ingest
-from cxr.settings import TrainingSettings
-from cxr.storage import open_storage
+from cxr.core.errors import CxrError
+from cxr.core.settings import TrainingSettings
+from cxr.data.manifest.records import Ingest
+from cxr.storage.addresses import open_storage
 
 
 def of_data() -> str:

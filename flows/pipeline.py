@@ -2,16 +2,16 @@
 
 from prefect import flow
 
-from cxr import workspace
-from cxr.records import Export
-from cxr.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
+from cxr.core.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
+from cxr.results.exporting import Export
+from cxr.storage.workspace import workspace
 from flows import names
 from flows.explore import explore
-from flows.export_model import export_model
+from flows.export import export_model
 from flows.preprocess import preprocess
-from flows.train_models import train_models
-from tasks.summarising import show_summary
-from tasks.training import check_weights, readied
+from flows.train import train_models
+from tasks.summarise import show_summary
+from tasks.train import check_weights, readied
 
 
 @flow(name="pipeline", flow_run_name=names.of_training, description=__doc__)
@@ -37,7 +37,7 @@ def pipeline(
     """
     settings = training or TrainingSettings()
     check_weights(settings)
-    with workspace.opened(out) as work:
+    with workspace.open_workspace(out) as work:
         preprocess(data, out, reading, splits, runner, settings.pixels())
         with readied(work, settings, runner):
             explore(out, settings)

@@ -5,10 +5,10 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cxr.prediction import Predictions
-from cxr.settings import FileSettings
+from cxr.core.settings import FileSettings
+from cxr.serving.prediction import Predictions
 from flows import names
-from tasks import predicting
+from tasks import predict as predict_tasks
 
 
 @flow(name="predict", flow_run_name=names.of_data, description=__doc__, validate_parameters=True)
@@ -27,4 +27,4 @@ def predict(
         files: Which files are looked at, and what an image must be; best as in training.
     """
     addresses = [images] if isinstance(images, str) else images
-    return predicting.score_images(model, addresses, out, files or FileSettings())
+    return predict_tasks.score_images(model, addresses, out, files or FileSettings())

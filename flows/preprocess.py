@@ -2,11 +2,13 @@
 
 from prefect import flow
 
-from cxr import workspace
-from cxr.records import Ingest
-from cxr.settings import PixelSettings, ReadingSettings, Runner, SplitSettings, cores
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import PixelSettings, ReadingSettings, Runner, SplitSettings
+from cxr.data.manifest.records import Ingest
+from cxr.storage.workspace import workspace
 from flows import names
-from tasks import preprocessing, runners
+from tasks import preprocess as preprocess_tasks
+from tasks import runners
 
 
 @flow(name="preprocess", flow_run_name=names.of_data, description=__doc__, validate_parameters=True)
@@ -30,15 +32,18 @@ def preprocess(
             later costs one more decoding of every image.
     """
     settings = splits or SplitSettings()
-    with workspace.opened(out) as work:
-        scan = preprocessing.scan_images(
+    with workspace.open_workspace(out) as work:
+        scan = preprocess_tasks.scan_images(
             data,
             work,
             reading or ReadingSettings(),
             settings.patient_key,
             pixels or PixelSettings(),
         )
-        with runners.opened(runner, cores(), work) as pool, preprocessing.inspecting(scan, work):
-            preprocessing.inspect_each(scan, work, pool)
-        comparison = preprocessing.find_near_duplicates(scan, work, settings)
-        return preprocessing.publish_manifest(scan, comparison, work, settings)
+        with (
+            runners.opened(runner, usable_cores(), work) as pool,
+            preprocess_tasks.inspecting(scan, work),
+        ):
+            preprocess_tasks.inspect_each(scan, work, pool)
+        comparison = preprocess_tasks.find_near_duplicates(scan, work, settings)
+        return preprocess_tasks.publish_manifest(scan, comparison, work, settings)

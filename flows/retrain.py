@@ -7,17 +7,17 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from cxr import workspace
-from cxr.retraining import Retraining
-from cxr.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
+from cxr.core.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
+from cxr.serving.retrain import Retraining
+from cxr.storage.workspace import workspace
 from flows import approval as approvals
 from flows import names
 from flows.explore import explore
-from flows.export_model import export_model
+from flows.export import export_model
 from flows.preprocess import preprocess
-from flows.train_models import train_models
-from tasks import retraining as steps
-from tasks.training import check_weights, readied
+from flows.train import train_models
+from tasks import retrain as steps
+from tasks.train import check_weights, readied
 
 
 @flow(
@@ -50,7 +50,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         runner: Where tasks run: threads, processes, or the address of a Dask scheduler.
     """
     settings, place = training or TrainingSettings(), registry or f"{out.rstrip('/')}/registry"
-    opened = workspace.opened_when_free if policy == "wait" else workspace.opened
+    opened = workspace.open_workspace_when_free if policy == "wait" else workspace.open_workspace
     if approval == "required":
         approvals.require_server()
     with opened(out) as work:

@@ -3,7 +3,7 @@
 import errno
 from typing import Any
 
-from cxr.errors import StorageError
+from cxr.core.errors import StorageError
 
 DELAYS = [2, 10, 30]  # seconds
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EBUSY}

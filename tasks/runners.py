@@ -18,8 +18,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 import cxr
-from cxr.errors import CxrError
-from cxr.settings import cores
+from cxr.core.errors import CxrError
+from cxr.core.parallel import usable_cores
 
 SLOTS = (
     "GPU",
@@ -101,7 +101,7 @@ def place(at_a_time: int) -> Place:
             int(state.total_resources[name]) for name in SLOTS if name in state.total_resources
         ]
         return Place(state.nthreads, max(1, min([*offered, state.nthreads])))
-    return Place(cores(), at_a_time)
+    return Place(usable_cores(), at_a_time)
 
 
 def require_wanted() -> None:

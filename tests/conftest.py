@@ -10,17 +10,19 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from cxr import ingest, manifest, phantom, pixels
-from cxr.records import Ingest
-from cxr.settings import (
+from cxr.core.settings import (
     PixelSettings,
     ReadingSettings,
     SplitSettings,
     TrainingSettings,
     training_settings,
 )
-from cxr.storage import open_storage
-from tests import finished, s3_servers
+from cxr.data.images import pixel_cache
+from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.data.manifest.records import Ingest
+from cxr.data.phantoms import dataset
+from cxr.storage.addresses import open_storage
+from tests.support import finished, s3_servers
 
 # A slow machine is no failure: nothing here is timed.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -39,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom data set with duplicates, a label conflict and broken files. Read only."""
     folder = tmp_path_factory.mktemp("data") / "phantoms"
-    phantom.make_dataset(folder, images=90, size=96, seed=1)
+    dataset.make_dataset(folder, images=90, size=96, seed=1)
     return folder
 
 
@@ -53,14 +55,14 @@ def preprocess(
     """Run the preprocessing without Prefect, in this process; `kept` are the pixels to cache on the way."""
     reading = reading or ReadingSettings()
     storage = open_storage(str(data), reading.follow_links)
-    scan = manifest.scan(storage, work, reading, pixels=kept)
-    folder = manifest.folder_of(scan, work)
-    writer = pixels.Writer(work, kept) if kept else None
+    scan = scanning.scan(storage, work, reading, pixels=kept)
+    folder = scanning.folder_of(scan, work)
+    writer = pixel_cache.Writer(work, kept) if kept else None
     for shard in scan.shards:
-        manifest.inspect_shard(storage, folder, shard, reading, writer=writer)
+        shard_inspection.inspect_shard(storage, folder, shard, reading, writer=writer)
     settings = settings or SplitSettings()
-    comparison = ingest.find_near_duplicates(scan, work, settings)
-    return ingest.publish(scan, comparison, work, settings)
+    comparison = publish.find_near_duplicates(scan, work, settings)
+    return publish.publish_manifest(scan, comparison, work, settings)
 
 
 @pytest.fixture(scope="session")
@@ -109,9 +111,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     kept = {name: os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_API_URL")}
     os.environ["PREFECT_HOME"] = str(home)
     os.environ.pop("PREFECT_API_URL", None)
-    from flows import server
+    from flows.server import embedded
 
-    with server.embedded(folder=home) as address:
+    with embedded.embedded(folder=home) as address:
         yield f"{address}/api"
     for name, value in kept.items():
         os.environ.pop(name, None)

@@ -1,0 +1,1 @@
+"""The foundation: errors, settings, records, files, text, figures, parallel work, timing."""

@@ -1,0 +1,47 @@
+"""What a person can set, with defaults, bounds and named presets. One model serves flags, flows and the UI."""
+
+from cxr.core.settings.base import (
+    EXCLUDED,
+    LABEL_NAMES,
+    SPLITS,
+    ArchitectureName,
+    Runner,
+    Strict,
+    require_known_runner,
+    with_epochs_of_fine_tuning,
+)
+from cxr.core.settings.files import (
+    FileSettings,
+    Harmonise,
+    ImageSize,
+    PixelSettings,
+    ReadingSettings,
+    parse_class,
+    parse_split,
+)
+from cxr.core.settings.splits import READINGS, SplitSettings
+from cxr.core.settings.training import PRESETS, Augmentation, TrainingSettings, training_settings
+
+__all__ = [
+    "EXCLUDED",
+    "LABEL_NAMES",
+    "PRESETS",
+    "READINGS",
+    "SPLITS",
+    "ArchitectureName",
+    "Augmentation",
+    "FileSettings",
+    "Harmonise",
+    "ImageSize",
+    "PixelSettings",
+    "ReadingSettings",
+    "Runner",
+    "SplitSettings",
+    "Strict",
+    "TrainingSettings",
+    "parse_class",
+    "parse_split",
+    "require_known_runner",
+    "training_settings",
+    "with_epochs_of_fine_tuning",
+]

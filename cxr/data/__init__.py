@@ -1,0 +1,1 @@
+"""From files to the manifest: survey, decoding, inspection, duplicates, patients, splits, the leakage gate."""

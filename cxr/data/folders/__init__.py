@@ -1,0 +1,1 @@
+"""What the names of folders mean: splits, classes, masks, exclude patterns."""

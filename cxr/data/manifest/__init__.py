@@ -1,0 +1,1 @@
+"""clean_metadata.csv: listing, inspection, contract, publication."""

@@ -1,0 +1,1 @@
+"""Negatives of films: found by what the films of train look like, then rejected, inverted or asked about."""

@@ -1,0 +1,1 @@
+"""Made-up chest X-rays for the demo and the tests."""

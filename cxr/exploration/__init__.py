@@ -1,0 +1,1 @@
+"""From the manifest to pictures and numbers: distributions, the shortcut audit, distribution shift."""

@@ -1,0 +1,1 @@
+"""From the manifest to a selected model: architectures, features, training, scoring, selection."""

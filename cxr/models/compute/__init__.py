@@ -1,0 +1,1 @@
+"""What computes: Keras' backends, the GPUs of this machine, worker processes."""

@@ -1,0 +1,1 @@
+"""One architecture trained in one process."""

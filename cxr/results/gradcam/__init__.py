@@ -1,0 +1,1 @@
+"""Grad-CAM: where in an image a score comes from."""

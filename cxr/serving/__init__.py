@@ -1,0 +1,1 @@
+"""Exported models in use: prediction, the registry, challenges, retraining."""

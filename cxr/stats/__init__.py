@@ -1,0 +1,1 @@
+"""Statistics: metrics and intervals, comparison of models, calibration, thresholds, subgroups."""

@@ -1,0 +1,1 @@
+"""The command line `cxr`: its app, flags, commands and what they print."""

@@ -1,0 +1,87 @@
+"""The command line's commands, put together, and what becomes of their errors."""
+
+import os
+import sys
+from typing import NoReturn
+
+import pydantic
+from cyclopts import App, CycloptsError, Parameter
+
+from cxr import __version__
+from cxr.core.errors import CxrError, UsageError
+from cxr.core.formatting import printable
+from flows.commands import checks, pipeline, stages, usage
+from flows.commands.cache import cache_app
+from flows.commands.registry import registry_app
+
+EXAMPLES = """
+Examples:
+
+- `cxr demo` runs everything on made-up images, in about 3 minutes
+- `cxr run chest_xray --out work` runs the whole pipeline with ImageNet weights
+- `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
+- `cxr scan chest_xray` shows what a run would make of each folder, and changes nothing
+- `cxr run data --out work --classes PNEUMONIA=bacteria,virus --splits holdout=test --exclude COVID`
+- `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+- `cxr verify work/runs/RUN` computes every figure of a run again from its scores
+- `cxr retrain chest_xray --out work` trains where there is news, and promotes what is not worse
+- `cxr registry list --out work` shows the versions and the champion
+"""
+_COMMANDS = (
+    pipeline.demo,
+    pipeline.phantoms,
+    pipeline.run,
+    pipeline.retrain,
+    stages.scan,
+    stages.preprocess,
+    stages.train,
+    stages.export,
+    stages.predict,
+    checks.verify,
+    checks.doctor,
+    checks.ui,
+)
+app = App(
+    name="cxr",
+    version=__version__,
+    help="Chest X-ray pneumonia classification, from a folder of images to a tested, exported model.",
+    help_epilogue=EXAMPLES,
+    help_format="markdown",
+    default_parameter=Parameter(negative_iterable=(), negative_none=(), consume_multiple=1),
+)
+# Each command has its own example: with no epilogue of its own, it would show all of them again.
+for _command in _COMMANDS:
+    app.command(_command, help_epilogue="")
+app.command(stages.explore, alias="eda", help_epilogue="")
+app.command(cache_app)
+app.command(registry_app)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line: exit status 0 done, 1 the work failed, 2 wrong usage."""
+    from flows.server import interrupts, surroundings
+
+    try:
+        with interrupts.watched():
+            surroundings.prepare()
+            app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _end(2, usage.sentence(error))
+    except pydantic.ValidationError as error:
+        if error.title.endswith("Settings"):
+            _end(2, usage.settings(error))
+        raise
+    except CxrError as error:
+        _end(2 if isinstance(error, UsageError) else 1, str(error))
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _end(1, f"{place}{error.strerror or error}")
+
+
+def _end(status: int, sentence: str) -> NoReturn:
+    """End with one line for a person, whatever a file's name in it holds."""
+    print(f"cxr: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)

@@ -1,0 +1,104 @@
+"""The commands `cxr registry list | promote | rollback | restore`."""
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from cxr.core.errors import CxrError, DataError, UsageError
+
+if TYPE_CHECKING:
+    from cxr.serving.registry import Registry
+
+registry_app = App(
+    name="registry",
+    help="Exported models kept whole, one of them the champion, every change logged.",
+    help_epilogue="",
+)
+Place = Annotated[
+    str | None, Parameter(name="--registry", help="Folder or s3://bucket/prefix of the registry.")
+]
+Work = Annotated[
+    str | None,
+    Parameter(name="--out", help="The work folder, where the registry is its registry/."),
+]
+Why = Annotated[str, Parameter(help="The reason, for the log.")]
+Who = Annotated[
+    str | None, Parameter(help="Who does it, for the log; the name of the account where not given.")
+]
+_SHOWN = 12
+
+
+@registry_app.command(name="list")
+def list_versions(*, registry: Place = None, out: Work = None) -> None:
+    """Show the versions, which of them is the champion, and the last events of the log.
+
+    Example: `cxr registry list --out work`
+    """
+    from cxr.storage.local import LocalStorage, describe_no_folder
+    from flows.commands.summary import show_registry
+
+    place = _registry(registry, out)
+    if isinstance(place.storage, LocalStorage) and not place.storage.folder.is_dir():
+        words = describe_no_folder(place.storage.folder, "a registry")
+        raise DataError(f"{words}; `cxr retrain` makes one")
+    show_registry(place.versions(), place.champion(), place.log()[-_SHOWN:])
+
+
+@registry_app.command
+def promote(
+    version: str,
+    /,
+    *,
+    why: Why,
+    registry: Place = None,
+    out: Work = None,
+    who: Who = None,
+    against_the_rule: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Even where it lost to the champion or was never compared: the log says so.",
+        ),
+    ] = False,
+) -> None:
+    """Make a version the champion, where a comparison with the present one says that it may.
+
+    Example: `cxr registry promote VERSION --out work --why "agreed on Monday"`
+    """
+    champion = _registry(registry, out).promote(
+        version, who or getpass.getuser(), why, against_the_rule
+    )
+    print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
+
+
+@registry_app.command
+def rollback(*, why: Why, registry: Place = None, out: Work = None, who: Who = None) -> None:
+    """Make the champion before this one the champion again, its bytes verified first.
+
+    Example: `cxr registry rollback --out work --why "false alarms on ward 3"`
+    """
+    champion = _registry(registry, out).rollback(who or getpass.getuser(), why)
+    print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
+
+
+@registry_app.command
+def restore(version: str, folder: Path, /, *, registry: Place = None, out: Work = None) -> None:
+    """Write a version's export folder, byte for byte, to a folder.
+
+    Example: `cxr registry restore VERSION exported --out work`
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise CxrError(f"{folder}: expected an empty folder or none: give another")
+    print(_registry(registry, out).restore(version, folder))  # noqa: T201
+
+
+def _registry(registry: str | None, out: str | None) -> "Registry":
+    from cxr.serving.registry import Registry
+
+    if (registry is None) == (out is None):
+        raise UsageError(
+            "expected either --registry URI or --out WORK (for its registry/): give one of them"
+        )
+    return Registry(registry or f"{str(out).rstrip('/')}/registry")

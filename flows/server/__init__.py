@@ -1,0 +1,1 @@
+"""The embedded Prefect server: started, watched and ended with the command that needs it."""

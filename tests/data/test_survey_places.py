@@ -1,0 +1,99 @@
+"""One reading for a folder and a bucket, for the command `scan` and a run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from cxr.core.settings import ReadingSettings
+from cxr.data.survey.survey import survey_folders
+from cxr.storage.addresses import open_storage
+from tests.conftest import ROOT, preprocess
+from tests.data.test_real_folders import fill, tree
+
+
+def upload(folder: Path, uri: str) -> None:
+    storage = open_storage(uri)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        storage.write(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
+    """Same images, rejects, account and question; a name without an ending is looked into by its first bytes."""
+    data = tree(tmp_path / "data", images=8)
+    fill(data / "train" / "COVID", 3)
+    for path in sorted((data / "test" / "NORMAL").iterdir()):
+        path.rename(path.with_suffix(""))
+    (data / "notes").write_bytes(b"no image")
+    (data / "train" / "NORMAL" / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(99))
+    upload(data, bucket.uri)
+    local = survey_folders(open_storage(str(data)), ReadingSettings(exclude=("COVID",)))
+    there = survey_folders(open_storage(bucket.uri), ReadingSettings(exclude=("COVID",)))
+    assert [one.entry.key for one in there.images] == [one.entry.key for one in local.images]
+    assert (there.rejects, there.account) == (local.rejects, local.account)
+    asked = survey_folders(open_storage(bucket.uri), ReadingSettings()).question
+    assert asked.startswith(bucket.uri) and "train/COVID (3 images: unknown_class)" in asked
+    found = preprocess(
+        bucket.uri, tmp_path / "work", reading=ReadingSettings(exclude=("COVID", "*.dcm"))
+    )
+    assert found.kept == 32 and found.rejected == {"not_an_image": 1, "excluded": 4}
+
+
+def test_odd_keys_of_a_bucket_are_files_like_others(tmp_path, moto_bucket):
+    """Two dots, two slashes and blanks in a key: kept by that very key, never called a system file."""
+    data = tree(tmp_path / "data", images=8)
+    upload(data, moto_bucket.uri)
+    picture = next((data / "train" / "NORMAL").iterdir()).read_bytes()
+    odd = ["train/NORMAL/../a.jpeg", "train/NORMAL//b.jpeg", "train/NORMAL/c .jpeg"]
+    for number, key in enumerate(odd):
+        changed = (
+            picture[:-2] + b"\xff\xfe\0\3" + bytes([number]) + picture[-2:]
+        )  # a comment: same pixels
+        moto_bucket.client().put_object(
+            Bucket=moto_bucket.name, Key=f"a b/ü%41/{key}", Body=changed
+        )
+    found = survey_folders(open_storage(moto_bucket.uri), ReadingSettings())
+    assert set(odd) <= {one.entry.key for one in found.images} and not found.question
+
+
+def test_a_copy_inside_a_bucket_is_told_by_its_etag(tmp_path, moto_bucket, monkeypatch):
+    """Equal ETags of equal sizes are equal bytes: nothing is read for them."""
+    data = tree(tmp_path / "data", images=4)
+    upload(data, moto_bucket.uri)
+    upload(data, f"{moto_bucket.uri}/chest_xray")
+    storage = open_storage(moto_bucket.uri)
+    monkeypatch.setattr(
+        type(storage), "read_many", lambda self, wanted: iter([]) if not list(wanted) else 1 / 0
+    )
+    found = survey_folders(storage, ReadingSettings())
+    assert {reason for _, reason, _ in found.rejects} == {"nested_copy"} and len(
+        found.rejects
+    ) == 16
+
+
+def scan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.command", "scan", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "160"},
+    )
+
+
+def test_scan_shows_the_account_and_changes_nothing(tmp_path):
+    """Exit 0 and a row for each folder; exit 1 and the question of a run; no file is made in either case."""
+    data = tree(tmp_path / "data", images=8)
+    before = sorted(tmp_path.rglob("*"))
+    done = scan(data)
+    assert (
+        done.returncode == 0 and "train/NORMAL" in done.stdout and "8 test PNEUMONIA" in done.stdout
+    )
+    (data / "train").rename(data / "trainset")
+    asked = scan(data)
+    assert asked.returncode == 1 and "--splits trainset=train (or" in asked.stderr
+    answered = scan(data, "--splits", "trainset=train")
+    assert answered.returncode == 0 and "8 train NORMAL" in answered.stdout
+    (data / "trainset").rename(data / "train")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,242 @@
+"""What an operator is given, as far as it can be checked without a server or a container engine."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from prefect.automations import Automation
+from prefect.client.schemas.schedules import CronSchedule
+
+from cxr.core.settings import PRESETS, training_settings
+from deployments import register
+from deployments.stack import MARK, Stack, StackError, _require_free, marked
+from flows.server.prefect_api import WORK_POOLS
+from tests.conftest import ROOT
+
+PROJECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
+DEPLOYMENTS = {each["name"]: each for each in PROJECT["deployments"]}
+FILES = [
+    ROOT / "prefect.yaml",
+    *(path for path in (ROOT / "deployments").iterdir() if path.is_file()),
+]
+
+
+def test_every_flow_has_a_deployment_and_every_entrypoint_is_there():
+    """The whole pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
+    assert {
+        "pipeline",
+        "preprocess",
+        "explore",
+        "train-models",
+        "export-model",
+        "retrain",
+        "predict",
+    } <= set(DEPLOYMENTS)
+    for each in DEPLOYMENTS.values():
+        module, function = re.fullmatch(r"(flows\.\w+)\.(\w+)", each["entrypoint"]).groups()
+        assert f"\ndef {function}(" in (ROOT / (module.replace(".", "/") + ".py")).read_text(), (
+            each["entrypoint"]
+        )
+    assert PROJECT["pull"] == [], "a pull step would name a folder of the machine that deploys"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "preset"),
+    [
+        ("pipeline", "standard"),
+        ("pipeline-quick", "quick"),
+        ("pipeline-demo", "demo"),
+        ("retrain", "standard"),
+    ],
+)
+def test_presets_are_those_of_the_library(deployment, preset):
+    """What the UI shows as parameters is the preset itself, and builds the same settings."""
+    given = DEPLOYMENTS[deployment]["parameters"]["training"]
+    assert given == PRESETS[preset] and training_settings(**given) == training_settings(preset)
+    assert preset in DEPLOYMENTS[deployment]["tags"]
+
+
+def test_every_deployment_is_strict_and_limited():
+    """Misspelt parameters are refused, runs of one deployment do not meet, every pool is one that is registered."""
+    for each in DEPLOYMENTS.values():
+        assert each["enforce_parameter_schema"] is True and each["description"]
+        assert (
+            each["concurrency_limit"]["limit"] >= 1
+            and each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+        )
+        assert each["work_pool"]["name"] in WORK_POOLS
+        assert (
+            int(each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+            >= 30
+        ), "Prefect's least"
+
+
+def test_retraining_is_weekly_in_utc_and_not_active_until_someone_says_so():
+    """Its parameters are variables of the server, so the file has none."""
+    (schedule,) = DEPLOYMENTS["retrain"]["schedules"]
+    assert CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"]).timezone == "UTC"
+    assert (
+        schedule["cron"].split()[4] == "0"
+        and schedule["active"] is False
+        and schedule["slug"] == "weekly"
+    )
+    assert all(
+        "prefect.variables." in DEPLOYMENTS["retrain"]["parameters"][name]
+        for name in ("data", "out")
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_nothing_names_a_machine_an_index_or_a_secret(path):
+    """No home folder, no host but loopback and the compose file's own services, no password's value."""
+    text = path.read_text()
+    assert not re.search(r"/(root|tmp|Users)/|/home/(?!cxr/)|index-url|pypi\.", text), path
+    hosts = set(re.findall(r"https?://([\w.{}-]+)", text))
+    assert hosts <= {"127.0.0.1", "server", "s3", "{self.address}", "{self.host}", "bucket"}, hosts
+    for name, value in re.findall(
+        r"(\w*(?:PASSWORD|SECRET_ACCESS_KEY|AUTH|ACCESS_KEY_ID)\w*)[=:] *(\S*)", text
+    ):
+        assert value in {"", "|"} or value.startswith(
+            ("${", "os.", "see", "prefect_", "user:", "and")
+        ), (
+            path,
+            name,
+            value,
+        )
+
+
+def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
+    """A proactive trigger on the heartbeat; every way of ending on purpose is among what is expected."""
+    text = (ROOT / "deployments" / "heartbeat.yaml").read_text()
+    wanted = Automation.model_validate(yaml.safe_load(text))
+    beat = int(
+        DEPLOYMENTS["pipeline"]["work_pool"]["job_variables"]["env"][
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+        ]
+    )
+    assert wanted.trigger.within.total_seconds() == 3 * beat
+    assert {
+        f"prefect.flow-run.{state}"
+        for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
+    } <= set(wanted.trigger.expect)
+    assert register._meaning(wanted) == register._meaning(
+        Automation.model_validate(yaml.safe_load(text))
+    )
+    other = wanted.model_copy(update={"enabled": False})
+    assert register._meaning(other) != register._meaning(wanted)
+
+
+def test_compose_fits_together():
+    """Services that are waited for exist and can be healthy; volumes are declared; only loopback is published."""
+    services = COMPOSE["services"]
+    assert {
+        "postgres",
+        "redis",
+        "s3",
+        "migrate",
+        "server",
+        "services",
+        "register",
+        "worker",
+    } == set(services)
+    for name, service in services.items():
+        assert "image" in service, name
+        for other, how in service.get("depends_on", {}).items():
+            assert how["condition"] != "service_healthy" or "healthcheck" in services[other], (
+                name,
+                other,
+            )
+            once = how["condition"] == "service_completed_successfully"
+            assert not once or services[other]["restart"] == "on-failure", (name, other)
+        assert all(
+            volume.partition(":")[0] in COMPOSE["volumes"] for volume in service.get("volumes", [])
+        )
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
+    asked = set(re.findall(r"\$\{(\w+):\?", (ROOT / "deployments" / "compose.yaml").read_text()))
+    example = (ROOT / "deployments" / "env.example").read_text()
+    assert asked == set(re.findall(r"^(\w+)=$", example, re.M)), (
+        "every secret is in the example, without a value"
+    )
+
+
+def test_compose_settings_are_prefect_s():
+    """Every PREFECT_ variable of the compose file is a setting that this version knows (Redis has its own package)."""
+    from prefect.settings import get_current_settings
+    from prefect.settings.legacy import _get_settings_fields
+
+    known = set(_get_settings_fields(type(get_current_settings())))
+    text = (ROOT / "deployments" / "compose.yaml").read_text()
+    used = {
+        name
+        for name in re.findall(r"\b(PREFECT_[A-Z_]+):", text)
+        if not name.startswith("PREFECT_REDIS_")
+    }
+    assert used and used <= known, used - known
+
+
+def test_dockerfile_copies_what_there_is_and_runs_as_nobody_special():
+    """Every copied path exists and is let through by the ignore file; the last user is not root; hashes are required."""
+    text = (ROOT / "deployments" / "Dockerfile").read_text()
+    let = (ROOT / "deployments" / "Dockerfile.dockerignore").read_text().split()
+    for line in re.findall(r"^COPY (.+)$", text, re.M):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists() and f"!{source}" in let, source
+    assert re.findall(r"^USER (\S+)$", text, re.M)[-1] not in {"root", "0"}
+    assert "--require-hashes" in text and "compileall" in text
+
+
+def test_kubernetes_template_uses_and_declares_the_same_variables():
+    """A placeholder without a variable would stay empty; a variable without a placeholder would do nothing."""
+    template = json.loads((ROOT / "deployments" / "kubernetes.json").read_text())
+    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"])))
+    assert used == set(template["variables"]["properties"])
+    (container,) = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "{{ gpus }}"
+    assert DEPLOYMENTS["pipeline-gpu"]["work_pool"]["job_variables"]["gpus"] == 1
+
+
+def test_a_recorded_process_counts_only_with_its_token(tmp_path):
+    """A process id that belongs to another process now (after a reboot, say) is not taken for ours, nor ended."""
+    (tmp_path / "logs").mkdir()
+    stack = Stack(tmp_path)
+    stack.pids = {"server": os.getpid()}
+    assert not stack.alive("server")
+    environment = os.environ | {MARK: stack.token}
+    sleeper = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
+    with (
+        subprocess.Popen(sleeper, stdout=subprocess.PIPE, env=environment) as ours,
+        subprocess.Popen(
+            sleeper, stdout=subprocess.PIPE, env=os.environ | {MARK: "of another stack"}
+        ) as other,
+    ):
+        ours.stdout.readline(), other.stdout.readline()
+        stack.pids["worker"] = ours.pid
+        assert stack.alive("worker") and marked(stack.token) == [ours.pid]
+        stack.save()
+        Stack(tmp_path).down()
+        assert ours.wait(timeout=10) < 0 and other.poll() is None
+        other.kill()
+    assert Stack(tmp_path).pids == {} and Stack(tmp_path).token == stack.token
+
+
+def test_a_taken_port_is_told(tmp_path):
+    """One line that names the port and the flag; nothing is started."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(StackError, match=r"taken by another process.*--port"):
+            _require_free("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(StackError):
+            Stack(tmp_path).up(taken.getsockname()[1], "cxr-cpu")
+        with pytest.raises(StackError, match="PREFECT_SERVER_API_AUTH_STRING"):
+            Stack(tmp_path).up(0, "cxr-cpu", "0.0.0.0")  # open to others only with a password
+    assert not (tmp_path / "stack.json").exists()

@@ -1,0 +1,152 @@
+"""Features computed once: equal to the network's own, keyed by all that makes them, shared by later trainings."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cxr.core.settings import Augmentation
+from cxr.data.images import augmentation
+from cxr.models import architectures
+from cxr.models.features import features
+from tests.conftest import ROOT
+
+START = """
+import dataclasses, sys
+import numpy as np, keras
+from pathlib import Path
+from cxr import architectures, augmentation, backend, features
+from cxr.storage.arrays import Cache, Recipe
+from cxr.core.settings.base import TrainingSettings
+root, name = Path(sys.argv[1]), sys.argv[2]
+settings = TrainingSettings(image_size=32)
+images = np.random.default_rng(0).integers(0, 256, (40, 32, 32), dtype=np.uint8)
+keys = [f"picture{at}" for at in range(40)]
+held = Cache(root / "cache", Recipe(kind="pixels", made={}, shape=(32, 32), dtype="uint8"))
+held.add(keys, images)
+model = architectures.build(name, settings, None)
+architectures.settle(model, images[:16][..., np.newaxis], backend.in_training)
+source = features.Source(root / "cache", name, settings, held.rows(keys), keys, model)
+"""
+
+
+def python(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", START + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_cached_and_uncached_features_are_the_same(name, tmp_path):
+    """At the cut and pooled, of the image and of a view: the whole network's own values, to float tolerance."""
+    python(
+        """
+positions = np.array([7, 3, 39])
+exact = features.at_cut(source, positions, np.full(3, 0), "float32", "float32")
+assert source.computed == 3
+own = np.asarray(architectures.part(model, name, None, "cut")(images[positions][..., None]))
+assert np.allclose(exact[np.arange(3)], own, atol=1e-5 * np.abs(own).max())
+pool = features.pooled(source, exact, [keys[at] for at in positions])
+own = np.asarray(architectures.part(model, name, None, "features")(images[positions][..., None]))
+assert np.allclose(pool[np.arange(3)], own, atol=4e-5 * np.abs(own).max())  # batches of other sizes: other kernels
+assert source.part(None, "cut") is source.part(None, "cut")  # another object would be traced anew
+scores = np.asarray(architectures.part(model, name, "cut", "score")(exact[np.arange(3)]))
+assert np.allclose(scores, np.asarray(model(images[positions][..., None])), atol=2e-5)
+view = features.at_cut(source, positions, np.full(3, 2), "float32", "float16")
+changed = np.stack([augmentation.augmented(images[at], keys[at], 2, settings.augmentation) for at in positions])
+own = np.asarray(architectures.part(model, name, None, "cut")(changed[..., None]))
+assert view.dtype == np.float16 and np.allclose(view[np.arange(3)], own, atol=2e-3 * np.abs(own).max())
+if name == "VGG16":
+    half = features.at_cut(source, positions, np.full(3, 2), "mixed_bfloat16", "float16")
+    assert np.corrcoef(half[np.arange(3)].ravel().astype(float), own.ravel())[0, 1] > 0.99
+""",
+        tmp_path,
+        name,
+    )
+
+
+def test_more_images_cost_their_own_features_and_any_change_another_key(tmp_path):
+    """Known rows are not computed again; another view is another row; other settings another folder."""
+    python(
+        """
+first = features.at_cut(source, np.arange(30), np.full(30, 1), "float32", "float16")
+assert source.computed == 30
+more = features.at_cut(source, np.arange(33), np.full(33, 1), "float32", "float16")
+assert source.computed == 33 and first.name == more.name
+assert np.array_equal(first[np.arange(30)], more[np.arange(30)])
+features.at_cut(source, np.arange(33), np.full(33, 1), "float32", "float16")
+assert source.computed == 33
+names = {first.name}
+other = features.at_cut(source, np.arange(30), np.full(30, 2), "float32", "float16")
+assert source.computed == 63 and other.name == first.name and not np.array_equal(other[0], first[0])
+features.at_cut(source, np.arange(30), np.arange(30) % 2 + 1, "float32", "float16")
+assert source.computed == 63
+names.add(features.at_cut(source, np.arange(1), np.full(1, 1), "mixed_bfloat16", "float16").name)
+gentler = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"rotation": 1.0})})
+names.add(features.at_cut(dataclasses.replace(source, settings=gentler), np.arange(1), np.full(1, 1), "float32", "float16").name)
+assert features.at_cut(dataclasses.replace(source, settings=gentler), np.arange(1), np.full(1, 0), "float32", "float16").name not in names
+top = model.get_layer("score"); top.set_weights([w + 1 for w in top.get_weights()])
+assert features.at_cut(source, np.arange(1), np.full(1, 1), "float32", "float16").name == first.name
+bottom = model.get_layer("Conv1"); bottom.set_weights([w + 1e-3 for w in bottom.get_weights()])
+names.add(features.at_cut(source, np.arange(1), np.full(1, 1), "float32", "float16").name)
+assert len(names) == 4
+""",
+        tmp_path,
+        "MobileNetV2",
+    )
+
+
+def test_each_version_has_its_share_of_the_images_and_no_pass_repeats_one():
+    """Of 3,000 images about a third is in each of three versions; an image's passes are versions apart; nothing else decides."""
+    keys = [hashlib.sha256(str(at).encode()).hexdigest() for at in range(3000)]
+    first, second, third = (
+        [features.augmentation_index(key, turn, 2) for key in keys] for turn in range(3)
+    )
+    assert all(900 < first.count(view) < 1100 for view in range(3))
+    assert all(set(views) == {0, 1, 2} for views in zip(first, second, third, strict=True))
+    assert {features.augmentation_index(key, 0, 0) for key in keys} == {0}
+
+
+def test_views_are_drawn_from_the_picture_itself():
+    """The same key, view and ranges give the same pixels; view 0 is the image; nothing is mirrored; size and type stay."""
+    image = np.zeros((64, 64), np.uint8)
+    image[8:24, 8:24] = 200  # a mark in the upper left
+    ranges = Augmentation()
+    assert augmentation.augment(image, "k", 0, ranges) is image
+    first = augmentation.augment(image, "k", 1, ranges)
+    assert first.shape == image.shape and first.dtype == np.uint8
+    assert np.array_equal(first, augmentation.augment(image.copy(), "k", 1, ranges))
+    assert not np.array_equal(first, augmentation.augment(image, "k", 2, ranges))
+    assert not np.array_equal(first, augmentation.augment(image, "other", 1, ranges))
+    for view in range(1, 200):
+        seen = augmentation.augment(image, "k", view, ranges).astype(float)
+        rows, columns = np.indices(image.shape)
+        weight = seen - np.median(seen)
+        assert (weight * rows).sum() / weight.sum() < 31 and (
+            weight * columns
+        ).sum() / weight.sum() < 31
+
+
+def test_no_ranges_change_nothing_and_each_range_is_kept():
+    """All ranges 0: the image itself. One range at a time changes geometry, or levels, and stays within itself."""
+    image = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
+    nothing = dict.fromkeys(Augmentation.model_fields, 0.0)
+    still = augmentation.augment(image, "k", 1, Augmentation(**nothing))
+    assert np.abs(still.astype(int) - image).max() <= 1
+    for view in range(1, 50):
+        lighter = augmentation.augment(
+            image, "k", view, Augmentation(**nothing | {"brightness": 0.1})
+        ).astype(int)
+        inner = (image > 30) & (image < 225)
+        assert np.abs(lighter - image)[inner].max() <= 0.1 * 255 + 1
+        shifted = augmentation.augment(
+            np.full((64, 64), 255, np.uint8), "k", view, Augmentation(**nothing | {"shift": 0.1})
+        )
+        assert (shifted == 0).mean() <= 1 - 0.9**2 + 0.05

@@ -1,0 +1,79 @@
+"""The selection rule on made-up scores: paired tests, floors, time, seeds."""
+
+import pytest
+
+from cxr.core.errors import TrainingError
+from cxr.models import selection
+from cxr.models.training.records import Failure
+from tests.support.finished import trained
+
+
+def test_the_cheapest_of_those_that_do_not_differ_is_chosen(tmp_path):
+    """Two networks alike in all but time, one clearly worse and cheaper still: the cheaper of the two."""
+    models = [
+        trained(tmp_path, "VGG16", seed=1, milliseconds=30),
+        trained(tmp_path, "DenseNet121", seed=1, milliseconds=9),
+        trained(tmp_path, "MobileNetV2", seed=2, apart=0.1, milliseconds=1),
+    ]
+    found = selection.select_model(models, [], tmp_path)
+    assert (found.name, found.best) == ("DenseNet121", "VGG16")
+    verdicts = {each.name: each.verdict for each in found.versus}
+    assert verdicts["DenseNet121"] == "" and verdicts["MobileNetV2"].startswith(
+        "AUROC significantly lower"
+    )
+    assert "no significant difference" in found.reason
+
+
+def test_a_small_set_that_proves_nothing_does_not_excuse_a_lower_auroc(tmp_path):
+    """A difference above the margin is out even where the test is not significant."""
+    best, other = (
+        trained(tmp_path, "VGG16", seed=1, apart=0.32, milliseconds=30),
+        trained(tmp_path, "MobileNetV2", 8, 0.28),
+    )
+    lower = best.val["auroc"] - other.val["auroc"]
+    found = selection.select_model([best, other], [], tmp_path)
+    assert lower > selection.AUROC_MARGIN and found.versus[0].auroc_p > 0.05
+    assert found.name == "VGG16" and found.versus[0].verdict.startswith("AUROC lower by")
+
+
+def test_a_model_below_the_floor_of_specificity_is_not_chosen(tmp_path):
+    """The cheaper one raises too many false alarms; where both do, the choice is marked."""
+    models = [
+        trained(tmp_path, "VGG16", 1, milliseconds=30),
+        trained(tmp_path, "MobileNetV2", 1, milliseconds=1, specific=0.4),
+    ]
+    assert selection.select_model(models, [], tmp_path).name == "VGG16"
+    low = [each.model_copy(update={"val": each.val | {"specificity": 0.4}}) for each in models]
+    assert "do not use it without review" in selection.select_model(low, [], tmp_path).reason
+
+
+def test_seeds_show_mean_spread_and_rank_and_the_first_is_exported(tmp_path):
+    """Three seeds of two architectures: the luckiest seed is not the one exported."""
+    models = [
+        trained(tmp_path, f"{name}{suffix}", seed=at + 3 * number, apart=apart)
+        for number, (name, apart) in enumerate([("VGG16", 0.45), ("MobileNetV2", 0.1)])
+        for at, suffix in enumerate(["", "-seed1", "-seed2"])
+    ]
+    found = selection.select_model(models, [], tmp_path)
+    assert found.name == "VGG16" and [each.architecture for each in found.stability] == [
+        "VGG16",
+        "MobileNetV2",
+    ]
+    first = found.stability[0]
+    assert first.ranks == (1, 1, 1) and len(first.auroc) == 3 and first.std > 0
+    assert first.mean == pytest.approx(sum(first.auroc) / 3)
+    table = selection.write_comparison(models, [], tmp_path)
+    assert len(table) == 6 and set(table["name"]) == {each.name for each in models}
+
+
+def test_failed_architectures_are_named_and_none_trained_is_an_error(tmp_path):
+    """The run goes on without the failed one, and ends where none is left."""
+    failed = Failure(name="VGG16", architecture="VGG16", error="out of memory")
+    one = trained(tmp_path, "DenseNet121")
+    assert selection.select_model([one], [failed], tmp_path).failed == {"VGG16": "out of memory"}
+    assert list(selection.write_comparison([one], [failed], tmp_path)["status"]) == [
+        "trained",
+        "failed",
+    ]
+    with pytest.raises(TrainingError, match="VGG16: out of memory"):
+        selection.select_model([], [failed], tmp_path)

@@ -1,0 +1,596 @@
+"""Real training processes on phantom images: repeatable, resumable, whole after a reload."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from cxr.core import timing
+from cxr.core.errors import DataError, TrainingError, WeightsError
+from cxr.core.files import read_table, write_table
+from cxr.core.settings import TrainingSettings, training_settings
+from cxr.data.images import pixel_cache
+from cxr.models import architectures, weight_files
+from cxr.models.compute import worker
+from cxr.models.features.extraction import FeatureJob
+from cxr.models.runs import Run
+from cxr.models.selection import Selection
+from cxr.models.training import head_fitting, trainer
+from cxr.models.training.records import Training
+from cxr.models.training.trainer import TrainingJob
+from cxr.results import evaluation, exporting
+from cxr.storage.addresses import open_storage
+from tests.conftest import ROOT, preprocess
+
+
+@pytest.fixture(scope="module")
+def work(phantoms, tmp_path_factory):
+    """A work folder with the phantoms preprocessed."""
+    folder = tmp_path_factory.mktemp("work")
+    preprocess(phantoms, folder)
+    return folder
+
+
+def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", weights=None):
+    cache = pixel_cache.fill_pixel_cache(
+        read_table(work / "clean_metadata.csv"),
+        open_storage(str(phantoms)),
+        settings.image_size,
+        settings.harmonise,
+        work,
+    )
+    return TrainingJob(
+        name=name,
+        architecture=name,
+        settings=settings,
+        folder=folder,
+        weights=weights,
+        weights_sha256="",
+        manifest=work / "clean_metadata.csv",
+        pixels=cache,
+        class_weights={"0": 1.2, "1": 0.9},
+    )
+
+
+def train(work, phantoms, folder, settings, **options) -> Training:
+    worker.run_job(job(work, phantoms, folder, settings, **options), folder / "log", 1)
+    return Training.read(folder / "training.json")
+
+
+@pytest.fixture(scope="module")
+def whole(work, phantoms, tmp_path_factory):
+    """An undisturbed training of two epochs."""
+    folder = tmp_path_factory.mktemp("whole") / "MobileNetV2"
+    return folder, train(work, phantoms, folder, two_epochs())
+
+
+def two_epochs() -> TrainingSettings:
+    return training_settings("demo", image_size=32, epochs=2, patience=2, min_sensitivity=0.9)
+
+
+def computed(path) -> int:
+    """Return how many images a file of features' times counts."""
+    return timing.Timed.read(path).stage.images
+
+
+def same(first: Training, second: Training) -> bool:
+    timeless = {"seconds", "stages", "images_per_second", "milliseconds", "model_sha256"}
+    return first.model_dump(exclude=timeless) == second.model_dump(exclude=timeless)
+
+
+def test_training_leaves_what_the_design_promises(whole):
+    """A row of history.csv for each fit of the head and each epoch; no checkpoints; the tuned epoch of highest AUROC."""
+    folder, record = whole
+    assert {p.name for p in folder.iterdir()} - {".lock", "log"} == {
+        "model.keras", "history.csv", "scores_val.csv", "training.json", "features.json",
+    }  # fmt: skip
+    history = read_table(folder / "history.csv")
+    assert list(history["phase"]) == ["frozen"] * len(head_fitting.PENALTIES) + ["fine_tune"] * 2
+    assert tuple(history["penalty"].astype(float)[:3]) == head_fitting.PENALTIES
+    assert list(history["epoch"].astype(int)) == [0, 0, 0, 1, 2] and record.epochs == 2
+    assert [stage.name for stage in record.stages] == ["features", "frozen", "fine_tune"]
+    tuned = history[history["phase"] == "fine_tune"].set_index("epoch")["val_auroc"].astype(float)
+    assert record.best_epoch == int(tuned.idxmax())
+    assert record.val["auroc"] == pytest.approx(tuned.max(), abs=1e-9)
+
+
+@pytest.mark.parametrize(("epochs", "name"), [(0, "MobileNetV2"), (1, "VGG16")])
+def test_the_model_that_is_published_is_that_of_its_best_epoch_where_it_is_the_last(
+    epochs, name, work, phantoms, tmp_path
+):
+    """Its validation scores have the AUROC that its best epoch."""
+    settings = training_settings("demo", image_size=32, epochs=epochs, min_sensitivity=0.9)
+    record = train(work, phantoms, tmp_path / name, settings, name=name)
+    assert record.best_epoch == epochs
+    history = read_table(tmp_path / name / "history.csv")
+    best = history["val_auroc"].astype(float)[history["epoch"].astype(int) == epochs].max()
+    scores = read_table(tmp_path / name / "scores_val.csv")
+    found = roc_auc_score(scores["label"].astype(int), scores["raw_score"].astype(float))
+    assert found == pytest.approx(best, abs=1e-9)
+
+
+def killed(the_job: TrainingJob, after: int) -> None:
+    """Run a training; kill -9 after that epoch."""
+    order = worker._Order(
+        kind=the_job.kind(),
+        job=the_job.model_dump(mode="json"),
+        log=the_job.folder.with_suffix(".log"),
+        gpus=None,
+    )
+    process = worker._started(1, subprocess.DEVNULL)
+    with process:
+        process.stdin.write(worker._to_line(order))
+        process.stdin.flush()
+        for line in process.stdout:
+            told = json.loads(line)["progress"]
+            if told["step"] == "epochs" and told["note"] and told["done"] == after:
+                time.sleep(0.05)
+                os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("after", [pytest.param((0, 1), marks=pytest.mark.slow), (1,)], ids=str)
+def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(
+    whole, work, phantoms, tmp_path, after
+):
+    """After kill -9 behind the head (0), behind an epoch, then the same job: same scores, same optimizer, same history of figures."""
+    folder, record = whole
+    resumed = tmp_path / "MobileNetV2"
+    resumed.mkdir()
+    for epoch in after:
+        killed(job(work, phantoms, resumed, two_epochs()), epoch)
+        assert not (resumed / "training.json").exists()
+    assert same(train(work, phantoms, resumed, two_epochs()), record)
+    figures = [
+        read_table(each / "history.csv").drop(columns="seconds") for each in (folder, resumed)
+    ]
+    assert figures[0].equals(figures[1])
+
+
+@pytest.mark.slow
+def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(
+    whole, work, phantoms, tmp_path
+):
+    """The labels of test swapped in the manifest: same epochs, calibration, threshold and validation figures."""
+    table = read_table(work / "clean_metadata.csv")
+    table["label"] = table["label"].where(table["split"] != "test", 1 - table["label"])
+    write_table(table, tmp_path / "swapped.csv")
+    the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_epochs())
+    swapped = the_job.model_copy(update={"manifest": tmp_path / "swapped.csv"})
+    worker.run_job(swapped, tmp_path / "log", 1)
+    assert same(Training.read(tmp_path / "MobileNetV2" / "training.json"), whole[1])
+
+
+def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
+    """The parent killed by kill -9: the training process is gone within seconds, so it cannot write any more."""
+    code = (
+        "import pathlib, sys\n"
+        "from cxr import child, training\n"
+        "job = training.TrainingJob.model_validate_json(sys.stdin.read())\n"
+        "child.run(job, pathlib.Path(sys.argv[1]), 1, print)"
+    )
+    long = training_settings("demo", image_size=32, epochs=500, patience=500)
+    parent = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, str(tmp_path / "log")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, cwd=ROOT,
+    )  # fmt: skip
+    with parent:
+        parent.stdin.write(job(work, phantoms, tmp_path / "a", long).model_dump_json())
+        parent.stdin.close()
+        while "epochs" not in parent.stdout.readline():
+            assert parent.poll() is None
+        children = subprocess.run(
+            ["ps", "--ppid", str(parent.pid), "-o", "pid="],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        training = int(children.stdout.split()[0])
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _alive(training):
+        time.sleep(0.1)
+    assert not _alive(training)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_child_that_fails_says_why(work, phantoms, tmp_path):
+    """The error carries the child's own words, or the last lines of its log."""
+    with pytest.raises(TrainingError, match=r"see .*log; its last lines"):
+        train(work, phantoms, tmp_path, two_epochs(), name="AlexNet")
+
+
+def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, tmp_path):
+    """Loaded elsewhere, model.keras gives the same scores to 1e-5 and has the same optimizer; test is then scored."""
+    folder, record = whole
+    run = folder.parent
+    exporting.stage_model(run, record)
+    the_job = job(work, phantoms, folder, two_epochs())
+    test = evaluation.EvaluationJob(
+        run=run, training=record, manifest=the_job.manifest, pixels=the_job.pixels
+    )
+    worker.run_job(test, tmp_path / "log", 1)
+    found = evaluation.Evaluation.read(run / "evaluation.json")
+    assert found.is_of(record)
+    assert not found.is_of(record.model_copy(update={"model_sha256": "another"}))
+    assert (
+        found.reload_max_difference <= 1e-5
+        and found.optimizer_equal
+        and found.threshold == record.threshold
+    )
+    scores = read_table(run / "scores_test.csv")
+    assert (
+        found.test["n"]
+        == len(scores)
+        == (read_table(work / "clean_metadata.csv")["split"] == "test").sum()
+    )
+    (run / "evaluation.json").unlink()
+    changed = record.model_copy(update={"optimizer_sha256": "0" * 64})
+    with pytest.raises(TrainingError, match="optimizer state different"):
+        worker.run_job(test.model_copy(update={"training": changed}), tmp_path / "log", 1)
+
+
+@pytest.mark.slow
+def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, phantoms, tmp_path):
+    """Two processes make a shard each; the training then computes none, ends the same, and tells of all of them."""
+    preprocess(phantoms, tmp_path / "work")
+    the_job, folder = (
+        job(tmp_path / "work", phantoms, tmp_path / "sharded", two_epochs()),
+        tmp_path / "sharded",
+    )
+
+    def shard(at: int) -> None:
+        worker.run_job(FeatureJob(**dict(the_job), shard=(at, 2)), tmp_path / f"log{at}", 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(shard, (1, 2)))
+    worker.run_job(the_job, tmp_path / "log", 1)
+    made = [
+        computed(folder / name)
+        for name in ("features.json", "features-1of2.json", "features-2of2.json")
+    ]
+    assert made[0] == 0 and min(made[1:]) > 0
+    assert sum(made) == computed(whole[0] / "features.json")
+    done = Training.read(folder / "training.json")
+    assert same(done, whole[1]) and done.stages[0].images == sum(made)
+    assert (folder / "scores_val.csv").read_bytes() == (whole[0] / "scores_val.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
+    """From a finished model, with more images: fine-tuned only, features of the new images alone, scores that go on."""
+    before = two_epochs().model_copy(update={"train_fraction": 0.7})
+    first = train(work, phantoms, tmp_path / "first", before)
+    table = read_table(work / "clean_metadata.csv")
+    some, _ = trainer.positions(table, before)
+    every, _ = trainer.positions(table, two_epochs())
+    assert len(some) < len(every)
+    the_job = job(work, phantoms, tmp_path / "second", two_epochs())
+    init = {"init": str(tmp_path / "first" / "model.keras")}
+    worker.run_job(the_job.model_copy(update=init), tmp_path / "log", 1)
+    second = Training.read(tmp_path / "second" / "training.json")
+    assert set(read_table(tmp_path / "second" / "history.csv")["phase"]) == {"fine_tune"}
+    made = computed(tmp_path / "second" / "features.json")
+    assert made == two_epochs().turns() * len(set(every) - set(some))
+    assert "first" in second.weights and first.model_sha256 != second.model_sha256
+    still = two_epochs().model_copy(update={"fine_tune_learning_rate": 1e-12, "epochs": 1})
+    the_job = job(work, phantoms, tmp_path / "still", still)
+    worker.run_job(the_job.model_copy(update=init), tmp_path / "log", 1)
+    scores = [
+        read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")
+    ]
+    assert np.allclose(*scores, atol=1e-4), "it began where the first one ended"
+
+
+@pytest.mark.slow
+def test_several_devices_train_one_model(work, phantoms, tmp_path):
+    """Mirrored over two devices (here two logical processors): the whole model still scores as its cached path does."""
+    code = """
+import json, sys, tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+from cxr import backend, training
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+backend.scope, backend.configure = mirrored.scope, lambda: None
+training.TrainingJob.model_validate_json(sys.stdin.read()).work(lambda told: None)
+assert mirrored.num_replicas_in_sync == 2
+"""
+    settings = two_epochs().model_copy(update={"epochs": 1})
+    the_job = job(work, phantoms, tmp_path / "mirrored", settings).model_dump_json()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=the_job,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = Training.read(tmp_path / "mirrored" / "training.json")
+    assert record.epochs == 1 and record.val["auroc"] is not None
+
+
+@pytest.mark.slow
+def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
+    work, phantoms, tmp_path, monkeypatch
+):
+    """KERAS_BACKEND=jax where there is no TensorFlow: killed in the last phase it ends as undisturbed; TensorFlow finds its scores."""
+    (absent := tmp_path / "absent" / "tensorflow").mkdir(parents=True)
+    (absent / "__init__.py").write_text("raise ImportError('not here')")
+    with monkeypatch.context() as jax:
+        jax.setenv("KERAS_BACKEND", "jax")
+        jax.setenv("PYTHONPATH", f"{absent.parent}:{os.environ.get('PYTHONPATH', '')}")
+        jax.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+        record = train(work, phantoms, tmp_path / "first", two_epochs())
+        (tmp_path / "resumed").mkdir()
+        killed(job(work, phantoms, tmp_path / "resumed", two_epochs()), 1)
+        assert same(train(work, phantoms, tmp_path / "resumed", two_epochs()), record)
+    assert (
+        "jax" in record.versions
+        and "tensorflow" not in record.versions
+        and list((tmp_path / "compiled").iterdir())
+    )
+    code = """
+import json, sys
+import keras, numpy as np
+from cxr import scoring, training
+job = training.Session(training.TrainingJob.model_validate_json(sys.stdin.read()), print)
+assert keras.backend.backend() == "tensorflow"
+scores = scoring.score(keras.models.load_model(job.folder / "model.keras"), job.pixels, job.val)
+np.save(job.folder / "again.npy", scores)
+"""
+    the_job = job(work, phantoms, tmp_path / "first", two_epochs()).model_dump_json()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=the_job,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    raw = read_table(tmp_path / "first" / "scores_val.csv")["raw_score"]
+    assert np.allclose(np.load(tmp_path / "first" / "again.npy"), raw, atol=1e-4)
+
+
+def test_early_stopping_ends_fine_tuning():
+    """Patience counts epochs since the best one; the fits of the head do not count; a warm start only fine-tunes."""
+    settings = TrainingSettings(epochs=9, patience=2)
+    session = SimpleNamespace(settings=settings, job=SimpleNamespace(init=""))
+
+    def rows(phase, *values):
+        return [{"phase": phase, "val_auroc": value} for value in values]
+
+    head = rows("frozen", 0.99, 0.9, 0.9)
+    assert trainer._wants_epoch(head, session)
+    assert trainer._wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8), session)
+    assert not trainer._wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8, 0.9), session)
+    assert not trainer._wants_epoch(head + rows("fine_tune", *np.linspace(0.7, 0.9, 9)), session)
+    assert trainer._fits_head(session)
+    session.settings = TrainingSettings(epochs=0)
+    assert not trainer._wants_epoch(head, session)
+    session.job.init = "model.keras"
+    assert trainer._fits_head(session), "no epoch of fine-tuning: the head alone learns"
+    session.settings = settings
+    assert not trainer._fits_head(session)
+
+
+def test_each_penalty_is_fitted_until_validation_stops_gaining():
+    """From the same start; a fit ends `patience` rounds after its best one, or after ROUNDS; the best round is kept."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    labels = (features[:, 0] + rng.normal(size=60) > 0).astype(int)
+    start = head_fitting.Solution(np.ones((5, 1), np.float32), np.zeros(1, np.float32), np.inf)
+    seen = []
+    aurocs = iter([0.5, 0.8, 0.8, 0.7, 0.9, 0.8, 0.7, *np.linspace(0.5, 0.9, 20)])
+
+    def validate(solution):
+        seen.append(solution)
+        return next(aurocs)
+
+    fits = head_fitting.fit(start, features, labels, np.ones(60), validate, patience=2)
+    assert [fit.auroc for fit in fits] == [0.8, 0.9, 0.9]
+    assert [fit.penalty for fit in fits] == list(head_fitting.PENALTIES)
+    assert [fit.solution for fit in fits] == [seen[1], seen[4], seen[-1]]
+    assert len(seen) == 4 + 3 + head_fitting.ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ({}, 1),
+        ({"passes": 3}, 3),
+        ({"passes": 3, "views": 1}, 2),
+        ({"epochs": 0}, 0),
+        ({"fine_tune_epochs": 2}, 2),
+    ],
+)
+def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, epochs):
+    """One epoch for each pass, of which there are at most as many as versions; a number given by hand wins, 0 included."""
+    assert TrainingSettings(**given).tuning_epochs() == epochs
+
+
+def test_epochs_under_both_names_are_refused_and_records_of_version_0_1_are_read():
+    """There `epochs` were those of the head; a person who gives both cannot mean today's, a record does not."""
+    with pytest.raises(ValueError, match="found epochs 20 and fine_tune_epochs 2"):
+        TrainingSettings(epochs=20, fine_tune_epochs=2)
+    run = {"id": "a", "manifest_sha256": "", "weights": {}, "version": "0.1.0"}
+    settings = {"epochs": 20, "fine_tune_epochs": None}
+    found = Run.parse(json.dumps(run | {"settings": settings}).encode(), "run.json").settings
+    assert found.epochs is None and found.tuning_epochs() == 1
+    settings = {"epochs": 20, "fine_tune_epochs": 0}
+    found = Run.parse(json.dumps(run | {"settings": settings}).encode(), "run.json").settings
+    assert found.epochs == 0
+    assert (
+        Run.parse(json.dumps(run | {"settings": {"epochs": 3}}).encode(), "").settings.epochs == 3
+    )
+    schema = TrainingSettings.model_json_schema()["properties"]
+    assert schema["fine_tune_epochs"]["deprecated"] and "epochs" in schema
+
+
+def test_the_last_layer_comes_to_where_scikit_learn_ends():
+    """Round by round the same weights and log loss as one long logistic regression, from a random start, class weights included."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 30)).astype(np.float32)
+    labels = (features[:, 0] + 0.5 * features[:, 1] + rng.normal(size=400) > 0.7).astype(int)
+    weights, penalty = np.where(labels, 1.6, 0.7), 1e-2
+    kernel = rng.normal(size=(30, 1)).astype(np.float32)
+    layer = head_fitting.Solution(kernel, np.zeros(1, np.float32), np.inf)
+    for _ in range(8):
+        before, layer = (
+            layer,
+            head_fitting.fit_head(layer.kernel, layer.bias, features, labels, weights, penalty),
+        )
+        assert layer.loss <= before.loss + 1e-3
+    reference = LogisticRegression(C=1 / (2 * penalty * 400), max_iter=1000, tol=1e-8)
+    reference.fit(features.astype(float), labels, weights)
+    assert (
+        np.allclose(layer.kernel[:, 0], reference.coef_[0], atol=2e-3)
+        and layer.bias.dtype == np.float32
+    )
+    scores = 1 / (1 + np.exp(-(features @ layer.kernel + layer.bias)[:, 0]))
+    assert layer.loss == pytest.approx(log_loss(labels, scores, sample_weight=weights), abs=1e-5)
+
+
+class NoJob(worker.Job):
+    """A job that names another type as its own."""
+
+    def work(self, emit):
+        """Never come to this."""
+        raise AssertionError
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return a type that is no job."""
+        return "cxr.models.compute.worker:Progress"
+
+
+def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
+    """`run` takes a living one with its threads; a dead one is passed over; those that wait count; none outlives the `with`."""
+    with worker.prestarted_workers({1: 3}), worker.prestarted_workers({1: 2}):
+        first, second, third = worker._ready[1]
+        first.kill()
+        first.wait()
+        with pytest.raises(TrainingError, match=r"expected a job .* found <class '.*Progress'>"):
+            worker.run_job(NoJob(), tmp_path / "log", 1)
+        assert worker._ready[1] == [third] and second.returncode == 1 and third.poll() is None
+    assert third.returncode == 3 and not worker._ready[1]
+
+
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
+    """Gray or RGB, any dtype; pixels scaled as Keras' own preprocess_input does; weight files load; folded, the same scores."""
+    code = f"""
+import keras, numpy as np
+from cxr import architectures
+from cxr.core.settings.base import TrainingSettings
+settings = TrainingSettings(image_size=32)
+model = architectures.build({name!r}, settings, None)
+gray = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), dtype=np.uint8)
+first = model.predict_on_batch(gray)
+assert first.shape == (4, 1) and ((first >= 0) & (first <= 1)).all()
+rgb = model.predict_on_batch(np.repeat(gray, 3, axis=-1).astype("float64"))
+assert np.allclose(first, rgb, atol=1e-6)
+module = {{"MobileNetV2": "mobilenet_v2", "VGG16": "vgg16", "DenseNet121": "densenet"}}[{name!r}]
+scaled = keras.Model(model.inputs, model.get_layer("scaling").output).predict_on_batch(gray)
+expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 3, axis=-1).astype("float32"))
+assert np.abs(scaled - expected).max() < 1e-4
+assert not any(layer.trainable_variables for layer in model.layers if layer.name != "score")
+architectures.release_top(model, {name!r})
+cut = [layer.name for layer in model.layers].index(architectures.ARCHITECTURES[{name!r}].cut)
+assert not any(layer.trainable_variables for layer in model.layers[: cut + 1])
+released = [layer for layer in model.layers if layer.trainable_variables]
+assert len(released) > 1
+assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in released)
+model.save({str(tmp_path / "m.keras")!r})
+again = keras.models.load_model({str(tmp_path / "m.keras")!r})
+assert np.allclose(again.predict_on_batch(gray), first, atol=1e-6)
+norms = [layer for layer in again.layers if isinstance(layer, keras.layers.BatchNormalization)]
+rng = np.random.default_rng(1)
+for norm in norms:
+    width = norm.get_weights()[0].shape
+    norm.set_weights([rng.uniform(0.5, 1.5, width), rng.normal(0, 0.1, width), rng.normal(0, 0.1, width), rng.uniform(0.5, 1.5, width)])
+folded = architectures.folded(again)
+assert np.allclose(folded.predict_on_batch(gray), again.predict_on_batch(gray), atol=1e-5)
+left = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
+assert (len(norms), left) == {{"MobileNetV2": (52, 0), "VGG16": (0, 0), "DenseNet121": (121, 62)}}[{name!r}]
+source = getattr(keras.applications, {name!r})(include_top=False, weights=None, input_shape=(32, 32, 3))
+source.save_weights({str(tmp_path)!r} + "/{name.lower()}_test_notop.weights.h5")
+path, digest = architectures.find_weights({name!r}, {str(tmp_path)!r})
+loaded = architectures.build({name!r}, settings, path)
+kernel = [layer for layer in source.layers if layer.weights][0]
+assert np.array_equal(loaded.get_layer(kernel.name).get_weights()[0], kernel.get_weights()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_weights_that_are_not_there_are_never_replaced(tmp_path):
+    """A missing folder, a folder without the file, an unnamed architecture: errors that say what to do."""
+    with pytest.raises(WeightsError, match="no such folder"):
+        weight_files.find_weights("VGG16", str(tmp_path / "no"))
+    (tmp_path / "mobilenet_v2_notop.h5").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"mobilenet_v2_notop.h5\). Add the file"):
+        weight_files.find_weights("VGG16", str(tmp_path))
+    mixed = f"MobileNetV2={tmp_path},VGG16=none"
+    assert weight_files.find_weights("VGG16", mixed) == (None, "")
+    assert weight_files.find_weights("MobileNetV2", mixed)[0].endswith("mobilenet_v2_notop.h5")
+    with pytest.raises(WeightsError, match="says nothing for DenseNet121"):
+        weight_files.find_weights("DenseNet121", mixed)
+
+
+def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):
+    """A file that changed after inspection is an error, not other pixels under the old label."""
+    table = read_table(work / "clean_metadata.csv").head(2).assign(md5="0")
+    with pytest.raises(DataError, match="changed since"):
+        pixel_cache.fill_pixel_cache(table, open_storage(str(phantoms)), 33, True, tmp_path)
+    assert not list((tmp_path / "cache").glob("*/*.keys"))
+
+
+def test_pixel_cache_holds_resized_gray_images(work, phantoms):
+    """uint8 (n, side, side) in the order of the table, whatever order they were decoded in; decoded once."""
+    table = read_table(work / "clean_metadata.csv")
+    path = pixel_cache.fill_pixel_cache(table, open_storage(str(phantoms)), 32, True, work)
+    held = pixel_cache.load_pixels(path, table)
+    assert held.shape == (len(table), 32, 32) and held.dtype == np.uint8
+    files = {each: each.stat().st_mtime_ns for each in path.glob("*.npy")}
+    assert path == pixel_cache.fill_pixel_cache(
+        table.iloc[::-1], open_storage(str(phantoms)), 32, True, work
+    )
+    assert files == {each: each.stat().st_mtime_ns for each in path.glob("*.npy")}
+    assert np.array_equal(
+        pixel_cache.load_pixels(path, table.iloc[::-1])[np.arange(len(table))], held[::-1]
+    )
+    assert path != pixel_cache.fill_pixel_cache(
+        table.head(2), open_storage(str(phantoms)), 32, False, work
+    )
+
+
+def test_selection_record_round_trips(tmp_path):
+    """A record read back equals the one written; an unknown key is refused."""
+    record = Selection(
+        name="VGG16", architecture="VGG16", best="VGG16", rule="r", reason="r", threshold=0.1, eligible=("VGG16",),
+        versus=(), stability=(), failed={},
+    )  # fmt: skip
+    assert Selection.read((record.write(tmp_path / "s.json"), tmp_path / "s.json")[1]) == record
+    (tmp_path / "s.json").write_text(record.model_dump_json()[:-1] + ',"thresold":1}')
+    with pytest.raises(DataError, match="thresold"):
+        Selection.read(tmp_path / "s.json")
