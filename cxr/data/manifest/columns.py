@@ -23,5 +23,6 @@ MEASURED_COLUMNS = [
     "bit_depth",
     *CONTAINER_COLUMNS,
 ]
+VERSIONED = ["image", "size", "version"]  # by which an inspected file is known again
 LISTED_COLUMNS = ["image", "label", "source_split", "etiology", "group", "size", "version"]
 INSPECTED_COLUMNS = [*LISTED_COLUMNS, *MEASURED_COLUMNS, "reason", "detail", "thumbnail"]

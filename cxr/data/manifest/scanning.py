@@ -15,14 +15,12 @@ import pandas as pd
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings
-from cxr.data.manifest.columns import INSPECTION_VERSION, LISTED_COLUMNS, REJECT_COLUMNS
+from cxr.data.manifest.columns import INSPECTION_VERSION, LISTED_COLUMNS, REJECT_COLUMNS, VERSIONED
 from cxr.data.manifest.records import Scan
 from cxr.data.manifest.shard_inspection import known_rows
 from cxr.data.survey.account import File
 from cxr.data.survey.survey import Survey, survey_folders
 from cxr.storage.base import Storage
-
-VERSIONED = ["image", "size", "version"]  # by which an inspected file is known again
 
 
 def scan(

@@ -18,14 +18,14 @@ from cxr.data.manifest.columns import (
     LISTED_COLUMNS,
     MEASURED_COLUMNS,
     REJECT_COLUMNS,
+    VERSIONED,
 )
 from cxr.data.manifest.records import Shard
-from cxr.data.manifest.scanning import VERSIONED
 from cxr.storage.base import Storage
 
 
 def known_rows(folder: Path, columns: list[str]) -> pd.DataFrame:
-    """Return these columns, _VERSIONED among them, of every shard inspected before, the latest row for each image."""
+    """Return these columns, VERSIONED among them, of every shard inspected before, the latest row for each image."""
     tables = [
         read_table(path, columns)
         for path in sorted(folder.glob("inspected/*.csv"), key=lambda p: p.stat().st_mtime_ns)
