@@ -213,7 +213,9 @@ def test_found_pairs_are_remembered(planted, tmp_path, monkeypatch):
     """The second, unchanged run compares nothing again."""
     folder, _ = planted
     first = preprocess(folder, tmp_path)
-    monkeypatch.setattr(gate.near_duplicates, "find", lambda *a: pytest.fail("searched again"))
+    monkeypatch.setattr(
+        gate.near_duplicates, "find_near_duplicates", lambda *a: pytest.fail("searched again")
+    )
     assert preprocess(folder, tmp_path) == first.model_copy(update={"newly_read": 0})
 
 
