@@ -6,7 +6,7 @@ import math
 def format_metric(value: float | None, digits: int = 3) -> str:
     """Return a figure for a table, or "not estimable".
 
-    >>> figure(0.98765)
+    >>> format_metric(0.98765)
     '0.988'
     """
     return "not estimable" if value is None or math.isnan(value) else f"{value:.{digits}f}"
@@ -15,7 +15,7 @@ def format_metric(value: float | None, digits: int = 3) -> str:
 def format_percent(value: float | None) -> str:
     """Return a proportion in percent with one decimal, or "not estimable".
 
-    >>> percent(0.98765).split()
+    >>> format_percent(0.98765).split()
     ['98.8', '%']
     """
     return "not estimable" if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
@@ -24,7 +24,7 @@ def format_percent(value: float | None) -> str:
 def format_p_value(p: float | None) -> str:
     """Return a p value for a table.
 
-    >>> chance(0.00012)
+    >>> format_p_value(0.00012)
     '< 0.001'
     """
     return "not estimable" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -33,7 +33,7 @@ def format_p_value(p: float | None) -> str:
 def format_duration(seconds: float) -> str:
     """Return a time in words, to the second.
 
-    >>> duration(3725)
+    >>> format_duration(3725)
     '1 h 2 min'
     """
     minutes, rest = divmod(round(seconds), 60)

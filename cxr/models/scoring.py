@@ -65,7 +65,7 @@ def model_outputs(
 def even_batch_size(images: int, most: int = 32) -> int:
     """Return the size, 1..most, of the fewest equal batches that hold so many images with the fewest places over.
 
-    >>> even_batch(33)  # two of 17, where 32 and 1 would be two sizes, and 32 and 32 nearly twice the work
+    >>> even_batch_size(33)  # two of 17, where 32 and 1 would be two sizes, and 32 and 32 nearly twice the work
     17
     """
     return -(-images // max(1, -(-images // most))) or 1

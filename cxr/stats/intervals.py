@@ -36,7 +36,7 @@ def wilson_interval(k: int, n: int, patients: int | None = None) -> Interval | N
     Images count as independent, so it is a little too narrow where patients have several; `patients` is only noted.
     Raises ValueError (scipy's) unless 0 <= k <= n.
 
-    >>> proportion(0, 29)
+    >>> wilson_interval(0, 29)
     Interval(low=0.0, high=0.11696979849974073, method='Wilson', images=29, patients=None)
     """
     from scipy.stats import binomtest
@@ -109,7 +109,7 @@ def check_scores(labels: Vector, scores: Vector) -> tuple[Vector, Vector]:
 def number_patients(patients: Sequence[str] | Vector) -> Vector:
     """Return the patient of each image as a number 0..patients - 1, int64 (n,); an image without one ("") is its own.
 
-    >>> clusters(["b", "", "a", "b", ""])
+    >>> number_patients(["b", "", "a", "b", ""])
     array([1, 2, 0, 1, 3])
     """
     names = np.asarray(patients, dtype=str)

@@ -46,7 +46,7 @@ def compute_metrics(labels: Vector, scores: Vector, threshold: float) -> Metrics
 def proportion_counts(tp: int, fp: int, tn: int, fn: int) -> dict[str, tuple[int, int]]:
     """Return (k, of) behind each proportion.
 
-    >>> ratios(3, 1, 4, 2)["sensitivity"]
+    >>> proportion_counts(3, 1, 4, 2)["sensitivity"]
     (3, 5)
     """
     return {

@@ -89,7 +89,7 @@ def _some(values: Vector) -> None:
 def bin_numbers(scores: Vector, bins: int) -> Vector:
     """Return the equal-width bin of each score, int64 (n,) 0..bins - 1; bins hold their upper edge, the first also 0.
 
-    >>> bin_of(np.array([0.0, 0.1, 0.11, 1.0]), 10)
+    >>> bin_numbers(np.array([0.0, 0.1, 0.11, 1.0]), 10)
     array([0, 0, 1, 9])
     """
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores)

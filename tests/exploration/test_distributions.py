@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cxr.core import plotting
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import LABEL_NAMES, Augmentation
@@ -60,7 +61,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         figures.append(figure)
         return path
 
-    monkeypatch.setattr(distributions.drawing, "publish", keep)
+    monkeypatch.setattr(plotting, "save_png", keep)
     return figures
 
 

@@ -54,9 +54,9 @@ def test_a_gpu_that_the_backend_does_not_see_is_not_counted_on():
     code = """
 import logging
 logging.basicConfig()
-from cxr import backend
-assert not backend.on_gpu() and backend.batch() == 3 and backend.streams() == 2
-assert backend.policy("MobileNetV2") == "float32" and not backend.fits((1,), None, 1)
+from cxr.models.compute import backend
+assert not backend.on_gpu() and backend.inference_batch_size() == 3 and backend.parallel_batches() == 2
+assert backend.precision_policy("MobileNetV2") == "float32" and not backend.fits_in_memory((1,), None, 1)
 """
     said = python(code, CUDA_VISIBLE_DEVICES="0", CXR_THREADS="2")
     assert "tensorflow does not see the GPU; install tensorflow[and-cuda]" in said
@@ -86,7 +86,7 @@ def test_learning_from_rows_on_the_device_is_learning_from_the_rows():
     """The same batches by number and by value leave the same weights and the same state of the optimizer, which both models share."""
     code = """
 import keras, numpy as np
-from cxr import backend
+from cxr.models.compute import backend
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(0)
 rows, labels = rng.normal(size=(10, 4, 4, 3)).astype(np.float16), (np.arange(10) % 2)[:, None].astype(np.float32)
@@ -96,7 +96,7 @@ other.set_weights(one.get_weights())
 for model in (one, other):
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
-learner, place = backend.resident(other, rows.shape, "float16")
+learner, place = backend.keep_on_device(other, rows.shape, "float16")
 place.assign(rows)
 for _ in range(3):
     for some in np.array_split(rng.permutation(10), 3):
@@ -139,11 +139,11 @@ def test_half_precision_only_where_the_processor_has_it_and_the_architecture_gai
     (tmp_path / "old").write_text("processor : 0\nflags : fpu avx2\n")
     code = f"""
 from pathlib import Path
-from cxr.models.compute.backend import policy
+from cxr.models.compute.backend import precision_policy
 folder = Path({str(tmp_path)!r})
-assert policy("VGG16", folder / "new") == policy("DenseNet121", folder / "new") == "mixed_bfloat16"
+assert precision_policy("VGG16", folder / "new") == precision_policy("DenseNet121", folder / "new") == "mixed_bfloat16"
 for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing")):
-    assert policy(name, folder / file) == "float32", (name, file)
+    assert precision_policy(name, folder / file) == "float32", (name, file)
 """
     python(code)
 
@@ -152,13 +152,13 @@ def test_an_epoch_is_fed_in_order_by_a_dataset_that_does_not_tune_itself():
     """Each time it is gone through: the batches of a fresh generator, the last one shorter, with their dtypes."""
     code = """
 import keras, numpy as np
-from cxr.models.compute.backend import fed
+from cxr.models.compute.backend import as_dataset
 begun = []
 def batches():
     begun.append(1)
     for rows in (2, 2, 1):
         yield np.full((rows, 3), len(begun), np.float32), np.arange(rows)[:, None], np.ones(rows, np.float32)
-data = fed(batches)
+data = as_dataset(batches)
 assert data.options().autotune.enabled is False
 for _ in range(2):
     before, found = len(begun), [[np.asarray(each) for each in batch] for batch in data]
@@ -175,7 +175,7 @@ def test_eased_convolutions_learn_the_same(tmp_path):
     """Each 3x3 convolution of stride 1 has the forward results of before and the gradients to rounding; others are left alone."""
     code = """
 import keras, numpy as np, tensorflow as tf
-from cxr import backend
+from cxr.models.compute import backend
 keras.utils.set_random_seed(0)
 layers = keras.layers
 model = keras.Sequential([
@@ -190,7 +190,7 @@ def run():
         loss = tf.reduce_mean(found**2)
     return [found, *tape.gradient(loss, [inputs, *model.trainable_variables])]
 before = run()
-assert backend.eased(model) is model
+assert backend.use_fast_conv_gradient(model) is model
 assert ["convolution_op" in vars(layer) for layer in model.layers] == [True, True, False, False, False, False]
 after = run()
 assert (before[0].numpy() == after[0].numpy()).all()
@@ -207,8 +207,8 @@ def test_tensorflow_comes_without_jax_which_is_there_for_whoever_asks():
     """Loading Keras on TensorFlow imports no JAX; afterwards it can be imported, and nothing takes it for imported before."""
     code = """
 import sys
-from cxr import backend
-backend.load()
+from cxr.models.compute import backend
+backend.import_keras()
 assert "keras" in sys.modules and "tensorflow" in sys.modules and "jax" not in sys.modules
 import jax
 """

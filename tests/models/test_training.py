@@ -174,9 +174,9 @@ def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
     """The parent killed by kill -9: the training process is gone within seconds, so it cannot write any more."""
     code = (
         "import pathlib, sys\n"
-        "from cxr import child, training\n"
-        "job = training.TrainingJob.model_validate_json(sys.stdin.read())\n"
-        "child.run(job, pathlib.Path(sys.argv[1]), 1, print)"
+        "from cxr.models.compute import worker; from cxr.models.training import trainer\n"
+        "job = trainer.TrainingJob.model_validate_json(sys.stdin.read())\n"
+        "worker.run_job(job, pathlib.Path(sys.argv[1]), 1, print)"
     )
     long = training_settings("demo", image_size=32, epochs=500, patience=500)
     parent = subprocess.Popen(
@@ -305,10 +305,10 @@ def test_several_devices_train_one_model(work, phantoms, tmp_path):
 import json, sys, tensorflow as tf
 processor = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
-from cxr import backend, training
+from cxr.models.compute import backend; from cxr.models.training import trainer
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-backend.scope, backend.configure = mirrored.scope, lambda: None
-training.TrainingJob.model_validate_json(sys.stdin.read()).work(lambda told: None)
+backend.device_scope, backend.configure = mirrored.scope, lambda: None
+trainer.TrainingJob.model_validate_json(sys.stdin.read()).work(lambda told: None)
 assert mirrored.num_replicas_in_sync == 2
 """
     settings = two_epochs().model_copy(update={"epochs": 1})
@@ -349,10 +349,10 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
     code = """
 import json, sys
 import keras, numpy as np
-from cxr import scoring, training
-job = training.Session(training.TrainingJob.model_validate_json(sys.stdin.read()), print)
+from cxr.models import scoring; from cxr.models.training import trainer
+job = trainer.Session(trainer.TrainingJob.model_validate_json(sys.stdin.read()), print)
 assert keras.backend.backend() == "tensorflow"
-scores = scoring.score(keras.models.load_model(job.folder / "model.keras"), job.pixels, job.val)
+scores = scoring.score_images(keras.models.load_model(job.folder / "model.keras"), job.pixels, job.val)
 np.save(job.folder / "again.npy", scores)
 """
     the_job = job(work, phantoms, tmp_path / "first", two_epochs()).model_dump_json()
@@ -498,10 +498,10 @@ def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
     """Gray or RGB, any dtype; pixels scaled as Keras' own preprocess_input does; weight files load; folded, the same scores."""
     code = f"""
 import keras, numpy as np
-from cxr import architectures
-from cxr.core.settings.base import TrainingSettings
+from cxr.models import architectures; from cxr.models import layers; from cxr.models import weight_files
+from cxr.core.settings import TrainingSettings
 settings = TrainingSettings(image_size=32)
-model = architectures.build({name!r}, settings, None)
+model = architectures.build_model({name!r}, settings, None)
 gray = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), dtype=np.uint8)
 first = model.predict_on_batch(gray)
 assert first.shape == (4, 1) and ((first >= 0) & (first <= 1)).all()
@@ -512,7 +512,7 @@ scaled = keras.Model(model.inputs, model.get_layer("scaling").output).predict_on
 expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 3, axis=-1).astype("float32"))
 assert np.abs(scaled - expected).max() < 1e-4
 assert not any(layer.trainable_variables for layer in model.layers if layer.name != "score")
-architectures.release_top(model, {name!r})
+layers.unfreeze_top(model, {name!r})
 cut = [layer.name for layer in model.layers].index(architectures.ARCHITECTURES[{name!r}].cut)
 assert not any(layer.trainable_variables for layer in model.layers[: cut + 1])
 released = [layer for layer in model.layers if layer.trainable_variables]
@@ -526,14 +526,14 @@ rng = np.random.default_rng(1)
 for norm in norms:
     width = norm.get_weights()[0].shape
     norm.set_weights([rng.uniform(0.5, 1.5, width), rng.normal(0, 0.1, width), rng.normal(0, 0.1, width), rng.uniform(0.5, 1.5, width)])
-folded = architectures.folded(again)
+folded = layers.fuse_batch_norm(again)
 assert np.allclose(folded.predict_on_batch(gray), again.predict_on_batch(gray), atol=1e-5)
 left = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
 assert (len(norms), left) == {{"MobileNetV2": (52, 0), "VGG16": (0, 0), "DenseNet121": (121, 62)}}[{name!r}]
 source = getattr(keras.applications, {name!r})(include_top=False, weights=None, input_shape=(32, 32, 3))
 source.save_weights({str(tmp_path)!r} + "/{name.lower()}_test_notop.weights.h5")
-path, digest = architectures.find_weights({name!r}, {str(tmp_path)!r})
-loaded = architectures.build({name!r}, settings, path)
+path, digest = weight_files.find_weights({name!r}, {str(tmp_path)!r})
+loaded = architectures.build_model({name!r}, settings, path)
 kernel = [layer for layer in source.layers if layer.weights][0]
 assert np.array_equal(loaded.get_layer(kernel.name).get_weights()[0], kernel.get_weights()[0])
 """

@@ -156,7 +156,7 @@ def test_the_library_has_no_cycle_of_imports():
 
 def test_a_cycle_of_imports_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two modules that import each other are named, the one that imports neither is not."""
-    monkeypatch.setattr("tests.project.test_bounds.ROOT", tmp_path)
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     for name, text in {"a": "import b", "b": "from c import x\nimport a", "c": "x = 1"}.items():
         (tmp_path / f"{name}.py").write_text(text)
     assert import_cycle(sorted(tmp_path.glob("*.py"))) == ["a", "b"]

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.stats import binomtest
 
+from cxr.core import plotting
 from cxr.core.files import write_table
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.images import model_input
@@ -31,8 +32,8 @@ from tests.conftest import ROOT
 _SMALL = """
 import sys
 import keras, numpy as np
-from cxr import architectures, attention, backend
-from cxr.core.settings.base import TrainingSettings
+from cxr.models import architectures; from cxr.models.layers import init_batch_norm; from cxr.results.gradcam import attribution; from cxr.models.compute import backend
+from cxr.core.settings import TrainingSettings
 backend.configure()
 keras.utils.set_random_seed(0)
 layers = keras.layers
@@ -67,14 +68,14 @@ import tensorflow as tf
 noise = np.random.default_rng(0).integers(0, 256, (5, 64, 64), dtype=np.uint8)
 np.save(sys.argv[1] + "/noise.npy", noise)
 name = sys.argv[2]
-model = architectures.build(name, TrainingSettings(image_size=64), None)
-architectures.settle(model, noise[..., np.newaxis], backend.in_training)  # untrained, every image would give the same features
+model = architectures.build_model(name, TrainingSettings(image_size=64), None)
+init_batch_norm(model, noise[..., np.newaxis], backend.call_in_training_mode)  # untrained, every image would give the same features
 head = model.get_layer("score")
 # Features are not negative: weights that mostly are not either give every image a map.
 size = head.kernel.shape
 head.set_weights([np.random.default_rng(1).uniform(-1, 2, size) / size[0], np.array([-0.5])])
 model.save(f"{sys.argv[1]}/{name}.keras")
-maps, scores = attention.maps(model, noise, np.arange(5))
+maps, scores = attribution.gradcam_maps(model, noise, np.arange(5))
 np.savez(f"{sys.argv[1]}/{name}.npz", maps=maps, scores=scores)
 both = keras.Model(model.inputs, [model.get_layer("features").input, model.output])
 head.activation = keras.activations.linear  # from here on the model gives the logit
@@ -110,7 +111,7 @@ def test_a_reloaded_model_gives_the_same_maps(built):
     """model.keras, loaded in a fresh process: maps and scores equal to 1e-5."""
     code = """
 folder, name = sys.argv[1:]
-again = attention.maps(keras.models.load_model(f"{folder}/{name}.keras"), np.load(f"{folder}/noise.npy"), np.arange(5))
+again = attribution.gradcam_maps(keras.models.load_model(f"{folder}/{name}.keras"), np.load(f"{folder}/noise.npy"), np.arange(5))
 before = np.load(f"{folder}/{name}.npz")
 assert np.abs(again[0] - before["maps"]).max() <= 1e-5 and np.abs(again[1] - before["scores"]).max() <= 1e-5
 """
@@ -135,21 +136,21 @@ for at, (row, column) in enumerate([(1, 6), (4, 4), (7, 0)]):
     images[at, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = 255
 seen = []
 model.get_layer("score").set_weights([np.array([[2.0], [0.0]]), np.array([-1.0])])
-maps, scores = attention.maps(model, images, np.array([2, 0]), batch_size=1, on_images=seen.append)
+maps, scores = attribution.gradcam_maps(model, images, np.array([2, 0]), batch_size=1, on_images=seen.append)
 assert seen == [1, 1]
 expected = np.zeros((2, 8, 8)); expected[0, 7, 0] = expected[1, 1, 6] = 1
 assert np.array_equal(maps, expected)
 assert np.allclose(scores, 1 / (1 + np.exp(1 - 2 / 64)), atol=1e-6)  # 1 of 64 cells is bright
 model.get_layer("score").set_weights([np.array([[0.0], [2.0]]), np.array([-1.0])])
-assert np.array_equal(attention.maps(model, images, np.array([2, 0]))[0], 1 - expected)
+assert np.array_equal(attribution.gradcam_maps(model, images, np.array([2, 0]))[0], 1 - expected)
 model.get_layer("score").set_weights([np.array([[-2.0], [0.0]]), np.array([0.0])])
-nothing, _ = attention.maps(model, images, np.arange(3))
+nothing, _ = attribution.gradcam_maps(model, images, np.arange(3))
 assert nothing.shape == (3, 8, 8) and not nothing.any()
 for wrong, rows, words in (
     (keras.Model(pixels, light), [0], "average pooling named 'features'"), (model, [], "found none"),
 ):
     try:
-        attention.maps(wrong, images, np.array(rows, int))
+        attribution.gradcam_maps(wrong, images, np.array(rows, int))
     except DataError as error:
         assert words in str(error), error
     else:
@@ -183,17 +184,17 @@ def write_chests(folder, count, side):
 
 _TRAINED = """
 from pathlib import Path
-from cxr import pixels
-from cxr.core.records import read_table
+from cxr.data.images import pixel_cache
+from cxr.core.files import read_table
 folder = Path(sys.argv[1])
 table = read_table(folder / "manifest.csv")
-cache = pixels.load(next((folder / "cache").iterdir()), table)
+cache = pixel_cache.load_pixels(next((folder / "cache").iterdir()), table)
 train, test = (np.flatnonzero(table["split"] == split) for split in ("train", "test"))
 labels = table["label"].to_numpy().astype("float32")
 model = network()
 model.compile(keras.optimizers.Adam(2e-3), "binary_crossentropy", jit_compile=False)
 model.fit(cache[train][..., np.newaxis], labels[train], epochs=epochs, batch_size=16, verbose=0)
-maps, scores = attention.maps(model, cache, test)
+maps, scores = attribution.gradcam_maps(model, cache, test)
 np.savez(folder / "trained.npz", maps=maps, scores=scores)
 """
 
@@ -277,7 +278,7 @@ def test_maps_of_a_trained_mobilenet_land_on_opacities_more_often_than_chance(tm
     table = write_chests(tmp_path, 500, 128)
     network = """
 def network():
-    model = architectures.build("MobileNetV2", TrainingSettings(image_size=128), None)
+    model = architectures.build_model("MobileNetV2", TrainingSettings(image_size=128), None)
     for layer in model.layers:
         layer.trainable = True
         if isinstance(layer, layers.BatchNormalization):
@@ -408,7 +409,7 @@ def figures(monkeypatch):
     """Every figure that would be published, not rendered."""
     kept: list[Figure] = []
     monkeypatch.setattr(
-        attribution.drawing, "publish", lambda figure, path, largest: kept.append(figure) or path
+        plotting, "save_png", lambda figure, path, largest: kept.append(figure) or path
     )
     return kept
 

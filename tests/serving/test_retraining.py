@@ -301,8 +301,8 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
 
 HOLD = """
 import sys
-from cxr import workspace
-with workspace.opened(sys.argv[1]):
+from cxr.storage.workspace import workspace
+with workspace.open_workspace(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """

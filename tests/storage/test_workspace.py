@@ -71,7 +71,7 @@ def test_a_local_work_folder_is_the_folder_itself(tmp_path):
 
 def opens_elsewhere(uri: str) -> str:
     """Return what comes of opening a work folder in another process on the machine of this environment."""
-    code = "import sys\nfrom cxr import workspace\ntry:\n    with workspace.opened(sys.argv[1]):\n        print('opened')\n"
+    code = "import sys\nfrom cxr.storage.workspace import workspace\ntry:\n    with workspace.open_workspace(sys.argv[1]):\n        print('opened')\n"
     code += "except Exception as error:\n    print(type(error).__name__)\n"
     done = subprocess.run(
         [sys.executable, "-c", code, uri], capture_output=True, text=True, check=True, cwd=ROOT
@@ -223,8 +223,8 @@ def test_two_at_once_one_is_refused_and_nothing_of_it_is_published(work, machine
 def test_of_several_that_begin_together_one_gets_in(work, tmp_path):
     """Three processes with a cache each: the lease goes to exactly one."""
     code = (
-        "import sys, time\nfrom cxr import workspace\nfrom cxr.core.errors import ConflictError\nprint('ready', flush=True)\n"
-        "sys.stdin.readline()\ntry:\n    with workspace.opened(sys.argv[1]):\n        print('in', flush=True)\n"
+        "import sys, time\nfrom cxr.storage.workspace import workspace\nfrom cxr.core.errors import ConflictError\nprint('ready', flush=True)\n"
+        "sys.stdin.readline()\ntry:\n    with workspace.open_workspace(sys.argv[1]):\n        print('in', flush=True)\n"
         "        sys.stdin.readline()\nexcept ConflictError as error:\n    print('refused', flush=True)\n"
     )
     each = [
@@ -297,7 +297,7 @@ def test_killed_on_this_machine_it_goes_on_at_once_from_what_it_left(work, machi
     """A kill -9 leaves the lease held: the next run here knows that its holder is dead, one elsewhere has to wait."""
     machine("a")
     code = (
-        "import sys\nfrom cxr import workspace\nwith workspace.opened(sys.argv[1]) as folder:\n"
+        "import sys\nfrom cxr.storage.workspace import workspace\nwith workspace.open_workspace(sys.argv[1]) as folder:\n"
         "    (folder / 'a').write_text('pushed')\n    workspace.push(folder)\n    (folder / 'b').write_text('not yet')\n"
         "    print('there', flush=True)\n    sys.stdin.readline()\n"
     )

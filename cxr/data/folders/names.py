@@ -141,7 +141,7 @@ def usual_class(name: str) -> str | None:
 def parent_paths(folder: str) -> list[str]:
     """Return a path and those above it, from the top.
 
-    >>> paths("train/NORMAL")
+    >>> parent_paths("train/NORMAL")
     ['train', 'train/NORMAL']
     """
     parts = folder.split("/") if folder else []

@@ -29,7 +29,7 @@ def matches_pattern(pattern: str, path: str) -> bool:
     Without a slash it is compared with the name, with one with the path from the top; a slash in front
     says that the name is at the top. Case, Unicode form and surrounding blanks do not matter.
 
-    >>> [fits(pattern, "test/NORMAL") for pattern in ("normal", "test/*", "./Test/NORMAL", "/NORMAL")]
+    >>> [matches_pattern(pattern, "test/NORMAL") for pattern in ("normal", "test/*", "./Test/NORMAL", "/NORMAL")]
     [True, True, True, False]
     """
     wanted = pattern.replace("\\", "/").strip().rstrip("/")

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from cxr.core.settings import FileSettings
-from cxr.data.images.decoding.decoder import Decoded, decode_unguarded, rejecting_errors
+from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding.decoder import Decoded, rejecting_errors
 from cxr.data.images.decoding.rejection import Pixels, Rejected
 from cxr.data.images.model_input import to_gray
 
@@ -23,7 +24,7 @@ def examine(data: bytes, settings: FileSettings) -> Decoded:
     `settings`.
     """
     with rejecting_errors(data):
-        decoded = decode_unguarded(data, settings.bit_depth)
+        decoded = decoder.decode_unguarded(data, settings.bit_depth)
         check_content(decoded.image, gray_counts(decoded.image), settings)
         return decoded
 

@@ -6,7 +6,8 @@ from PIL import ImageOps
 
 from cxr.core.settings import FileSettings
 from cxr.data.images.content import check_content, gray_counts, mean_and_std
-from cxr.data.images.decoding.decoder import Measured, decode_unguarded, rejecting_errors
+from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding.decoder import Measured, rejecting_errors
 from cxr.data.images.hashing import pixel_sha256
 from cxr.data.images.model_input import THUMBNAIL_SIDE, resize
 
@@ -26,7 +27,7 @@ def measure_image(
     """
     with rejecting_errors(data):
         limits = settings or FileSettings()
-        decoded = decode_unguarded(data, limits.bit_depth)
+        decoded = decoder.decode_unguarded(data, limits.bit_depth)
         upright = ImageOps.invert(decoded.image) if invert else decoded.image
         pixels = None if invert else decoded.pixels
         counts = gray_counts(upright)

@@ -5,7 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from cxr.data.images.decoding.decoder import decode_unguarded, rejecting_errors
+from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding.decoder import rejecting_errors
 from cxr.data.images.decoding.rejection import Pixels
 
 THUMBNAIL_SIDE = 64
@@ -24,7 +25,7 @@ def decode_kept_image(data: bytes, bit_depth: int, inverted: bool) -> Image.Imag
         Rejected: Where it is not readable any more.
     """
     with rejecting_errors(data):
-        image = decode_unguarded(data, bit_depth if bit_depth > 8 else None).image
+        image = decoder.decode_unguarded(data, bit_depth if bit_depth > 8 else None).image
         return ImageOps.invert(image) if inverted else image
 
 

@@ -26,7 +26,7 @@ def differences_from_known(name: str, counts: Mapping[str, Mapping[str, int]]) -
     `counts` is of the files found, before copies are removed, by source split and label name.
     Raises DataError for a name that is not in KNOWN.
 
-    >>> differences("kermany", KNOWN["kermany"])
+    >>> differences_from_known("kermany", KNOWN["kermany"])
     []
     """
     if name not in KNOWN:

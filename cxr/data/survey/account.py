@@ -291,7 +291,7 @@ def _unused(row: FolderAccount) -> str:
 def format_count(count: int, things: str) -> str:
     """Return a number of things in words.
 
-    >>> counted(1, "linked folders")
+    >>> format_count(1, "linked folders")
     '1 linked folder'
     """
     one, _, kind = things.partition(" of ")

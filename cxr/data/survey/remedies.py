@@ -121,7 +121,7 @@ def _remedy_of_link(kind: str, reason: str, key: str, used: frozenset[str]) -> R
 def remedies_sentence(remedies: Iterable[Remedy]) -> str:
     """Return these remedies in one sentence, each flag once.
 
-    >>> sentence([Remedy("--classes", "PNEUMONIA=virus", "virus"), Remedy("--exclude", "COVID", "COVID")])
+    >>> remedies_sentence([Remedy("--classes", "PNEUMONIA=virus", "virus"), Remedy("--exclude", "COVID", "COVID")])
     '--classes PNEUMONIA=virus if that is what they show; --exclude virus COVID leaves them out'
     """
     given = list(dict.fromkeys(remedies))

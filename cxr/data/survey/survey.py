@@ -376,7 +376,7 @@ def _file(one: _Verdict, layout: Layout) -> File:
 def describe_use(split: str, label: int) -> str:
     """Return what an image is used as, in the words of the account; without a split it may be carved into any.
 
-    >>> used_as("test", 1)
+    >>> describe_use("test", 1)
     'test PNEUMONIA'
     """
     return f"{split} {LABEL_NAMES[label]}".strip()

@@ -92,9 +92,9 @@ def smallest_value(field: str) -> float:
 def assign_gpus(gpus: list[str], trainings: int, at: int) -> list[str]:
     """Return the GPUs of the training in slot `at` of `trainings` side by side: its own ones, or one shared in turn.
 
-    >>> share(["0", "1", "2", "3"], 2, 1)
+    >>> assign_gpus(["0", "1", "2", "3"], 2, 1)
     ['1', '3']
-    >>> share(["0"], 3, 2)
+    >>> assign_gpus(["0"], 3, 2)
     ['0']
     """
     own = gpus[at % trainings :: trainings]
