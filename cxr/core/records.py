@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-import cxr
+from cxr.core import __version__
 from cxr.core.errors import DataError
 from cxr.core.files import atomic_write
 from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
@@ -75,7 +75,7 @@ class Versioned(Record):
             )
         if found > SCHEMA:
             raise DataError(
-                f"{place} has schema version {found}, and cxr {cxr.__version__} reads "
+                f"{place} has schema version {found}, and cxr {__version__} reads "
                 f"those up to {SCHEMA}: use the version of cxr that wrote it, or a newer one"
             )
         if found < SCHEMA:

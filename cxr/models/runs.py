@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BeforeValidator
 
-import cxr
+from cxr.core import __version__
 from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table
 from cxr.core.records import Record
@@ -88,7 +88,7 @@ def start_run(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
     decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights", "init"})
     origin = {name: digest or value or "none" for name, (value, digest) in weights.items()}
     named = json.dumps(
-        [manifest, decisive, origin, init and init.sha256, cxr.__version__], sort_keys=True
+        [manifest, decisive, origin, init and init.sha256, __version__], sort_keys=True
     )
     run = Run(
         id=hashlib.sha256(named.encode()).hexdigest()[:12],
@@ -96,7 +96,7 @@ def start_run(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
         settings=settings,
         weights=weights,
         init=init,
-        version=cxr.__version__,
+        version=__version__,
     )
     return run.write(run.folder(work) / "run.json")
 

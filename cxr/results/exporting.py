@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import cxr
+from cxr.core import __version__
 from cxr.core.errors import ModelError
 from cxr.core.files import atomic_write, file_sha256
 from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
@@ -166,7 +166,7 @@ def write_card(
     card = Card(
         architecture=training.architecture,
         run=run.name,
-        version=cxr.__version__,
+        version=__version__,
         commit=_commit(),
         image_size=training.image_size,
         pixels=_pixels(settings),

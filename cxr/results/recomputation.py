@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pydantic
 
-import cxr
+from cxr.core import __version__
 from cxr.core.errors import CxrError, DataError
 from cxr.core.files import file_sha256, read_table
 from cxr.core.formatting import format_metric
@@ -106,7 +106,7 @@ def _other_writer(run: Path) -> str:
         return ""  # a damaged card is a problem for the checks to find
     if schema > SCHEMA:
         Card.read(path)  # says what to do
-    if (version, schema) == (cxr.__version__, SCHEMA):
+    if (version, schema) == (__version__, SCHEMA):
         return ""
     return f"cxr {version} (schema version {schema})"
 

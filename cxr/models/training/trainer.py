@@ -601,10 +601,10 @@ def optimizer_sha256(model: Any) -> str:
 def _versions() -> dict[str, str]:
     import keras
 
-    import cxr
+    from cxr.core import __version__
 
     return {
-        "cxr": cxr.__version__,
+        "cxr": __version__,
         "keras": keras.__version__,
         **backend.backend_version(),
         "python": platform.python_version(),

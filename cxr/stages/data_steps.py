@@ -1,0 +1,158 @@
+"""The steps of preprocessing and exploration, in an open work folder.
+
+A Prefect task is one of these steps with its progress shown.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cxr.core import timing
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import (
+    FileSettings,
+    PixelSettings,
+    ReadingSettings,
+    TrainingSettings,
+)
+from cxr.data.images import pixel_cache
+from cxr.data.manifest import scanning, shard_inspection
+from cxr.data.manifest.records import Scan, Shard
+from cxr.data.patients import patients
+from cxr.data.survey.survey import Survey
+from cxr.exploration import explore as exploration
+from cxr.exploration.explore import Exploration
+from cxr.models import runs
+from cxr.storage.addresses import open_storage
+from cxr.storage.workspace import workspace
+
+OnProgress = Callable[[str, float, float], None]
+"""Told how far a stage is: what is being done, how much of it is done, and of how much."""
+
+
+def no_progress(
+    _step: str,
+    _done: float,
+    _total: float,
+) -> None:
+    """Show no progress."""
+
+
+def scan_images(
+    data: str,
+    work: Path,
+    reading: ReadingSettings,
+    patient_key: str,
+    pixels: PixelSettings | None = None,
+    on_survey: Callable[[Survey], None] = lambda _: None,
+) -> Scan:
+    """List DATA, find the one data set in it, and lay out shards of the images that are new.
+
+    A table that names patients is read first: that it cannot be read is better known before the
+    images are.
+
+    Args:
+        data: The address of DATA.
+        work: The folder of an open work folder.
+        reading: How DATA is read.
+        patient_key: Who a patient is, see `SplitSettings.patient_key`.
+        pixels: Which pixels inspection is to keep; those of the default size where not given.
+        on_survey: Called with what was found, before anything is asked.
+
+    Raises:
+        DataError: Something has to be asked first, or the table of patients cannot be read.
+    """
+    patients.require_readable(patient_key)
+    storage = open_storage(data, reading.follow_links)
+    own = workspace.key_inside(work, storage)
+    return scanning.scan(storage, work, reading, own, pixels, on_survey)
+
+
+def inspect_shard(
+    shard: str,
+    data: str,
+    work: Path,
+    files: FileSettings,
+    pixels: PixelSettings,
+    on_image: Callable[[], None] = lambda: None,
+) -> Shard:
+    """Fetch, decode and measure each image of one shard once, and keep its pixels.
+
+    Args:
+        shard: One of `Scan.shards`.
+        data: The address of DATA, as the scan has it.
+        work: The folder of an open work folder.
+        files: What a picture must be.
+        pixels: Which pixels to keep.
+        on_image: Called after each image.
+    """
+    folder = scanning.inspection_folder(work, data, files)
+    storage = open_storage(data, files.follow_links)
+    writer = pixel_cache.Writer(work, pixels)
+    return shard_inspection.inspect_shard(storage, folder, shard, files, on_image, writer)
+
+
+def file_settings(scan: Scan) -> FileSettings:
+    """Return the part of a scan's settings that says what a picture must be."""
+    return FileSettings(**scan.settings.model_dump(include=set(FileSettings.model_fields)))
+
+
+def inspect_all(
+    scan: Scan,
+    work: Path,
+    on_progress: OnProgress,
+) -> None:
+    """Inspect the shards of a scan side by side; StorageError where the disk is too small."""
+    pixel_cache.cache_of(work, scan.pixels).require_space(scan.new)
+    files = file_settings(scan)
+    done = 0
+
+    def inspect(shard: str) -> Shard:
+        return inspect_shard(shard, scan.data, work, files, scan.pixels)
+
+    with (
+        timing.time_stage(work / timing.FOLDER, "inspect", scan.new),
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+        for shard in pool.map(inspect, scan.shards):
+            done += shard.images + shard.rejected
+            on_progress("inspect images", done, scan.new)
+
+
+def cache_pixels(
+    work: Path,
+    settings: TrainingSettings,
+    on_progress: OnProgress = no_progress,
+) -> Path:
+    """Check the manifest, and decode what the pixel cache lacks; return the folder of the cache.
+
+    Raises:
+        DataError: The manifest is missing, was changed, or breaks its contract.
+    """
+    table = runs.read_manifest(work)
+    ingest = runs.read_ingest(work)
+    done = 0
+
+    def on_images(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress("decode pixels", done, len(table))
+
+    return pixel_cache.fill_pixel_cache(
+        table, open_storage(ingest.data), settings.image_size, settings.harmonise, work, on_images
+    )
+
+
+def explore_data(
+    work: Path,
+    settings: TrainingSettings,
+    cache: Path,
+    on_progress: OnProgress = no_progress,
+) -> Exploration:
+    """Write eda/ from the manifest and the cached pixels, unless it is there for this very data."""
+    steps = len(exploration.STEPS)
+
+    def on_step(words: str) -> None:
+        on_progress(words, exploration.STEPS.index(words), steps)
+
+    return exploration.explore(work, runs.read_ingest(work), settings, cache, on_step)

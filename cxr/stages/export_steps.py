@@ -1,0 +1,98 @@
+"""The steps of the test and the export of the chosen model, in an open work folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cxr.core.parallel import usable_cores
+from cxr.models import runs
+from cxr.models.compute import worker
+from cxr.models.compute.worker import Progress
+from cxr.models.runs import Run
+from cxr.models.selection import Selection
+from cxr.models.training.records import Training
+from cxr.results import evaluation, exporting, plots, report
+from cxr.results.evaluation import Evaluation, EvaluationJob
+from cxr.results.exporting import Export
+from cxr.results.gradcam.summary import Attention
+from cxr.storage.workspace import workspace
+
+
+def stage_model(run: Run, work: Path) -> Training:
+    """Copy the chosen model, whole and verified, into export/; return its training."""
+    folder = run.folder(work)
+    name = Selection.read(folder / "selection.json").name
+    training = Training.read(folder / name / "training.json")
+    exporting.stage_model(folder, training)
+    return training
+
+
+def test_images(work: Path) -> int:
+    """Return how many images the test set has."""
+    return sum(runs.read_ingest(work).splits["test"].values())
+
+
+def evaluate(
+    training: Training,
+    run: Run,
+    work: Path,
+    cache: Path,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Evaluation:
+    """Score the test set once, in a worker process that first proves the exported model to be whole.
+
+    Returns at once where this very model was evaluated before. A run in which another architecture
+    is chosen later evaluates that one, too.
+
+    Args:
+        training: The chosen model's.
+        run: Its run.
+        work: The folder of an open work folder.
+        cache: The folder of the pixel cache.
+        on_progress: Told how many images are scored.
+    """
+    folder = run.folder(work)
+    is_done = evaluation.is_evaluated(folder, training) and evaluation.has_gradcam(folder, training)
+    if not is_done:
+        job = EvaluationJob(
+            run=folder, training=training, manifest=work / "clean_metadata.csv", pixels=cache
+        )
+        worker.run_job(job, folder / "evaluation.log", usable_cores(), on_progress)
+    return Evaluation.read(folder / "evaluation.json")
+
+
+def write_export(
+    training: Training,
+    run: Run,
+    work: Path,
+    pickle: bool = False,
+) -> tuple[Export, list[Path]]:
+    """Write the model card, the report, the checksums and export.json.
+
+    Args:
+        training: The chosen model's.
+        run: Its run.
+        work: The folder of an open work folder.
+        pickle: Write model.pkl, too.
+
+    Returns:
+        Where the outputs are, and the paths of the pictures of the evaluation.
+    """
+    folder = run.folder(work)
+    exporting.copy_data_files(work, folder)
+    chosen = Selection.read(folder / "selection.json")
+    exporting.write_card(folder, run.settings, training, chosen)
+    attention = Attention.read(folder / "attention.json")
+    pictures = [*plots.draw_evaluation(folder), folder / attention.figure]
+    if pickle:
+        job = exporting.PickleJob(export=folder / "export")
+        worker.run_job(job, folder / "pickle.log", threads=1)
+    page = report.write_report(folder)
+    digest = exporting.write_checksums(folder / "export")
+    written = Export(
+        run=run.id,
+        model=workspace.published_address(folder / "export" / "model.keras"),
+        card=workspace.published_address(folder / "export" / "MODEL_CARD.md"),
+        report=workspace.published_address(page),
+        sha256=digest,
+    )
+    return written.write(folder / "export.json"), pictures
