@@ -17,6 +17,7 @@ from cxr.core.parallel import usable_cores
 from cxr.core.records import Record
 from cxr.core.settings import Strict
 from cxr.data import splits
+from cxr.data.images.border import border_mask
 from cxr.data.images.model_input import UNIFORM_QUALITY, encode_uniformly
 from cxr.stats.intervals import Interval, bootstrap_intervals
 from cxr.storage.arrays import Stored
@@ -29,7 +30,6 @@ FEWEST_PATIENTS = 5  # of each class: one for every fold
 DRAWS = 1_000
 _MOST_ROWS = {False: 15_000, True: 5_000}  # by "is test": 300,000 images must not take hours
 THUMBNAIL_SIDE = 32  # of the thumbnail
-_RING = 3  # of its 32 cells on each side: 9 % of the side
 _CATEGORIES = ("mode", "format", "icc", "exif", "quantisation")
 _RARE, _MOST_VALUES = (
     5,
@@ -216,9 +216,7 @@ def _thumbnails(pixels: Stored, chosen: Vector) -> Vector:
 
 
 def _ring() -> Vector:
-    ring = np.ones((THUMBNAIL_SIDE, THUMBNAIL_SIDE), bool)
-    ring[_RING:-_RING, _RING:-_RING] = False
-    return ring.ravel()
+    return border_mask(THUMBNAIL_SIDE, THUMBNAIL_SIDE).ravel()
 
 
 def _trees(seed: int) -> Any:

@@ -14,6 +14,7 @@ import pandas as pd
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
 from cxr.data import splits
+from cxr.data.images.border import border_mask
 from cxr.exploration.audit import sample_patients
 from cxr.stats.comparison import holm
 from cxr.stats.intervals import Interval, bootstrap_intervals
@@ -38,7 +39,6 @@ TRIVIAL = 0.1  # an effect this close to 0.5 is no difference worth a warning, h
 LEVEL = 0.05
 DRAWS = 1_000
 _MOST_ROWS = 8_000  # of each split: sharpness takes a millisecond each
-_RING = 0.08  # of the side
 Vector = np.ndarray[Any, Any]
 
 
@@ -157,16 +157,14 @@ def _patients(table: pd.DataFrame, pixels: Stored, seed: int) -> pd.DataFrame:
 
 
 def _look(pixels: Vector) -> tuple[float, float]:
-    """Return sharpness (variance of the Laplacian) and the mean of the outer 8 % of one image, uint8 (side, side).
+    """Return sharpness (variance of the Laplacian) and the mean gray of the border of one image, uint8 (side, side).
 
     Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (2000), for the sharpness.
     """
     from scipy.ndimage import laplace
 
-    width = max(1, round(_RING * len(pixels)))
-    ring = np.ones(pixels.shape, bool)
-    ring[width:-width, width:-width] = False
-    return float(laplace(pixels.astype(np.float32)).var()), float(pixels[ring].mean())
+    border = border_mask(*pixels.shape)
+    return float(laplace(pixels.astype(np.float32)).var()), float(pixels[border].mean())
 
 
 def _difference(

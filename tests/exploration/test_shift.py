@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cxr.core.settings import LABEL_NAMES
+from cxr.data.images.border import border_mask
 from cxr.exploration import shift, shift_plot
 
 SIDE = 16
@@ -112,9 +113,9 @@ def test_a_significant_but_small_difference_is_trivial():
 
 
 def test_blur_and_a_bright_border_are_seen_in_the_pixels():
-    """A flat image has no sharpness; a white ring has a mean of 255."""
+    """A flat image has no sharpness; a white border has a mean of 255."""
     flat = np.zeros((SIDE, SIDE), np.uint8)
-    flat[:1] = flat[-1:] = flat[:, :1] = flat[:, -1:] = 255
+    flat[border_mask(SIDE, SIDE)] = 255
     table, pixels = data()
     pixels[table["split"] == "test"] = flat
     rows = found(table, pixels).xs("test", level="compared")

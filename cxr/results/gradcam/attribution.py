@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.errors import DataError
+from cxr.data.images.border import BORDER_FRACTION
 from cxr.models import scoring
 from cxr.stats.metrics import Vector
 from cxr.storage.arrays import Stored
@@ -93,7 +94,7 @@ def _bilinear(cells: int, side: int) -> Vector:
     return np.stack([np.interp(centres, np.arange(cells), unit) for unit in np.eye(cells)], axis=1)
 
 
-def border_share(maps: Vector, side_fraction: float = 0.1) -> Vector:
+def border_share(maps: Vector, side_fraction: float = BORDER_FRACTION) -> Vector:
     """Return the share 0..1 of each stretched map's sum that lies in the border ring, float64 (n,).
 
     `maps` is (n, h, w), not negative; the ring is the outer `side_fraction` of each side. NaN for a map
@@ -119,7 +120,7 @@ def _inner(side_fraction: float) -> Vector:
     return inside.clip(0, 1)
 
 
-def uniform_share(side_fraction: float = 0.1) -> float:
+def uniform_share(side_fraction: float = BORDER_FRACTION) -> float:
     """Return the border share of a map that is equal everywhere: the ring's share of the area.
 
     >>> round(uniform_share(0.1), 6)  # 1 - 0.8 x 0.8

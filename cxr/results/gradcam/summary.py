@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.records import Record
+from cxr.data.images.border import BORDER_FRACTION
 from cxr.stats.metrics import Vector
 from cxr.storage.arrays import Stored
 
@@ -70,7 +71,7 @@ def write_gradcam(
 
 def _record(found: Vector, members: Mapping[str, Vector], of: dict[str, Any]) -> Attention:
     """Return the record of maps whose rows are in these groups."""
-    side_fraction = 0.1
+    side_fraction = BORDER_FRACTION
     shares = border_share(found, side_fraction)
     known = shares[~np.isnan(shares)]
     return Attention(
