@@ -132,7 +132,6 @@ def main() -> None:
     os.environ.update(backend.child_environment(usable_cores()))
     backend.import_keras()
     backend.configure()
-    decoder.allow_large_headers()
     given = [Path(folder) for folder in sys.argv[1:]] or [
         DATA / "chest_xray_dev",
         DATA / "full_resolution_sample",

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from cxr.core.files import read_table
-from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding import formats
 from cxr.data.patients import patients
 from cxr.models import layers as built
 from cxr.models.compute import backend
@@ -42,7 +42,7 @@ def subset(data: Path, train: int, test: int, folder: Path) -> Path:
         files = sorted(
             path
             for path in (data / split).glob("*/*")
-            if path.suffix.lower() in decoder.KNOWN_SUFFIXES
+            if path.suffix.lower() in formats.KNOWN_SUFFIXES
         )
         who = [
             patients.patient_of(path.relative_to(data).as_posix()) or path.name for path in files
@@ -90,7 +90,7 @@ def stand_ins(data: Path, weights: Path | None, architectures: list[str], folder
     paths = [
         path
         for path in sorted((data / "train").glob("*/*"))
-        if path.suffix.lower() in decoder.KNOWN_SUFFIXES
+        if path.suffix.lower() in formats.KNOWN_SUFFIXES
     ]
     drawn = np.random.default_rng(0).choice(len(paths), 64, replace=False)
     pixels = [np.asarray(Image.open(paths[at]).convert("RGB").resize((224, 224))) for at in drawn]

@@ -23,7 +23,7 @@ from cxr.core.parallel import map_in_order, usable_cores
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, FileSettings
 from cxr.data.images import content, model_input
-from cxr.data.images.decoding import decoder, rejection
+from cxr.data.images.decoding import rejection
 from cxr.data.manifest import shard_inspection
 from cxr.data.negatives import polarity
 from cxr.data.survey import file_kinds
@@ -223,7 +223,6 @@ class PredictionJob(Job):
         """Load the model, go through the images batch by batch, publish the table."""
         import keras
 
-        decoder.allow_large_headers()
         card = read_card(self.export)
         storages = [open_storage(uri) for uri in self.places]
         wanted = [

@@ -20,7 +20,7 @@ from cxr.core.files import read_table
 from cxr.core.parallel import map_in_order
 from cxr.core.settings import FileSettings
 from cxr.data.images import content, model_input
-from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding import formats
 from cxr.data.images.decoding.rejection import Rejected
 from cxr.data.manifest import shard_inspection
 from cxr.data.negatives import polarity
@@ -108,7 +108,7 @@ def test_reading_ahead_gives_what_one_image_after_another_gives(phantoms, card):
     """All phantoms, broken ones among them: the same rows, to the last digit, and every image once."""
     storage = LocalStorage(phantoms)
     keys = sorted(
-        entry.key for entry in storage.list() if entry.key.endswith(decoder.KNOWN_SUFFIXES)
+        entry.key for entry in storage.list() if entry.key.endswith(formats.KNOWN_SUFFIXES)
     )
     found = rows_of(Darkness(), storage, keys, card)
     expected = list(one_by_one(storage, keys, card))

@@ -11,7 +11,7 @@ from cxr.core.errors import ConflictError, DataError
 from cxr.core.files import atomic_write, read_table, write_table
 from cxr.core.settings import LABEL_NAMES, FileSettings
 from cxr.data.images import hashing, measurement, model_input
-from cxr.data.images.decoding import decoder, rejection
+from cxr.data.images.decoding import rejection
 from cxr.data.images.pixel_cache import Writer
 from cxr.data.manifest.columns import (
     INSPECTED_COLUMNS,
@@ -56,7 +56,6 @@ def inspect_shard(
         on_image: Called after each image.
         writer: Keeps the pixels for training; None to keep none.
     """
-    decoder.allow_large_headers()
     settings = settings or FileSettings()
     rows: list[dict[str, Any]] = []
     thumbnails: list[rejection.Pixels] = []

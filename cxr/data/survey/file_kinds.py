@@ -16,7 +16,7 @@ from cxr.core.files import read_table, write_table
 from cxr.core.formatting import printable
 from cxr.core.settings import FileSettings
 from cxr.data.folders.patterns import excluded_by
-from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding import formats
 from cxr.storage.base import Entry, Storage
 
 Problem = tuple[str, str]  # reject reason, detail
@@ -104,8 +104,8 @@ def _judge_by_name(entry: Entry, files: FileSettings) -> JudgedFile | None:
     suffix = PurePosixPath(parts[-1]).suffix.lower()
     if parts[-1].lower().endswith(".nii.gz"):
         suffix = ".nii"
-    if suffix in decoder.KNOWN_SUFFIXES:
-        return JudgedFile(entry, "image", decoder.too_many_bytes(entry.size))
+    if suffix in formats.KNOWN_SUFFIXES:
+        return JudgedFile(entry, "image", formats.too_many_bytes(entry.size))
     if suffix in _KINDS_BY_SUFFIX:
         return _judge_by_kind(entry, _KINDS_BY_SUFFIX[suffix])
     return None
@@ -123,9 +123,9 @@ def _kind_of_problem(entry: Entry) -> str:
 
 def _judge_by_kind(entry: Entry, kind: str) -> JudgedFile:
     if kind == "image":
-        return JudgedFile(entry, kind, decoder.too_many_bytes(entry.size))
+        return JudgedFile(entry, kind, formats.too_many_bytes(entry.size))
     suffix = PurePosixPath(entry.key).suffix
-    expected = f"extension {suffix or 'missing'}: expected {', '.join(decoder.KNOWN_SUFFIXES)}"
+    expected = f"extension {suffix or 'missing'}: expected {', '.join(formats.KNOWN_SUFFIXES)}"
     return JudgedFile(entry, kind, ("not_an_image", _WORDS.get(kind, expected)))
 
 
@@ -138,7 +138,7 @@ def _kinds_by_content(
     wanted = [(entry.key, entry.version) for entry in new]
     for version, (key, answer) in zip(
         (entry.version for entry in new),
-        storage.peek_many(wanted, decoder.FIRST_BYTES),
+        storage.peek_many(wanted, formats.FIRST_BYTES),
         strict=True,
     ):
         known[key, version] = _kind(answer)
@@ -164,7 +164,7 @@ def _kind(answer: bytes | Exception) -> str:
         return "other"  # its first bytes cannot be read, so nobody can say that it is an image
     if isinstance(answer, Exception):
         raise answer
-    kind = decoder.kind_of(answer)
+    kind = formats.kind_of(answer)
     if kind in _ARCHIVES:
         return "archive"
     if kind in _FOREIGN:
@@ -187,7 +187,7 @@ def explain_no_images(judged: Sequence[JudgedFile]) -> str:
     found = Counter(_name_of_kind(one) for one in looked)
     named = ", ".join(f"{count} {printable(name)}" for name, count in found.most_common(SHOWN))
     hints = [words for kind, words in _HINTS.items() if counts[kind]]
-    hint = "; ".join(hints) or f"give {', '.join(decoder.KNOWN_SUFFIXES)} files"
+    hint = "; ".join(hints) or f"give {', '.join(formats.KNOWN_SUFFIXES)} files"
     return f"expected images, found {named} and no image among {len(looked)} files: {hint}"
 
 
