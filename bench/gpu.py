@@ -21,7 +21,7 @@ from bench.precision import rate
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import Augmentation, TrainingSettings
 from cxr.data.images import augmentation
-from cxr.models import architectures, layers
+from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend
 
 BATCHES = (32, 128, 512)
@@ -46,7 +46,7 @@ def augmenting(pixels: Array) -> float:
 
 def below(name: str, policy: str, pixels: Array) -> list[float]:
     """Return the images per second below the cut, one figure for each of BATCHES."""
-    model = layers.submodel(
+    model = model_surgery.submodel(
         architectures.build_model(name, TrainingSettings(), None, policy), name, None, "cut"
     )
 
@@ -61,10 +61,10 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
     """Return the images per second of an epoch of training above the cut."""
     import keras
 
-    model = layers.submodel(
+    model = model_surgery.submodel(
         architectures.build_model(name, TrainingSettings(), None, policy), name, "cut", "score"
     )
-    layers.unfreeze_top(model, name)
+    model_surgery.unfreeze_top(model, name)
     model.compile(
         keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=backend.uses_xla()
     )
@@ -106,7 +106,7 @@ def main() -> None:
                 f"{name}, {policy}: below the cut {found} images/s in batches of {BATCHES}",
                 flush=True,
             )
-        shape = layers.submodel(
+        shape = model_surgery.submodel(
             architectures.build_model(name, TrainingSettings(), None), name, None, "cut"
         ).output.shape
         rows = rng.random((count, *shape[1:])).astype(np.float16)

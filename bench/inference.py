@@ -28,7 +28,7 @@ from cxr.data.images import model_input
 from cxr.data.images.decoding import decoder
 from cxr.data.phantoms import dataset
 from cxr.data.survey import file_kinds
-from cxr.models import architectures, layers, scoring
+from cxr.models import architectures, model_surgery, scoring
 from cxr.models.compute import backend
 from cxr.results.model_card import Card, read_card
 from cxr.serving import prediction, prediction_inputs
@@ -93,7 +93,7 @@ def measure(model: Any, card: Card, folder: Path, work: Path) -> None:
     )
     np.save(work / "pixels.npy", pixels)
     cache = np.load(work / "pixels.npy", mmap_mode="r")
-    folded = layers.fuse_batch_norm(model)
+    folded = model_surgery.fuse_batch_norm(model)
     sides: dict[str, Callable[[], Any]] = {
         f"files, {n} threads": partial(from_files, folded, storage, keys, card, n) for n in THREADS
     }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cxr.core.settings import TrainingSettings
-from cxr.models import architectures, layers
+from cxr.models import architectures, model_surgery
 
 POLICIES, REPEATS = ("float32", "mixed_bfloat16"), 5
 
@@ -45,13 +45,13 @@ def main() -> None:
             policy: architectures.build_model(name, settings, None, policy) for policy in POLICIES
         }
         lower = {
-            policy: layers.submodel(model, name, None, "cut") for policy, model in models.items()
+            policy: model_surgery.submodel(model, name, None, "cut") for policy, model in models.items()
         }
         upper = {
-            policy: layers.submodel(model, name, "cut", "score") for policy, model in models.items()
+            policy: model_surgery.submodel(model, name, "cut", "score") for policy, model in models.items()
         }
         for model in upper.values():
-            layers.unfreeze_top(model, name)
+            model_surgery.unfreeze_top(model, name)
             model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=False)
         rows = rng.random((batch, *upper["float32"].input.shape[1:])).astype(np.float32)
         for what, work in (

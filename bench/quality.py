@@ -23,7 +23,7 @@ from PIL import Image
 
 from cxr.core.settings import Augmentation
 from cxr.data.images import augmentation, pixel_cache
-from cxr.models import layers, runs, scoring
+from cxr.models import model_surgery, runs, scoring
 from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.stats import metrics
@@ -134,7 +134,7 @@ def figures(
             keras.models.load_model(folder / "model.keras"),
         )
         lower, upper = (
-            layers.submodel(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score"))
+            model_surgery.submodel(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score"))
         )
         for world, change in WORLDS.items():
             if world not in below:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.precision import rate
 from cxr.core.settings import TrainingSettings
-from cxr.models import architectures, layers
+from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend
 from cxr.models.features import batching
 
@@ -42,7 +42,7 @@ def main() -> None:
     }
     print(f"{'images per second':18}" + "".join(f"{way:>20}" for way in ways), flush=True)
     for name in sys.argv[1:] or architectures.ARCHITECTURES:
-        model = layers.submodel(
+        model = model_surgery.submodel(
             architectures.build_model(name, TrainingSettings(), None), name, None, "cut"
         )
         found = rate({way: partial(work, model, pixels) for way, work in ways.items()}, IMAGES)

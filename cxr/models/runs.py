@@ -18,7 +18,7 @@ from cxr.core.records import Record
 from cxr.core.settings import TrainingSettings, with_epochs_of_fine_tuning
 from cxr.data.manifest import contract
 from cxr.data.manifest.records import Ingest
-from cxr.models import weight_files
+from cxr.models import pretrained_weights
 
 
 class Member(Record):
@@ -82,7 +82,7 @@ def start_run(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
     """
     manifest = read_ingest(work).manifest_sha256
     weights: dict[str, tuple[str | None, str]] = {
-        name: weight_files.find_weights(name, settings.weights) for name in settings.arch
+        name: pretrained_weights.find_weights(name, settings.weights) for name in settings.arch
     }
     # How many train together changes the time, and where the weights lie changes nothing: neither names the run.
     decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights", "init"})

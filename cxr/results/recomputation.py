@@ -23,7 +23,7 @@ from cxr.data.manifest.records import Ingest
 from cxr.exploration.audit import Audit
 from cxr.models import selection
 from cxr.models.selection import Selection
-from cxr.models.training import decision
+from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, rendering, report
 from cxr.results.evaluation import Evaluation
@@ -181,7 +181,7 @@ def _validation(run: Path) -> Iterator[str]:
         yield from (
             f"{training.name}: {words}" for words in _not_calibrated(table, training.calibration)
         )
-        again = decision.decide_on_validation(
+        again = validation.fit_on_validation(
             table, settings.model_copy(update={"seed": training.seed})
         )
         kept = {name: getattr(training, name) for name in again}

@@ -19,7 +19,7 @@ from cxr.core.parallel import usable_cores
 from cxr.models.architectures import ARCHITECTURES
 from cxr.models.compute import backend
 from cxr.models.compute.hardware import query_driver
-from cxr.models.weight_files import find_weights
+from cxr.models.pretrained_weights import find_weights
 from cxr.storage.addresses import is_local, open_storage
 from flows.server import embedded, prefect_api
 

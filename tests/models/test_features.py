@@ -17,7 +17,7 @@ START = """
 import dataclasses, sys
 import numpy as np, keras
 from pathlib import Path
-from cxr.models import architectures; from cxr.models import layers; from cxr.data.images import augmentation; from cxr.models.compute import backend; from cxr.models.features import features
+from cxr.models import architectures; from cxr.models import model_surgery; from cxr.data.images import augmentation; from cxr.models.compute import backend; from cxr.models.features import features
 from cxr.storage.arrays import Cache, Recipe
 from cxr.core.settings import TrainingSettings
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -27,7 +27,7 @@ keys = [f"picture{at}" for at in range(40)]
 held = Cache(root / "cache", Recipe(kind="pixels", made={}, shape=(32, 32), dtype="uint8"))
 held.add(keys, images)
 model = architectures.build_model(name, settings, None)
-layers.init_batch_norm(model, images[:16][..., np.newaxis], backend.call_in_training_mode)
+model_surgery.init_batch_norm(model, images[:16][..., np.newaxis], backend.call_in_training_mode)
 source = features.Source(root / "cache", name, settings, held.rows(keys), keys, model)
 """
 
@@ -51,17 +51,17 @@ def test_cached_and_uncached_features_are_the_same(name, tmp_path):
 positions = np.array([7, 3, 39])
 exact = features.cut_features(source, positions, np.full(3, 0), "float32", "float32")
 assert source.computed == 3
-own = np.asarray(layers.submodel(model, name, None, "cut")(images[positions][..., None]))
+own = np.asarray(model_surgery.submodel(model, name, None, "cut")(images[positions][..., None]))
 assert np.allclose(exact[np.arange(3)], own, atol=1e-5 * np.abs(own).max())
 pool = features.pooled_features(source, exact, [keys[at] for at in positions])
-own = np.asarray(layers.submodel(model, name, None, "features")(images[positions][..., None]))
+own = np.asarray(model_surgery.submodel(model, name, None, "features")(images[positions][..., None]))
 assert np.allclose(pool[np.arange(3)], own, atol=4e-5 * np.abs(own).max())  # batches of other sizes: other kernels
 assert source.part(None, "cut") is source.part(None, "cut")  # another object would be traced anew
-scores = np.asarray(layers.submodel(model, name, "cut", "score")(exact[np.arange(3)]))
+scores = np.asarray(model_surgery.submodel(model, name, "cut", "score")(exact[np.arange(3)]))
 assert np.allclose(scores, np.asarray(model(images[positions][..., None])), atol=2e-5)
 view = features.cut_features(source, positions, np.full(3, 2), "float32", "float16")
 changed = np.stack([augmentation.augment(images[at], keys[at], 2, settings.augmentation) for at in positions])
-own = np.asarray(layers.submodel(model, name, None, "cut")(changed[..., None]))
+own = np.asarray(model_surgery.submodel(model, name, None, "cut")(changed[..., None]))
 assert view.dtype == np.float16 and np.allclose(view[np.arange(3)], own, atol=2e-3 * np.abs(own).max())
 if name == "VGG16":
     half = features.cut_features(source, positions, np.full(3, 2), "mixed_bfloat16", "float16")

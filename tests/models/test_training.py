@@ -19,7 +19,7 @@ from cxr.core.errors import DataError, TrainingError, WeightsError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import TrainingSettings, training_settings
 from cxr.data.images import pixel_cache
-from cxr.models import architectures, weight_files
+from cxr.models import architectures, pretrained_weights
 from cxr.models.compute import worker
 from cxr.models.features.extraction import FeatureJob
 from cxr.models.runs import Run
@@ -498,7 +498,7 @@ def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
     """Gray or RGB, any dtype; pixels scaled as Keras' own preprocess_input does; weight files load; folded, the same scores."""
     code = f"""
 import keras, numpy as np
-from cxr.models import architectures; from cxr.models import layers; from cxr.models import weight_files
+from cxr.models import architectures; from cxr.models import model_surgery; from cxr.models import pretrained_weights
 from cxr.core.settings import TrainingSettings
 settings = TrainingSettings(image_size=32)
 model = architectures.build_model({name!r}, settings, None)
@@ -512,7 +512,7 @@ scaled = keras.Model(model.inputs, model.get_layer("scaling").output).predict_on
 expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 3, axis=-1).astype("float32"))
 assert np.abs(scaled - expected).max() < 1e-4
 assert not any(layer.trainable_variables for layer in model.layers if layer.name != "score")
-layers.unfreeze_top(model, {name!r})
+model_surgery.unfreeze_top(model, {name!r})
 cut = [layer.name for layer in model.layers].index(architectures.ARCHITECTURES[{name!r}].cut)
 assert not any(layer.trainable_variables for layer in model.layers[: cut + 1])
 released = [layer for layer in model.layers if layer.trainable_variables]
@@ -526,13 +526,13 @@ rng = np.random.default_rng(1)
 for norm in norms:
     width = norm.get_weights()[0].shape
     norm.set_weights([rng.uniform(0.5, 1.5, width), rng.normal(0, 0.1, width), rng.normal(0, 0.1, width), rng.uniform(0.5, 1.5, width)])
-folded = layers.fuse_batch_norm(again)
+folded = model_surgery.fuse_batch_norm(again)
 assert np.allclose(folded.predict_on_batch(gray), again.predict_on_batch(gray), atol=1e-5)
 left = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
 assert (len(norms), left) == {{"MobileNetV2": (52, 0), "VGG16": (0, 0), "DenseNet121": (121, 62)}}[{name!r}]
 source = getattr(keras.applications, {name!r})(include_top=False, weights=None, input_shape=(32, 32, 3))
 source.save_weights({str(tmp_path)!r} + "/{name.lower()}_test_notop.weights.h5")
-path, digest = weight_files.find_weights({name!r}, {str(tmp_path)!r})
+path, digest = pretrained_weights.find_weights({name!r}, {str(tmp_path)!r})
 loaded = architectures.build_model({name!r}, settings, path)
 kernel = [layer for layer in source.layers if layer.weights][0]
 assert np.array_equal(loaded.get_layer(kernel.name).get_weights()[0], kernel.get_weights()[0])
@@ -546,15 +546,15 @@ assert np.array_equal(loaded.get_layer(kernel.name).get_weights()[0], kernel.get
 def test_weights_that_are_not_there_are_never_replaced(tmp_path):
     """A missing folder, a folder without the file, an unnamed architecture: errors that say what to do."""
     with pytest.raises(WeightsError, match="no such folder"):
-        weight_files.find_weights("VGG16", str(tmp_path / "no"))
+        pretrained_weights.find_weights("VGG16", str(tmp_path / "no"))
     (tmp_path / "mobilenet_v2_notop.h5").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"mobilenet_v2_notop.h5\). Add the file"):
-        weight_files.find_weights("VGG16", str(tmp_path))
+        pretrained_weights.find_weights("VGG16", str(tmp_path))
     mixed = f"MobileNetV2={tmp_path},VGG16=none"
-    assert weight_files.find_weights("VGG16", mixed) == (None, "")
-    assert weight_files.find_weights("MobileNetV2", mixed)[0].endswith("mobilenet_v2_notop.h5")
+    assert pretrained_weights.find_weights("VGG16", mixed) == (None, "")
+    assert pretrained_weights.find_weights("MobileNetV2", mixed)[0].endswith("mobilenet_v2_notop.h5")
     with pytest.raises(WeightsError, match="says nothing for DenseNet121"):
-        weight_files.find_weights("DenseNet121", mixed)
+        pretrained_weights.find_weights("DenseNet121", mixed)
 
 
 def test_pixel_cache_notices_a_changed_image(work, phantoms, tmp_path):

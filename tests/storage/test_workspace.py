@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from cxr.core.errors import ChangedError, ConflictError, DataError, StorageError, WeightsError
-from cxr.models import weight_files
+from cxr.models import pretrained_weights
 from cxr.storage.addresses import open_storage
 from cxr.storage.s3.writing import S3Storage
 from cxr.storage.workspace import lease, staging, workspace
@@ -385,12 +385,12 @@ def test_weights_may_lie_on_s3(bucket):
     """One fitting file in the folder, as for a local one; nothing there is an error that names the flag."""
     place = f"s3://{bucket.name}/weights"
     open_storage(place).write("mobilenetv2_notop.h5", b"w")
-    path, digest = weight_files.find_weights("MobileNetV2", f"MobileNetV2={place},VGG16=none")
+    path, digest = pretrained_weights.find_weights("MobileNetV2", f"MobileNetV2={place},VGG16=none")
     assert Path(path).read_bytes() == b"w" and len(digest) == 64
     with pytest.raises(WeightsError, match="found 0"):
-        weight_files.find_weights("VGG16", place)
+        pretrained_weights.find_weights("VGG16", place)
     with pytest.raises(WeightsError, match="--weights"):
-        weight_files.find_weights("VGG16", f"s3://{bucket.name}/none")
+        pretrained_weights.find_weights("VGG16", f"s3://{bucket.name}/none")
 
 
 def test_a_file_is_written_to_its_address(bucket, tmp_path):

@@ -14,7 +14,7 @@ from cxr.data.manifest.records import Ingest
 from cxr.exploration import audit, shift
 from cxr.models import selection
 from cxr.models.scoring import write_scores
-from cxr.models.training import decision
+from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting, report
 from cxr.results.evaluation import Evaluation
@@ -56,7 +56,7 @@ def trained(
     """Write the folder of a training with made-up scores below `run`; `specific` overrides its specificity."""
     table = scores(run / name / "scores_val.csv", seed, apart)
     seed_of = int(name.partition("-seed")[2] or 0)
-    found = decision.decide_on_validation(table, chosen.training_settings("demo", seed=seed_of))
+    found = validation.fit_on_validation(table, chosen.training_settings("demo", seed=seed_of))
     scores(run / name / "scores_val.csv", seed, apart, found["calibration"])
     if specific is not None:
         found["val"] |= {"specificity": specific}

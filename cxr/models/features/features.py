@@ -15,7 +15,7 @@ import numpy as np
 
 from cxr.core.settings import TrainingSettings
 from cxr.data.images import augmentation
-from cxr.models import architectures, layers
+from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend
 from cxr.models.features import batching
 from cxr.storage.arrays import Cache, Recipe, Rows
@@ -48,7 +48,7 @@ class Source:
         """Return that part of the model, computing in `policy`: the same one each time, because Keras traces each anew."""
         if (named := (start, end, policy)) not in self._parts:
             whole = self.model if policy == "float32" else self._in_half(policy)
-            self._parts[named] = layers.submodel(whole, self.architecture, start, end)
+            self._parts[named] = model_surgery.submodel(whole, self.architecture, start, end)
         return self._parts[named]
 
     def _in_half(self, policy: str) -> Any:

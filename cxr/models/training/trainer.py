@@ -28,11 +28,11 @@ from cxr.core.settings import TrainingSettings
 from cxr.core.timing import Stage
 from cxr.data import splits
 from cxr.data.images import pixel_cache
-from cxr.models import architectures, layers, scoring
+from cxr.models import architectures, model_surgery, scoring
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.features import features
-from cxr.models.training import decision, head_fitting
+from cxr.models.training import head_fitting, validation
 from cxr.models.training.records import Training
 from cxr.stats import metrics
 from cxr.storage.arrays import Rows
@@ -158,7 +158,7 @@ def initial(session: Session) -> Any:
     model = architectures.build_model(session.architecture, session.settings, session.job.weights)
     if session.job.weights is None:
         some = session.train[:: max(1, len(session.train) // _SETTLING)][:_SETTLING]
-        layers.init_batch_norm(
+        model_surgery.init_batch_norm(
             model, session.pixels[some][..., np.newaxis], backend.call_in_training_mode
         )
     return model
@@ -335,9 +335,9 @@ def _top_to_tune(history: History, whole: Any, session: Session) -> Any:
 
     settings = session.settings
     if history:
-        layers.copy_weights(whole, keras.models.load_model(_checkpoint(session, 0)))
+        model_surgery.copy_weights(whole, keras.models.load_model(_checkpoint(session, 0)))
     model = backend.use_fast_conv_gradient(_top(whole, session))
-    layers.unfreeze_top(model, session.architecture)
+    model_surgery.unfreeze_top(model, session.architecture)
     steps = settings.tuning_epochs() * math.ceil(len(session.train) / settings.batch_size)
     slow = int(_WARM_UP * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -358,10 +358,10 @@ def _top(whole: Any, session: Session) -> Any:
     """
     policy = backend.precision_policy(session.architecture)
     if policy != "mixed_bfloat16":
-        return layers.submodel(whole, session.architecture, "cut", "score")
+        return model_surgery.submodel(whole, session.architecture, "cut", "score")
     half = architectures.build_model(session.architecture, session.settings, None, policy)
     half.set_weights(whole.get_weights())
-    return layers.submodel(half, session.architecture, "cut", "score")
+    return model_surgery.submodel(half, session.architecture, "cut", "score")
 
 
 def _fine_tune_epoch(history: History, model: Any, data: Data, session: Session) -> History:
@@ -467,7 +467,7 @@ def _publish(
     with atomic_write(model_path) as temporary:
         whole.save(temporary)
     rows = session.table.iloc[session.val]
-    found = decision.decide_on_validation(rows.assign(raw_score=raw), session.settings)
+    found = validation.fit_on_validation(rows.assign(raw_score=raw), session.settings)
     scoring.write_scores(
         rows, raw, found["calibration"].apply(raw), session.folder / "scores_val.csv"
     )
@@ -515,12 +515,12 @@ def _made_whole(
     """Give `whole` what `trained` has learned up to the best epoch; return the raw scores of validation."""
     fine = best["phase"] == "fine_tune"
     data = top if fine else head
-    layers.copy_weights(whole, trained)  # below the cut nothing was trained
+    model_surgery.copy_weights(whole, trained)  # below the cut nothing was trained
     exact = backend.precision_policy(session.architecture) == "float32"
     above = (
         trained
         if exact or not fine
-        else layers.submodel(whole, session.architecture, "cut", "score")
+        else model_surgery.submodel(whole, session.architecture, "cut", "score")
     )
     raw = scoring.score_images(
         above, data.val, np.arange(len(data.val)), _batch(best["phase"], session)
@@ -528,7 +528,7 @@ def _made_whole(
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
     if fine:
-        layers.unfreeze_top(whole, session.architecture)
+        model_surgery.unfreeze_top(whole, session.architecture)
     return raw
 
 

@@ -13,7 +13,7 @@ from cxr.stats import calibration, intervals, metrics, reliability, thresholds
 _RANKING = ("auroc", "auprc")
 
 
-def decide_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[str, Any]:
+def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[str, Any]:
     """Return calibration, calibration_quality, operating_point, val and val_intervals of a Training.
 
     `table` has label, raw_score and patient_id. AUROC and AUPRC are of the raw scores: a calibration fitted on these
