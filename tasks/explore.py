@@ -12,7 +12,7 @@ from cxr.core.settings import LABEL_NAMES, TrainingSettings
 from cxr.exploration import explore
 from cxr.exploration.audit import Audit
 from cxr.exploration.shift import Shift
-from cxr.models import runs
+from cxr.stages import data_steps
 from tasks import pictures, progress, retries
 
 LOOK = "look at the data"
@@ -23,12 +23,11 @@ logger = logging.getLogger("cxr.exploration.explore")
 def explore_data(work: Path, settings: TrainingSettings, cache: Path) -> explore.Exploration:
     """Write eda/: pictures, numbers, shortcut audit, shift; unless they are there for this very data."""
     with progress.tracking(LOOK, len(explore.STEPS), "steps"):
-        return explore.explore(
+        return data_steps.explore_data(
             work,
-            runs.read_ingest(work),
             settings,
             cache,
-            lambda words: progress.advance(LOOK, 1, note=words),
+            lambda step, done, _total: progress.advance(LOOK, to=done, note=step),
         )
 
 

@@ -6,8 +6,8 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+import cxr
 from cxr.core.settings import LABEL_NAMES, FileSettings
-from cxr.serving import prediction
 from cxr.serving.prediction import Predictions
 from tasks import progress, retries
 
@@ -16,7 +16,9 @@ from tasks import progress, retries
 def score_images(model: str, images: Sequence[str], out: str, files: FileSettings) -> Predictions:
     """Score every image, publish the table whole at `out` (a path or in S3), show the counts."""
     with progress.counting("score images", "images") as on_images:
-        found = prediction.predict(model, images, out, on_images, files)
+        found = cxr.predict(
+            model, images, out, files, lambda _step, done, total: on_images(done, total)
+        )
     _show(found)
     return found
 

@@ -15,15 +15,13 @@ from cxr.core import timing
 from cxr.core.errors import QuestionError
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings, SplitSettings
 from cxr.data.images import pixel_cache
-from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.data.manifest import publish
 from cxr.data.manifest.publish import Comparison
 from cxr.data.manifest.records import Ingest, Scan, Shard
-from cxr.data.patients import patients
 from cxr.data.survey import account_table
 from cxr.data.survey.account import FolderAccount
 from cxr.data.survey.survey import Survey
-from cxr.storage.addresses import open_storage
-from cxr.storage.workspace import workspace
+from cxr.stages import data_steps
 from tasks import pictures, progress, retries, runners
 
 INSPECT, COMPARE = "inspect images", "find near-duplicates"
@@ -41,11 +39,8 @@ def scan_images(
     Raises:
         DataError: Something has to be asked: the account, which is shown first, says what.
     """
-    patients.require_readable(patient_key)
-    storage = open_storage(data, settings.follow_links)
-    own = workspace.key_inside(work, storage)
-    return scanning.scan(
-        storage, work, settings, own, kept, lambda found: _show_survey(found, storage.uri)
+    return data_steps.scan_images(
+        data, work, settings, patient_key, kept, lambda found: _show_survey(found, data)
     )
 
 
@@ -99,21 +94,14 @@ def inspect_images(
     shard: str, data: str, work: Path, settings: FileSettings, kept: PixelSettings
 ) -> Shard:
     """Read, decode, hash and measure each image of one shard, once, and cache its pixels."""
-    folder = scanning.inspection_folder(work, data, settings)
-    storage = open_storage(data, settings.follow_links)
-    return shard_inspection.inspect_shard(
-        storage,
-        folder,
-        shard,
-        settings,
-        lambda: progress.advance(INSPECT, 1),
-        pixel_cache.Writer(work, kept),
+    return data_steps.inspect_shard(
+        shard, data, work, settings, kept, lambda: progress.advance(INSPECT, 1)
     )
 
 
 def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     """Return the records of all shards, inspected side by side; what other processes did shows when a shard is done."""
-    files = FileSettings(**scan.settings.model_dump(include=set(FileSettings.model_fields)))
+    files = data_steps.file_settings(scan)
     parameters = {
         "shard": list(scan.shards),
         "data": scan.data,

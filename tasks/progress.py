@@ -124,11 +124,11 @@ def advance(name: str, by: float = 0.0, to: float | None = None, note: str = "")
 
 
 @contextlib.contextmanager
-def counting(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def counting(name: str, unit: str) -> Iterator[Callable[[float, float], None]]:
     """Give a function (done, of) that shows a step from its first call on, and moves it."""
     with contextlib.ExitStack() as shown:
 
-        def move(done: int, of: int) -> None:
+        def move(done: float, of: float) -> None:
             if name not in _steps:
                 shown.enter_context(tracking(name, of, unit))
             advance(name, to=done)

@@ -14,23 +14,19 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from cxr.core.errors import DataError, StorageError, TrainingError
-from cxr.core.files import file_sha256
+from cxr.core.files import read_table
 from cxr.core.formatting import format_metric
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import TrainingSettings
-from cxr.data import splits
-from cxr.data.images import pixel_cache
 from cxr.exploration import explore
-from cxr.models import architectures, runs, selection, weight_files
-from cxr.models.compute import hardware, worker
+from cxr.models import architectures, pretrained_weights, runs
+from cxr.models.compute import worker
 from cxr.models.features.extraction import FeatureJob
 from cxr.models.runs import Member, Run
 from cxr.models.selection import Selection
 from cxr.models.training import trainer
 from cxr.models.training.records import Failure, Training
-from cxr.models.training.trainer import TrainingJob
-from cxr.results import exporting, plots
-from cxr.storage.addresses import open_storage
+from cxr.stages import data_steps, training_steps
 from cxr.storage.workspace import workspace
 from tasks import pictures, progress, retries, runners
 
@@ -44,7 +40,7 @@ SHARD_ROWS = 1000  # images whose features are one task on Dask: minutes of work
 def check_weights(settings: TrainingSettings) -> None:
     """Fail at once, before hours of work, where weights that were asked for are not there."""
     for name in settings.arch:
-        weight_files.find_weights(name, settings.weights)
+        pretrained_weights.find_weights(name, settings.weights)
 
 
 @contextlib.contextmanager
@@ -70,23 +66,14 @@ def _threads(place: runners.Place) -> int:
 @task(name="start run", task_run_name="start run", cache_policy=NO_CACHE)
 def start_run(work: Path, settings: TrainingSettings) -> Run:
     """Name the run by its data, settings and weights, and write run.json."""
-    explore.require_exploration(work, runs.read_ingest(work), settings)
-    return runs.start_run(work, settings, exporting.find_init(settings))
+    return training_steps.start_run(work, settings)
 
 
 @task(name="cache pixels", task_run_name="cache pixels", cache_policy=NO_CACHE, **retries.POLICY)
 def cache_pixels(work: Path, settings: TrainingSettings) -> Path:
     """Check the manifest's contract, then decode every kept image once, for all that looks at pixels."""
-    table, ingest = runs.read_manifest(work), runs.read_ingest(work)
-    with progress.tracking(DECODE, len(table), "images"):
-        return pixel_cache.fill_pixel_cache(
-            table,
-            open_storage(ingest.data),
-            settings.image_size,
-            settings.harmonise,
-            work,
-            lambda n: progress.advance(DECODE, n),
-        )
+    with progress.counting(DECODE, "images") as move:
+        return data_steps.cache_pixels(work, settings, lambda _step, done, total: move(done, total))
 
 
 @task(
@@ -102,10 +89,14 @@ def extract_features(
     What is missing then, the training computes itself, or fails with the same words.
     """
     index, shards = shard
-    job = FeatureJob(**dict(_job(member, run, work, cache)), shard=shard)
+    sharing = runners.place(run.settings.trainings_at_a_time()).trainings
+    training = training_steps.training_job(member, run, work, cache, sharing)
+    job = FeatureJob(**dict(training), shard=shard)
     name = f"{index}of{shards}"
     try:
-        _in_child(job, f"features-{name}.log", member, run, work)
+        with _shown(member, run, work, shard) as (threads, on_progress):
+            gpus = training_steps.gpus_of(member, run, sharing)
+            worker.run_job(job, job.folder / f"features-{name}.log", threads, on_progress, gpus)
     except TrainingError as error:
         logger.warning("features of %s, shard %s: %s", member.name, name, error)
         return False
@@ -124,7 +115,7 @@ def extract_each(
     found: dict[str, list[PrefectFuture[bool]]] = {}
     shared: dict[str, list[PrefectFuture[bool]]] = {}
     for member in _longest_first(run):
-        if _trained(run.folder(work) / member.name):
+        if training_steps.is_trained(run.folder(work) / member.name):
             continue
         same = member.name if run.weights[member.architecture][0] is None else member.architecture
         if same not in shared:
@@ -140,15 +131,13 @@ def extract_each(
 @task(name="train", task_run_name="train {member.name}", cache_policy=NO_CACHE)
 def train_architecture(member: Member, run: Run, work: Path, cache: Path) -> Training:
     """Train one architecture with one seed in a process of its own; go on where an earlier attempt was killed."""
-    folder = run.folder(work) / member.name
-    if _trained(folder):
-        (folder / "failure.json").unlink(missing_ok=True)
-        return Training.read(folder / "training.json")
-    for name in ("failure.json", "training.json"):  # of an earlier attempt that was not whole
-        (folder / name).unlink(missing_ok=True)
-    _in_child(_job(member, run, work, cache), "training.log", member, run, work)
+    sharing = runners.place(run.settings.trainings_at_a_time()).trainings
+    with _shown(member, run, work) as (threads, on_progress):
+        training = training_steps.train_member(
+            member, run, work, cache, threads, sharing, on_progress
+        )
     publish(work)
-    return Training.read(folder / "training.json")
+    return training
 
 
 def train_each(
@@ -178,56 +167,31 @@ def _longest_first(run: Run) -> list[Member]:
     )
 
 
-def _trained(folder: Path) -> bool:
-    """Return whether a training came to its end and its model is whole."""
-    done = folder / "training.json"
-    return done.is_file() and Training.read(done).model_sha256 == file_sha256(
-        folder / "model.keras"
-    )
+@contextlib.contextmanager
+def _shown(
+    member: Member, run: Run, work: Path, shard: tuple[int, int] | None = None
+) -> Iterator[tuple[int, worker.Emit]]:
+    """Show how far a training, or a shard of its features, is while the block runs.
 
-
-def _job(member: Member, run: Run, work: Path, cache: Path) -> TrainingJob:
-    """Return what a training's child process is asked for."""
-    weights, digest = run.weights[member.architecture]
-    starts_from_init = run.init is not None and run.init.architecture == member.architecture
-    weight_of = splits.class_weights(runs.read_ingest(work).splits["train"])
-    return TrainingJob(
-        name=member.name,
-        architecture=member.architecture,
-        settings=run.settings.model_copy(update={"seed": member.seed}),
-        folder=run.folder(work) / member.name,
-        weights=weights,
-        weights_sha256=digest,
-        manifest=work / "clean_metadata.csv",
-        pixels=cache,
-        class_weights={str(label): weight for label, weight in weight_of.items()},
-        init=run.init.model if run.init is not None and starts_from_init else "",
-        sharing=runners.place(run.settings.trainings_at_a_time()).trainings,
-    )
-
-
-def _in_child(job: TrainingJob, log: str, member: Member, run: Run, work: Path) -> None:
-    """Do a training's job, or a shard of it, in a child process with its share of this machine, and show how far it is."""
+    Gives the number of threads that its worker process may use, and what is told of its progress.
+    """
+    settings = run.settings
     counts = {split: sum(own.values()) for split, own in runs.read_ingest(work).splits.items()}
-    train = round(counts["train"] * job.settings.train_fraction)  # whole patients: about so many
-    images = trainer.passes(train, counts["val"], job.settings)
+    train = round(counts["train"] * settings.train_fraction)  # whole patients: about so many
+    images = trainer.passes(train, counts["val"], settings)
     name = member.name
-    epochs = job.settings.tuning_epochs()
-    if isinstance(job, FeatureJob):
-        shard, shards = job.shard
+    epochs = settings.tuning_epochs()
+    if shard is not None:
+        index, shards = shard
         images //= shards
-        name = f"{member.name} {shard}"
+        name = f"{member.name} {index}"
         epochs = 0
-    place = runners.place(run.settings.trainings_at_a_time())
-    found = hardware.visible_gpus()
-    gpus = (
-        hardware.assign_gpus(found, place.trainings, run.members().index(member)) if found else None
-    )
+    threads = _threads(runners.place(settings.trainings_at_a_time()))
     with (
         progress.tracking(f"features {name}", images, "images"),
         progress.tracking(f"train {name}", epochs, "epochs"),
     ):
-        worker.run_job(job, job.folder / log, _threads(place), lambda told: _show(name, told), gpus)
+        yield threads, lambda told: _show(name, told)
 
 
 def publish(work: Path) -> None:
@@ -258,19 +222,17 @@ def _outcome(member: Member, future: PrefectFuture[Training], work: Path) -> Tra
 @task(name="compare", task_run_name="compare", cache_policy=NO_CACHE)
 def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selection:
     """Write comparison.csv and its plots, choose on validation alone, write selection.json."""
-    trained = [each for each in outcomes if isinstance(each, Training)]
-    failed = [each for each in outcomes if isinstance(each, Failure)]
-    for each in failed:
-        logger.error("%s failed: %s", each.name, each.error)
-        each.write(folder / each.name / "failure.json")
-    chosen = selection.select_model(trained, failed, folder)
-    table = selection.write_comparison(trained, failed, folder)
-    figures = plots.draw_comparison(folder, [t.name for t in trained])
-    chosen.write(folder / "selection.json")
-    shown = [_shown(t) for t in sorted(trained, key=lambda t: list(table["name"]).index(t.name))]
-    shown += [{"model": f.name, "weights": "failed, not compared: " + f.error} for f in failed]
+    trained = [outcome for outcome in outcomes if isinstance(outcome, Training)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    for failure in failed:
+        logger.error("%s failed: %s", failure.name, failure.error)
+    chosen, figures = training_steps.compare_models(outcomes, folder)
+    order = list(read_table(folder / "comparison.csv")["name"])
+    trained.sort(key=lambda training: order.index(training.name))
+    rows = [_row(training) for training in trained]
+    rows += [{"model": f.name, "weights": "failed, not compared: " + f.error} for f in failed]
     words = f"Validation figures, each at its own operating point, n = {trained[0].val['n']}; AUROC with 95 % interval"
-    create_table_artifact(shown, key="comparison", description=words)
+    create_table_artifact(rows, key="comparison", description=words)
     page = f"# {chosen.name} was chosen\n\n{chosen.reason}\n\n*Rule:* {chosen.rule}\n\n"
     page += "\n\n".join(map(pictures.markdown, figures))
     create_markdown_artifact(
@@ -280,7 +242,7 @@ def compare_models(outcomes: list[Training | Failure], folder: Path) -> Selectio
     return chosen
 
 
-def _shown(training: Training) -> dict[str, Any]:
+def _row(training: Training) -> dict[str, Any]:
     """Return a model's row as a person wants to read it."""
     ends = training.val_intervals["auroc"]
     interval = f" ({format_metric(ends.low)} to {format_metric(ends.high)})" if ends else ""

@@ -158,11 +158,13 @@ def predict(
 
     Example: `cxr predict work/registry new_images --out predictions.csv`
     """
-    from cxr.serving import prediction
+    import cxr
     from tasks import progress
 
     session.log_to_terminal()
     # Without a server, which takes longer to start than a few images to score.
     with progress.counting("score images", "images") as on_images:
-        found = prediction.predict(model, images, out, on_images, files)
+        found = cxr.predict(
+            model, images, out, files, lambda _step, done, total: on_images(done, total)
+        )
     print(found.sentence())  # noqa: T201
