@@ -1,9 +1,11 @@
-"""95 % intervals of figures: patients drawn with replacement (bootstrap), or Wilson's of a single proportion.
+"""95 % confidence intervals of metrics: the bootstrap over patients, and Wilson's for a proportion.
 
-Images of one patient resemble each other, so whole patients are drawn, never images. Left out: differences between
-two models (cxr.stats.comparison); the calibration error, whose draws are biased upwards (simulated on 600 images, its percentile
-interval held the truth in 0 to 71 % of the sets; see cxr.stats.reliability.ece_by_chance); and any interval where the data
-cannot say: that is None, never a number.
+Images of one patient resemble each other, so whole patients are resampled, never single images.
+A metric for which the data cannot give an interval has None, never a made-up number.
+
+Intervals of the difference between two models are in `comparison`. The calibration error has none:
+its resamples are biased upwards (simulated on 600 images, its percentile interval covered the true
+value in 0 to 71 % of the sets), so it is compared with `reliability.ece_by_chance` instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,15 +15,27 @@ import numpy as np
 
 from cxr.core.errors import DataError
 from cxr.core.settings import Strict
-from cxr.stats.metrics import PROPORTIONS, Vector
+from cxr.stats.metrics import PROPORTIONS, Vector, check_scores
+from cxr.stats.weighted_metrics import METRICS, weighted_metrics
 
-METRICS = (*PROPORTIONS, "auroc", "auprc", "brier")
-MISSING_DRAWS = 0.05  # a figure not estimable in more of the draws has no interval
-BLOCK = 1_000_000  # weights in memory at a time: 8 MB, and about ten such arrays while a block is worked on
+# A metric without a value in more than this share of the resamples has no interval.
+MISSING_RESAMPLES = 0.05
+# Weights in memory at a time: 8 MB, and about ten such arrays while a block is worked on.
+BLOCK = 1_000_000
+# Resampled metrics that differ by less do so by rounding alone.
+ROUNDING = 1e-12
 
 
 class Interval(Strict):
-    """A 95 % interval: how it was made, and of how many images (the figure's own denominator) and patients."""
+    """A 95 % confidence interval.
+
+    Attributes:
+        low: Its lower end.
+        high: Its upper end.
+        method: How it was computed.
+        images: The images behind the metric: its own denominator, for a proportion.
+        patients: The patients behind the metric; None where not counted.
+    """
 
     low: float
     high: float
@@ -30,11 +44,25 @@ class Interval(Strict):
     patients: int | None = None
 
 
-def wilson_interval(k: int, n: int, patients: int | None = None) -> Interval | None:
-    """Return the 95 % interval of k of n (Wilson 1927, by scipy), 0..1; None for n = 0.
+def wilson_interval(
+    k: int,
+    n: int,
+    patients: int | None = None,
+) -> Interval | None:
+    """Return Wilson's score interval (Wilson 1927, by SciPy) of a proportion.
 
-    Images count as independent, so it is a little too narrow where patients have several; `patients` is only noted.
-    Raises ValueError (scipy's) unless 0 <= k <= n.
+    Images count as independent, so it is a little too narrow where patients have several.
+
+    Args:
+        k: How many images have the property, 0 to n.
+        n: How many images there are.
+        patients: How many patients they show; only recorded.
+
+    Returns:
+        The 95 % interval, within 0 to 1; None for n = 0.
+
+    Raises:
+        ValueError: k is not within 0 to n.
 
     >>> wilson_interval(0, 29)
     Interval(low=0.0, high=0.11696979849974073, method='Wilson', images=29, patients=None)
@@ -43,9 +71,13 @@ def wilson_interval(k: int, n: int, patients: int | None = None) -> Interval | N
 
     if n == 0:
         return None
-    found = binomtest(k, n).proportion_ci(method="wilson")
+    interval = binomtest(k, n).proportion_ci(method="wilson")
     return Interval(
-        low=float(found.low), high=float(found.high), method="Wilson", images=n, patients=patients
+        low=float(interval.low),
+        high=float(interval.high),
+        method="Wilson",
+        images=n,
+        patients=patients,
     )
 
 
@@ -57,57 +89,60 @@ def bootstrap_intervals(
     draws: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval | None]:
-    """Return the 95 % interval of each of FIGURES by the patient-clustered percentile bootstrap (Field & Welsh 2007).
+    """Return the 95 % interval of each metric by a bootstrap that resamples whole patients.
 
-    `labels` (n,) 0 or 1, `scores` (n,) 0..1, `patients` (n,) text: images of one patient are drawn together, an image
-    without one ("") on its own. None: not estimable, that is fewer than two patients behind the figure, the figure
-    missing in more than 5 % of the draws, or the same in every draw (an AUROC of 1, constant scores). A proportion of
-    exactly 0 or 1 also never varies; it gets Wilson's interval, which takes its images as independent.
-    Raises DataError for scores that are no numbers or outside 0..1, labels other than 0 and 1, or unequal lengths.
+    This is the percentile bootstrap (Efron & Tibshirani 1993, ch. 13) with patients as clusters
+    (Field & Welsh 2007). A proportion of exactly 0 or 1 is the same in every resample; it gets
+    Wilson's interval, which counts its images as independent.
+
+    Args:
+        labels: 0 or 1, (n,).
+        scores: 0 to 1, (n,).
+        patients: The patient of each image, text (n,); an image with "" is a patient of its own.
+        threshold: The lowest score that counts as positive.
+        draws: How many resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        An interval for each of METRICS. None where it is not estimable: fewer than two patients
+        behind the metric, no value in more than 5 % of the resamples, or the same value in all of
+        them (an AUROC of 1, constant scores).
+
+    Raises:
+        DataError: The lengths differ, a label is neither 0 nor 1, a score is not within 0 to 1, or
+            the threshold is NaN.
     """
     labels, scores = check_scores(labels, scores)
-    of = number_patients(patients)
-    if len(of) != len(labels) or np.isnan(threshold):
+    patient_numbers = number_patients(patients)
+    if len(patient_numbers) != len(labels) or np.isnan(threshold):
         raise DataError(
-            f"expected one patient per image and a threshold, found {len(of)} of {len(labels)}, {threshold}"
+            "expected one patient per image and a threshold, "
+            f"found {len(patient_numbers)} of {len(labels)}, {threshold}"
         )
     if not len(labels):
         return dict.fromkeys(METRICS)
-    found = weighted_metrics(labels, scores, np.ones((1, len(labels))), threshold)
+    values = weighted_metrics(labels, scores, np.ones((1, len(labels))), threshold)
     blocks = [
-        weighted_metrics(labels, scores, each, threshold) for each in _weights(of, draws, seed)
+        weighted_metrics(labels, scores, weights, threshold)
+        for weights in _resampled_weights(patient_numbers, draws, seed)
     ]
-    behind = _denominators(labels, scores >= threshold)
-    return {
-        name: _interval(
+    denominators = _denominators(labels, scores >= threshold)
+    intervals = {}
+    for name in METRICS:
+        intervals[name] = _percentile_interval(
             name,
-            float(found[name][0]),
-            np.concatenate([block[name] for block in blocks]),
-            of[behind[name]],
+            value=float(values[name][0]),
+            resampled=np.concatenate([block[name] for block in blocks]),
+            patient_numbers=patient_numbers[denominators[name]],
         )
-        for name in METRICS
-    }
-
-
-def check_scores(labels: Vector, scores: Vector) -> tuple[Vector, Vector]:
-    """Return labels as int64 (n,) of 0 and 1 and scores as float64 (n,) within 0..1; raises DataError otherwise."""
-    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    outside = int((~((scores >= 0) & (scores <= 1))).sum())
-    if (
-        labels.shape != scores.shape
-        or labels.ndim != 1
-        or outside
-        or not np.isin(labels, (0, 1)).all()
-    ):
-        raise DataError(
-            f"not estimable (n = {len(scores)}): expected one label of 0 or 1 and one score within 0..1 per image, "
-            f"found {labels.size} labels {np.unique(labels)[:5].tolist()} and {outside} scores that are not"
-        )
-    return labels.astype(np.int64), scores
+    return intervals
 
 
 def number_patients(patients: Sequence[str] | Vector) -> Vector:
-    """Return the patient of each image as a number 0..patients - 1, int64 (n,); an image without one ("") is its own.
+    """Return the patient of each image as a number from 0 on, int64 (n,).
+
+    Args:
+        patients: The patient of each image, text (n,); an image with "" is a patient of its own.
 
     >>> number_patients(["b", "", "a", "b", ""])
     array([1, 2, 0, 1, 3])
@@ -115,92 +150,67 @@ def number_patients(patients: Sequence[str] | Vector) -> Vector:
     names = np.asarray(patients, dtype=str)
     missing = names == ""
     known, numbers = np.unique(names[~missing], return_inverse=True)
-    of = np.empty(len(names), np.int64)
-    of[~missing], of[missing] = numbers, len(known) + np.arange(missing.sum())
-    return of
+    patient_numbers = np.empty(len(names), np.int64)
+    patient_numbers[~missing] = numbers
+    patient_numbers[missing] = len(known) + np.arange(missing.sum())
+    return patient_numbers
 
 
-def weighted_metrics(
-    labels: Vector, scores: Vector, weights: Vector, threshold: float
-) -> dict[str, Vector]:
-    """Return each of FIGURES, float64 (draws,), under `weights` (draws, n) of the images; NaN where not estimable.
+def _resampled_weights(
+    patient_numbers: Vector,
+    draws: int,
+    seed: int,
+) -> Iterator[Vector]:
+    """Yield blocks (resamples, n) of how often each image's patient was drawn in each resample.
 
-    The numbers are those of scikit-learn with `sample_weight`, tied scores included.
+    A resample draws as many patients as there are, with replacement.
     """
-    ill, called = labels == 1, scores >= threshold
-    cells = np.stack([ill & called, ~ill & called, ~ill & ~called, ill & ~called], axis=1).astype(
-        np.float64
-    )
-    tp, fp, tn, fn = (weights @ cells).T
-    total = tp + fp + tn + fn
-    auroc, auprc = _areas(labels, scores, weights)
-    return {
-        "accuracy": _ratio(tp + tn, total),
-        "sensitivity": _ratio(tp, tp + fn),
-        "specificity": _ratio(tn, tn + fp),
-        "precision": _ratio(tp, tp + fp),
-        "npv": _ratio(tn, tn + fn),
-        "auroc": auroc,
-        "auprc": auprc,
-        "brier": _ratio(weights @ (scores - labels) ** 2, total),
-    }
+    rng = np.random.default_rng(seed)
+    patients = int(patient_numbers.max()) + 1
+    block_rows = max(1, BLOCK // len(patient_numbers))
+    for start in range(0, draws, block_rows):
+        rows = min(block_rows, draws - start)
+        drawn = rng.integers(0, patients, (rows, patients))
+        # Number the patients of each resample apart, so that one bincount counts all resamples.
+        drawn += patients * np.arange(rows)[:, np.newaxis]
+        counts = np.bincount(drawn.ravel(), minlength=rows * patients)
+        by_patient = counts.reshape(rows, patients).astype(np.float64)
+        yield by_patient[:, patient_numbers]
 
 
-def _areas(labels: Vector, scores: Vector, weights: Vector) -> tuple[Vector, Vector]:
-    """Return AUROC (trapezoids) and AUPRC (average precision: steps), each (draws,), by one sort of the scores."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(
-        np.append(np.diff(scores[order]), -1.0)
-    )  # equal scores enter the curve together
-    weights = weights[:, order]
-    called = np.cumsum(weights, axis=1)[:, ends]
-    weights *= labels[order]
-    tp = np.cumsum(weights, axis=1)[:, ends]
-    fp, caught = called - tp, np.diff(tp, prepend=0.0)
-    positives, negatives = tp[:, -1], fp[:, -1]
-    under_roc = (np.diff(fp, prepend=0.0) * (tp - caught / 2)).sum(axis=1)
-    under_pr = (caught * np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)).sum(axis=1)
-    return _ratio(under_roc, positives * negatives), _ratio(under_pr, positives * (negatives > 0))
+def _denominators(labels: Vector, called_positive: Vector) -> dict[str, Vector]:
+    """Return for each metric which images it is a metric of, bool (n,)."""
+    denominators = dict.fromkeys(METRICS, np.ones(len(labels), bool))
+    denominators["sensitivity"] = labels == 1
+    denominators["specificity"] = labels == 0
+    denominators["precision"] = called_positive
+    denominators["npv"] = ~called_positive
+    return denominators
 
 
-def _ratio(part: Vector, whole: Vector) -> Vector:
-    found: Vector = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-    return found
-
-
-def _weights(of: Vector, draws: int, seed: int) -> Iterator[Vector]:
-    """Yield blocks (some draws, n): how often each image's patient was drawn, as many patients drawn as there are."""
-    rng, patients = np.random.default_rng(seed), int(of.max()) + 1
-    size = max(1, BLOCK // len(of))
-    for start in range(0, draws, size):
-        rows = min(size, draws - start)
-        drawn = (
-            rng.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, np.newaxis]
-        )
-        counts = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
-        yield counts.astype(np.float64)[:, of]
-
-
-def _denominators(labels: Vector, called: Vector) -> dict[str, Vector]:
-    """Return which images (n,) each figure is a figure of."""
-    everything = dict.fromkeys(METRICS, np.ones(len(labels), bool))
-    return everything | {
-        "sensitivity": labels == 1,
-        "specificity": labels == 0,
-        "precision": called,
-        "npv": ~called,
-    }
-
-
-def _interval(name: str, found: float, drawn: Vector, of: Vector) -> Interval | None:
-    patients, kept = len(np.unique(of)), drawn[~np.isnan(drawn)]
-    if np.isnan(found) or patients < 2:
+def _percentile_interval(
+    name: str,
+    value: float,
+    resampled: Vector,
+    patient_numbers: Vector,
+) -> Interval | None:
+    """Return the interval of one metric from its resampled values, or None if not estimable."""
+    images = len(patient_numbers)
+    patients = len(np.unique(patient_numbers))
+    if np.isnan(value) or patients < 2:
         return None
-    if name in PROPORTIONS and found in (0.0, 1.0):
-        return wilson_interval(round(found * len(of)), len(of), patients)
-    if len(kept) < (1 - MISSING_DRAWS) * len(drawn) or np.ptp(kept) < 1e-12:
+    if name in PROPORTIONS and value in {0.0, 1.0}:
+        return wilson_interval(round(value * images), images, patients)
+    known = resampled[~np.isnan(resampled)]
+    if len(known) < (1 - MISSING_RESAMPLES) * len(resampled):
         return None
-    low, high = (float(end) for end in np.percentile(kept, (2.5, 97.5)))
+    if np.ptp(known) < ROUNDING:
+        return None
+    low, high = np.percentile(known, (2.5, 97.5)).tolist()
     return Interval(
-        low=low, high=high, method="patient bootstrap", images=len(of), patients=patients
+        low=low,
+        high=high,
+        method="patient bootstrap",
+        images=images,
+        patients=patients,
     )

@@ -1,6 +1,6 @@
-"""How the chosen model does in parts of the test set: by cause, by image size, by the series that a name tells.
+"""Performance of the chosen model in parts of the test set: by cause, image size and series.
 
-Left out: any choice. A subgroup changes nothing; it shows where a figure of the whole may not hold.
+A subgroup changes no choice. It shows where a metric of the whole test set may not hold.
 """
 
 import re
@@ -10,15 +10,28 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.settings import Strict
-from cxr.stats import intervals
-from cxr.stats.intervals import Interval
+from cxr.stats.intervals import Interval, bootstrap_intervals, number_patients
 
-TOO_FEW = 20
+TOO_FEW = 20  # images; a metric of fewer says little
+# How file names of the published data set begin, by the series that the image was taken in.
 _SERIES = re.compile(r"(NORMAL2-IM|IM|person)", re.IGNORECASE)
+_SIZE_NAMES = {2: ("small", "large"), 3: ("small", "medium", "large")}
 
 
 class Subgroup(Strict):
-    """One figure of one part of the test set: `right` of `n` images; `few` marks an n below TOO_FEW."""
+    """One metric of one part of the test set.
+
+    Attributes:
+        by: What the test set is divided by: cause, image size or series.
+        group: The part.
+        figure: The metric: sensitivity or specificity.
+        right: Images of the part that were predicted right.
+        n: Images of the part.
+        patients: Patients that they show.
+        value: right / n.
+        interval: The 95 % interval; None where not estimable.
+        few: Whether n is below TOO_FEW.
+    """
 
     by: str
     group: str
@@ -32,65 +45,84 @@ class Subgroup(Strict):
 
 
 def measure_subgroups(scores: pd.DataFrame, threshold: float) -> tuple[Subgroup, ...]:
-    """Return sensitivity and specificity of each part that has such images, in a fixed order.
+    """Return sensitivity and specificity of each part of the test set that has such images.
 
-    `scores` has image, patient_id, etiology, width, height, label and score. Sizes are parted at the terciles of
-    width x height; where those coincide, only parts that differ are made.
+    Image sizes are divided at the terciles of width x height; where these coincide, into fewer
+    parts.
+
+    Args:
+        scores: One row per image, with image, patient_id, etiology, width, height, label and
+            score.
+        threshold: The lowest score that counts as positive.
+
+    Returns:
+        In a fixed order; images without a group (no cause, no known series) are in none.
     """
-    parts = {
+    groupings = {
         "cause": scores["etiology"],
-        "image size": _sizes(scores),
+        "image size": _size_groups(scores),
         "series": scores["image"].map(_series),
     }
-    found = []
-    for by, names in parts.items():
-        for group in sorted(name for name in names.unique() if name):
-            rows = scores[names == group]
-            found += [
-                _one(by, group, rows[rows["label"] == label], label, threshold) for label in (1, 0)
-            ]
-    return tuple(each for each in found if each is not None)
+    subgroups = []
+    for by, groups in groupings.items():
+        for group in sorted(name for name in groups.unique() if name):
+            members = scores[groups == group]
+            for label in (1, 0):
+                rows = members[members["label"] == label]
+                if not rows.empty:
+                    subgroups.append(_measure(by, group, rows, label, threshold))
+    return tuple(subgroups)
 
 
-def _one(by: str, group: str, rows: pd.DataFrame, label: int, threshold: float) -> Subgroup | None:
-    if rows.empty:
-        return None
-    figure = "sensitivity" if label else "specificity"
-    called = rows["score"].to_numpy() >= threshold
-    right = int((called == bool(label)).sum())
+def _measure(
+    by: str,
+    group: str,
+    rows: pd.DataFrame,
+    label: int,
+    threshold: float,
+) -> Subgroup:
+    """Return the sensitivity (label 1) or specificity (label 0) of images that share one label."""
+    metric = "sensitivity" if label else "specificity"
+    scores = rows["score"].to_numpy()
     patients = rows["patient_id"].to_numpy()
-    interval = intervals.bootstrap_intervals(
-        rows["label"].to_numpy(), rows["score"].to_numpy(), patients, threshold
-    )[figure]
+    called_positive = scores >= threshold
+    right = int((called_positive == bool(label)).sum())
+    intervals = bootstrap_intervals(rows["label"].to_numpy(), scores, patients, threshold)
     return Subgroup(
         by=by,
         group=group,
-        figure=figure,
+        figure=metric,
         right=right,
         n=len(rows),
+        patients=len(np.unique(number_patients(patients))),
         value=right / len(rows),
-        patients=int(intervals.number_patients(patients).max()) + 1,
-        interval=interval,
+        interval=intervals[metric],
         few=len(rows) < TOO_FEW,
     )
 
 
-def _sizes(scores: pd.DataFrame) -> "pd.Series[str]":
+def _size_groups(scores: pd.DataFrame) -> "pd.Series[str]":
     """Return the size group of each image; the names sort from small to large."""
     area = scores["width"] * scores["height"]
-    edges = np.unique(np.quantile(area, [1 / 3, 2 / 3]))
     if area.nunique() == 1:
-        return pd.Series(
-            f"all {scores['width'].iloc[0]}x{scores['height'].iloc[0]}", index=scores.index
-        )
-    # Two thirds of one size leave no tercile below the largest: the largest is then parted from the rest.
-    inner = [edge for edge in edges if edge < area.max()] or [np.unique(area)[-2]]
-    names = ["small", "medium", "large"] if len(inner) == 2 else ["small", "large"]
-    bounds = [f"up to {inner[0] / 1e6:.2f} MP", *[f"over {edge / 1e6:.2f} MP" for edge in inner]]
-    order = np.searchsorted(inner, area, side="left")
-    return pd.Series([f"{at + 1}: {names[at]} ({bounds[at]})" for at in order], index=scores.index)
+        size = f"all {scores['width'].iloc[0]}x{scores['height'].iloc[0]}"
+        return pd.Series(size, index=scores.index)
+    terciles = np.unique(np.quantile(area, [1 / 3, 2 / 3]))
+    edges = [edge for edge in terciles if edge < area.max()]
+    if not edges:
+        # Two thirds of the images have the largest size: divide that from all others.
+        edges = [np.unique(area)[-2]]
+    bounds = [f"up to {edges[0] / 1e6:.2f} MP"]
+    bounds += [f"over {edge / 1e6:.2f} MP" for edge in edges]
+    names = []
+    for number, bound in enumerate(bounds):
+        size = _SIZE_NAMES[len(bounds)][number]
+        names.append(f"{number + 1}: {size} ({bound})")
+    places = np.searchsorted(edges, area, side="left")
+    return pd.Series([names[place] for place in places], index=scores.index)
 
 
 def _series(image: str) -> str:
-    found = _SERIES.match(PurePosixPath(image).name)
-    return found[0] if found else ""
+    """Return how the file name begins if that is a known series, or an empty text."""
+    match = _SERIES.match(PurePosixPath(image).name)
+    return match[0] if match else ""

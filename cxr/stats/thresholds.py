@@ -1,59 +1,97 @@
-"""Operating points by name: the threshold, its rule in words and what it costs. To be chosen on validation only.
+"""Operating points: the threshold, the rule that chose it and what it costs.
 
-Left out: the figures at that threshold on other images (cxr.stats.metrics), and their intervals (cxr.stats.intervals).
+A threshold is chosen on validation images only. The metrics at that threshold on other images are
+in `metrics`, their intervals in `intervals`.
 """
 
 import math
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from cxr.core.errors import DataError
 from cxr.core.settings import Strict, TrainingSettings
-from cxr.stats.intervals import check_scores
-from cxr.stats.metrics import Vector
+from cxr.stats.metrics import Vector, check_scores
 
 RuleName = Literal["sensitivity", "youden", "fixed", "cost"]
-_NUMBER = {"sensitivity": "min_sensitivity", "fixed": "threshold", "cost": "cost_ratio"}
+# The field that each rule needs; 'youden' needs none.
+_NUMBER_FIELDS = {
+    "sensitivity": "min_sensitivity",
+    "fixed": "threshold",
+    "cost": "cost_ratio",
+}
 
 
 class Rule(Strict):
-    """What an operating point has to satisfy: a rule by name, and the number that it needs."""
+    """How an operating point is chosen: a rule by name, and the number that it needs."""
 
     name: RuleName = Field("sensitivity", description="How the threshold is chosen on val.")
     min_sensitivity: float = Field(
-        0.95, gt=0, le=1, description="For 'sensitivity': at least this much."
+        0.95,
+        gt=0,
+        le=1,
+        description="For 'sensitivity': the lowest sensitivity allowed.",
     )
     threshold: float | None = Field(
-        None, ge=0, le=1, description="For 'fixed': the threshold itself."
+        None,
+        ge=0,
+        le=1,
+        description="For 'fixed': the threshold itself.",
     )
     cost_ratio: float | None = Field(
-        None, gt=0, description="For 'cost': one missed counts as so many false alarms."
+        None,
+        gt=0,
+        description="For 'cost': how many false positives cost as much as one missed.",
     )
     prevalence: float | None = Field(
-        None, gt=0, lt=1, description="For 'cost': that of its use; None: that of val."
+        None,
+        gt=0,
+        lt=1,
+        description="For 'cost': the prevalence where the model is used; None: that of val.",
     )
 
     @model_validator(mode="after")
     def _has_its_number(self) -> Self:
-        wanted = _NUMBER.get(self.name)
-        if wanted and getattr(self, wanted) is None:
+        field = _NUMBER_FIELDS.get(self.name)
+        if field and getattr(self, field) is None:
             raise ValueError(
-                f"the rule {self.name!r} needs a {wanted}, which has no default: give one"
+                f"the rule {self.name!r} needs a {field}, which has no default: give one"
             )
         return self
 
     def number(self) -> float:
-        """Return the rule's own number: min_sensitivity, threshold or cost_ratio; 1 for 'youden', which has none."""
-        return float(getattr(self, _NUMBER[self.name])) if self.name in _NUMBER else 1.0
+        """Return the rule's own number, or 1 for 'youden', which has none."""
+        field = _NUMBER_FIELDS.get(self.name)
+        return float(getattr(self, field)) if field else 1.0
+
+
+def rule_from_settings(settings: TrainingSettings) -> Rule:
+    """Return the rule that the settings name, with its number."""
+    return Rule(
+        name=settings.operating_point,
+        min_sensitivity=settings.min_sensitivity,
+        threshold=settings.fixed_threshold,
+        cost_ratio=settings.cost_ratio,
+        prevalence=settings.prevalence,
+    )
 
 
 class OperatingPoint(Strict):
-    """A threshold, the rule behind it in one sentence, and sensitivity and specificity where it was chosen.
+    """A threshold, the rule that chose it, and its metrics where it was chosen.
 
-    Numbers of other rules are None; sensitivity or specificity is None where the set had no image of that class.
+    Attributes:
+        rule: The rule by name.
+        words: The rule in one sentence, with the number of images.
+        threshold: The lowest score that counts as positive.
+        min_sensitivity: The number of the rule 'sensitivity'; None for other rules.
+        cost_ratio: The number of the rule 'cost'; None for other rules.
+        prevalence: The prevalence that the rule 'cost' assumed; None for other rules.
+        sensitivity: Sensitivity on these images; None if none is positive.
+        specificity: Specificity on these images; None if none is negative.
+        images: How many images it was chosen on.
+        positives: How many of them are positive.
     """
 
     rule: RuleName
@@ -69,93 +107,141 @@ class OperatingPoint(Strict):
 
 
 def choose_operating_point(
-    labels: Vector, scores: Vector, rule: Rule | None = None
+    labels: Vector,
+    scores: Vector,
+    rule: Rule | None = None,
 ) -> OperatingPoint:
-    """Return the operating point that `rule` asks for (default: sensitivity of at least 0.95), on validation images.
+    """Return the operating point that a rule chooses on validation images.
 
-    `labels` (n,) 0 or 1, `scores` (n,) 0..1; a prediction is PNEUMONIA where score >= threshold. Thresholds lie
-    half-way between neighbouring scores, so that a score's last bit decides nothing. Rules: 'sensitivity', the highest
-    specificity that keeps min_sensitivity; 'youden', the highest sensitivity + specificity - 1 (Youden 1950); 'cost',
-    the fewest cost_ratio * missed + false alarms at `prevalence`; 'fixed'. Among equals, the one that misses fewest.
-    Raises DataError "not estimable (n = ...)" for one class (but for 'fixed') or none, and for scores that are no
-    numbers or outside 0..1.
+    Thresholds lie half-way between neighbouring scores, so that the last bit of a score decides
+    nothing. The rules are:
+
+    - 'sensitivity': the highest specificity with at least `min_sensitivity`.
+    - 'youden': the highest sensitivity + specificity - 1 (Youden 1950).
+    - 'cost': the lowest expected cost at `prevalence`, where a false negative costs `cost_ratio`
+      times as much as a false positive (Metz 1978).
+    - 'fixed': the threshold that is given.
+
+    Of equally good thresholds, the one with the fewest false negatives is chosen.
+
+    Args:
+        labels: 0 or 1, (n,).
+        scores: 0 to 1, (n,).
+        rule: The rule; by default 'sensitivity' with 0.95.
+
+    Raises:
+        DataError: Not estimable, because a class is missing ('fixed' needs one image only), or a
+            score is not a number from 0 to 1.
     """
     rule = rule or Rule()
     labels, scores = check_scores(labels, scores)
-    images, positives = len(labels), int(labels.sum())
-    if len(np.unique(labels)) < (1 if rule.name == "fixed" else 2):
+    images = len(labels)
+    positives = int(labels.sum())
+    classes_needed = 1 if rule.name == "fixed" else 2
+    if len(np.unique(labels)) < classes_needed:
         raise DataError(
-            f"not estimable (n = {images}): expected both classes, found {positives} ill"
+            f"not estimable (n = {images}): expected both classes, found {positives} positive"
         )
-    share = positives / images
-    threshold = (
-        rule.number()
-        if rule.name == "fixed"
-        else _threshold(labels, scores, rule, rule.prevalence or share)
-    )
-    called = scores >= threshold
+    val_prevalence = positives / images
+    prevalence = rule.prevalence or val_prevalence
+    if rule.name == "fixed":
+        threshold = rule.number()
+    else:
+        threshold = _best_threshold(labels, scores, rule, prevalence)
+    called_positive = scores >= threshold
     return OperatingPoint(
         rule=rule.name,
-        words=f"{_words(rule)}, on {images} validation images (prevalence {share:.3f}).",
+        words=(
+            f"{_describe(rule)}, on {images} validation images (prevalence {val_prevalence:.3f})."
+        ),
         threshold=threshold,
         min_sensitivity=rule.min_sensitivity if rule.name == "sensitivity" else None,
         cost_ratio=rule.cost_ratio if rule.name == "cost" else None,
-        prevalence=rule.prevalence or share if rule.name == "cost" else None,
-        sensitivity=_mean(called[labels == 1]),
-        specificity=_mean(~called[labels == 0]),
+        prevalence=prevalence if rule.name == "cost" else None,
+        sensitivity=_share(called_positive[labels == 1]),
+        specificity=_share(~called_positive[labels == 0]),
         images=images,
         positives=positives,
     )
 
 
-def _words(rule: Rule) -> str:
-    at = f"a prevalence of {rule.prevalence:g}" if rule.prevalence else "the prevalence of this set"
-    return {
-        "sensitivity": f"Highest specificity that keeps a sensitivity of at least {rule.number():g}",
-        "youden": "Highest sensitivity + specificity - 1 (Youden)",
-        "fixed": f"Given in advance ({rule.number():g})",
-        "cost": f"Lowest cost where one missed counts as {rule.number():g} false alarms, at {at}",
-    }[rule.name]
+def _describe(rule: Rule) -> str:
+    """Return the rule in words, without a full stop."""
+    number = f"{rule.number():g}"
+    if rule.name == "sensitivity":
+        return f"Highest specificity that keeps a sensitivity of at least {number}"
+    if rule.name == "youden":
+        return "Highest sensitivity + specificity - 1 (Youden)"
+    if rule.name == "fixed":
+        return f"Given in advance ({number})"
+    prevalence = "the prevalence of this set"
+    if rule.prevalence:
+        prevalence = f"a prevalence of {rule.prevalence:g}"
+    return (
+        f"Lowest cost where one false negative counts as {number} false positives, at {prevalence}"
+    )
 
 
-def _mean(marks: Vector) -> float | None:
+def _share(marks: Vector) -> float | None:
+    """Return the share of True, or None if there are no marks."""
     return float(marks.mean()) if len(marks) else None
 
 
-def _threshold(labels: Vector, scores: Vector, rule: Rule, prevalence: float) -> float:
-    thresholds, tp, fp = _candidates(labels, scores)
-    ill, healthy = int(tp[-1]), int(fp[-1])
-    if rule.name == "sensitivity":  # as a fraction: 0.95 of 20 is 19, whatever binary makes of 0.95
-        enough = tp >= math.ceil(Fraction(repr(rule.number())) * ill)
-        costs = np.where(enough, fp, healthy + 1)
+class _Candidates(NamedTuple):
+    """Every threshold that makes a difference, strictest first: the first calls nothing positive.
+
+    Attributes:
+        thresholds: float64 (k,), falling.
+        tp: True positives at each threshold, int64 (k,).
+        fp: False positives at each threshold, int64 (k,).
+    """
+
+    thresholds: Vector
+    tp: Vector
+    fp: Vector
+
+
+def _best_threshold(
+    labels: Vector,
+    scores: Vector,
+    rule: Rule,
+    prevalence: float,
+) -> float:
+    """Return the threshold of the lowest cost by the rule; of equals, the lowest threshold."""
+    thresholds, tp, fp = _find_candidates(labels, scores)
+    positives = int(tp[-1])
+    negatives = int(fp[-1])
+    if rule.name == "sensitivity":
+        # As a fraction: 0.95 of 20 images is exactly 19, which it is not in binary floats.
+        tp_needed = math.ceil(Fraction(repr(rule.number())) * positives)
+        costs = np.where(tp >= tp_needed, fp, negatives + 1)
     elif rule.name == "youden":
-        costs = fp * ill - tp * healthy
+        costs = fp * positives - tp * negatives  # -(J * positives * negatives), whole numbers
     else:
-        costs = rule.number() * prevalence * (ill - tp) / ill + (1 - prevalence) * fp / healthy
-    least = float(costs.min())
-    return float(thresholds[np.flatnonzero(costs <= least + 1e-12 * max(1.0, abs(least)))[-1]])
+        missed_share = (positives - tp) / positives
+        costs = rule.number() * prevalence * missed_share + (1 - prevalence) * fp / negatives
+    lowest = float(costs.min())
+    rounding = 1e-12 * max(1.0, abs(lowest))
+    equally_good = np.flatnonzero(costs <= lowest + rounding)
+    return float(thresholds[equally_good[-1]])
 
 
-def _candidates(labels: Vector, scores: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return every distinct choice, strictest first: thresholds float64 (k,), tp and fp int64 (k,), (0, 0) first."""
-    values, place = np.unique(-scores, return_inverse=True)
-    values = -values
-    ill = np.bincount(place, labels, len(values)).astype(np.int64)
-    tp, fp = np.cumsum(ill), np.cumsum(np.bincount(place, minlength=len(values)) - ill)
-    none = np.nextafter(max(values[0], 1.0), 2) if values[0] >= 1 else (values[0] + 1) / 2
+def _find_candidates(labels: Vector, scores: Vector) -> _Candidates:
+    """Return a threshold above all scores, one between any two neighbours, and the lowest score."""
+    falling, place = np.unique(-scores, return_inverse=True)
+    values = -falling
+    images = np.bincount(place, minlength=len(values))
+    positives = np.bincount(place, labels, len(values)).astype(np.int64)
+    tp = np.cumsum(positives)
+    fp = np.cumsum(images - positives)
+    # The strictest threshold lies above all scores, of which none exceeds 1.
+    highest = values[0]
+    above_all = (highest + 1) / 2 if highest < 1 else np.nextafter(highest, 2)
     between = (values[:-1] + values[1:]) / 2
-    between = np.where(
-        between > values[1:], between, values[:-1]
-    )  # neighbours that no float lies between
-    return np.concatenate([[none], between, values[-1:]]), np.append(0, tp), np.append(0, fp)
-
-
-def rule_from_settings(settings: TrainingSettings) -> Rule:
-    """Return the rule that the settings name, with its number."""
-    return Rule(
-        name=settings.operating_point,
-        min_sensitivity=settings.min_sensitivity,
-        threshold=settings.fixed_threshold,
-        cost_ratio=settings.cost_ratio,
-        prevalence=settings.prevalence,
+    # Where no float lies between two neighbours, the higher of them is the threshold.
+    between = np.where(between > values[1:], between, values[:-1])
+    return _Candidates(
+        thresholds=np.concatenate([[above_all], between, values[-1:]]),
+        tp=np.append(0, tp),
+        fp=np.append(0, fp),
     )

@@ -11,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from cxr.core.errors import DataError
-from cxr.stats import calibration, reliability
-from cxr.stats.calibration import Calibration, fit_calibration, logits
+from cxr.stats import calibration, calibration_maps, reliability
+from cxr.stats.calibration import Calibration, fit_calibration
+from cxr.stats.calibration_maps import logits
 from cxr.stats.reliability import brier, ece, ece_by_chance, reliability_bins
 
 
@@ -84,7 +85,7 @@ def test_fits_are_those_of_scikit_learn():
     z = logits(scores)[:, np.newaxis]
     reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z, labels)
     found = Calibration(
-        reason="", images=0, patients=0, **calibration._fit_temperature(labels, scores)
+        reason="", images=0, patients=0, **calibration_maps.fit_temperature(labels, scores)
     )
     assert found.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-6)
 
@@ -94,14 +95,14 @@ def test_fits_are_those_of_scikit_learn():
     reference = LogisticRegression(C=np.inf, tol=1e-10).fit(
         np.tile(z, (2, 1)), both, sample_weight=weights
     )
-    found = Calibration(reason="", images=0, patients=0, **calibration._fit_platt(labels, scores))
+    found = Calibration(reason="", images=0, patients=0, **calibration_maps.fit_platt(labels, scores))
     assert found.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-5)
 
     reference = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(
         scores, labels
     )
     found = Calibration(
-        reason="", images=0, patients=0, **calibration._fit_isotonic(labels, scores)
+        reason="", images=0, patients=0, **calibration_maps.fit_isotonic(labels, scores)
     )
     new = np.linspace(0, 1, 1001)
     assert found.apply(new) == pytest.approx(reference.predict(new), abs=1e-12)
@@ -111,7 +112,7 @@ def test_the_losses_are_of_patients_not_seen():
     """No patient is on both sides of a fold; every image is checked once; calibrated, the loss on new images falls."""
     labels, scores, patients = made(300, slope=3)
     of = np.array(patients)
-    folds = calibration._folds(labels, np.unique(of, return_inverse=True)[1], seed=0)
+    folds = calibration._split_folds(labels, np.unique(of, return_inverse=True)[1], seed=0)
     assert all(not set(of[rest]) & set(of[part]) for rest, part in folds)
     assert sorted(np.concatenate([part for _, part in folds])) == list(range(300))
     found = fit_calibration(labels, scores, patients)

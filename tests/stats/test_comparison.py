@@ -184,7 +184,7 @@ def test_what_is_no_data_is_an_error():
     with pytest.raises(DataError, match="predictions of 0 or 1"):
         mcnemar(labels, np.full(4, 0.5), labels)
     with pytest.raises(DataError, match=r"not estimable \(n = 0\)"):
-        mcnemar(np.zeros(4), labels, labels, "ill")
+        mcnemar(np.zeros(4), labels, labels, "positive")
 
 
 def test_mcnemar_is_the_sign_test_of_the_discordant():
@@ -205,7 +205,7 @@ def test_mcnemar_of_the_ill_compares_sensitivities():
     """On the ill a catches two more, on the healthy b raises one alarm more; together they are all images."""
     labels = np.array([1, 1, 1, 1, 0, 0, 0])
     a, b = np.array([1, 1, 1, 0, 0, 0, 1]), np.array([0, 0, 1, 0, 1, 0, 1])
-    ill, healthy, every = (mcnemar(labels, a, b, of) for of in ("ill", "healthy", "all"))
+    ill, healthy, every = (mcnemar(labels, a, b, of) for of in ("positive", "negative", "all"))
     assert (ill.only_a, ill.only_b, ill.images) == (2, 0, 4)
     assert (healthy.only_a, healthy.only_b, healthy.images) == (1, 0, 3)
     assert (every.only_a, every.both_right, every.images) == (3, 2, 7)

@@ -6,6 +6,7 @@ from sklearn import metrics as reference
 
 from cxr.core.errors import DataError
 from cxr.stats import intervals
+from cxr.stats.weighted_metrics import METRICS, weighted_metrics
 
 
 def made(n=300, ties=False, seed=0):
@@ -20,7 +21,7 @@ def test_figures_of_a_draw_are_those_of_scikit_learn(ties):
     """Each figure of each draw is scikit-learn's with sample_weight, to 1e-9, tied scores included."""
     labels, scores = made(120, ties)
     weights = np.random.default_rng(1).poisson(1.0, (20, 120)).astype(float)
-    found = intervals.weighted_metrics(labels, scores, weights, 0.5)
+    found = weighted_metrics(labels, scores, weights, 0.5)
     guess = scores >= 0.5
     for draw, weight in enumerate(weights):
         expected = {
@@ -33,7 +34,7 @@ def test_figures_of_a_draw_are_those_of_scikit_learn(ties):
             "auprc": reference.average_precision_score(labels, scores, sample_weight=weight),
             "brier": reference.brier_score_loss(labels, scores, sample_weight=weight),
         }
-        assert {name: found[name][draw] for name in intervals.METRICS} == pytest.approx(
+        assert {name: found[name][draw] for name in METRICS} == pytest.approx(
             expected, abs=1e-9
         )
 
@@ -41,7 +42,7 @@ def test_figures_of_a_draw_are_those_of_scikit_learn(ties):
 def test_a_draw_is_that_of_drawing_patients_one_by_one():
     """The weights are those of a plain loop: patients drawn with replacement, all their images each time."""
     of = np.array([0, 1, 1, 2, 2, 2])
-    weights = np.concatenate(list(intervals._weights(of, 500, seed=3)))
+    weights = np.concatenate(list(intervals._resampled_weights(of, 500, seed=3)))
     rng = np.random.default_rng(3)
     plain = [[(drawn == patient).sum() for patient in of] for drawn in rng.integers(0, 3, (500, 3))]
     assert (weights == np.array(plain)).all()
@@ -80,7 +81,7 @@ def test_copies_of_an_image_add_nothing():
         *four, np.repeat([f"p{i}" for i in range(250)], 4), 0.5
     )
     by_image = intervals.bootstrap_intervals(*four, [""] * 1000, 0.5)
-    for name in intervals.METRICS:
+    for name in METRICS:
         wide, same, narrow = (
             each[name].high - each[name].low for each in (once, by_patient, by_image)
         )
@@ -130,7 +131,7 @@ def test_what_cannot_be_estimated_has_no_interval(labels, scores, patients, know
     found = intervals.bootstrap_intervals(
         np.array(labels), np.array(scores), patients, 0.5, draws=300
     )
-    assert set(found) == set(intervals.METRICS)
+    assert set(found) == set(METRICS)
     estimated = {name for name, each in found.items() if each}
     assert estimated == known
     assert all(0 <= each.low <= each.high <= 1 for each in found.values() if each)

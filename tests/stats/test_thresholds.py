@@ -123,7 +123,7 @@ def test_words_carry_n_and_prevalence():
     assert (
         "at least 0.95" in words[0]
         and "(0.5)" in words[2]
-        and "counts as 10 false alarms" in words[3]
+        and "one false negative counts as 10 false positives" in words[3]
     )
 
 
