@@ -23,8 +23,8 @@ from PIL import Image
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from cxr.data.images import measurement, model_input
-from cxr.data.images.decoding import decoder
-from cxr.data.leakage import near_duplicates, views
+from cxr.data.images.decoding import formats
+from cxr.data.leakage import hash_index, near_duplicates, views
 
 FOLDER = Path(__file__).parent.parent / ".." / "shared" / "data" / "chest_xray_dev"
 PLANTED, COMPONENTS, SAMPLE, BLOCK = 2000, 300, 2000, 32
@@ -124,7 +124,7 @@ def real_or_phantom(folder: Path) -> Array:
     """Return SAMPLE thumbnails to learn from: uint8 (SAMPLE, 64, 64)."""
     rng = np.random.default_rng(0)
     paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in decoder.KNOWN_SUFFIXES
+        path for path in folder.rglob("*") if path.suffix.lower() in formats.KNOWN_SUFFIXES
     )
     if len(paths) >= SAMPLE:
         chosen = rng.choice(len(paths), SAMPLE, replace=False)
@@ -172,10 +172,10 @@ def measure_added(made: Made, pairs: pd.DataFrame, added: int) -> None:
     known = np.ones(len(made), bool)
     known[np.random.default_rng(3).choice(len(made), added, replace=False)] = False
     both = known[pairs["a"].to_numpy()] & known[pairs["b"].to_numpy()]
-    earlier = near_duplicates.Earlier(known, pairs[both])
+    previous = near_duplicates.PreviousSearch(known, pairs[both])
     started = time.perf_counter()
     worked = time.process_time()
-    found = near_duplicates.find_near_duplicates(made, earlier=earlier)
+    found = near_duplicates.find_near_duplicates(made, previous=previous)
     seconds = time.perf_counter() - started
     busy = time.process_time() - worked
     missed = len(pairs.merge(found, "left", ["a", "b"], indicator=True).query("_merge != 'both'"))
@@ -197,7 +197,7 @@ def measure(n: int, model: tuple[Array, Array], added: int) -> None:
     sources = dict(zip(range(made.originals, n), made.source.tolist(), strict=True))
     true = pairs["b"].map(sources) == pairs["a"]
     found = np.isin(np.arange(made.originals, n), pairs.loc[true, "b"])
-    within = closest(made) <= near_duplicates.MAX_DISTANCE
+    within = closest(made) <= hash_index.MAX_DISTANCE
     rows = pd.DataFrame(
         {"kind": made.kind, "planted": 1, "within": within, "found": found, "b": sorted(sources)}
     )

@@ -16,7 +16,7 @@ from cxr.core.errors import QuestionError
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings, SplitSettings
 from cxr.data.images import pixel_cache
 from cxr.data.manifest import publish
-from cxr.data.manifest.publish import Comparison
+from cxr.data.manifest.comparison import Comparison
 from cxr.data.manifest.records import Ingest, Scan, Shard
 from cxr.data.survey import account_table
 from cxr.data.survey.account import FolderAccount

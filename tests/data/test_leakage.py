@@ -11,8 +11,8 @@ from PIL import Image
 from cxr.core.errors import DataError, LeakageError
 from cxr.core.files import read_table
 from cxr.core.settings import SplitSettings
-from cxr.data.leakage import gate
-from cxr.data.manifest import publish, scanning
+from cxr.data.leakage import near_duplicates, repair
+from cxr.data.manifest import comparison, distinct_images, publish, scanning
 from cxr.data.manifest.records import Ingest, Leakage
 from cxr.data.phantoms import dataset
 from cxr.storage.addresses import open_storage
@@ -36,11 +36,11 @@ def test_train_loses_its_copy_and_test_loses_nothing():
         ("train/e", "train", 0, "5"),
     )  # fmt: skip
     found = pairs(("test/a", "train/c"), ("test/b", "train/c"), ("val/d", "test/a"))
-    kept, rejects = gate.remove_near_duplicates(table, found)
+    kept, rejects = repair.remove_near_duplicates(table, found)
     assert list(kept["image"]) == ["test/a", "test/b", "train/e"]
     assert dict(zip(rejects["image"], rejects["detail"], strict=True)) == {
-        "val/d": "near copy of test/a (same, correlation 0.995)",
-        "train/c": "near copy of test/a (same, correlation 0.995)",
+        "val/d": "near-duplicate of test/a (same, correlation 0.995)",
+        "train/c": "near-duplicate of test/a (same, correlation 0.995)",
     }
     assert set(rejects["reason"]) == {"near_duplicate"}
 
@@ -52,7 +52,7 @@ def test_without_test_one_copy_stays_and_two_labels_all_go():
         ("train/e", "train", 1, "5"), ("test/f", "test", 0, "6"),
     )  # fmt: skip
     found = pairs(("train/a", "val/b"), ("train/c", "train/d"), ("train/e", "test/f"))
-    kept, rejects = gate.remove_near_duplicates(table, found)
+    kept, rejects = repair.remove_near_duplicates(table, found)
     assert list(kept["image"]) == ["val/b", "test/f"]
     assert dict(zip(rejects["image"], rejects["reason"], strict=True)) == {
         "train/a": "near_duplicate", "train/c": "label_conflict", "train/d": "label_conflict",
@@ -66,7 +66,7 @@ def test_a_patient_of_test_leaves_train_and_val():
         ("a", "test", 1, "p"), ("b", "val", 1, "p"), ("c", "train", 1, "p"), ("d", "val", 0, "q"), ("e", "train", 0, "q"),
         ("f", "train", 0, ""), ("g", "test", 0, ""),
     )  # fmt: skip
-    out = gate.exclude_shared_patients(table)
+    out = repair.exclude_shared_patients(table)
     assert list(out["split"]) == [
         "test",
         "excluded",
@@ -129,7 +129,7 @@ def test_planted_copies_are_taken_out_and_the_gate_passes(planted, tmp_path):
 def test_without_repair_the_gate_fails_with_the_pairs(planted, tmp_path):
     """The error counts the pairs and names the contact sheet; nothing looks finished afterwards."""
     folder, keys = planted
-    with pytest.raises(LeakageError, match=r"pairs of near copies.*pairs.png.*--allow-leakage"):
+    with pytest.raises(LeakageError, match=r"pairs of near-duplicates.*pairs.png.*--allow-leakage"):
         preprocess(folder, tmp_path, SplitSettings(repair_leakage=False))
     table = read_table(tmp_path / "leakage" / "pairs.csv")
     left = table[(table["split_a"] != table["split_b"])]
@@ -155,8 +155,10 @@ def test_distinct_images_are_found_once_in_a_preprocessing(planted, tmp_path, mo
     """What the search worked out is handed on to the publishing by a record that names the tables."""
     folder, _ = planted
     calls = []
-    distinct = publish.distinct
-    monkeypatch.setattr(publish, "distinct", lambda *a: calls.append(1) or distinct(*a))
+    find = distinct_images.find_distinct_images
+    monkeypatch.setattr(
+        distinct_images, "find_distinct_images", lambda *a: calls.append(1) or find(*a)
+    )
     preprocess(folder, tmp_path)
     assert len(calls) == 1
 
@@ -167,14 +169,14 @@ def test_a_table_that_changed_on_its_way_is_not_published(planted, tmp_path):
     preprocess(folder, tmp_path)
     storage, settings = open_storage(str(folder)), SplitSettings()
     scan = scanning.scan(storage, tmp_path)
-    comparison = publish.find_near_duplicates(scan, tmp_path, settings)
-    path = scanning.folder_of(scan, tmp_path) / comparison.pairs.name
+    compared = publish.find_near_duplicates(scan, tmp_path, settings)
+    path = scanning.folder_of(scan, tmp_path) / compared.pairs.name
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(DataError, match=r"near_duplicates.csv: expected the table of SHA-256"):
-        publish.publish_manifest(scan, comparison, tmp_path, settings)
+        publish.publish_manifest(scan, compared, tmp_path, settings)
     assert not (tmp_path / "ingest.json").exists()
-    assert publish.find_near_duplicates(scan, tmp_path, settings) == comparison.model_copy(
-        update={"compared": comparison.images}
+    assert publish.find_near_duplicates(scan, tmp_path, settings) == compared.model_copy(
+        update={"compared": compared.images}
     )
 
 
@@ -203,10 +205,10 @@ def test_a_run_with_other_images_publishes_what_a_first_run_of_them_does(planted
             assert published[0] == published[1], name
         scan = scanning.scan(open_storage(str(data)), tmp_path / "stepwise")
         folder = scanning.folder_of(scan, tmp_path / "stepwise")
-        comparison = publish.Comparison.read(folder / publish.COMPARISON)
-        assert comparison.found > 3
-        assert (comparison.compared == comparison.images) == (images == 0)
-        images = comparison.images
+        search = comparison.Comparison.read(folder / comparison.COMPARISON)
+        assert search.found > 3
+        assert (search.compared == search.images) == (images == 0)
+        images = search.images
 
 
 def test_found_pairs_are_remembered(planted, tmp_path, monkeypatch):
@@ -214,7 +216,7 @@ def test_found_pairs_are_remembered(planted, tmp_path, monkeypatch):
     folder, _ = planted
     first = preprocess(folder, tmp_path)
     monkeypatch.setattr(
-        gate.near_duplicates, "find_near_duplicates", lambda *a: pytest.fail("searched again")
+        near_duplicates, "find_near_duplicates", lambda *a: pytest.fail("searched again")
     )
     assert preprocess(folder, tmp_path) == first.model_copy(update={"newly_read": 0})
 
@@ -277,7 +279,7 @@ def test_twenty_planted_copies_of_real_images_are_all_found_and_no_other_pair(tm
         )
         spoil(Image.open(path).convert("L"), i).save(target, quality=(60, 82, 91)[i % 3])
         planted.append(target.relative_to(data).as_posix())
-    with pytest.raises(LeakageError, match="pairs of near copies"):
+    with pytest.raises(LeakageError, match="pairs of near-duplicates"):
         preprocess(data, tmp_path / "work", SplitSettings(repair_leakage=False))
     table = read_table(tmp_path / "work" / "leakage" / "pairs.csv")
     assert set(planted) == (set(table["image_a"]) | set(table["image_b"])) & set(planted)

@@ -1,4 +1,4 @@
-"""Near copies: every kind is found, nothing else is, and neither chunks nor the index change the answer."""
+"""Near-duplicates: every kind is found, nothing else is; neither chunks nor the index change the answer."""
 
 import io
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxr.data.images import hashing, model_input
 from cxr.data.images.decoding import decoder
-from cxr.data.leakage import near_duplicates, views
+from cxr.data.leakage import hash_index, near_duplicates, pair_confirmation, views
 from cxr.data.phantoms import anatomy
 
 REAL = ROOT / ".." / "shared" / "data" / "chest_xray_dev"
@@ -83,10 +83,10 @@ def films() -> list[Film]:
 
 
 def test_unrelated_images_are_no_pairs(films: list[Film]):
-    """Phantoms of different patients, posed alike, are not near copies."""
+    """Phantoms of different patients, posed alike, are no near-duplicates."""
     pairs = near_duplicates.find_near_duplicates(thumbnails(films))
     assert len(pairs) == 0
-    assert list(pairs.columns) == near_duplicates.COLUMNS
+    assert list(pairs.columns) == pair_confirmation.PAIR_POSITIONS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,8 +98,8 @@ def test_each_kind_of_copy_is_found(films: list[Film], kind: str):
     )
     assert list(zip(pairs["a"], pairs["b"], strict=True)) == [(3, 30), (8, 31)]
     assert set(pairs["variant"]) == {variant}
-    assert pairs["distance"].between(0, near_duplicates.MAX_DISTANCE).all()
-    assert pairs["correlation"].between(near_duplicates.MIN_CORRELATION, 1 + 1e-9).all()
+    assert pairs["distance"].between(0, hash_index.MAX_DISTANCE).all()
+    assert pairs["correlation"].between(pair_confirmation.MIN_CORRELATION, 1 + 1e-9).all()
     assert [pairs[name].dtype.kind for name in ("a", "b", "distance", "correlation")] == [
         "i",
         "i",
@@ -124,7 +124,8 @@ def test_chunks_do_not_change_the_result(films: list[Film], monkeypatch: pytest.
     )
     whole = near_duplicates.find_near_duplicates(pixels)
     done: list[int] = []
-    monkeypatch.setattr(near_duplicates, "_CHUNK", 7)
+    monkeypatch.setattr(near_duplicates, "CHUNK", 7)
+    monkeypatch.setattr(pair_confirmation, "CHUNK", 7)
     parts = near_duplicates.find_near_duplicates(pixels, done.append)
     assert len(whole) == len(KINDS)
     assert whole[["a", "b", "variant", "distance"]].equals(parts[["a", "b", "variant", "distance"]])
@@ -168,17 +169,15 @@ def test_the_search_finds_what_brute_force_finds(
 ):
     """All of it up to the number of hashes that are all compared; above nearly all, and nothing further away."""
     count = 3000
-    monkeypatch.setattr(near_duplicates, "_EXACT", exact)
+    monkeypatch.setattr(hash_index, "EXACT_LIMIT", exact)
     hashes, queries = some_hashes(count)
-    query, found, distance = near_duplicates.search_index(
-        near_duplicates.build_index(hashes), queries
-    )
+    query, found, distance = hash_index.search_index(hash_index.build_index(hashes), queries)
     signs, asked = (
         np.unpackbits(part, axis=1).astype(np.float32) * 2 - 1 for part in (hashes, queries)
     )
     apart = (256 - asked @ signs.T) / 2
     assert (apart[query, found] == distance).all()
-    near = set(zip(*np.nonzero(apart <= near_duplicates.MAX_DISTANCE), strict=True))
+    near = set(zip(*np.nonzero(apart <= hash_index.MAX_DISTANCE), strict=True))
     got = set(zip(query, found, strict=True))
     assert got <= near
     assert len(got) >= least * len(near)
@@ -197,7 +196,7 @@ def test_images_added_and_removed_in_steps_give_the_pairs_of_one_search(
     rng = np.random.default_rng(seed)
     pixels = pixels[rng.permutation(len(pixels))]
     there = np.zeros(len(pixels), bool)
-    pairs = pd.DataFrame(columns=near_duplicates.COLUMNS)
+    pairs = pd.DataFrame(columns=pair_confirmation.PAIR_POSITIONS)
     for share in (0.5, 0.3, 0.9):
         known = there & (rng.random(len(pixels)) < 0.8)
         there = known | (~there & (rng.random(len(pixels)) < share))
@@ -207,8 +206,8 @@ def test_images_added_and_removed_in_steps_give_the_pairs_of_one_search(
             a=np.searchsorted(names, kept["a"].to_numpy(int)),
             b=np.searchsorted(names, kept["b"].to_numpy(int)),
         )
-        earlier = near_duplicates.Earlier(known[names], positions)
-        found = near_duplicates.find_near_duplicates(pixels[names], earlier=earlier)
+        previous = near_duplicates.PreviousSearch(known[names], positions)
+        found = near_duplicates.find_near_duplicates(pixels[names], previous=previous)
         pd.testing.assert_frame_equal(
             found, near_duplicates.find_near_duplicates(pixels[names]), check_exact=True
         )
@@ -217,14 +216,14 @@ def test_images_added_and_removed_in_steps_give_the_pairs_of_one_search(
 
 
 def test_known_images_are_not_compared_again(films: list[Film]):
-    """A pair that the earlier search did not name is not found; new images are compared with known and new ones."""
+    """A pair that the previous search did not name is not found; new images are compared with known and new ones."""
     mirrored = [film.transpose(Turn.FLIP_LEFT_RIGHT) for film in films[:3]]
     pixels = thumbnails([*films[:3], mirrored[0], mirrored[1], mirrored[2], mirrored[2]])
     known = np.array([True, True, False, True, False, False, False])
-    nothing = pd.DataFrame(columns=near_duplicates.COLUMNS)
+    nothing = pd.DataFrame(columns=pair_confirmation.PAIR_POSITIONS)
     done: list[int] = []
     pairs = near_duplicates.find_near_duplicates(
-        pixels, done.append, near_duplicates.Earlier(known, nothing)
+        pixels, done.append, near_duplicates.PreviousSearch(known, nothing)
     )
     assert list(zip(pairs["a"], pairs["b"], strict=True)) == [(1, 4), (2, 5), (2, 6), (5, 6)]
     assert sum(done) == len(pixels)
@@ -263,9 +262,9 @@ def test_noise_on_black_is_no_copy_of_other_noise():
 
 def test_an_equal_hash_alone_is_no_pair(films: list[Film]):
     """The correlation decides on what the hashes propose, however close."""
-    proposed = pd.DataFrame({"seen": [0, 1], "other": [1, 0], "distance": [0, 0]})
+    proposed = pd.DataFrame({"viewed": [0, 1], "indexed": [1, 0], "distance": [0, 0]})
     for view in views.VIEWS:
-        assert len(near_duplicates.confirm_pairs(thumbnails(films[:2]), view, proposed)) == 0
+        assert len(pair_confirmation.confirm_pairs(thumbnails(films[:2]), view, proposed)) == 0
 
 
 @pytest.mark.slow

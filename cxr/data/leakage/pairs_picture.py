@@ -1,7 +1,8 @@
-"""A contact sheet of near-duplicate pairs."""
+"""Draw a contact sheet of near-duplicate pairs."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,41 +11,90 @@ from cxr.core import plotting
 from cxr.core.formatting import printable
 from cxr.data.manifest.shard_inspection import Thumbnails
 
-SHOWN = 24  # pairs on a contact sheet
-Pairs = pd.DataFrame  # with PAIR_COLUMNS
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAIRS_SHOWN = 24
+MOST_COLUMNS = 4
+_GAP = 2  # white pixels between the two images of a pair
+_NAME_LENGTH = 34  # characters of a file name that fit
 
 
-def draw_pairs(pairs: Pairs, places: dict[str, str], inspection: Path, path: Path) -> Path:
-    """Publish a contact sheet of the first SHOWN pairs, side by side; `places` has each image's `thumbnail`."""
-    shown = pairs.head(SHOWN)
-    columns = min(4, max(2, len(shown)))
+def draw_pairs(
+    pairs: pd.DataFrame,
+    thumbnail_places: Mapping[str, str],
+    inspection: Path,
+    path: Path,
+) -> Path:
+    """Draw the first pairs of near-duplicates side by side.
+
+    Args:
+        pairs: The table of pairs.csv; its first PAIRS_SHOWN rows are drawn.
+        thumbnail_places: The column `thumbnail` by image, of all images that are drawn.
+        inspection: Folder of the inspection, which holds the thumbnails.
+        path: The PNG.
+
+    Returns:
+        `path`.
+    """
+    shown = pairs.head(PAIRS_SHOWN)
+    columns = min(MOST_COLUMNS, max(2, len(shown)))
     rows = -(-len(shown) // columns)
+    title = f"Near-duplicates: {len(shown)} of {len(pairs)} pairs, as compared"
     figure = plotting.new_figure(
-        f"Near copies: {len(shown)} of {len(pairs)} pairs, as compared",
+        title,
         3.3 * columns,
         0.7 + 2.2 * rows,
     )
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, one in zip(grid.flat, shown.to_dict("records"), strict=False):
+    grid = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+    )
+    for axes, pair in zip(grid.flat, shown.to_dict("records"), strict=False):
+        places = [thumbnail_places[pair["image_a"]], thumbnail_places[pair["image_b"]]]
         _draw_pair(
             axes,
-            one,
-            Thumbnails(inspection, [places[one["image_a"]], places[one["image_b"]]])[[0, 1]],
+            pair,
+            Thumbnails(inspection, places)[[0, 1]],
         )
     for axes in grid.flat:
         axes.set_axis_off()
     return plotting.save_png(figure, path)
 
 
-def _draw_pair(axes: Any, one: dict[Any, Any], both: "np.ndarray[Any, Any]") -> None:
+def _draw_pair(
+    axes: "Axes",
+    pair: dict[Any, Any],
+    pixels: "np.ndarray[Any, Any]",
+) -> None:
+    """Draw the two thumbnails, uint8 (2, h, w), with their splits and names above."""
+    first, second = pixels
+    gap = np.full(
+        (len(first), _GAP),
+        255,
+        np.uint8,
+    )
     axes.imshow(
-        np.hstack([both[0], np.full((64, 2), 255, np.uint8), both[1]]),
+        np.hstack([first, gap, second]),
         cmap="gray",
         vmin=0,
         vmax=255,
     )
-    names = [
-        f"{one[f'split_{x}']}: {Path(printable(one[f'image_{x}'])).name[:34]}" for x in ("a", "b")
+    caption = [
+        _describe_image(pair["split_a"], pair["image_a"]),
+        _describe_image(pair["split_b"], pair["image_b"]),
+        f"{pair['variant']}, correlation {pair['correlation']:.3f}",
     ]
-    words = "\n".join([*names, f"{one['variant']}, correlation {one['correlation']:.3f}"])
-    axes.set_title(words, fontsize=7.5, loc="left", parse_math=False)
+    axes.set_title(
+        "\n".join(caption),
+        fontsize=7.5,
+        loc="left",
+        parse_math=False,
+    )
+
+
+def _describe_image(split: str, image: str) -> str:
+    """Return e.g. "test: person1_virus_6.jpeg"."""
+    name = Path(printable(image)).name
+    return f"{split}: {name[:_NAME_LENGTH]}"

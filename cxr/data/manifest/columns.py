@@ -1,14 +1,14 @@
-"""The columns of clean_metadata.csv and rejects.csv."""
+"""The columns of the tables of preprocessing, from the list of files to clean_metadata.csv and rejects.csv."""
 
-INSPECTION_VERSION = (
-    3  # raise it when a measured column changes meaning: everything is then read anew
-)
+# Raise it when a measured column changes its meaning: every file is then inspected again.
+INSPECTION_VERSION = 3
 ROW_COLUMNS = [
-    "image", "label", "label_name", "split", "source_split", "patient_id", "etiology", "md5", "pixel_sha256",
-    "phash", "width", "height", "mode", "bytes", "mean", "std", "format", "icc", "exif",
-    "quantisation", "patient_group", "bit_depth", "inverted",
+    "image", "label", "label_name", "split", "source_split", "patient_id", "etiology",
+    "md5", "pixel_sha256", "phash", "width", "height", "mode", "bytes", "mean", "std",
+    "format", "icc", "exif", "quantisation", "patient_group", "bit_depth", "inverted",
 ]  # fmt: skip
 REJECT_COLUMNS = ["image", "reason", "detail"]
+PAIR_COLUMNS = ["image_a", "image_b", "variant", "distance", "correlation"]
 CONTAINER_COLUMNS = ["format", "icc", "exif", "quantisation"]
 MEASURED_COLUMNS = [
     "md5",
@@ -23,6 +23,12 @@ MEASURED_COLUMNS = [
     "bit_depth",
     *CONTAINER_COLUMNS,
 ]
-VERSIONED = ["image", "size", "version"]  # by which an inspected file is known again
+VERSIONED = ["image", "size", "version"]  # an inspected file is recognised by these
 LISTED_COLUMNS = ["image", "label", "source_split", "etiology", "group", "size", "version"]
-INSPECTED_COLUMNS = [*LISTED_COLUMNS, *MEASURED_COLUMNS, "reason", "detail", "thumbnail"]
+INSPECTED_COLUMNS = [
+    *LISTED_COLUMNS,
+    *MEASURED_COLUMNS,
+    "reason",
+    "detail",
+    "thumbnail",
+]

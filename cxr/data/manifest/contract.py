@@ -1,11 +1,12 @@
-"""What clean_metadata.csv promises at every hand-over, checked by pandera; and the counts of known data sets.
+"""What clean_metadata.csv promises wherever it is handed over, and the check that it keeps it.
 
-Left out: whether the images still are what the table says (`pixels`), and leakage between splits (`leakage`).
+Whether the images are still what the table says is checked where they are read; leakage between
+splits is the gate's.
 """
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,75 +15,89 @@ from cxr.core.formatting import printable
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SPLITS
 from cxr.data.manifest.records import Ingest
 
-if TYPE_CHECKING:
-    import pandera.pandas as pa
-
-_SHOWN = 3  # offending rows of each rule in a message
+_ROWS_SHOWN = 3  # offending rows of each rule in a message
 _MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA", "I;16")
-_FORMATS = (
-    "JPEG",
-    "MPO",
-    "PNG",
-    "BMP",
-    "GIF",
-    "TIFF",
-    "WEBP",
-)  # GIF is in tables of earlier versions alone
+# GIF is only in tables of earlier versions.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 
 
 class Rule(NamedTuple):
-    """What a column must be, in words, and which of its values are so."""
+    """What the values of a column must be.
 
-    words: str
-    holds: Callable[["pd.Series[Any]"], "pd.Series[bool]"]
+    Attributes:
+        description: The rule in words, which continue "expected ...".
+        check: Returns which values of a column keep the rule.
+    """
+
+    description: str
+    check: Callable[["pd.Series[Any]"], "pd.Series[bool]"]
 
 
-class _Broken(NamedTuple):
+class BrokenRule(NamedTuple):
+    """A rule that some rows break: the column, the rule in words, the positions of the rows."""
+
     column: str
-    words: str
+    description: str
     rows: list[int]
 
 
 def _one_of(*values: str) -> Rule:
-    words = ", ".join(value or "an empty text" for value in values)
-    return Rule(f"one of {words}", lambda column: column.isin(values))
+    """Accept these values alone."""
+    names = ", ".join(value or "an empty text" for value in values)
+    return Rule(f"one of {names}", lambda column: column.isin(values))
 
 
-def _whole(words: str, low: int, high: float = float("inf")) -> Rule:
-    def holds(column: "pd.Series[Any]") -> "pd.Series[bool]":
-        right = pd.api.types.is_integer_dtype(column)
-        return column.between(low, high) if right else pd.Series(False, column.index)
+def _whole_number(
+    description: str,
+    low: int,
+    high: float = float("inf"),
+) -> Rule:
+    """Accept whole numbers from `low` to `high`."""
 
-    return Rule(words, holds)
+    def check(column: "pd.Series[Any]") -> "pd.Series[bool]":
+        if not pd.api.types.is_integer_dtype(column):
+            return pd.Series(False, column.index)
+        return column.between(low, high)
+
+    return Rule(description, check)
 
 
-def _gray() -> Rule:
-    def holds(column: "pd.Series[Any]") -> "pd.Series[bool]":
-        right = pd.api.types.is_float_dtype(column) or pd.api.types.is_integer_dtype(column)
-        return column.between(0, 255) if right else pd.Series(False, column.index)
+def _gray_value() -> Rule:
+    """Accept numbers from 0 to 255."""
 
-    return Rule("numbers from 0 to 255", holds)
+    def check(column: "pd.Series[Any]") -> "pd.Series[bool]":
+        if not pd.api.types.is_numeric_dtype(column):
+            return pd.Series(False, column.index)
+        return column.between(0, 255)
+
+    return Rule("numbers from 0 to 255", check)
 
 
-def _text(words: str, pattern: str) -> Rule:
-    whole = re.compile(pattern, re.DOTALL)  # a file name may hold a line break
-    return Rule(
-        words,
-        lambda column: pd.Series(
-            [isinstance(value, str) and bool(whole.fullmatch(value)) for value in column],
+def _text(description: str, pattern: str) -> Rule:
+    """Accept texts that a regular expression matches as a whole."""
+    compiled = re.compile(pattern, re.DOTALL)  # a file name may hold a line break
+
+    def matches(value: object) -> bool:
+        return isinstance(value, str) and compiled.fullmatch(value) is not None
+
+    def check(column: "pd.Series[Any]") -> "pd.Series[bool]":
+        return pd.Series(
+            [matches(value) for value in column],
             column.index,
             dtype=bool,
-        ),
-    )
+        )
+
+    return Rule(description, check)
 
 
 def _unique() -> Rule:
+    """Accept values that no other row has."""
     return Rule("values that occur once", lambda column: ~column.duplicated(keep=False))
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
     "image": (_text("a file's key", ".+"), _unique()),
-    "label": (_whole("0 or 1", 0, 1),),
+    "label": (_whole_number("0 or 1", 0, 1),),
     "label_name": (_one_of(*LABEL_NAMES),),
     "split": (_one_of(*SPLITS, EXCLUDED),),
     "source_split": (_one_of("train", "val", "test", ""),),
@@ -91,135 +106,183 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "md5": (_text("32 hex digits", "[0-9a-f]{32}"),),
     "pixel_sha256": (_text("64 hex digits", "[0-9a-f]{64}"), _unique()),
     "phash": (_text("64 hex digits", "[0-9a-f]{64}"),),
-    "width": (_whole("whole numbers above 0", 1),),
-    "height": (_whole("whole numbers above 0", 1),),
+    "width": (_whole_number("whole numbers above 0", 1),),
+    "height": (_whole_number("whole numbers above 0", 1),),
     "mode": (_one_of(*_MODES),),
-    "bytes": (_whole("whole numbers above 0", 1),),
-    "mean": (_gray(),),
-    "std": (_gray(),),
+    "bytes": (_whole_number("whole numbers above 0", 1),),
+    "mean": (_gray_value(),),
+    "std": (_gray_value(),),
     "format": (_one_of(*_FORMATS),),
-    "icc": (_whole("0 or 1", 0, 1),),
-    "exif": (_whole("0 or 1", 0, 1),),
+    "icc": (_whole_number("0 or 1", 0, 1),),
+    "exif": (_whole_number("0 or 1", 0, 1),),
     "quantisation": (
         _text("8 hex digits, or an empty text where the file is no JPEG", "([0-9a-f]{8})?"),
     ),
 }
-# Columns that tables of earlier versions lack: their pictures had 8 bits and were taken as they are.
+# Columns that tables of earlier versions lack: their images had 8 bits and none was inverted.
 LATER_RULES: dict[str, tuple[Rule, ...]] = {
-    "bit_depth": (_whole("whole numbers from 8 to 16", 8, 16),),
-    "inverted": (_whole("0 or 1", 0, 1),),
+    "bit_depth": (
+        _whole_number(
+            "whole numbers from 8 to 16",
+            8,
+            16,
+        ),
+    ),
+    "inverted": (_whole_number("0 or 1", 0, 1),),
 }
 
 
 def check_manifest(table: pd.DataFrame, ingest: Ingest | None = None) -> pd.DataFrame:
-    """Return `table` as it is, where it keeps every rule and, with `ingest`, adds up with ingest.json.
+    """Check that a manifest keeps every rule and belongs to its record.
 
-    Columns of LATER_RULES may be missing, and others may follow. Raises DataError that lists each broken rule with its first rows.
+    Args:
+        table: clean_metadata.csv. Columns of LATER_RULES may be missing, and others may follow.
+        ingest: The record in ingest.json, with whose counts the table is compared.
+
+    Returns:
+        `table`, as it is.
+
+    Raises:
+        DataError: The table is empty, breaks a rule, or does not have the record's counts. The
+            message lists each broken rule with its first rows.
     """
     if table.empty:
         raise DataError(
-            "clean_metadata.csv: expected one row or more, found none: see rejects.csv, preprocess again"
+            "clean_metadata.csv: expected one row or more, found none: see rejects.csv, "
+            "preprocess again"
         )
-    numbered = table.reset_index(drop=True)
-    broken = _broken(numbered)
+    broken = _find_broken_rules(table)
     if broken:
+        sentences = "; ".join(_describe(rule, table) for rule in broken)
         raise DataError(
-            "clean_metadata.csv cannot be used: "
-            + "; ".join(_sentence(each, numbered) for each in broken)
-            + ". Preprocess again; where the file was edited by hand, take the edit back or correct it"
+            f"clean_metadata.csv cannot be used: {sentences}. Preprocess again; where the file "
+            "was edited by hand, take the edit back or correct it"
         )
-    if ingest is not None and (wrong := _sums(table, ingest)):
+    if ingest is None:
+        return table
+    differences = _differences_from_record(table, ingest)
+    if differences:
         raise DataError(
-            f"clean_metadata.csv and ingest.json do not belong together: {'; '.join(wrong)}. Preprocess again"
+            "clean_metadata.csv and ingest.json do not belong together: "
+            f"{'; '.join(differences)}. Preprocess again"
         )
     return table
 
 
-def _schema() -> "pa.DataFrameSchema":
-    import pandera.pandas as pa
+def _find_broken_rules(table: pd.DataFrame) -> list[BrokenRule]:
+    """Return every broken rule, so that a table can be corrected at once."""
+    broken = []
+    for column, rules in (RULES | LATER_RULES).items():
+        if column in table:
+            broken += _check_column(table[column], rules)
+        elif column in RULES:
+            broken.append(BrokenRule(column, "", []))
+    # Only where labels and their names are themselves as they should be.
+    return broken or _check_label_names(table)
 
-    columns = {
-        name: pa.Column(
-            checks=[pa.Check(rule.holds, error=rule.words) for rule in rules],
-            required=name not in LATER_RULES,
+
+def _check_column(column: "pd.Series[Any]", rules: tuple[Rule, ...]) -> list[BrokenRule]:
+    """Return the broken rules of one column."""
+    name = str(column.name)
+    broken = []
+    missing = column.isna().to_numpy()
+    if missing.any():
+        broken.append(
+            BrokenRule(
+                name,
+                "a value in every row",
+                _positions(missing),
+            )
         )
-        for name, rules in (RULES | LATER_RULES).items()
-    }
-    return pa.DataFrameSchema(columns)
+    for rule in rules:
+        wrong = ~rule.check(column).to_numpy(dtype=bool) & ~missing
+        if wrong.any():
+            broken.append(
+                BrokenRule(
+                    name,
+                    rule.description,
+                    _positions(wrong),
+                )
+            )
+    return broken
 
 
-def _broken(table: pd.DataFrame) -> list[_Broken]:
-    """Return the broken rules of a table whose index counts its rows: pandera's findings, sorted and in plain words."""
-    from pandera.errors import SchemaErrors
-
-    out = []
-    try:
-        _schema().validate(table, lazy=True)
-    except SchemaErrors as errors:
-        for (column, rule), cases in errors.failure_cases.groupby(
-            ["column", "check"], sort=False, dropna=False
-        ):
-            out += _plain(str(column), str(rule), cases)
-    return out or _names_that_do_not_fit(table)
+def _positions(selected: Any) -> list[int]:
+    """Return the positions of the true values of a boolean array."""
+    return [int(position) for position in selected.nonzero()[0]]
 
 
-def _plain(column: str, rule: str, cases: pd.DataFrame) -> list[_Broken]:
-    if rule == "column_in_dataframe":
-        return [_Broken(str(name), "", []) for name in cases["failure_case"]]
-    words = "a value in every row" if rule == "not_nullable" else rule
-    return [_Broken(column, words, sorted({int(row) for row in cases["index"].dropna()}))]
-
-
-def _names_that_do_not_fit(table: pd.DataFrame) -> list[_Broken]:
-    """Return the rule on two columns, broken where label_name is not the name of label (both are in their lists)."""
+def _check_label_names(table: pd.DataFrame) -> list[BrokenRule]:
+    """Return the rule that is broken where label_name is not the name of label."""
     names = table["label"].map(dict(enumerate(LABEL_NAMES)))
-    rows = [int(row) for row in table.index[names.to_numpy() != table["label_name"].to_numpy()]]
-    return (
-        [_Broken("label_name", "the name of the label (0 NORMAL, 1 PNEUMONIA)", rows)]
-        if rows
-        else []
-    )
+    wrong = names.to_numpy() != table["label_name"].to_numpy()
+    if not wrong.any():
+        return []
+    description = "the name of the label (0 NORMAL, 1 PNEUMONIA)"
+    return [
+        BrokenRule(
+            "label_name",
+            description,
+            _positions(wrong),
+        )
+    ]
 
 
-def _sentence(broken: _Broken, table: pd.DataFrame) -> str:
-    """Return e.g. "width: expected whole numbers above 0, found -1 in train/a.jpeg and 2 rows more"."""
+def _describe(broken: BrokenRule, table: pd.DataFrame) -> str:
+    """Return e.g. "width: expected whole numbers above 0, found -1 in train/a.jpeg and 2 row(s) more"."""
     if broken.column not in table:
         return f"expected a column {broken.column}, found none"
-    rows = broken.rows
-    shown = ", ".join(_found(table, row, broken.column) for row in rows[:_SHOWN])
-    more = f" and {len(rows) - _SHOWN:,} row(s) more" if len(rows) > _SHOWN else ""
-    return f"{broken.column}: expected {broken.words}, found {shown}{more}"
+    examples = [
+        _show_value(
+            table,
+            row,
+            broken.column,
+        )
+        for row in broken.rows[:_ROWS_SHOWN]
+    ]
+    sentence = f"{broken.column}: expected {broken.description}, found {', '.join(examples)}"
+    hidden = len(broken.rows) - len(examples)
+    if hidden:
+        sentence += f" and {hidden:,} row(s) more"
+    return sentence
 
 
-def _found(table: pd.DataFrame, row: int, column: str) -> str:
-    """Return the value and where it is, fit for one line: file names may hold line breaks and undecodable bytes."""
+def _show_value(
+    table: pd.DataFrame,
+    row: int,
+    column: str,
+) -> str:
+    """Return a value and where it is, on one line: names may hold line breaks and undecodable bytes."""
     value = table[column].iloc[row]
-    said = f'"{printable(value)[:80]}"' if isinstance(value, str) else str(value)
+    text = f'"{printable(value)[:80]}"' if isinstance(value, str) else str(value)
     if column == "image" or "image" not in table:
-        return f"{said} in row {row + 1:,}"
-    return f"{said} in {printable(str(table['image'].iloc[row]))[:120]}"
+        return f"{text} in row {row + 1:,}"
+    image = str(table["image"].iloc[row])
+    return f"{text} in {printable(image)[:120]}"
 
 
-def _sums(table: pd.DataFrame, ingest: Ingest) -> list[str]:
+def _differences_from_record(table: pd.DataFrame, ingest: Ingest) -> list[str]:
     """Return in sentences where the table's counts are not those of the record."""
-    wrong = []
+    differences = []
     if len(table) != ingest.kept:
-        wrong.append(f"expected {ingest.kept:,} rows, found {len(table):,}")
-    found = count_images(table, "split")
-    for split, expected in ingest.splits.items():
+        differences.append(f"expected {ingest.kept:,} rows, found {len(table):,}")
+    counts = count_images(table, "split")
+    for split, expected_counts in ingest.splits.items():
         for name in LABEL_NAMES:
-            wanted, there = expected.get(name, 0), found.get(split, {}).get(name, 0)
-            if wanted != there:
-                wrong.append(f"{split} {name}: expected {wanted:,} images, found {there:,}")
-    return wrong
+            expected = expected_counts.get(name, 0)
+            found = counts.get(split, {}).get(name, 0)
+            if found != expected:
+                differences.append(f"{split} {name}: expected {expected:,} images, found {found:,}")
+    return differences
 
 
 def count_images(table: pd.DataFrame, by: str = "source_split") -> dict[str, dict[str, int]]:
-    """Return the number of rows by the column `by` and label_name; what does not occur is left out."""
-    grouped = table.groupby(by)["label_name"]
-    return {
-        str(value): {
-            str(name): int(count) for name, count in names.value_counts().sort_index().items()
-        }
-        for value, names in grouped
-    }
+    """Count the rows by a column and label_name; what does not occur is left out."""
+    groups = table.groupby(by)["label_name"]
+    return {str(value): count_values(names) for value, names in groups}
+
+
+def count_values(column: "pd.Series[str]") -> dict[str, int]:
+    """Count each value of a column, in the order of the values."""
+    counts = column.value_counts().sort_index()
+    return {str(value): int(count) for value, count in counts.items()}

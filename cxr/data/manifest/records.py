@@ -1,24 +1,49 @@
 """The records of preprocessing: scan, shard, leakage, ingest."""
 
-from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
 from cxr.core.records import Record
-from cxr.core.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 from cxr.core.settings import PixelSettings, ReadingSettings
 from cxr.data.negatives.polarity import Reference
 from cxr.data.survey.account import FolderAccount
 
 REJECT_REASONS = (
-    "not_an_image", "unreadable", "truncated", "empty_file", "too_large", "unsupported_mode", "duplicate",
-    "near_duplicate", "label_conflict", "ignored", "outside_root", "unknown_class", "nested_copy", "vanished",
-    "excluded", "unknown_split", "mask", "negative", "too_small", "extreme_shape", "flat",
-)  # fmt: skip
+    "not_an_image",
+    "unreadable",
+    "truncated",
+    "empty_file",
+    "too_large",
+    "unsupported_mode",
+    "duplicate",
+    "near_duplicate",
+    "label_conflict",
+    "ignored",
+    "outside_root",
+    "unknown_class",
+    "nested_copy",
+    "vanished",
+    "excluded",
+    "unknown_split",
+    "mask",
+    "negative",
+    "too_small",
+    "extreme_shape",
+    "flat",
+)
 
 
 class Scan(Record):
-    """What a listing found. `root` is relative to DATA; `new` counts files not inspected before.
+    """What a scan of DATA found.
 
-    `settings` say how DATA is read, `pixels` which pixels inspection keeps, `folders` what becomes of the files of each folder, `notes` what was given and fits
-    nothing, in sentences.
+    Attributes:
+        data: Where DATA is.
+        root: The folder of the data set, relative to DATA.
+        found: How many files there are.
+        images: How many of them are images to inspect.
+        new: How many of those were not inspected before.
+        shards: Names of the shards of new images.
+        settings: How DATA is read.
+        pixels: Which pixels the inspection keeps.
+        folders: What becomes of the files of each folder.
+        notes: What was given and not used, in sentences.
     """
 
     data: str
@@ -34,7 +59,7 @@ class Scan(Record):
 
 
 class Shard(Record):
-    """One inspected batch of images."""
+    """One inspected batch of images: how many are good, and how many were rejected."""
 
     name: str
     images: int
@@ -42,11 +67,21 @@ class Shard(Record):
 
 
 class Leakage(Record):
-    """What the gate saw. `readings`: patients that two splits share, by each reading of the patient key.
+    """What the leakage gate counted.
 
-    `given` is the same by the splits as they came. near_pairs were found before the repair, source_pairs of them
-    between two of the given splits; removed images went as near copies, excluded ones because their patient is in another split; pairs_left and
-    patients_left are across the final splits, within_split pairs are both in one (of test nothing is removed).
+    Attributes:
+        patient_key: How patients are read from file names.
+        readings: Patients that two of the final splits share, by each reading of the patient key.
+        given: The same for the splits as they were given.
+        near_pairs: Pairs of near-duplicates before the repair.
+        source_pairs: Those of them between two of the given splits.
+        removed: Images removed as near-duplicates.
+        excluded: Images excluded because their patient is in another split.
+        within_split: Pairs with both images in one final split; nothing is removed from test.
+        pairs_left: Pairs across the final splits.
+        patients_left: Patients across the final splits.
+        without_patient: Images whose patient is not known.
+        allowed: Whether the run continues in spite of leakage.
     """
 
     patient_key: str
@@ -64,16 +99,32 @@ class Leakage(Record):
 
     @property
     def clean(self) -> bool:
-        """Return whether no near copy and no patient is in two splits."""
+        """Whether no two splits share a near-duplicate or a patient."""
         return self.pairs_left == 0 and self.patients_left == 0
 
 
 class Ingest(Record):
-    """The books of preprocessing: found = kept + the sum of `rejected`.
+    """The counts of preprocessing: found = kept + the sum of `rejected`.
 
-    `kept` counts the rows of clean_metadata.csv, those with split `excluded` among them. `reading` says how DATA was
-    read, `folders` what became of the files of each folder, `notes` what was given and not used, in sentences.
-    `polarity` is what a film of train looks like, by which negatives are found; None where no film is like another.
+    Attributes:
+        data: Where DATA is.
+        root: The folder of the data set, relative to DATA.
+        found: How many files there are.
+        kept: How many rows clean_metadata.csv has, those with split `excluded` among them.
+        rejected: How many files were rejected, by reason.
+        newly_read: How many images this run inspected.
+        splits: Images by split and label name.
+        patients: Patients by split; an image without a known patient counts as one.
+        patient_wise: Whether every patient is known, and in one split only.
+        split_policy: How the splits were made, in words.
+        leakage: What the leakage gate counted.
+        differences: How the files differ from the known data set that was named, in sentences.
+        manifest_sha256: SHA-256 of clean_metadata.csv.
+        reading: How DATA was read.
+        folders: What became of the files of each folder.
+        notes: What was given and not used, in sentences.
+        polarity: What an X-ray of train looks like, by which negatives are found; None where the
+            images are too different to tell.
     """
 
     data: str
@@ -96,12 +147,11 @@ class Ingest(Record):
 
     @property
     def doubts(self) -> str:
-        """Return why the split is not patient-wise, in words; "" where it is."""
+        """Why the split is not patient-wise, in words; empty where it is."""
         reasons = []
         if self.leakage.without_patient:
-            reasons.append(
-                f"no patient is known for {self.leakage.without_patient:,} of {self.kept:,} images"
-            )
+            unknown = self.leakage.without_patient
+            reasons.append(f"no patient is known for {unknown:,} of {self.kept:,} images")
         if self.leakage.patients_left:
             reasons.append(f"{self.leakage.patients_left:,} patients are in two splits")
         return " and ".join(reasons)

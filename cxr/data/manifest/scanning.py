@@ -51,12 +51,28 @@ def scan(
         DataError: There is no data set, more than one, or folders of it would not be used.
     """
     settings = settings or ReadingSettings()
-    folder = inspection_folder(work, storage.uri, settings)
-    found = survey_folders(storage, settings, folder, own)
+    folder = inspection_folder(
+        work,
+        storage.uri,
+        settings,
+    )
+    found = survey_folders(
+        storage,
+        settings,
+        folder,
+        own,
+    )
     on_survey(found)
     if found.question:
         raise DataError(found.question)
-    laid_out = _lay_out(found, storage.uri, settings, folder, shard_size, most_shards)
+    laid_out = _lay_out(
+        found,
+        storage.uri,
+        settings,
+        folder,
+        shard_size,
+        most_shards,
+    )
     return laid_out.model_copy(update={"pixels": pixels or PixelSettings()})
 
 
@@ -69,7 +85,10 @@ def _lay_out(
     most_shards: int,
 ) -> Scan:
     """Write what a survey found below `folder`, in shards what is new of it; return the record."""
-    rejects = pd.DataFrame(found.rejects, columns=REJECT_COLUMNS)
+    rejects = pd.DataFrame(
+        found.rejects,
+        columns=REJECT_COLUMNS,
+    )
     write_table(rejects, folder / "scan_rejects.csv")
     write_table(pd.DataFrame(found.files, columns=File._fields), folder / "files.csv")
     rows = [
@@ -104,7 +123,11 @@ def _lay_out(
     )
 
 
-def inspection_folder(work: Path, data: str, settings: FileSettings) -> Path:
+def inspection_folder(
+    work: Path,
+    data: str,
+    settings: FileSettings,
+) -> Path:
     """Return where the inspection of this DATA is remembered below the work folder.
 
     Settings that change what inspection finds have a folder of their own.
@@ -118,13 +141,21 @@ def inspection_folder(work: Path, data: str, settings: FileSettings) -> Path:
 
 def folder_of(scan: Scan, work: Path) -> Path:
     """Return the folder in which a scan's inspection is remembered."""
-    return inspection_folder(work, scan.data, scan.settings)
+    return inspection_folder(
+        work,
+        scan.data,
+        scan.settings,
+    )
 
 
 def scanned_files(folder: Path) -> list[File]:
     """Return every file that the last scan found, as the account by folder wants it."""
     return [
-        File(*row) for row in read_table(folder / "files.csv").itertuples(index=False, name=None)
+        File(*row)
+        for row in read_table(folder / "files.csv").itertuples(
+            index=False,
+            name=None,
+        )
     ]
 
 

@@ -28,11 +28,17 @@ def known_rows(folder: Path, columns: list[str]) -> pd.DataFrame:
     """Return these columns, VERSIONED among them, of every shard inspected before, the latest row for each image."""
     tables = [
         read_table(path, columns)
-        for path in sorted(folder.glob("inspected/*.csv"), key=lambda p: p.stat().st_mtime_ns)
+        for path in sorted(
+            folder.glob("inspected/*.csv"),
+            key=lambda p: p.stat().st_mtime_ns,
+        )
     ]
     if not tables:
         return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True).drop_duplicates(VERSIONED, keep="last")
+    return pd.concat(tables, ignore_index=True).drop_duplicates(
+        VERSIONED,
+        keep="last",
+    )
 
 
 def inspect_shard(
@@ -68,14 +74,24 @@ def inspect_shard(
             rows.append(
                 row
                 | measured.row
-                | {"reason": "", "detail": "", "thumbnail": f"{name}:{len(thumbnails)}"}
+                | {
+                    "reason": "",
+                    "detail": "",
+                    "thumbnail": f"{name}:{len(thumbnails)}",
+                }
             )
             thumbnails.append(measured.thumbnail)
             if writer is not None:
                 writer.add(measured.row["pixel_sha256"], measured.image)
         except rejection.Rejected as reject:
             rows.append(
-                row | _NOTHING | {"reason": reject.reason, "detail": reject.detail, "thumbnail": ""}
+                row
+                | _NOTHING
+                | {
+                    "reason": reject.reason,
+                    "detail": reject.detail,
+                    "thumbnail": "",
+                }
             )
         on_image()
     stack = np.stack(thumbnails) if thumbnails else np.empty((0, 64, 64), np.uint8)
@@ -87,7 +103,11 @@ def inspect_shard(
     with atomic_write(folder / "inspected" / f"{name}.npy") as temporary:
         np.save(temporary, stack)
     write_table(pd.DataFrame(rows, columns=INSPECTED_COLUMNS), folder / "inspected" / f"{name}.csv")
-    return Shard(name=name, images=len(thumbnails), rejected=len(rows) - len(thumbnails))
+    return Shard(
+        name=name,
+        images=len(thumbnails),
+        rejected=len(rows) - len(thumbnails),
+    )
 
 
 _COUNTS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
@@ -123,8 +143,14 @@ class Thumbnails:
     def __init__(self, folder: Path, places: Iterable[str]):
         self._folder = folder / "inspected"
         parts = [place.rsplit(":", 1) for place in places]
-        self._shards = np.array([shard for shard, _ in parts], dtype=object)
-        self._at = np.array([int(at) for _, at in parts], dtype=np.int64)
+        self._shards = np.array(
+            [shard for shard, _ in parts],
+            dtype=object,
+        )
+        self._at = np.array(
+            [int(at) for _, at in parts],
+            dtype=np.int64,
+        )
 
     def __len__(self) -> int:
         return len(self._at)
@@ -138,9 +164,10 @@ class Thumbnails:
         shards = self._shards[positions]
         for shard in np.unique(shards):
             own = np.flatnonzero(shards == shard)
-            out[own] = np.load(self._folder / f"{shard}.npy", mmap_mode="r")[
-                self._at[positions[own]]
-            ]
+            out[own] = np.load(
+                self._folder / f"{shard}.npy",
+                mmap_mode="r",
+            )[self._at[positions[own]]]
         return out
 
 
@@ -154,7 +181,11 @@ def read_inspection(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     measured = [
         name for name in INSPECTED_COLUMNS if name in VERSIONED or name not in LISTED_COLUMNS
     ]
-    both = listed.merge(known_rows(folder, measured), on=VERSIONED, how="left")
+    both = listed.merge(
+        known_rows(folder, measured),
+        on=VERSIONED,
+        how="left",
+    )
     missing = both["reason"].isna()
     if missing.any():
         raise DataError(
