@@ -1,52 +1,122 @@
-"""How text, numbers, p values and durations are written for people."""
+"""How numbers, p-values, counts, durations and names are written for people."""
 
 import math
 
+NOT_ESTIMABLE = "not estimable"
+
 
 def format_metric(value: float | None, digits: int = 3) -> str:
-    """Return a figure for a table, or "not estimable".
+    """Return a metric with a fixed number of decimals.
+
+    Args:
+        value: The metric; None or NaN where it is not estimable.
+        digits: How many decimals.
 
     >>> format_metric(0.98765)
     '0.988'
     """
-    return "not estimable" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return NOT_ESTIMABLE
+    return f"{value:.{digits}f}"
 
 
 def format_percent(value: float | None) -> str:
-    """Return a proportion in percent with one decimal, or "not estimable".
+    """Return a proportion in percent with one decimal.
+
+    Args:
+        value: The proportion, 0 to 1; None or NaN where it is not estimable.
 
     >>> format_percent(0.98765).split()
     ['98.8', '%']
     """
-    return "not estimable" if value is None or math.isnan(value) else f"{100 * value:.1f}\u00a0%"
+    if value is None or math.isnan(value):
+        return NOT_ESTIMABLE
+    no_break_space = "\u00a0"
+    return f"{100 * value:.1f}{no_break_space}%"
 
 
 def format_p_value(p: float | None) -> str:
-    """Return a p value for a table.
+    """Return a p-value for a table whose column is headed p.
 
+    Args:
+        p: The p-value, 0 to 1; None where it is not estimable.
+
+    >>> format_p_value(0.0123)
+    '0.012'
     >>> format_p_value(0.00012)
     '< 0.001'
     """
-    return "not estimable" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    if p is None:
+        return NOT_ESTIMABLE
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}"
+
+
+def describe_p_value(p: float | None) -> str:
+    """Return a p-value for a sentence, with its symbol.
+
+    Args:
+        p: The p-value, 0 to 1; None where it is not estimable.
+
+    >>> describe_p_value(0.0123)
+    'p = 0.012'
+    >>> describe_p_value(0.00012)
+    'p < 0.001'
+    >>> describe_p_value(None)
+    'p not estimable'
+    """
+    text = format_p_value(p)
+    return f"p = {text}" if text[0].isdigit() else f"p {text}"
+
+
+def format_count(count: int, things: str) -> str:
+    """Return a number of things, in the singular for one.
+
+    Args:
+        count: How many there are.
+        things: What they are, in the plural.
+
+    >>> format_count(1, "linked folders")
+    '1 linked folder'
+    >>> format_count(1200, "files of unknown kind")
+    '1,200 files of unknown kind'
+    """
+    if count != 1:
+        return f"{count:,} {things}"
+    noun, of, kind = things.partition(" of ")
+    return f"1 {noun.removesuffix('s')}{of}{kind}"
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time in words, to the second.
+    """Return a duration in its two largest units, to the second.
 
     >>> format_duration(3725)
     '1 h 2 min'
     """
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    minutes, seconds_left = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    if minutes:
+        return f"{minutes} min {seconds_left} s"
+    return f"{seconds_left} s"
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with undecodable bytes and control characters escaped, for pages and logs.
+    r"""Return a text with undecodable bytes and control characters escaped, for pages and logs.
+
+    File names may hold both.
 
     >>> printable("a\nb")
     'a\\nb'
     """
-    safe = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+    decodable = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(_escape(character) for character in decodable)
+
+
+def _escape(character: str) -> str:
+    """Return a character as it is if it can be printed, else its escape sequence."""
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()

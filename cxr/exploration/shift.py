@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cxr.core.formatting import describe_p_value
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
 from cxr.data import splits
@@ -239,7 +240,7 @@ def _sentence(each: Difference, effect: float) -> str:
     return (
         f"{each.label_name}, train against {each.compared}: {SIGNALS[each.signal]} is "
         f"{'higher' if effect > 0.5 else 'lower'} in {each.compared} (median {format_value(each.median_train)} to "
-        f"{format_value(each.median_compared)}, effect {effect:.2f}, p {format_chance(each.p_holm)} after Holm, "
+        f"{format_value(each.median_compared)}, effect {effect:.2f}, {describe_p_value(each.p_holm)} after Holm, "
         f"n = {each.n_train:,} and {each.n_compared:,} patients)"
     )
 
@@ -247,10 +248,3 @@ def _sentence(each: Difference, effect: float) -> str:
 def format_value(value: float | None) -> str:
     """Write a measured value for people."""
     return "none" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def format_chance(p: float | None) -> str:
-    """Write a p value for people."""
-    if p is None:
-        return "none"
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.9995 else "= 1"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr.core import plotting
+from cxr.core.formatting import describe_p_value
 from cxr.core.settings import LABEL_NAMES
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ from cxr.exploration.shift import (
     TRIVIAL,
     Difference,
     Shift,
-    format_chance,
     format_value,
 )
 
@@ -91,7 +91,7 @@ def _mark(axes: "Axes", at: float, each: Difference) -> None:
         [each.effect], [at], "o", markersize=6.5, color=colour, markerfacecolor=face, zorder=2
     )
     medians = f"{format_value(each.median_train)} to {format_value(each.median_compared)}"
-    axes.text(1.02, at, f"{each.compared}: {medians}, p {format_chance(each.p_holm)}", **style)
+    axes.text(1.02, at, f"{each.compared}: {medians}, {describe_p_value(each.p_holm)}", **style)
 
 
 def _legend(figure: "Figure") -> None:

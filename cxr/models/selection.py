@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.core.errors import DataError, TrainingError
 from cxr.core.files import read_table, write_table
-from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
+from cxr.core.formatting import describe_p_value
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 from cxr.core.settings import Strict
@@ -230,7 +230,7 @@ def _verdict(
 ) -> str:
     """Return why a candidate is out, or an empty text; a small validation set proves little, hence the margin too."""
     if auroc_p is not None and auroc_p < SIGNIFICANT and lower > 0:
-        return f"AUROC significantly lower (p = {auroc_p:.3g})"
+        return f"AUROC significantly lower ({describe_p_value(auroc_p)})"
     if lower > AUROC_MARGIN:
         return f"AUROC lower by {lower:.3f}, more than {AUROC_MARGIN}"
     if (
@@ -238,7 +238,7 @@ def _verdict(
         and decisions_p < SIGNIFICANT
         and decisions.only_a > decisions.only_b
     ):
-        return f"decisions significantly worse (p = {decisions_p:.3g})"
+        return f"decisions significantly worse ({describe_p_value(decisions_p)})"
     return ""
 
 
