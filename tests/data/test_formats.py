@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cxr.data.images.decoding import decoder
+from cxr.data.images.decoding import decoder, formats
 from tests.support.pictures import encoded, png16, soft, tiff
 
 FILM = soft(64)
@@ -49,27 +49,27 @@ OTHERS = {
 def test_every_accepted_format_is_known_by_its_first_bytes(name):
     """What decodes is an image by its first 136 bytes, whatever its name."""
     decoder.decode(IMAGES[name], 8 if name == "16-bit PNG" else None)
-    assert decoder.kind_of(IMAGES[name][: decoder.FIRST_BYTES]) == "image"
+    assert formats.kind_of(IMAGES[name][: formats.FIRST_BYTES]) == "image"
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_kinds_are_named(name):
     """DICOM, archives and documents are told apart, to say what was found; what is unknown is nothing."""
     data, kind = OTHERS[name]
-    assert decoder.kind_of(data[: decoder.FIRST_BYTES]) == kind
+    assert formats.kind_of(data[: formats.FIRST_BYTES]) == kind
 
 
 def test_a_file_that_is_too_large_is_known_by_its_size():
     """100 megapixels of 16 bits and a header fit; a byte more than MAX_BYTES is a reject with the size."""
-    assert decoder.MAX_BYTES > decoder.MAX_PIXELS * 2 + 4096
-    assert decoder.too_many_bytes(decoder.MAX_BYTES) is None
-    problem = decoder.too_many_bytes(decoder.MAX_BYTES + 1)
+    assert formats.MAX_BYTES > formats.MAX_PIXELS * 2 + 4096
+    assert formats.too_many_bytes(formats.MAX_BYTES) is None
+    problem = formats.too_many_bytes(formats.MAX_BYTES + 1)
     assert problem is not None
-    assert problem[0] == "too_large" and f"{decoder.MAX_BYTES + 1:,} bytes" in problem[1]
+    assert problem[0] == "too_large" and f"{formats.MAX_BYTES + 1:,} bytes" in problem[1]
 
 
-def test_no_ending_is_both_known_and_refused():
-    """The lists of endings do not overlap, and are written as `by_name` compares them: small, with the dot."""
-    names = (*decoder.KNOWN_SUFFIXES, *decoder.REFUSED_SUFFIXES)
-    assert len(set(names)) == len(names)
-    assert all(name == name.lower() and name.startswith(".") for name in names)
+def test_suffixes_are_written_as_they_are_compared():
+    """Every known suffix is there once, in small letters and with its dot."""
+    assert len(set(formats.KNOWN_SUFFIXES)) == len(formats.KNOWN_SUFFIXES)
+    for suffix in formats.KNOWN_SUFFIXES:
+        assert suffix == suffix.lower() and suffix.startswith(".")

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from cxr.core.settings import FileSettings
 from cxr.data.images import content, hashing, measurement, model_input
-from cxr.data.images.decoding import decoder, rejection
+from cxr.data.images.decoding import decoder, formats, rejection
 from tests.support.pictures import encoded, png16, soft, tiff
 
 ROOT = Path(__file__).parent.parent.parent
@@ -81,7 +81,7 @@ def test_good_images_decode_to_gray_without_change(name):
     """Every accepted kind ends as mode L; lossless ones keep each pixel."""
     found = decoder.decode(GOOD[name])
     assert found.image.mode == "L" and found.image.size == (30, 40) and found.bit_depth == 8
-    assert decoder.kind_of(GOOD[name][: decoder.FIRST_BYTES]) == "image"
+    assert formats.kind_of(GOOD[name][: formats.FIRST_BYTES]) == "image"
     if "jpeg" not in name and name not in {"palette", "bilevel"}:
         assert np.array_equal(np.asarray(found.image), PICTURE)
 
@@ -350,7 +350,7 @@ def test_perceptual_hash_survives_resizing_and_separates_pictures():
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real images (shared/data) are not here")
 def test_every_real_film_is_kept_with_pillows_pixels():
     """No real film is a reject, and each has the very bytes that Pillow decodes."""
-    paths = sorted(path for path in REAL.rglob("*") if path.suffix in decoder.KNOWN_SUFFIXES)
+    paths = sorted(path for path in REAL.rglob("*") if path.suffix in formats.KNOWN_SUFFIXES)
     assert len(paths) > 5000
     for path in paths:
         data = path.read_bytes()

@@ -140,14 +140,14 @@ def test_endless_scans_are_not_decoded():
     scans = [found.start() for found in re.finditer(b"\xff\xda", data)]
     refinement = data[scans[0] : data.index(b"\xff\xc4", scans[0])]
     with pytest.raises(jpeg.DamagedError, match="more than 500 scans"):
-        jpeg.pixels(data[: scans[0]] + refinement * 600 + b"\xff\xd9", *FILM.size, 1)
+        jpeg.decode_pixels(data[: scans[0]] + refinement * 600 + b"\xff\xd9", *FILM.size, 1)
 
 
 def test_the_header_cannot_ask_for_more_room_than_was_read_in_it():
     """A second frame header, larger than the one that was checked, is a reject and takes no memory."""
     data = KINDS["gray"]
     with pytest.raises(jpeg.DamagedError):
-        jpeg.pixels(data, 16, 16, 1)
+        jpeg.decode_pixels(data, 16, 16, 1)
 
 
 def test_random_flips_are_rejects_or_leave_a_picture():

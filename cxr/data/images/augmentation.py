@@ -1,54 +1,114 @@
-"""The random changes made to training images: drawn from the picture's own digest, so that they can be kept.
+"""Random changes of training images, drawn from each image's own digest.
 
-View 0 is the image itself; view 1, 2, … are changed ones. The same picture, ranges and view give the same pixels
-on every machine and in every run, which is what lets features of views be cached by content.
+The same image, ranges and augmentation index give the same pixels on every machine and in every
+run, so that features of augmented images can be cached by content.
 """
 
 import hashlib
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from cxr.core.settings import Augmentation
+from cxr.data.images.decoding.rejection import Pixels
 
-VERSION = 1  # raise it when `augmented` changes what it returns
-Pixels = np.ndarray[Any, Any]
+VERSION = 1  # raise it when `augment` changes what it returns
 
 
-def augment(pixels: Pixels, key: str, view: int, ranges: Augmentation) -> Pixels:
-    """Return view `view` of gray uint8 pixels (side, side): turned, zoomed, shifted, then gamma, contrast, brightness.
+class _Draw(NamedTuple):
+    """What is drawn for one augmented image: each from -1 to 1, to be scaled by its range."""
 
-    One affine transform, bilinear, black outside; one table of 256 values. No flips: the heart is on one side.
+    rotation: float
+    zoom: float
+    right: float
+    down: float
+    gamma: float
+    contrast: float
+    brightness: float
+
+
+def augment(pixels: Pixels, key: str, index: int, ranges: Augmentation) -> Pixels:
+    """Return one augmented version of an image: moved, then changed in its gray levels.
+
+    There are no flips: the heart is on one side.
+
+    Args:
+        pixels: uint8 (side, side).
+        key: The digest of the image.
+        index: Of the augmentation: 0 is the image itself, 1, 2, ... are changed ones.
+        ranges: How far each change may go.
+
+    Returns:
+        uint8 (side, side); black where the image was moved away.
     """
-    if view == 0:
+    if index == 0:
         return pixels
-    seed = hashlib.sha256(f"{key} {view}".encode()).digest()
-    turn, zoom, right, down, gamma, contrast, light = np.random.default_rng(list(seed)).uniform(
-        -1, 1, 7
+    seed = hashlib.sha256(f"{key} {index}".encode()).digest()
+    rng = np.random.default_rng(list(seed))
+    draw = _Draw(*rng.uniform(-1, 1, len(_Draw._fields)))
+    moved = _move(pixels, draw, ranges)
+    augmented: Pixels = np.take(_gray_levels(draw, ranges), moved)
+    return augmented
+
+
+def _move(pixels: Pixels, draw: _Draw, ranges: Augmentation) -> Pixels:
+    """Rotate, zoom and shift an image in one step, by bilinear interpolation."""
+    side = pixels.shape[0]
+    coefficients = _affine_coefficients(
+        angle=np.deg2rad(ranges.rotation) * draw.rotation,
+        zoom=1 + ranges.zoom * draw.zoom,
+        right=ranges.shift * draw.right * side,
+        down=ranges.shift * draw.down * side,
+        side=side,
     )
     moved = Image.fromarray(pixels).transform(
-        pixels.shape[::-1],
+        (side, side),
         Image.Transform.AFFINE,
-        _affine(
-            np.deg2rad(ranges.rotation) * turn,
-            1 + ranges.zoom * zoom,
-            ranges.shift * right,
-            ranges.shift * down,
-            pixels.shape[0],
-        ),
+        coefficients,
         Image.Resampling.BILINEAR,
     )
-    levels = (np.arange(256) / 255) ** np.exp(ranges.gamma * gamma)
-    levels = (levels - 0.5) * (1 + ranges.contrast * contrast) + 0.5 + ranges.brightness * light
-    changed: Pixels = np.take(
-        np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8), np.asarray(moved)
+    return np.asarray(moved)
+
+
+def _affine_coefficients(
+    angle: float,
+    zoom: float,
+    right: float,
+    down: float,
+    side: int,
+) -> tuple[float, ...]:
+    """Return the six numbers by which Pillow finds, for a pixel of the new image, that of the old.
+
+    Args:
+        angle: Of the rotation about the middle, in radians.
+        zoom: Above 1 enlarges.
+        right: Shift, in pixels.
+        down: Shift, in pixels.
+        side: Of the image, in pixels.
+    """
+    middle = (side - 1) / 2
+    cos = np.cos(angle) / zoom
+    sin = np.sin(angle) / zoom
+    new_x = middle + right  # where the middle of the old image goes
+    new_y = middle + down
+    return (
+        cos,
+        sin,
+        middle - cos * new_x - sin * new_y,
+        -sin,
+        cos,
+        middle + sin * new_x - cos * new_y,
     )
+
+
+def _gray_levels(draw: _Draw, ranges: Augmentation) -> Pixels:
+    """Return what each gray level becomes, uint8 (256,): by gamma, contrast, then brightness."""
+    gamma = np.exp(ranges.gamma * draw.gamma)
+    contrast = 1 + ranges.contrast * draw.contrast
+    brightness = ranges.brightness * draw.brightness
+    levels = (np.arange(256) / 255) ** gamma
+    levels = (levels - 0.5) * contrast + 0.5 + brightness
+    rounded = np.floor(255 * levels + 0.5)
+    changed: Pixels = np.clip(rounded, 0, 255).astype(np.uint8)
     return changed
-
-
-def _affine(angle: float, zoom: float, right: float, down: float, side: int) -> tuple[float, ...]:
-    """Return Pillow's six numbers, which map a place in the new image to one in the old, about the middle."""
-    middle, cos, sin = (side - 1) / 2, np.cos(angle) / zoom, np.sin(angle) / zoom
-    x, y = middle + right * side, middle + down * side
-    return (cos, sin, middle - cos * x - sin * y, -sin, cos, middle + sin * x - cos * y)

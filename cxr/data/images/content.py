@@ -1,9 +1,10 @@
-"""Whether a decoded picture can be a film: not a mask, not flat, not too small."""
+"""Whether a decoded image can be a film: not too small, not flat, not the mask of an organ."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cxr.core.settings import FileSettings
 from cxr.data.images.decoding import decoder
@@ -11,79 +12,133 @@ from cxr.data.images.decoding.decoder import Decoded, rejecting_errors
 from cxr.data.images.decoding.rejection import Pixels, Rejected
 from cxr.data.images.model_input import to_gray
 
-# A picture of two values is the mask of an organ. JPEG spreads each over a few gray levels.
-_MASK_SHARE = 0.9  # of all pixels; the most of any film of 5,339 is 0.76
-_MASK_REACH = 8  # gray levels to each side of the two values
-_MASK_GAP = 48  # gray levels between them at least: a film with little contrast is no mask
+# An image of two gray values is the mask of an organ. JPEG spreads each over a few gray levels.
+_MASK_SHARE = 0.9  # of all pixels are near the two values; of no film of 5,339 more than 0.76
+_MASK_REACH = 8  # gray levels to each side of a value that count as near it
+_MASK_GAP = 48  # gray levels between the values: a film of little contrast is not a mask
 
 
-def examine(data: bytes, settings: FileSettings) -> Decoded:
-    """Return the decoded file where its picture can be a film; raises Rejected.
+class ExaminedImage(NamedTuple):
+    """A decoded image that can be a film.
 
-    Beside all that `decode` rejects: too_small, extreme_shape, flat and mask, with the limits of
-    `settings`.
+    Attributes:
+        image: Mode L or RGB, upright, inverted if that was asked for.
+        pixels: Those of `image` if they are at hand in an array, see `Decoded`; else None.
+        gray_counts: How many of its pixels have each gray value, int64 (256,).
+        decoded: What the file says; its image is as stored, not inverted.
+    """
+
+    image: Image.Image
+    pixels: Pixels | None
+    gray_counts: Pixels
+    decoded: Decoded
+
+
+def examine(data: bytes, settings: FileSettings, invert: bool = False) -> ExaminedImage:
+    """Decode a file and check that its image can be a film.
+
+    Args:
+        data: The file.
+        settings: The limits, and the bit depth of deeper images.
+        invert: Take 255 less each pixel: the file is a negative.
+
+    Raises:
+        Rejected: For any reason of `decoder.decode` and of `check_content`.
     """
     with rejecting_errors(data):
-        decoded = decoder.decode_unguarded(data, settings.bit_depth)
-        check_content(decoded.image, gray_counts(decoded.image), settings)
-        return decoded
+        decoded = decoder.decode(data, settings.bit_depth)
+        image = decoded.image
+        pixels = decoded.pixels
+        if invert:
+            image = ImageOps.invert(image)
+            pixels = None
+        counts = gray_counts(image)
+        check_content(image, counts, settings)
+        return ExaminedImage(image, pixels, counts, decoded)
 
 
 def check_content(image: Image.Image, counts: Pixels, settings: FileSettings) -> None:
-    """Raise Rejected where it cannot be a film; `counts` are of its gray values, int64 (256,)."""
-    shorter = min(image.size)
-    longer = max(image.size)
-    shape = f"{image.width}x{image.height} pixels"
-    if shorter < settings.min_side:
-        limit = f"expected {settings.min_side} or more on each side (--min-side)"
-        raise Rejected("too_small", f"{shape}: {limit}")
-    if longer > settings.max_aspect * shorter:
-        limit = f"expected at most {settings.max_aspect:g} to 1 (--max-aspect)"
-        raise Rejected("extreme_shape", f"{shape}: {limit}")
-    _, spread = mean_and_std(counts)
-    if spread < settings.min_contrast:
-        limit = f"expected {settings.min_contrast:g} or more (--min-contrast)"
-        raise Rejected("flat", f"gray values with a deviation of {spread:.1f} of 255: {limit}")
-    values = _two_values(counts / counts.sum())
-    if values is not None:
-        low, high = values
+    """Check that an image can be a film.
+
+    Args:
+        image: Of any mode.
+        counts: Its `gray_counts`.
+        settings: The limits.
+
+    Raises:
+        Rejected: It is too_small, of extreme_shape, flat or a mask.
+    """
+    _check_shape(image, settings)
+    _, deviation = mean_and_std(counts)
+    if deviation < settings.min_contrast:
+        found = f"gray values with a deviation of {deviation:.1f} of 255"
+        expected = f"expected {settings.min_contrast:g} or more (--min-contrast)"
+        raise Rejected("flat", f"{found}: {expected}")
+    mask_values = _mask_values(counts / counts.sum())
+    if mask_values is not None:
+        low, high = mask_values
         raise Rejected("mask", f"a picture of two values, {low} and {high} of 255: no film")
 
 
-def _two_values(shares: Pixels) -> tuple[int, int] | None:
-    """Return the two gray values that a picture consists of, or None; shares are float64 (256,)."""
-    near = np.convolve(shares, np.ones(2 * _MASK_REACH + 1), "same")
-    first = int(near.argmax())
-    apart = np.abs(np.arange(256) - first) >= _MASK_GAP
-    second = int(np.where(apart, near, -1).argmax())
-    # A gray value can be near to both only where they are closer than they may be.
-    if near[first] + near[second] < _MASK_SHARE or near[second] == 0:
+def _check_shape(image: Image.Image, settings: FileSettings) -> None:
+    found = f"{image.width}x{image.height} pixels"
+    shorter = min(image.size)
+    longer = max(image.size)
+    if shorter < settings.min_side:
+        expected = f"expected {settings.min_side} or more on each side (--min-side)"
+        raise Rejected("too_small", f"{found}: {expected}")
+    if longer > settings.max_aspect * shorter:
+        expected = f"expected at most {settings.max_aspect:g} to 1 (--max-aspect)"
+        raise Rejected("extreme_shape", f"{found}: {expected}")
+
+
+def _mask_values(shares: Pixels) -> tuple[int, int] | None:
+    """Return the two gray values that an image consists of, the lower first, or None.
+
+    Args:
+        shares: The share of the pixels that each gray value has, float64 (256,).
+    """
+    window = np.ones(2 * _MASK_REACH + 1)
+    near_shares = np.convolve(shares, window, "same")
+    first = int(near_shares.argmax())
+    distances = np.abs(np.arange(256) - first)
+    far_shares = np.where(distances >= _MASK_GAP, near_shares, -1)
+    second = int(far_shares.argmax())
+    # No pixel counts twice: the gap is wider than the reach to both sides.
+    total = near_shares[first] + near_shares[second]
+    if total < _MASK_SHARE or near_shares[second] == 0:
         return None
-    low, high = sorted(_commonest(shares, value) for value in (first, second))
-    return low, high
+    first_value = _commonest_near(shares, first)
+    second_value = _commonest_near(shares, second)
+    return min(first_value, second_value), max(first_value, second_value)
 
 
-def _commonest(shares: Pixels, value: int) -> int:
+def _commonest_near(shares: Pixels, value: int) -> int:
     """Return the gray value with the largest share within _MASK_REACH of `value`."""
     lowest = max(0, value - _MASK_REACH)
-    return lowest + int(shares[lowest : value + _MASK_REACH + 1].argmax())
+    near_shares = shares[lowest : value + _MASK_REACH + 1]
+    return lowest + int(near_shares.argmax())
 
 
 def gray_counts(image: Image.Image) -> Pixels:
-    """Return how many pixels each gray value has, int64 (256,)."""
+    """Count the pixels of each gray value, int64 (256,)."""
     return np.array(to_gray(image).histogram(), np.int64)
 
 
 def mean_and_std(counts: Pixels) -> tuple[float, float]:
-    """Return mean and standard deviation (0..255) of gray values with these counts, int64 (256,).
+    """Return mean and standard deviation (0 to 255) of an image's gray values.
 
-    Exact until the last division: the sums are whole numbers.
+    The sums are whole numbers, so that the result does not depend on their order.
+
+    Args:
+        counts: Its `gray_counts`.
 
     >>> mean_and_std(gray_counts(Image.frombytes("L", (2, 1), bytes([0, 255]))))
     (127.5, 127.5)
     """
     levels = np.arange(256)
-    pixels = int(counts.sum())
-    mean = int(counts @ levels) / pixels
-    squares = int(counts @ levels**2) / pixels
-    return round(mean, 3), round(math.sqrt(max(0.0, squares - mean**2)), 3)
+    pixel_count = int(counts.sum())
+    mean = int(counts @ levels) / pixel_count
+    mean_square = int(counts @ levels**2) / pixel_count
+    variance = max(0.0, mean_square - mean**2)  # rounding can leave it below 0
+    return round(mean, 3), round(math.sqrt(variance), 3)

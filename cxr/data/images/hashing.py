@@ -1,4 +1,4 @@
-"""Digests of pixels: exact ones and perceptual ones."""
+"""Digests of pixels: an exact one and a perceptual one."""
 
 import hashlib
 
@@ -7,26 +7,40 @@ from PIL import Image
 
 from cxr.data.images.decoding.rejection import Pixels
 
+_LOW_FREQUENCIES = 16  # in each direction: 256 bits
+
 
 def pixel_sha256(image: Image.Image, pixels: Pixels | None = None) -> str:
-    """Return the SHA-256 of mode, size and pixels: equal where a re-encoding kept them.
+    """Return the SHA-256 of mode, size and pixels: equal if a re-encoding has kept them.
 
-    `pixels` are the image's own in an array without gaps, where there is one.
+    Args:
+        image: Of any mode.
+        pixels: Its own pixels in a contiguous array, if there is one: it saves a copy.
     """
-    digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
-    digest.update(image.tobytes() if pixels is None else pixels.data)
+    header = f"{image.mode} {image.width} {image.height} "
+    digest = hashlib.sha256(header.encode())
+    if pixels is None:
+        digest.update(image.tobytes())
+    else:
+        digest.update(pixels.data)
     return digest.hexdigest()
 
 
 def perceptual_hashes(thumbnails: Pixels) -> list[str]:
-    """Return the 256-bit hash of each 64x64 thumbnail, 64 hex digits: the lowest 16x16 DCT terms over their median.
+    """Return the perceptual hash of each thumbnail: 256 bits as 64 hex digits.
 
-    Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2.1.
+    A bit says whether one of the lowest 16 x 16 terms of the discrete cosine transform is above
+    their median. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions"
+    (2010), section 3.2.1.
+
+    Args:
+        thumbnails: uint8 (n, 64, 64).
     """
     from scipy.fft import dctn
 
-    low = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :16, :16].reshape(
-        len(thumbnails), 256
-    )
-    bits = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
-    return [row.tobytes().hex() for row in bits]
+    terms = dctn(thumbnails.astype(np.float64), axes=(1, 2))
+    low_terms = terms[:, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES]
+    low_terms = low_terms.reshape(len(thumbnails), _LOW_FREQUENCIES**2)
+    medians = np.median(low_terms, axis=1, keepdims=True)
+    packed = np.packbits(low_terms > medians, axis=1)
+    return [row.tobytes().hex() for row in packed]

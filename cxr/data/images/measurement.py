@@ -1,43 +1,58 @@
-"""Everything that inspection wants to know of one image, from one decoding."""
+"""Everything that inspection wants to know of an image, from one decoding."""
 
 import hashlib
+from typing import Any, NamedTuple
 
-from PIL import ImageOps
+from PIL import Image
 
 from cxr.core.settings import FileSettings
-from cxr.data.images.content import check_content, gray_counts, mean_and_std
-from cxr.data.images.decoding import decoder
-from cxr.data.images.decoding.decoder import Measured, rejecting_errors
+from cxr.data.images import content
+from cxr.data.images.decoding.decoder import rejecting_errors
+from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.images.hashing import pixel_sha256
 from cxr.data.images.model_input import THUMBNAIL_SIDE, resize
 
 
+class MeasuredImage(NamedTuple):
+    """The measurements of one file.
+
+    Attributes:
+        row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and std
+            of the gray pixels (0 to 255), icc, exif and quantisation.
+        thumbnail: uint8 (64, 64).
+        image: What was measured, mode L or RGB, upright. The pixels for training come from it.
+    """
+
+    row: dict[str, Any]
+    thumbnail: Pixels
+    image: Image.Image
+
+
 def measure_image(
-    data: bytes, settings: FileSettings | None = None, invert: bool = False
-) -> Measured:
-    """Decode one file's bytes and measure the image.
+    data: bytes,
+    settings: FileSettings | None = None,
+    invert: bool = False,
+) -> MeasuredImage:
+    """Decode a file and measure its image.
 
     Args:
-        data: A whole file.
-        settings: What a picture must be; the defaults where not given.
+        data: The file.
+        settings: What an image must be, by default FileSettings().
         invert: Measure the negative: 255 less each pixel. md5 and bytes stay those of the file.
 
     Raises:
-        Rejected: As `examine` does.
+        Rejected: The image cannot be a film, see `content.examine`.
     """
     with rejecting_errors(data):
-        limits = settings or FileSettings()
-        decoded = decoder.decode_unguarded(data, limits.bit_depth)
-        upright = ImageOps.invert(decoded.image) if invert else decoded.image
-        pixels = None if invert else decoded.pixels
-        counts = gray_counts(upright)
-        check_content(upright, counts, limits)
-        mean, std = mean_and_std(counts)
+        examined = content.examine(data, settings or FileSettings(), invert)
+        decoded = examined.decoded
+        image = examined.image
+        mean, std = content.mean_and_std(examined.gray_counts)
         row = {
             "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-            "pixel_sha256": pixel_sha256(upright, pixels),
-            "width": upright.width,
-            "height": upright.height,
+            "pixel_sha256": pixel_sha256(image, examined.pixels),
+            "width": image.width,
+            "height": image.height,
             "mode": decoded.mode,
             "format": decoded.format,
             "bytes": len(data),
@@ -46,4 +61,4 @@ def measure_image(
             "std": std,
             **decoded.container,
         }
-        return Measured(row, resize(upright, THUMBNAIL_SIDE), upright)
+        return MeasuredImage(row, resize(image, THUMBNAIL_SIDE), image)

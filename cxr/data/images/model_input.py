@@ -1,4 +1,4 @@
-"""What a model sees of an image: gray, resized and, where asked for, encoded like all others."""
+"""What a model sees of an image: gray, resized and, unless that is switched off, encoded alike."""
 
 import io
 
@@ -14,48 +14,80 @@ UNIFORM_QUALITY = 90
 
 
 def decode_kept_image(data: bytes, bit_depth: int, inverted: bool) -> Image.Image:
-    """Return the image of a kept file, mode L or RGB: what every stage after inspection uses.
+    """Decode an image of the manifest, as every stage after inspection uses it.
 
     Args:
-        data: The file's bytes.
-        bit_depth: As the manifest says: 8, or the N by which a deeper picture was scaled.
+        data: The file.
+        bit_depth: As the manifest says: 8, or the N by which a deeper image was scaled.
         inverted: Whether the file is a negative that was inverted.
 
+    Returns:
+        Mode L or RGB, upright.
+
     Raises:
-        Rejected: Where it is not readable any more.
+        Rejected: It is not readable any more.
     """
     with rejecting_errors(data):
-        image = decoder.decode_unguarded(data, bit_depth if bit_depth > 8 else None).image
-        return ImageOps.invert(image) if inverted else image
+        scale = bit_depth if bit_depth > 8 else None
+        image = decoder.decode(data, scale).image
+        if inverted:
+            return ImageOps.invert(image)
+        return image
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """Return the image as mode L (ITU-R 601 luma where it has colour)."""
-    return image if image.mode == "L" else image.convert("L")
+    """Return the image in mode L, its luma by ITU-R BT.601 if it has colour."""
+    if image.mode == "L":
+        return image
+    return image.convert("L")
 
 
 def resize(image: Image.Image, side: int) -> Pixels:
-    """Return gray pixels as uint8 of shape (side, side): an antialiased bilinear resize of the whole image.
+    """Resize the whole image to a gray square, by antialiased bilinear interpolation.
 
-    The resizing contract of every model trained here: the aspect is not kept, nothing is cropped.
+    Every model trained here relies on this: the aspect is not kept, and nothing is cropped.
+
+    Args:
+        image: Of any mode and size.
+        side: Of the square, in pixels.
+
+    Returns:
+        uint8 (side, side).
     """
-    return np.asarray(
-        to_gray(image).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    # The reducing gap shrinks large images by a whole number first, which is faster.
+    resized = to_gray(image).resize(
+        (side, side),
+        Image.Resampling.BILINEAR,
+        reducing_gap=2.0,
     )
+    return np.asarray(resized)
 
 
 def prepare_for_model(image: Image.Image, side: int, harmonise: bool) -> Pixels:
-    """Return what a model sees of an image, uint8 (side, side): resized and, if `harmonise`, encoded like all others.
+    """Return what a model sees of an image.
 
-    The last step every pixel went through is then the same JPEG encoding, so that traces of a file's own
-    compression do not tell where it came from.
+    Args:
+        image: Of any mode and size.
+        side: Of the model's input, in pixels.
+        harmonise: Encode the pixels as JPEG of one quality and decode them again, so that traces of
+            each file's own compression do not tell where it came from.
+
+    Returns:
+        uint8 (side, side).
     """
     pixels = resize(image, side)
-    return np.asarray(Image.open(io.BytesIO(encode_uniformly(pixels)))) if harmonise else pixels
+    if not harmonise:
+        return pixels
+    encoded = encode_uniformly(pixels)
+    return np.asarray(Image.open(io.BytesIO(encoded)))
 
 
 def encode_uniformly(pixels: Pixels) -> bytes:
-    """Return gray pixels (uint8, h x w) as a JPEG of quality UNIFORM_QUALITY."""
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "JPEG", quality=UNIFORM_QUALITY)
-    return encoded.getvalue()
+    """Encode gray pixels as JPEG of quality UNIFORM_QUALITY.
+
+    Args:
+        pixels: uint8 (height, width).
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=UNIFORM_QUALITY)
+    return buffer.getvalue()

@@ -1,7 +1,8 @@
-"""The pixel cache: every kept image, resized, for all architectures, trainings and epochs.
+"""The pixel cache: every kept image as models see it, for all architectures, trainings and epochs.
 
-Rows of uint8 (side, side), keyed by `pixel_sha256`. Inspection writes them from its own decoding (`Writer`);
-`cache` decodes only what is missing: all images for another size, none otherwise.
+Its rows are uint8 (side, side), named by `pixel_sha256`. Inspection writes them from its own
+decoding (`Writer`). `fill_pixel_cache` decodes what is missing: for another size all images, else
+none.
 """
 
 import hashlib
@@ -19,49 +20,68 @@ from cxr.core.formatting import printable
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import PixelSettings
 from cxr.data.images import model_input
-from cxr.data.images.decoding import decoder, rejection
+from cxr.data.images.decoding.rejection import Pixels, Rejected
 from cxr.storage.arrays import Cache, Recipe, Rows
 from cxr.storage.base import Storage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-VERSION = 1  # raise it when `images.for_model` changes what it returns
+VERSION = 1  # raise it when `model_input.prepare_for_model` changes what it returns
 
 
 def cache_of(work: Path, settings: PixelSettings) -> Cache:
-    """Return the cache of pixels of this size and encoding below the work folder."""
+    """Return the cache for pixels of one size and encoding.
+
+    Args:
+        work: The work folder.
+        settings: Size and encoding.
+    """
     side = settings.image_size
-    made = {
-        "version": VERSION,
-        "side": side,
-        "jpeg": model_input.UNIFORM_QUALITY if settings.harmonise else None,
-    }
-    recipe = Recipe(kind="pixels", made=made, shape=(side, side), dtype="uint8")
+    quality = model_input.UNIFORM_QUALITY if settings.harmonise else None
+    recipe = Recipe(
+        kind="pixels",
+        made={"version": VERSION, "side": side, "jpeg": quality},
+        shape=(side, side),
+        dtype="uint8",
+    )
     return Cache(work / "cache", recipe)
 
 
 class Writer:
-    """Puts the pixels of images that are being inspected into the cache, a segment at a time."""
+    """Adds the pixels of images that are being inspected to the cache, a segment at a time.
+
+    Args:
+        work: The work folder.
+        settings: Size and encoding of the pixels.
+    """
 
     def __init__(self, work: Path, settings: PixelSettings):
         self.cache = cache_of(work, settings)
         self._settings = settings
-        self._rows: dict[str, rejection.Pixels] = {}
+        self._rows: dict[str, Pixels] = {}
 
     def add(self, key: str, image: "Image.Image") -> None:
-        """Keep the pixels of an image under its `pixel_sha256`."""
+        """Take over the pixels of an image.
+
+        Args:
+            key: Its `pixel_sha256`.
+            image: Of any mode and size.
+        """
         self._rows[key] = model_input.prepare_for_model(
-            image, self._settings.image_size, self._settings.harmonise
+            image,
+            self._settings.image_size,
+            self._settings.harmonise,
         )
         if len(self._rows) == self.cache.segment_rows:
             self.publish()
 
     def publish(self) -> None:
-        """Write to disk what was added since, but for rows that the cache already holds."""
-        new = self.cache.missing(self._rows)
-        if new:
-            self.cache.add(new, np.stack([self._rows[key] for key in new]))
+        """Write what was added since the last time, except rows that the cache already holds."""
+        missing = self.cache.missing(self._rows)
+        if missing:
+            rows = [self._rows[key] for key in missing]
+            self.cache.add(missing, np.stack(rows))
         self._rows.clear()
 
 
@@ -73,74 +93,111 @@ def fill_pixel_cache(
     work: Path,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Return the folder of the cache that holds these rows, decoding those that it does not hold yet.
+    """Decode the images of these rows that the cache does not hold yet.
 
-    Raises DataError for an image that changed or went since it was inspected, StorageError for a full disk.
+    Args:
+        table: Rows of the manifest.
+        storage: Where DATA is.
+        side: Of the cached pixels.
+        harmonise: Whether they are encoded uniformly, see `model_input.prepare_for_model`.
+        work: The work folder.
+        on_images: Called with the number of images that are done since the last call.
+
+    Returns:
+        The folder of the cache, for `load_pixels`.
+
+    Raises:
+        DataError: An image has changed or is gone since it was inspected.
+        StorageError: The disk is full.
     """
-    held = cache_of(work, PixelSettings(image_size=side, harmonise=harmonise))
-    decoder.allow_large_headers()
-    with held.filling(table["pixel_sha256"]), ThreadPoolExecutor(usable_cores()) as pool:
-        missing = held.missing(table["pixel_sha256"])
-        held.require_space(len(missing))
+    cache = cache_of(work, PixelSettings(image_size=side, harmonise=harmonise))
+    keys = table["pixel_sha256"]
+    with cache.filling(keys), ThreadPoolExecutor(usable_cores()) as pool:
+        missing = cache.missing(keys)
+        cache.require_space(len(missing))
         rows = table.set_index("pixel_sha256").loc[missing]
         on_images(len(table) - len(missing))
 
-        def one(at: int) -> Any:
-            found = model_input.prepare_for_model(original(storage, rows.iloc[at]), side, harmonise)
+        def prepare(position: int) -> Pixels:
+            image = original(storage, rows.iloc[position])
+            pixels = model_input.prepare_for_model(image, side, harmonise)
             on_images(1)
-            return found
+            return pixels
 
         with timing.time_stage(work / timing.FOLDER, "decode", len(missing)):
-            for start in range(0, len(missing), held.segment_rows):
-                stop = min(start + held.segment_rows, len(missing))
-                held.add(missing[start:stop], np.stack(list(pool.map(one, range(start, stop)))))
-    return held.folder
+            for start in range(0, len(missing), cache.segment_rows):
+                stop = min(start + cache.segment_rows, len(missing))
+                segment = list(pool.map(prepare, range(start, stop)))
+                cache.add(missing[start:stop], np.stack(segment))
+    return cache.folder
 
 
 def original(storage: Storage, row: "pd.Series[Any]", version: str | None = None) -> "Image.Image":
-    """Return the image of a manifest's row, decoded again; mode L or RGB.
+    """Read and decode the image of a manifest's row again.
 
     Args:
         storage: Where DATA is.
         row: The row.
-        version: The one that was listed: what was read of it before, and is still at hand, is not
-            asked for again.
+        version: The one that was listed. A storage that still has its bytes at hand does not fetch
+            them again.
+
+    Returns:
+        Mode L or RGB, in its full size.
 
     Raises:
-        DataError: It changed or went since it was inspected.
+        DataError: It has changed or is gone since it was inspected.
     """
+    name = printable(row["image"])
     try:
-        try:
-            data = storage.read(row["image"], version)
-        except ConflictError:  # another version may still hold the same bytes
-            data = storage.read(row["image"])
+        data = _read_current(storage, row["image"], version)
     except OSError as error:
-        raise DataError(
-            f"{printable(row['image'])}: cannot be read any more ({error}): preprocess again"
-        ) from error
+        raise DataError(f"{name}: cannot be read any more ({error}): preprocess again") from error
     if hashlib.md5(data, usedforsecurity=False).hexdigest() != row["md5"]:
-        raise DataError(
-            f"{printable(row['image'])}: changed since it was inspected: preprocess again"
-        )
+        raise DataError(f"{name}: changed since it was inspected: preprocess again")
     return decode_row(data, row)
 
 
-def decode_row(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
-    """Return the image of a manifest's row from its file's bytes, mode L or RGB; raises DataError.
-
-    Rows of older manifests say neither bit_depth nor inverted: such pictures had 8 bits and were
-    taken as they are.
-    """
+def _read_current(storage: Storage, key: str, version: str | None) -> bytes:
     try:
-        return model_input.decode_kept_image(
-            data, int(row.get("bit_depth", 8)), bool(row.get("inverted", 0))
-        )
-    except rejection.Rejected as reject:
-        raise DataError(
-            f"{printable(row['image'])}: cannot be used any more ({reject}): preprocess again"
-        ) from None
+        return storage.read(key, version)
+    except ConflictError:
+        # Another version may hold the same bytes: a file that was copied anew, for example.
+        return storage.read(key)
+
+
+def decode_row(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
+    """Decode the image of a manifest's row.
+
+    Args:
+        data: Its file.
+        row: The row. Manifests of older versions have neither bit_depth nor inverted: their images
+            had 8 bits and were never inverted.
+
+    Returns:
+        Mode L or RGB, in its full size.
+
+    Raises:
+        DataError: It cannot be decoded as the row says.
+    """
+    bit_depth = int(row.get("bit_depth", 8))
+    inverted = bool(row.get("inverted", 0))
+    try:
+        return model_input.decode_kept_image(data, bit_depth, inverted)
+    except Rejected as rejected:
+        name = printable(row["image"])
+        detail = f"cannot be used any more ({rejected}): preprocess again"
+        raise DataError(f"{name}: {detail}") from None
 
 
 def load_pixels(folder: Path, table: pd.DataFrame) -> Rows:
-    """Return the pixels of these rows, in their order: uint8 (n, side, side), read from disk when indexed."""
-    return Cache.open(folder).rows(list(table["pixel_sha256"]))
+    """Return the cached pixels of these rows, read from disk when they are indexed.
+
+    Args:
+        folder: Of the cache.
+        table: Rows of the manifest, whose order is that of the pixels.
+
+    Returns:
+        uint8 (n, side, side).
+    """
+    keys = list(table["pixel_sha256"])
+    return Cache.open(folder).rows(keys)

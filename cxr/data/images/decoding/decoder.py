@@ -1,35 +1,27 @@
 """Decode an image file: the one place where bytes become pixels."""
 
 import contextlib
-import ctypes
-import functools
 import hashlib
 import io
-import logging
-import re
-import threading
-import warnings
-import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from cxr.data.images.decoding import formats, jpeg
+from cxr.data.images.decoding import formats, jpeg, png
 from cxr.data.images.decoding.bit_depth import bits_per_sample, require_scale, scale_to_8_bits
-from cxr.data.images.decoding.rejection import EXPORT_HINT, PNG_START, Pixels, Rejected
+from cxr.data.images.decoding.pillow_setup import configure_pillow
+from cxr.data.images.decoding.rejection import EXPORT_HINT, Pixels, Rejected
 
-# What callers that read files need to know before they have the bytes: `formats` says why.
-MAX_BYTES = formats.MAX_BYTES
-FIRST_BYTES = formats.FIRST_BYTES
-KNOWN_SUFFIXES = formats.KNOWN_SUFFIXES
-REFUSED_SUFFIXES = formats.REFUSED_SUFFIXES
-kind_of = formats.kind_of
-too_many_bytes = formats.too_many_bytes
-MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 plate; more is a decompression bomb
-_CUT_WORDS = (
+# Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of
+# security holes. GIF is opened only to name it in the reject; an MPO opens as JPEG.
+_OPENED_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_JPEG_FORMATS = {"JPEG", "MPO"}
+_ACCEPTED_MODES = {"L", "1", "RGB", "P", "LA", "RGBA", "PA"}
+# Words by which decoders say that data are missing or damaged, in lower case.
+_DAMAGE_WORDS = (
     "truncated",
     "broken data",
     "incomplete",
@@ -39,13 +31,10 @@ _CUT_WORDS = (
     "checksum",
     "marker type",
 )
-_ACCEPTED = {"L", "1", "RGB", "P", "LA", "RGBA", "PA"}
-# Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of
-# holes. GIF is tried to say what it is; an MPO opens as JPEG.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-_JPEGS = {"JPEG", "MPO"}
-# What turns an image upright, by its EXIF orientation.
-_TURNS = {
+_LONGEST_DETAIL = 200  # characters of an error's text
+_ORIENTATION = 0x0112  # the EXIF tag
+# What turns an image upright, by its EXIF orientation (1 is upright).
+_UPRIGHT_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -57,17 +46,17 @@ _TURNS = {
 
 
 class Decoded(NamedTuple):
-    """The pixels and what the file said.
+    """The pixels of a file and what the file says of them.
 
     Attributes:
         image: Mode L or RGB, upright.
-        format: The true one, whatever the name says.
-        mode: As stored.
-        container: icc and exif (1 where the file carries one), quantisation (8 hex digits of the
-            JPEG tables, or "").
-        bit_depth: 8, or the N of a deeper picture, whose 0..2^N-1 became 0..255.
-        pixels: Those of `image`, uint8 (h, w) or (h, w, 3), where the decoder left them in an array;
-            asking Pillow for them is a copy.
+        format: The true one, whatever the file's name says.
+        mode: Pillow's mode of the pixels as they are stored.
+        container: icc and exif (1 if the file carries one, else 0), quantisation (8 hex digits of
+            the digest of the JPEG tables, or "").
+        bit_depth: 8, or the N of a deeper image whose 0 to 2^N - 1 became 0 to 255.
+        pixels: Those of `image`, uint8 (height, width) or (height, width, 3), if the decoder left
+            them in an array, else None. Asking Pillow for them makes a copy.
     """
 
     image: Image.Image
@@ -79,102 +68,115 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
-    """Return the fully decoded image: mode L where it is gray in content, else RGB.
-
-    Turned upright by its EXIF orientation, as every viewer does.
+    """Decode a whole image and turn it upright by its EXIF orientation, as viewers do.
 
     Args:
-        data: A whole file.
-        bit_depth: Bits in use in a single channel of more than 8: white is 2^bit_depth - 1. None:
-            such pictures are rejected.
+        data: The file.
+        bit_depth: Bits in use in images of one channel and more than 8 bits, whose white is
+            2^bit_depth - 1. With None such images are rejected.
+
+    Returns:
+        The image in mode L if it is gray in content, else in RGB.
 
     Raises:
-        Rejected: It is not wholly and surely readable; whatever a decoder raises becomes this.
+        Rejected: It is not wholly and surely readable. Whatever a decoder raises becomes this.
     """
     with rejecting_errors(data):
-        return decode_unguarded(data, bit_depth)
+        return _decode(data, bit_depth)
 
 
 @contextlib.contextmanager
 def rejecting_errors(data: bytes) -> Iterator[None]:
-    """Turn into Rejected whatever the reading of one file raises: anything, on hostile bytes."""
-    _quieten_decoders()
+    """Raise Rejected for any error in a `with` block that reads one file or its decoded image.
+
+    Hostile bytes can make decoders raise anything, also later, when pixels are copied or counted.
+
+    Args:
+        data: The file, of which the reject tells.
+    """
+    configure_pillow()
     try:
         yield
     except Rejected:
         raise
     except UnidentifiedImageError:
-        raise _unidentified(data) from None
-    except Exception as error:  # noqa: BLE001
-        raise Rejected(_reason(error), _words(error)) from None
+        raise _rejection_of_unidentified(data) from None
+    except Exception as error:  # noqa: BLE001 - see above
+        detail = f"{type(error).__name__}: {error}"[:_LONGEST_DETAIL]
+        raise Rejected(_reason(error), detail) from None
 
 
-def _unidentified(data: bytes) -> Rejected:
-    """Return why the header of this file could not be read."""
-    kind = kind_of(data[:FIRST_BYTES])
+def _rejection_of_unidentified(data: bytes) -> Rejected:
+    """Return the reject of a file whose header Pillow could not read."""
+    beginning = f"starts with {data[:12]!r}"
+    kind = formats.kind_of(data[: formats.FIRST_BYTES])
+    if kind == "":
+        return Rejected("not_an_image", beginning)
     if kind != "image":
-        return Rejected("not_an_image", f"{kind + ', ' if kind else ''}starts with {data[:12]!r}")
-    bits = jpeg.precision(data) if data[:1] == b"\xff" else None
-    if bits is not None and bits != 8:
-        return Rejected("unsupported_mode", f"a JPEG of {bits} bits: {EXPORT_HINT}")
-    return Rejected("unreadable", f"a damaged or unknown header, starts with {data[:12]!r}")
+        return Rejected("not_an_image", f"{kind}, {beginning}")
+    precision = jpeg.read_precision(data) if data[:1] == b"\xff" else None
+    if precision is not None and precision != 8:
+        return Rejected("unsupported_mode", f"a JPEG of {precision} bits: {EXPORT_HINT}")
+    return Rejected("unreadable", f"a damaged or unknown header, {beginning}")
 
 
-def decode_unguarded(data: bytes, bit_depth: int | None) -> Decoded:
-    """Decode an image file; whatever the decoders raise passes through."""
+def _reason(error: Exception) -> str:
+    """Return the reject reason for an error of a decoder."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "too_large"
+    if isinstance(error, EOFError):
+        return "truncated"
+    text = str(error).lower()
+    if any(word in text for word in _DAMAGE_WORDS):
+        return "truncated"
+    return "unreadable"
+
+
+def _decode(data: bytes, bit_depth: int | None) -> Decoded:
+    """Decode a file; whatever the decoders raise passes through."""
     if not data:
         raise Rejected("empty_file", "0 bytes")
-    oversized = too_many_bytes(len(data))
+    oversized = formats.too_many_bytes(len(data))
     if oversized is not None:
         raise Rejected(*oversized)
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    _check_header(image)
-    stored = bits_per_sample(image, data)
-    mode = "I;16" if image.mode.startswith("I;16") else image.mode
-    kind = image.format or ""
-    container = _container(image)
-    if stored > 8:
-        scale = require_scale(image, stored, bit_depth)
-        return Decoded(_upright(scale_to_8_bits(image, scale), image), kind, mode, container, scale)
-    if mode not in _ACCEPTED:
+    opened: Image.Image = Image.open(io.BytesIO(data), formats=_OPENED_FORMATS)
+    _check_header(opened)
+    stored_bits = bits_per_sample(opened, data)
+    file_format = opened.format or ""
+    mode = "I;16" if opened.mode.startswith("I;16") else opened.mode
+    container = _describe_container(opened)
+    if stored_bits > 8:
+        scale = require_scale(opened, stored_bits, bit_depth)
+        scaled = scale_to_8_bits(opened, scale)
+        return Decoded(_upright(scaled, opened), file_format, mode, container, scale)
+    if mode not in _ACCEPTED_MODES:
         raise Rejected("unsupported_mode", f"{mode}: expected gray, RGB or palette")
-    if kind in _JPEGS:
-        pixels = _jpeg(image, data)
-        as_stored = Image.fromarray(pixels)
-        upright = _upright(as_stored, image)
-        at_hand = pixels if upright is as_stored else None
-        return Decoded(upright, kind, mode, container, pixels=at_hand)
-    if kind == "PNG":
-        _check_checksums(data)
-    image.load()
-    return Decoded(_without_loss(_upright(image, image)), kind, mode, container)
-
-
-def _container(image: Image.Image) -> dict[str, int | str]:
-    """Return what the file carries beside its pixels: who could see it would not need the lungs."""
-    tables = repr(sorted(getattr(image, "quantization", {}).items()))
-    digest = hashlib.sha256(tables.encode()).hexdigest()[:8] if image.format in _JPEGS else ""
-    return {
-        "icc": int("icc_profile" in image.info),
-        "exif": int("exif" in image.info),
-        "quantisation": digest,
-    }
+    if file_format in _JPEG_FORMATS:
+        pixels = _decode_jpeg(opened, data)
+        stored = Image.fromarray(pixels)
+        upright = _upright(stored, opened)
+        pixels_at_hand = pixels if upright is stored else None
+        return Decoded(upright, file_format, mode, container, pixels=pixels_at_hand)
+    if file_format == "PNG":
+        png.check_checksums(data)
+    opened.load()
+    image = _as_gray_or_rgb(_upright(opened, opened))
+    return Decoded(image, file_format, mode, container)
 
 
 def _check_header(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise Rejected(
-            "too_large", f"{image.width}x{image.height}, more than {MAX_PIXELS:,} pixels"
-        )
+    """Raise Rejected for what the header alone rules out."""
+    if image.width * image.height > formats.MAX_PIXELS:
+        detail = f"{image.width}x{image.height}, more than {formats.MAX_PIXELS:,} pixels"
+        raise Rejected("too_large", detail)
     if image.format == "GIF":
         raise Rejected("unsupported_mode", "GIF: expected a format for photographs: export as PNG")
-    # The first picture of an MPO is the film, the next one its preview.
-    if image.format != "MPO" and _has_more(image):
+    # The first image of an MPO is the film, the next one its preview.
+    if image.format != "MPO" and _has_second_frame(image):
         raise Rejected("unsupported_mode", "several frames or pages: expected a single image")
 
 
-def _has_more(image: Image.Image) -> bool:
-    """Return whether there is a second frame or page."""
+def _has_second_frame(image: Image.Image) -> bool:
     if not isinstance(image, TiffImageFile):
         return bool(getattr(image, "n_frames", 1) > 1)
     try:
@@ -184,123 +186,79 @@ def _has_more(image: Image.Image) -> bool:
     return True
 
 
-def _jpeg(image: Image.Image, data: bytes) -> Pixels:
-    """Return the pixels of a JPEG of which Pillow has read the header.
+def _describe_container(image: Image.Image) -> dict[str, int | str]:
+    """Return what the file carries beside its pixels.
+
+    Where this differs between the classes, the label can be told without looking at the lungs.
+    """
+    quantisation = ""
+    if image.format in _JPEG_FORMATS:
+        tables = sorted(getattr(image, "quantization", {}).items())
+        quantisation = hashlib.sha256(repr(tables).encode()).hexdigest()[:8]
+    return {
+        "icc": int("icc_profile" in image.info),
+        "exif": int("exif" in image.info),
+        "quantisation": quantisation,
+    }
+
+
+def _decode_jpeg(opened: Image.Image, data: bytes) -> Pixels:
+    """Return the pixels of a JPEG whose header Pillow has read.
 
     Returns:
-        uint8 (h, w) where they are gray in content, else (h, w, 3).
+        uint8 (height, width) if they are gray in content, else (height, width, 3).
     """
-    channels = 1 if image.mode == "L" else 3
+    channels = 1 if opened.mode == "L" else 3
     try:
-        pixels = jpeg.pixels(data, image.width, image.height, channels)
+        pixels = jpeg.decode_pixels(data, opened.width, opened.height, channels)
     except jpeg.DamagedError as error:
-        words = str(error)
-        if channels == 3 and "subsampling" in words:
-            words = "a rare chroma subsampling: export as an ordinary JPEG or PNG"
-            raise Rejected("unsupported_mode", words) from None
-        raise Rejected(_reason(error), words) from None
+        if channels == 3 and "subsampling" in str(error):
+            detail = "a rare chroma subsampling: export as an ordinary JPEG or PNG"
+            raise Rejected("unsupported_mode", detail) from None
+        raise Rejected(_reason(error), str(error)) from None
     first = pixels[:, :, 0]
-    gray = channels == 1 or all(np.array_equal(first, pixels[:, :, other]) for other in (1, 2))
-    return np.ascontiguousarray(first) if gray else pixels
+    is_gray = all(np.array_equal(first, pixels[:, :, channel]) for channel in range(1, channels))
+    return np.ascontiguousarray(first) if is_gray else pixels
 
 
-def _check_checksums(data: bytes) -> None:
-    """Raise Rejected where a chunk of a PNG that its pixels depend on is not as it was written."""
-    at = PNG_START
-    whole = memoryview(data)
-    while at + 12 <= len(data):
-        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        if name == b"IEND":
-            return
-        written = data[end : end + 4]
-        critical = name[:1].isupper() and len(written) == 4
-        if critical and zlib.crc32(whole[at + 4 : end]) != int.from_bytes(written, "big"):
-            chunk = name.decode("latin-1")
-            raise Rejected("truncated", f"wrong checksum of the chunk {chunk} at byte {at:,}")
-        at = end + 4
+def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Turn an image upright by the EXIF orientation of the file it was decoded from.
 
+    Loading a TIFF already does that, and removes the orientation: load before calling this.
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return "too_large"
-    cut = isinstance(error, EOFError) or any(word in str(error).lower() for word in _CUT_WORDS)
-    return "truncated" if cut else "unreadable"
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
-
-
-def _upright(pixels: Image.Image, header: Image.Image) -> Image.Image:
-    """Return `pixels` turned by the EXIF orientation in `header`, which may be the same image."""
-    turn = _TURNS.get(header.getexif().get(0x0112, 1))
-    if turn is None:
-        return pixels
-    return ImageOps.exif_transpose(pixels) if pixels is header else pixels.transpose(turn)
-
-
-def _without_loss(image: Image.Image) -> Image.Image:
-    """Return mode L or RGB with the same pixels; raises Rejected where that would lose some."""
-    if "transparency" in image.info or image.mode in {"LA", "PA"}:
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise Rejected("unsupported_mode", "transparent pixels: their background is unknown")
-        image = image.convert("RGB")
-    if image.mode == "L":
+    Args:
+        image: The decoded image, which may be `opened` itself.
+        opened: The file as Pillow opened it.
+    """
+    orientation = opened.getexif().get(_ORIENTATION, 1)
+    if orientation not in _UPRIGHT_TRANSPOSES:
         return image
-    if image.mode == "1":
+    if image is opened:
+        return ImageOps.exif_transpose(image)
+    return image.transpose(_UPRIGHT_TRANSPOSES[orientation])
+
+
+def _as_gray_or_rgb(image: Image.Image) -> Image.Image:
+    """Convert to mode L or RGB without changing a pixel.
+
+    Raises:
+        Rejected: There are transparent pixels, whose colour depends on an unknown background.
+    """
+    if image.mode == "L" and "transparency" not in image.info:
+        return image
+    if image.mode == "1" and "transparency" not in image.info:
         return image.convert("L")
-    if image.mode == "P":
-        image = image.convert("RGB")
+    image = _without_alpha(image)
     red, green, blue = (channel.tobytes() for channel in image.split())
     return image.getchannel(0) if red == green == blue else image
 
 
-class Measured(NamedTuple):
-    """Everything that inspection wants of one file, from one decoding.
-
-    Attributes:
-        row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and std
-            of the gray pixels (0..255), icc, exif and quantisation.
-        thumbnail: uint8 (64, 64).
-        image: What was measured, mode L or RGB, upright: the pixels that training reads come from it.
-    """
-
-    row: dict[str, Any]
-    thumbnail: Pixels
-    image: Image.Image
-
-
-_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # a filter, as `warnings` keeps them
-_CHANGING = threading.Lock()
-
-
-def _quieten_decoders() -> None:
-    """See to it that what decoders warn of is neither printed nor an error.
-
-    `warnings.catch_warnings` is no way: it swaps the filters of all threads. The filter is put in
-    place once, and again where somebody reset the filters.
-    """
-    _set_up_pillow()
-    if _PILLOW not in warnings.filters:
-        with _CHANGING:
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-@functools.cache
-def _set_up_pillow() -> None:
-    """Let `_check_header` decide on size, and keep decoders' messages from log and terminal."""
-    Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    # Nothing to silence in a Pillow without libtiff, no way to in one that hides its names.
-    with contextlib.suppress(OSError, AttributeError):
-        tiff = ctypes.CDLL(_imaging.__file__)
-        tiff.TIFFSetErrorHandler(None)
-        tiff.TIFFSetWarningHandler(None)
-
-
-def allow_large_headers() -> None:
-    """Do what `decode` does first, for code that opens images itself."""
-    _quieten_decoders()
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """Convert to mode RGB; raises Rejected if there are transparent pixels."""
+    if "transparency" in image.info or image.mode in {"LA", "PA"}:
+        image = image.convert("RGBA")
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+        raise Rejected("unsupported_mode", "transparent pixels: their background is unknown")
+    if image.mode == "RGB":
+        return image  # `convert` would copy it
+    return image.convert("RGB")

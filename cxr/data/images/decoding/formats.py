@@ -1,16 +1,19 @@
-"""Which files are looked at: what name, size and first bytes say before a file is read whole."""
+"""File formats by name, size and first bytes: what can be said of a file before it is read whole."""
 
-MAX_BYTES = 256 * 2**20  # 100 megapixels of 16 bits, stored as they are, and a header
+# Raise neither limit without the other: MAX_BYTES holds MAX_PIXELS of 16 bits without compression
+# and a header.
+MAX_BYTES = 256 * 2**20
+MAX_PIXELS = 100_000_000  # a plate of 10,000 x 10,000; more is taken for a decompression bomb
 KNOWN_SUFFIXES = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
-REFUSED_SUFFIXES = (".gif",)  # a palette of 256 colours, often animated
-FIRST_BYTES = 136  # the mark of DICOM is at 128 to 132, its first element follows
+FIRST_BYTES = 136  # DICOM's signature is at 128 to 132, its first element follows
 
-_MARKS: tuple[tuple[bytes, str], ...] = (
+# (signature at the start of the file, kind)
+_SIGNATURES = (
     (b"\xff\xd8\xff", "image"),
     (b"\x89PNG\r\n\x1a\n", "image"),
     (b"II*\0", "image"),
     (b"MM\0*", "image"),
-    (b"II+\0", "image"),  # TIFF with addresses of 64 bits
+    (b"II+\0", "image"),  # BigTIFF: TIFF with 64-bit offsets
     (b"MM\0+", "image"),
     (b"GIF8", "gif"),
     (b"PK\3\4", "zip"),
@@ -27,44 +30,64 @@ _MARKS: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "numpy"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
 )
-# Sizes of the header that follows the file's, in bytes.
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-_BARE_GROUPS = {b"\x02\0", b"\x08\0"}  # little endian: file meta information, identification
+# "BM" alone would match text. The size of the header that follows, in bytes, is one of these.
+_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
+# The group of the first element of a DICOM file without a preamble, little endian: file meta
+# information (0002) or identification (0008).
+_FIRST_DICOM_GROUPS = {b"\x02\0", b"\x08\0"}
 _LONGEST_FIRST_ELEMENT = 1024  # bytes: group lengths, class and instance identifiers are shorter
 
 
-def kind_of(first: bytes) -> str:
-    """Return what a file's first FIRST_BYTES bytes say that it is.
+def kind_of(first_bytes: bytes) -> str:
+    """Return the kind of a file by its first bytes.
 
-    "image" for every format that `images.decode` takes; "gif", "dicom", "zip", "gzip", "pdf" and
-    some more, to tell a person what was found; "" where nothing is known of such a file.
+    Args:
+        first_bytes: The first FIRST_BYTES bytes of the file, or all of a shorter one.
+
+    Returns:
+        "image" for every format that the decoder reads; "gif", "dicom", "zip", "gzip", "pdf" and
+        others that are worth naming in a message; "" for an unknown kind.
 
     >>> kind_of(b"GIF89a")
     'gif'
     """
-    for mark, kind in _MARKS:
-        if first.startswith(mark):
+    for signature, kind in _SIGNATURES:
+        if first_bytes.startswith(signature):
             return kind
-    if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
+    if _is_webp(first_bytes) or _is_bmp(first_bytes):
         return "image"
-    if first[:2] == b"BM" and int.from_bytes(first[14:18], "little") in _BMP_HEADERS:
-        return "image"
-    return "dicom" if _is_dicom(first) else ""
+    if _is_dicom(first_bytes):
+        return "dicom"
+    return ""
 
 
-def _is_dicom(first: bytes) -> bool:
-    """Return whether there is DICOM's mark after a preamble, or one of its first elements."""
-    if first[128:132] == b"DICM":
+def _is_webp(first_bytes: bytes) -> bool:
+    return first_bytes[:4] == b"RIFF" and first_bytes[8:12] == b"WEBP"
+
+
+def _is_bmp(first_bytes: bytes) -> bool:
+    header_size = int.from_bytes(first_bytes[14:18], "little")
+    return first_bytes[:2] == b"BM" and header_size in _BMP_HEADER_SIZES
+
+
+def _is_dicom(first_bytes: bytes) -> bool:
+    """Return whether there is DICOM's signature after a preamble, or one of its first elements."""
+    if first_bytes[128:132] == b"DICM":
         return True
-    if first[:2] not in _BARE_GROUPS or len(first) < 8:
+    if first_bytes[:2] not in _FIRST_DICOM_GROUPS or len(first_bytes) < 8:
         return False
-    explicit = first[4:6].isalpha() and first[4:6].isupper()
-    length = int.from_bytes(first[4:8], "little")
-    return explicit or 0 < length <= _LONGEST_FIRST_ELEMENT
+    value_representation = first_bytes[4:6]  # two capital letters, where it is explicit
+    if value_representation.isalpha() and value_representation.isupper():
+        return True
+    length = int.from_bytes(first_bytes[4:8], "little")
+    return 0 < length <= _LONGEST_FIRST_ELEMENT
 
 
 def too_many_bytes(size: int) -> tuple[str, str] | None:
-    """Return (reason, detail) where a file of `size` bytes is too large to be read, else None.
+    """Return (reason, detail) of the reject if a file is too large to be read, else None.
+
+    Args:
+        size: Of the file, in bytes.
 
     >>> too_many_bytes(3_000_000_000)
     ('too_large', '3,000,000,000 bytes, more than 268,435,456: export the film as PNG or JPEG')

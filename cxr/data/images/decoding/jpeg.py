@@ -1,36 +1,47 @@
-"""JPEG pixels with nothing overlooked: what the decoder would only warn of is an error.
+"""JPEG pixels, strictly: what libjpeg would only warn of is an error here.
 
 Pillow decodes damaged data in silence: half a film closed with an end marker comes out whole, its
-lower part gray. Both call libjpeg-turbo, so whole files give the same bytes. Left out: headers,
-colour and EXIF (`images`).
+lower part gray. simplejpeg can raise libjpeg-turbo's warnings; Pillow calls the same library, so
+the pixels of whole files are the same. Headers, colour and EXIF are left to `decoder`.
+
+Markers and headers are those of ITU-T T.81 (1992).
 """
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg  # type: ignore[import-untyped]  # it has no type information
 
-Pixels = np.ndarray[Any, Any]
-_START = 0xD8
-_END = 0xD9
-_SCAN = 0xDA
-_JFIF = 0xE0
-_ADOBE = 0xEE
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL = {0xC0, 0xC1, 0xC9}
-_PROGRESSIVE = {0xC2, 0xCA}
-_ALONE = {_START, 0x01}  # markers without a length
-_DROPPED = {*range(0xE1, 0xF0), 0xFE} - {_ADOBE}  # profiles, EXIF, comments: nothing to the pixels
-_YCBCR = 1  # Adobe's number of the transform that libjpeg falls back to
-_TRANSFORMS = {0, _YCBCR, 2}
-_MOST_SCANS = 500  # a progressive film has 10; thousands of scans over a large one would take hours
-_COEFFICIENTS = 64
-# What ends the data of a scan: an 0xFF that is no stuffed one, no fill byte and no restart.
+from cxr.data.images.decoding.rejection import Pixels
+
+# The second byte of markers; the first is 0xFF.
+_START_OF_IMAGE = 0xD8
+_END_OF_IMAGE = 0xD9
+_START_OF_SCAN = 0xDA
+_APP0_JFIF = 0xE0
+_APP14_ADOBE = 0xEE
+_COMMENT = 0xFE
+_NOT_FRAMES = {0xC4, 0xC8, 0xCC}  # Huffman tables, reserved, arithmetic conditioning
+_FRAMES = set(range(0xC0, 0xD0)) - _NOT_FRAMES
+_SEQUENTIAL_FRAMES = {0xC0, 0xC1, 0xC9}
+_PROGRESSIVE_FRAMES = {0xC2, 0xCA}
+_MARKERS_WITHOUT_LENGTH = {_START_OF_IMAGE, 0x01}
+_APP1_TO_APP15 = set(range(0xE1, 0xF0))
+# Profiles, EXIF, comments: they say nothing of the pixels. Adobe's segment does.
+_DROPPED_SEGMENTS = (_APP1_TO_APP15 | {_COMMENT}) - {_APP14_ADOBE}
+
+_ADOBE_TRANSFORM_POSITION = 11  # in the body of Adobe's segment
+_ADOBE_YCBCR = 1  # the transform that libjpeg assumes for an unknown one
+_ADOBE_TRANSFORMS = {0, _ADOBE_YCBCR, 2}
+_MOST_SCANS = 500  # a progressive film has 10; decoding thousands of a large one would take hours
+_COEFFICIENTS = 64  # of a block of 8 x 8 pixels
+# What ends the data of a scan: an 0xFF that is not a stuffed one, a fill byte or a restart.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-# Warnings that can be of the header alone. libjpeg reports only its first warning; a later one may concern the pixels.
-_OF_HEADERS = re.compile(r"extraneous bytes before|JFIF revision|Adobe|ICC|Invalid SOS")
+# Warnings that can be of the header alone. libjpeg reports only its first warning, so a later one
+# may still concern the pixels.
+_HEADER_WARNING = re.compile(r"extraneous bytes before|JFIF revision|Adobe|ICC|Invalid SOS")
 
 
 class DamagedError(Exception):
@@ -43,7 +54,7 @@ class Segment(NamedTuple):
     Attributes:
         marker: The second byte of its marker.
         body: What follows its length.
-        end: Where in the file it ends.
+        end: The position after it in the file.
     """
 
     marker: int
@@ -51,71 +62,85 @@ class Segment(NamedTuple):
     end: int
 
 
-def pixels(data: bytes, width: int, height: int, channels: int) -> Pixels:
-    """Return the pixels of a whole JPEG, uint8 (height, width, channels).
+def decode_pixels(data: bytes, width: int, height: int, channels: int) -> Pixels:
+    """Decode a whole JPEG.
 
-    What is wrong with a header but says nothing of the pixels is passed over: bytes between
+    What is wrong with the header but does not concern the pixels is passed over: bytes between
     segments, a broken colour profile, an unknown JFIF revision.
 
     Args:
         data: The file.
-        width: As its header says, pixels.
-        height: As its header says, pixels.
+        width: As its header says, in pixels.
+        height: As its header says, in pixels.
         channels: 1 for gray, 3 for RGB.
+
+    Returns:
+        uint8 (height, width, channels).
 
     Raises:
         DamagedError: The decoder warns of anything else, or cannot read it.
     """
-    _require_every_scan(data)
+    _require_all_scans(data)
     try:
-        return _strictly(data, width, height, channels)
+        return _decode_strictly(data, width, height, channels)
     except ValueError as error:
         warning = str(error)
-    if _OF_HEADERS.search(warning):
-        try:
-            return _strictly(_with_plain_header(data), width, height, channels)
-        except ValueError as error:
-            warning = str(error)
-    raise DamagedError(warning)
+    if not _HEADER_WARNING.search(warning):
+        raise DamagedError(warning)
+    # Decode again without what caused the warning: it may have hidden one of the pixels.
+    repaired = _with_plain_header(data)
+    try:
+        return _decode_strictly(repaired, width, height, channels)
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
 
 
-def precision(data: bytes) -> int | None:
-    """Return the bits per sample that the header of a JPEG gives, or None where it gives none."""
-    frame = next((each for each in _segments(data) if each.marker in _FRAMES), None)
-    return frame.body[0] if frame is not None and frame.body else None
+def read_precision(data: bytes) -> int | None:
+    """Return the bits per sample that the header of a JPEG gives, or None if it gives none."""
+    for segment in _segments(data):
+        if segment.marker in _FRAMES:
+            return segment.body[0] if segment.body else None
+    return None
 
 
-def _strictly(data: bytes, width: int, height: int, channels: int) -> Pixels:
-    """Return the pixels, uint8 (height, width, channels); the first warning is a ValueError."""
-    # Room for what Pillow read in the header: a second header further on cannot ask for more.
-    room = np.empty(height * width * channels, np.uint8)
-    kind = "GRAY" if channels == 1 else "RGB"
-    found: Pixels = simplejpeg.decode_jpeg(data, kind, buffer=room, strict=True)
-    if found.shape != (height, width, channels):
-        raise ValueError(f"two sizes: {width}x{height} and {found.shape[1]}x{found.shape[0]}")
-    return found
+def _decode_strictly(data: bytes, width: int, height: int, channels: int) -> Pixels:
+    """Return the pixels, uint8 (height, width, channels); raises ValueError at the first warning."""
+    # A buffer of the size that was checked: a second header further on cannot ask for more memory.
+    buffer = np.empty(height * width * channels, np.uint8)
+    colour_space = "GRAY" if channels == 1 else "RGB"
+    pixels: Pixels = simplejpeg.decode_jpeg(data, colour_space, buffer=buffer, strict=True)
+    if pixels.shape != (height, width, channels):
+        decoded_height, decoded_width = pixels.shape[:2]
+        sizes = f"{width}x{height} and {decoded_width}x{decoded_height}"
+        raise ValueError(f"two sizes: {sizes}")
+    return pixels
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
-    """Yield the segments up to the first end marker, not those of an MPO's next picture."""
-    at = 2
-    while found := _MARKER.search(data, at):
-        marker = data[found.end() - 1]
-        at = found.end()
-        if marker == _END:
+    """Yield the segments up to the first end marker: not those of an MPO's next image."""
+    position = 2  # after the start marker
+    while True:
+        match = _MARKER.search(data, position)
+        if match is None:
             return
-        if marker in _ALONE:
+        position = match.end()
+        marker = data[position - 1]
+        if marker == _END_OF_IMAGE:
+            return
+        if marker in _MARKERS_WITHOUT_LENGTH:
             continue
-        end = at + max(2, int.from_bytes(data[at : at + 2], "big"))
-        yield Segment(marker, data[at + 2 : end], end)
-        at = end
+        body_start = position + 2
+        length = int.from_bytes(data[position:body_start], "big")
+        end = position + max(2, length)  # the length counts its own two bytes
+        yield Segment(marker, data[body_start:end], end)
+        position = end
 
 
-def _require_every_scan(data: bytes) -> None:
-    """Raise DamagedError where a component, or a bit of one of its coefficients, is in no scan.
+def _require_all_scans(data: bytes) -> None:
+    """Raise DamagedError if some coefficient of a component is in no scan, or not to its last bit.
 
-    A progressive file that was cut between two scans and then closed decodes without a warning,
-    to a blurred film.
+    A progressive file that was cut between two scans and then closed decodes without a warning, to
+    a blurred film.
     """
     frame: Segment | None = None
     missing: set[tuple[int, int]] = set()  # of (component, coefficient)
@@ -123,55 +148,78 @@ def _require_every_scan(data: bytes) -> None:
     for segment in _segments(data):
         if segment.marker in _FRAMES and frame is None:
             frame = segment
-            coefficients = range(_COEFFICIENTS if segment.marker in _PROGRESSIVE else 1)
-            missing = {(name, at) for name in segment.body[6::3] for at in coefficients}
-        if segment.marker != _SCAN or frame is None or len(segment.body) < 4:
+            missing = _announced_coefficients(frame)
+        is_scan = segment.marker == _START_OF_SCAN and len(segment.body) >= 4
+        if not is_scan or frame is None:
             continue
         scans += 1
         if scans > _MOST_SCANS:
             raise DamagedError(f"more than {_MOST_SCANS} scans")
-        missing -= _completed(segment.body, frame.marker in _PROGRESSIVE)
+        missing -= _completed_coefficients(segment, frame)
         if not missing:
             return
     if missing and scans:
         raise DamagedError(f"cut after {scans} scan(s): more were announced")
 
 
-def _completed(scan: bytes, progressive: bool) -> set[tuple[int, int]]:
-    """Return the (component, coefficient) of which the scan with this header gives the last bit."""
-    names = scan[1 : 1 + 2 * scan[0] : 2]
-    first, last, bits = scan[-3:]
-    if not progressive:
-        return {(name, 0) for name in names}
-    if bits & 15:  # the lowest bit that this scan gives: lower ones are to come
+def _announced_coefficients(frame: Segment) -> set[tuple[int, int]]:
+    """Return the (component, coefficient) of a frame that scans have to give.
+
+    Of a sequential frame one coefficient stands for all: a scan gives them together.
+    """
+    components = frame.body[6::3]
+    coefficients = range(_COEFFICIENTS if frame.marker in _PROGRESSIVE_FRAMES else 1)
+    return {(component, coefficient) for component in components for coefficient in coefficients}
+
+
+def _completed_coefficients(scan: Segment, frame: Segment) -> set[tuple[int, int]]:
+    """Return the (component, coefficient) of which this scan gives the last bit."""
+    component_count = scan.body[0]
+    components = scan.body[1 : 1 + 2 * component_count : 2]
+    if frame.marker not in _PROGRESSIVE_FRAMES:
+        return {(component, 0) for component in components}
+    first, last, approximation = scan.body[-3:]
+    lowest_bit = approximation & 0x0F
+    if lowest_bit > 0:  # later scans refine it
         return set()
-    return {(name, at) for name in names for at in range(first, min(last, _COEFFICIENTS - 1) + 1)}
+    coefficients = range(first, min(last, _COEFFICIENTS - 1) + 1)
+    return {(component, coefficient) for component in components for coefficient in coefficients}
 
 
 def _with_plain_header(data: bytes) -> bytes:
-    """Return the file with a header that says only what the pixels need."""
-    kept = [b"\xff\xd8"]
-    sequential = False
+    """Return the file with a header that holds only what the pixels need."""
+    parts = [bytes([0xFF, _START_OF_IMAGE])]
+    is_sequential = False
     for segment in _segments(data):
-        if segment.marker in _DROPPED:
+        if segment.marker in _DROPPED_SEGMENTS:
             continue
-        sequential |= segment.marker in _SEQUENTIAL
-        body = _as_taken(segment, sequential)
-        kept.append(bytes([0xFF, segment.marker]) + (len(body) + 2).to_bytes(2, "big") + body)
-        if segment.marker == _SCAN:
-            kept.append(data[segment.end :])
+        if segment.marker in _SEQUENTIAL_FRAMES:
+            is_sequential = True
+        parts.append(_as_bytes(segment.marker, _corrected_body(segment, is_sequential)))
+        if segment.marker == _START_OF_SCAN:
+            parts.append(data[segment.end :])
             break
-    return b"".join(kept)
+    return b"".join(parts)
 
 
-def _as_taken(segment: Segment, sequential: bool) -> bytes:
-    """Return a segment's content, changed to what libjpeg would take it for with a warning."""
+def _as_bytes(marker: int, body: bytes) -> bytes:
+    length = len(body) + 2  # its own two bytes count
+    return bytes([0xFF, marker]) + length.to_bytes(2, "big") + body
+
+
+def _corrected_body(segment: Segment, is_sequential: bool) -> bytes:
+    """Return a segment's body with the values that libjpeg assumes, after a warning, for unknown ones."""
     body = segment.body
-    if segment.marker == _JFIF and body[:5] == b"JFIF\0":
-        return body[:5] + b"\1\1" + body[7:]
-    if segment.marker == _ADOBE and body[:5] == b"Adobe" and len(body) > 11:
-        transform = body[11] if body[11] in _TRANSFORMS else _YCBCR
-        return body[:11] + bytes([transform]) + body[12:]
-    if segment.marker == _SCAN and sequential:
-        return body[:-3] + b"\0\x3f\0"
+    if segment.marker == _APP0_JFIF and body[:5] == b"JFIF\0":
+        revision = b"\1\1"
+        return body[:5] + revision + body[7:]
+    position = _ADOBE_TRANSFORM_POSITION
+    if segment.marker == _APP14_ADOBE and body[:5] == b"Adobe" and len(body) > position:
+        transform = body[position]
+        if transform not in _ADOBE_TRANSFORMS:
+            transform = _ADOBE_YCBCR
+        return body[:position] + bytes([transform]) + body[position + 1 :]
+    if segment.marker == _START_OF_SCAN and is_sequential:
+        all_coefficients = b"\0\x3f\0"
+        return body[:-3] + all_coefficients
     return body

@@ -1,16 +1,20 @@
-"""Why an image cannot be used."""
+"""Rejection of a file: why an image cannot be used, in a word for tables and a text for people."""
 
 from typing import Any
 
 import numpy as np
 
 Pixels = np.ndarray[Any, Any]
-PNG_START = 8  # bytes of its signature
 EXPORT_HINT = "export 8 bits with the display window applied"
 
 
-class Rejected(Exception):  # noqa: N818 - a verdict on a file, no error of the program
-    """An image that cannot be used: `reason` out of the closed list, and a detail for a person."""
+class Rejected(Exception):  # noqa: N818 - a verdict on a file, not an error of the program
+    """An image that cannot be used.
+
+    Attributes:
+        reason: One of REJECT_REASONS (cxr.data.manifest.records).
+        detail: What was found and what to do about it.
+    """
 
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
