@@ -24,7 +24,6 @@ from cxr.models.compute import worker
 from cxr.models.features.extraction import FeatureJob
 from cxr.models.runs import Member, Run
 from cxr.models.selection import Selection
-from cxr.models.training import trainer
 from cxr.models.training.records import Failure, Training
 from cxr.stages import data_steps, training_steps
 from cxr.storage.workspace import workspace
@@ -59,7 +58,11 @@ def readied(work: Path, settings: TrainingSettings, runner: str) -> Iterator[Non
 
 
 def _threads(place: runners.Place) -> int:
-    """Return twice a training's share: for the last one, and for each while another reads or compiles (bench/concurrency.py)."""
+    """Return how many threads a training's worker process gets: twice its share of the cores.
+
+    The last training then has the machine for itself, and each uses what another leaves while it
+    reads or compiles: measured, two trainings with two threads each are the fastest on two cores.
+    """
     return min(place.cores, -(-2 * place.cores // place.trainings))
 
 
@@ -175,18 +178,16 @@ def _shown(
 
     Gives the number of threads that its worker process may use, and what is told of its progress.
     """
-    settings = run.settings
-    counts = {split: sum(own.values()) for split, own in runs.read_ingest(work).splits.items()}
-    train = round(counts["train"] * settings.train_fraction)  # whole patients: about so many
-    images = trainer.passes(train, counts["val"], settings)
+    totals = training_steps.progress_totals(run, work)
+    images = totals["features"]
+    epochs = totals["epochs"]
     name = member.name
-    epochs = settings.tuning_epochs()
     if shard is not None:
         index, shards = shard
         images //= shards
-        name = f"{member.name} {index}"
         epochs = 0
-    threads = _threads(runners.place(settings.trainings_at_a_time()))
+        name = f"{member.name} {index}"
+    threads = _threads(runners.place(run.settings.trainings_at_a_time()))
     with (
         progress.tracking(f"features {name}", images, "images"),
         progress.tracking(f"train {name}", epochs, "epochs"),

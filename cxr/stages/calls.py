@@ -120,10 +120,10 @@ def train(
         run = training_steps.start_run(folder, settings)
         member = _member(run, architecture, settings.seed if seed is None else seed)
         cache = data_steps.cache_pixels(folder, settings, on_progress)
-        epochs = settings.tuning_epochs()
+        totals = training_steps.progress_totals(run, folder)
 
         def on_worker_progress(progress: Progress) -> None:
-            total = epochs if progress.step == "epochs" else progress.done
+            total = totals.get(progress.step, progress.done)
             on_progress(f"{member.name}: {progress.step}", progress.done, total)
 
         return training_steps.train_member(

@@ -155,4 +155,6 @@ def explore_data(
     def on_step(words: str) -> None:
         on_progress(words, exploration.STEPS.index(words), steps)
 
-    return exploration.explore(work, runs.read_ingest(work), settings, cache, on_step)
+    explored = exploration.explore(work, runs.read_ingest(work), settings, cache, on_step)
+    on_progress("explored", steps, steps)
+    return explored

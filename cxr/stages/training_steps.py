@@ -14,6 +14,7 @@ from cxr.models.compute import hardware, worker
 from cxr.models.compute.worker import Progress
 from cxr.models.runs import Member, Run
 from cxr.models.selection import Selection
+from cxr.models.training import trainer
 from cxr.models.training.records import Failure, Training
 from cxr.models.training.trainer import TrainingJob
 from cxr.results import exporting, plots
@@ -82,6 +83,22 @@ def gpus_of(
     if not visible:
         return None
     return hardware.assign_gpus(visible, sharing, run.members().index(member))
+
+
+def progress_totals(run: Run, work: Path) -> dict[str, float]:
+    """Return how much there is to do in one training of a run, by the steps of its progress.
+
+    Training may end earlier: the pretrained features of another seed are found, and validation may stop it.
+    """
+    settings = run.settings
+    counts = {
+        split: sum(by_class.values()) for split, by_class in runs.read_ingest(work).splits.items()
+    }
+    train = round(counts["train"] * settings.train_fraction)  # whole patients: about so many
+    return {
+        "features": trainer.passes(train, counts["val"], settings),
+        "epochs": settings.tuning_epochs(),
+    }
 
 
 def train_member(
