@@ -1,9 +1,6 @@
-"""From a place with files to the rows of clean_metadata.csv and rejects.csv: scan and inspect.
+"""List DATA, find the one data set in it, and lay out the images that were not inspected before in shards.
 
-`scan` lists what is there and lays out shards; `inspect_shard` reads each file once; `inspected` joins the two.
 What was inspected is remembered by key, size and version, so an unchanged file is never read again.
-Left out: what a file is and what its folders mean (`survey`), which copies go (`duplicates`), who is in which split
-(`splits`).
 """
 
 import hashlib
@@ -15,12 +12,20 @@ import pandas as pd
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings
-from cxr.data.manifest.columns import INSPECTION_VERSION, LISTED_COLUMNS, REJECT_COLUMNS, VERSIONED
+from cxr.data.manifest.columns import (
+    INSPECTION_VERSION,
+    LISTED_COLUMNS,
+    REJECT_COLUMNS,
+    VERSIONED,
+)
 from cxr.data.manifest.records import Scan
 from cxr.data.manifest.shard_inspection import known_rows
 from cxr.data.survey.account import File
 from cxr.data.survey.survey import Survey, survey_folders
 from cxr.storage.base import Storage
+
+# An image rejected for one of these may be readable the next time.
+_PASSING_REASONS = ("vanished", "unreadable")
 
 
 def scan(
@@ -33,64 +38,77 @@ def scan(
     shard_size: int = 200,
     most_shards: int = 400,
 ) -> Scan:
-    """List `storage`, find the one data set in it, and lay out shards of what was not inspected before.
+    """List a storage, find the one data set in it, and lay out shards of what was not inspected before.
 
-    Writes listed.csv, scan_rejects.csv, files.csv and shards/*.csv under work/inspection.
+    Writes listed.csv, scan_rejects.csv, files.csv and shards/*.csv in the folder of the inspection.
 
     Args:
         storage: Where DATA is.
         work: The work folder.
         settings: How DATA is read.
         own: Key of the work folder where it lies inside DATA.
-        pixels: Which pixels inspection is to keep.
+        pixels: Which pixels the inspection keeps.
         on_survey: Called with what was found, before anything is asked.
-        shard_size: Images of one shard.
-        most_shards: More images than fit make larger shards, not more of them.
+        shard_size: Images in a shard.
+        most_shards: Where there are more images than fit, shards become larger, not more.
+
+    Returns:
+        The record of the scan.
 
     Raises:
         DataError: There is no data set, more than one, or folders of it would not be used.
     """
     settings = settings or ReadingSettings()
-    folder = inspection_folder(
+    inspection = inspection_folder(
         work,
         storage.uri,
         settings,
     )
-    found = survey_folders(
+    survey = survey_folders(
         storage,
         settings,
-        folder,
+        inspection,
         own,
     )
-    on_survey(found)
-    if found.question:
-        raise DataError(found.question)
-    laid_out = _lay_out(
-        found,
-        storage.uri,
-        settings,
-        folder,
-        shard_size,
-        most_shards,
-    )
-    return laid_out.model_copy(update={"pixels": pixels or PixelSettings()})
-
-
-def _lay_out(
-    found: Survey,
-    data: str,
-    settings: ReadingSettings,
-    folder: Path,
-    shard_size: int,
-    most_shards: int,
-) -> Scan:
-    """Write what a survey found below `folder`, in shards what is new of it; return the record."""
+    on_survey(survey)
+    if survey.question:
+        raise DataError(survey.question)
     rejects = pd.DataFrame(
-        found.rejects,
+        survey.rejects,
         columns=REJECT_COLUMNS,
     )
-    write_table(rejects, folder / "scan_rejects.csv")
-    write_table(pd.DataFrame(found.files, columns=File._fields), folder / "files.csv")
+    write_table(rejects, inspection / "scan_rejects.csv")
+    write_table(
+        pd.DataFrame(
+            survey.files,
+            columns=File._fields,
+        ),
+        inspection / "files.csv",
+    )
+    listed = _list_images(survey)
+    write_table(listed, inspection / "listed.csv")
+    new = _select_new(listed, inspection)
+    rows_per_shard = max(shard_size, -(-len(new) // most_shards))
+    shards = [
+        _write_shard(new.iloc[start : start + rows_per_shard], inspection)
+        for start in range(0, len(new), rows_per_shard)
+    ]
+    return Scan(
+        data=storage.uri,
+        root=survey.root,
+        found=survey.found,
+        images=len(listed),
+        new=len(new),
+        shards=tuple(shards),
+        settings=settings,
+        pixels=pixels or PixelSettings(),
+        folders=survey.account.folders,
+        notes=survey.notes,
+    )
+
+
+def _list_images(survey: Survey) -> pd.DataFrame:
+    """Return the images to inspect, with what their folders say, in LISTED_COLUMNS."""
     rows = [
         (
             entry.key,
@@ -101,26 +119,43 @@ def _lay_out(
             entry.size,
             entry.version,
         )
-        for entry, reading, _ in found.images
+        for entry, reading, _ in survey.images
     ]
-    table = pd.DataFrame(rows, columns=LISTED_COLUMNS)
-    write_table(table, folder / "listed.csv")
-    new = _unknown(table, known_rows(folder, [*VERSIONED, "reason"]))
-    size = max(shard_size, -(-len(new) // most_shards))
-    shards = tuple(
-        _write_shard(new.iloc[at : at + size], folder) for at in range(0, len(new), size)
+    return pd.DataFrame(rows, columns=LISTED_COLUMNS)
+
+
+def _select_new(listed: pd.DataFrame, inspection: Path) -> pd.DataFrame:
+    """Return the listed rows that were not inspected at this size and version, or failed in passing."""
+    inspected = known_rows(inspection, [*VERSIONED, "reason"])
+    lasting = inspected[~inspected["reason"].isin(_PASSING_REASONS)]
+    known = set(
+        lasting[VERSIONED].itertuples(
+            index=False,
+            name=None,
+        )
     )
-    return Scan(
-        data=data,
-        root=found.root,
-        found=found.found,
-        images=len(table),
-        new=len(new),
-        shards=shards,
-        settings=settings,
-        folders=found.account.folders,
-        notes=found.notes,
+    files = listed[VERSIONED].itertuples(
+        index=False,
+        name=None,
     )
+    is_new = [file not in known for file in files]
+    return listed[
+        pd.Series(
+            is_new,
+            listed.index,
+            dtype=bool,
+        )
+    ]
+
+
+def _write_shard(rows: pd.DataFrame, inspection: Path) -> str:
+    """Write the rows of a shard; return its name, a digest of its images and their versions."""
+    columns = zip(rows["image"], rows["size"], rows["version"], strict=True)
+    lines = [f"{image}\t{size}\t{version}" for image, size, version in columns]
+    content = "\n".join(lines).encode("utf-8", "surrogateescape")
+    name = hashlib.sha256(content).hexdigest()[:16]
+    write_table(rows, inspection / "shards" / f"{name}.csv")
+    return name
 
 
 def inspection_folder(
@@ -128,19 +163,19 @@ def inspection_folder(
     data: str,
     settings: FileSettings,
 ) -> Path:
-    """Return where the inspection of this DATA is remembered below the work folder.
+    """Return the folder below the work folder in which the inspection of this DATA is remembered.
 
-    Settings that change what inspection finds have a folder of their own.
+    Settings that change what the inspection finds have a folder of their own.
     """
     rules = settings.model_dump_json(
         include={"bit_depth", "min_side", "max_aspect", "min_contrast"}
     )
-    named = f"{INSPECTION_VERSION} {rules} {data}".encode("utf-8", "surrogateescape")
-    return work / "inspection" / hashlib.sha256(named).hexdigest()[:12]
+    identity = f"{INSPECTION_VERSION} {rules} {data}".encode("utf-8", "surrogateescape")
+    return work / "inspection" / hashlib.sha256(identity).hexdigest()[:12]
 
 
 def folder_of(scan: Scan, work: Path) -> Path:
-    """Return the folder in which a scan's inspection is remembered."""
+    """Return the folder in which the inspection of a scan is remembered."""
     return inspection_folder(
         work,
         scan.data,
@@ -148,37 +183,17 @@ def folder_of(scan: Scan, work: Path) -> Path:
     )
 
 
-def scanned_files(folder: Path) -> list[File]:
-    """Return every file that the last scan found, as the account by folder wants it."""
-    return [
-        File(*row)
-        for row in read_table(folder / "files.csv").itertuples(
-            index=False,
-            name=None,
-        )
-    ]
+def scanned_files(inspection: Path) -> list[File]:
+    """Return every file that the last scan found, as the account by folder reads them."""
+    table = read_table(inspection / "files.csv")
+    return [File(*row) for row in table.itertuples(index=False, name=None)]
 
 
-def versions(folder: Path, keys: Iterable[str]) -> dict[str, str]:
+def versions(inspection: Path, keys: Iterable[str]) -> dict[str, str]:
     """Return the versions at which the last scan listed these images, as far as it did."""
-    path = folder / "listed.csv"
+    path = inspection / "listed.csv"
     if not path.is_file():
         return {}
-    listed = read_table(path)
+    listed = read_table(path, ["image", "version"])
     rows = listed[listed["image"].isin(set(keys))]
     return dict(zip(rows["image"], rows["version"], strict=True))
-
-
-def _unknown(listed: pd.DataFrame, inspected: pd.DataFrame) -> pd.DataFrame:
-    """Return the listed rows whose image, size and version were not inspected, or failed in passing."""
-    lasting = inspected[~inspected["reason"].isin(["vanished", "unreadable"])]
-    seen = set(zip(lasting["image"], lasting["size"], lasting["version"], strict=True))
-    keys = zip(listed["image"], listed["size"], listed["version"], strict=True)
-    return listed[[key not in seen for key in keys]]
-
-
-def _write_shard(rows: pd.DataFrame, folder: Path) -> str:
-    keys = "\n".join(f"{row.image}\t{row.size}\t{row.version}" for row in rows.itertuples())
-    name = hashlib.sha256(keys.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    write_table(rows, folder / "shards" / f"{name}.csv")
-    return name

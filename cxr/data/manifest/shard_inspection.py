@@ -1,4 +1,4 @@
-"""Inspect images shard by shard: read, decode and measure each once."""
+"""Inspect images shard by shard: each file is read, decoded and measured once."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,8 +10,10 @@ import pandas as pd
 from cxr.core.errors import ConflictError, DataError
 from cxr.core.files import atomic_write, read_table, write_table
 from cxr.core.settings import LABEL_NAMES, FileSettings
-from cxr.data.images import hashing, measurement, model_input
-from cxr.data.images.decoding import rejection
+from cxr.data.images import hashing
+from cxr.data.images.decoding.rejection import Pixels, Rejected
+from cxr.data.images.measurement import measure_image
+from cxr.data.images.model_input import THUMBNAIL_SIDE
 from cxr.data.images.pixel_cache import Writer
 from cxr.data.manifest.columns import (
     INSPECTED_COLUMNS,
@@ -23,18 +25,28 @@ from cxr.data.manifest.columns import (
 from cxr.data.manifest.records import Shard
 from cxr.storage.base import Storage
 
+_WHOLE_NUMBERS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
+# What a rejected file has in the columns that are measured.
+_NOT_MEASURED: dict[str, Any] = {
+    **dict.fromkeys(MEASURED_COLUMNS, ""),
+    **dict.fromkeys((*_WHOLE_NUMBERS, "mean", "std"), 0),
+}
 
-def known_rows(folder: Path, columns: list[str]) -> pd.DataFrame:
-    """Return these columns, VERSIONED among them, of every shard inspected before, the latest row for each image."""
-    tables = [
-        read_table(path, columns)
-        for path in sorted(
-            folder.glob("inspected/*.csv"),
-            key=lambda p: p.stat().st_mtime_ns,
-        )
-    ]
-    if not tables:
+
+def known_rows(inspection: Path, columns: list[str]) -> pd.DataFrame:
+    """Read the rows of all shards inspected before, the latest one for each image and version.
+
+    Args:
+        inspection: Folder of the inspection.
+        columns: The columns to read, VERSIONED among them.
+    """
+    paths = sorted(
+        inspection.glob("inspected/*.csv"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
+    if not paths:
         return pd.DataFrame(columns=columns)
+    tables = [read_table(path, columns) for path in paths]
     return pd.concat(tables, ignore_index=True).drop_duplicates(
         VERSIONED,
         keep="last",
@@ -43,7 +55,7 @@ def known_rows(folder: Path, columns: list[str]) -> pd.DataFrame:
 
 def inspect_shard(
     storage: Storage,
-    folder: Path,
+    inspection: Path,
     name: str,
     settings: FileSettings | None = None,
     on_image: Callable[[], None] = lambda: None,
@@ -52,57 +64,55 @@ def inspect_shard(
     """Read, decode and measure each image of one shard once; publish rows, thumbnails and pixels.
 
     Writes the pixels into the cache, then inspected/<name>.npy (uint8, n x 64 x 64), and last
-    inspected/<name>.csv, whose presence means done.
+    inspected/<name>.csv, whose presence means that the shard is done.
 
     Args:
         storage: Where DATA is.
-        folder: Where the inspection is remembered.
-        name: The shard's.
-        settings: What a picture must be; the defaults where not given.
+        inspection: Folder of the inspection.
+        name: Name of the shard.
+        settings: What an image must be; the defaults where not given.
         on_image: Called after each image.
         writer: Keeps the pixels for training; None to keep none.
+
+    Returns:
+        How many images are good, and how many were rejected.
     """
     settings = settings or FileSettings()
     rows: list[dict[str, Any]] = []
-    thumbnails: list[rejection.Pixels] = []
-    table = read_table(folder / "shards" / f"{name}.csv")
-    read = storage.read_many(zip(table["image"], table["version"], strict=True))
-    for listed, (_, answer) in zip(table.to_dict("records"), read, strict=True):
-        row: dict[str, Any] = {str(name): value for name, value in listed.items()}
+    thumbnails: list[Pixels] = []
+    table = read_table(inspection / "shards" / f"{name}.csv")
+    answers = storage.read_many(zip(table["image"], table["version"], strict=True))
+    for listed, (_, answer) in zip(table.to_dict("records"), answers, strict=True):
+        row = {str(column): value for column, value in listed.items()}
         try:
-            measured = measurement.measure_image(require_bytes(answer), settings)
-            rows.append(
-                row
-                | measured.row
-                | {
-                    "reason": "",
-                    "detail": "",
-                    "thumbnail": f"{name}:{len(thumbnails)}",
-                }
-            )
+            measured = measure_image(require_bytes(answer), settings)
+        except Rejected as rejected:
+            row |= _NOT_MEASURED
+            row |= {
+                "reason": rejected.reason,
+                "detail": rejected.detail,
+                "thumbnail": "",
+            }
+        else:
+            row |= measured.row
+            row |= {
+                "reason": "",
+                "detail": "",
+                "thumbnail": f"{name}:{len(thumbnails)}",
+            }
             thumbnails.append(measured.thumbnail)
             if writer is not None:
                 writer.add(measured.row["pixel_sha256"], measured.image)
-        except rejection.Rejected as reject:
-            rows.append(
-                row
-                | _NOTHING
-                | {
-                    "reason": reject.reason,
-                    "detail": reject.detail,
-                    "thumbnail": "",
-                }
-            )
+        rows.append(row)
         on_image()
-    stack = np.stack(thumbnails) if thumbnails else np.empty((0, 64, 64), np.uint8)
-    hashes = iter(hashing.perceptual_hashes(stack) if thumbnails else ())
-    for row in rows:
-        row["phash"] = "" if row["reason"] else next(hashes)
+    stack = _stack_thumbnails(thumbnails)
+    _add_perceptual_hashes(rows, stack)
     if writer is not None:
         writer.publish()
-    with atomic_write(folder / "inspected" / f"{name}.npy") as temporary:
+    folder = inspection / "inspected"
+    with atomic_write(folder / f"{name}.npy") as temporary:
         np.save(temporary, stack)
-    write_table(pd.DataFrame(rows, columns=INSPECTED_COLUMNS), folder / "inspected" / f"{name}.csv")
+    write_table(pd.DataFrame(rows, columns=INSPECTED_COLUMNS), folder / f"{name}.csv")
     return Shard(
         name=name,
         images=len(thumbnails),
@@ -110,91 +120,108 @@ def inspect_shard(
     )
 
 
-_COUNTS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
-_NOTHING: dict[str, Any] = dict.fromkeys(MEASURED_COLUMNS, "") | dict.fromkeys(
-    (*_COUNTS, "mean", "std"), 0
-)
+def _stack_thumbnails(thumbnails: list[Pixels]) -> Pixels:
+    """Return uint8 (n, 64, 64), also for none."""
+    if thumbnails:
+        return np.stack(thumbnails)
+    return np.empty((0, THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
+
+
+def _add_perceptual_hashes(rows: list[dict[str, Any]], thumbnails: Pixels) -> None:
+    """Set the perceptual hash of the good rows, whose thumbnails these are; "" for the others."""
+    good = [row for row in rows if not row["reason"]]
+    if not good:
+        return
+    for row, phash in zip(good, hashing.perceptual_hashes(thumbnails), strict=True):
+        row["phash"] = phash
 
 
 def require_bytes(answer: bytes | Exception) -> bytes:
-    """Return what reading a file gave; raises Rejected where it vanished, changed or may not be read.
+    """Return what reading a file gave.
 
-    A storage that fails as a whole raises its StorageError: no image is rejected for that.
+    Raises:
+        Rejected: The file vanished, changed or may not be read.
+        StorageError: The storage fails as a whole: no image is rejected for that.
     """
     if isinstance(answer, bytes):
         return answer
     if isinstance(answer, FileNotFoundError):
-        raise rejection.Rejected("vanished", "gone between listing and reading")
+        raise Rejected("vanished", "gone between listing and reading")
     if isinstance(answer, ConflictError):
-        raise rejection.Rejected(
+        raise Rejected(
             "vanished", "changed between listing and reading: the next run reads it anew"
         )
     if isinstance(answer, OSError):
-        raise rejection.Rejected("unreadable", answer.strerror or str(answer))
+        raise Rejected("unreadable", answer.strerror or str(answer))
     raise answer
 
 
 class Thumbnails:
-    """The thumbnails of some inspected images, uint8 (k, 64, 64) by their positions; few are in memory at a time.
+    """The thumbnails of inspected images, read by position; few are in memory at a time.
 
-    `places` are values of the column `thumbnail`, "shard:index".
+    Args:
+        inspection: Folder of the inspection.
+        places: The column `thumbnail` of the images, "shard:index".
     """
 
-    def __init__(self, folder: Path, places: Iterable[str]):
-        self._folder = folder / "inspected"
+    def __init__(self, inspection: Path, places: Iterable[str]):
+        self._folder = inspection / "inspected"
         parts = [place.rsplit(":", 1) for place in places]
         self._shards = np.array(
             [shard for shard, _ in parts],
             dtype=object,
         )
-        self._at = np.array(
-            [int(at) for _, at in parts],
+        self._indices = np.array(
+            [int(index) for _, index in parts],
             dtype=np.int64,
         )
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self._indices)
 
-    def __getitem__(self, positions: Any) -> rejection.Pixels:
-        """Return the thumbnails at the int positions (k,), in their order."""
+    def __getitem__(self, positions: Any) -> Pixels:
+        """Return the thumbnails at the int positions (k,), in their order, uint8 (k, 64, 64)."""
         positions = np.asarray(positions, np.int64)
-        out = np.empty(
-            (len(positions), model_input.THUMBNAIL_SIDE, model_input.THUMBNAIL_SIDE), np.uint8
-        )
+        thumbnails = np.empty((len(positions), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
         shards = self._shards[positions]
         for shard in np.unique(shards):
-            own = np.flatnonzero(shards == shard)
-            out[own] = np.load(
+            members = np.flatnonzero(shards == shard)
+            stored = np.load(
                 self._folder / f"{shard}.npy",
                 mmap_mode="r",
-            )[self._at[positions[own]]]
-        return out
+            )
+            thumbnails[members] = stored[self._indices[positions[members]]]
+        return thumbnails
 
 
-def read_inspection(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (rows of good images, rejects) for exactly what the last scan listed.
+def read_inspection(inspection: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the inspection of exactly what the last scan listed.
 
-    Raises DataError where a listed image has no inspection: a shard is missing.
+    Args:
+        inspection: Folder of the inspection.
+
+    Returns:
+        The rows of the good images, and the rejects: image, reason, detail.
+
+    Raises:
+        DataError: A listed image was not inspected: a shard is missing.
     """
-    listed = read_table(folder / "listed.csv")
-    # What an image is used as is told by the last scan, whatever it was when the image was inspected.
-    measured = [
-        name for name in INSPECTED_COLUMNS if name in VERSIONED or name not in LISTED_COLUMNS
-    ]
-    both = listed.merge(
-        known_rows(folder, measured),
+    listed = read_table(inspection / "listed.csv")
+    # The last scan tells what an image is used as, whatever it was when the image was inspected.
+    only_listed = set(LISTED_COLUMNS) - set(VERSIONED)
+    columns = [name for name in INSPECTED_COLUMNS if name not in only_listed]
+    inspected = listed.merge(
+        known_rows(inspection, columns),
         on=VERSIONED,
         how="left",
     )
-    missing = both["reason"].isna()
-    if missing.any():
-        raise DataError(
-            f"{missing.sum()} listed images were not inspected: run the preprocessing again"
-        )
-    good = both[both["reason"] == ""].drop(columns=["reason", "detail"])
-    good = good.astype(dict.fromkeys(_COUNTS, "int64"))
-    good["label_name"] = [LABEL_NAMES[label] for label in good["label"]]
-    rejects = pd.concat(
-        [read_table(folder / "scan_rejects.csv"), both.loc[both["reason"] != "", REJECT_COLUMNS]]
-    )
-    return good.reset_index(drop=True), rejects.reset_index(drop=True)
+    missing = int(inspected["reason"].isna().sum())
+    if missing:
+        raise DataError(f"{missing} listed images were not inspected: run the preprocessing again")
+    is_good = inspected["reason"] == ""
+    good = inspected[is_good].drop(columns=["reason", "detail"]).reset_index(drop=True)
+    good = good.astype(dict.fromkeys(_WHOLE_NUMBERS, "int64"))
+    good["label_name"] = good["label"].map(dict(enumerate(LABEL_NAMES)))
+    scan_rejects = read_table(inspection / "scan_rejects.csv")
+    rejects = pd.concat([scan_rejects, inspected.loc[~is_good, REJECT_COLUMNS]])
+    return good, rejects.reset_index(drop=True)
