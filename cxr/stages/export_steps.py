@@ -10,10 +10,11 @@ from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
-from cxr.results import evaluation, exporting, plots, report
+from cxr.results import evaluation, exporting, report
 from cxr.results.evaluation import Evaluation, EvaluationJob
 from cxr.results.exporting import Export
 from cxr.results.gradcam.summary import Attention
+from cxr.results.plots.pictures import draw_evaluation
 from cxr.storage.workspace import workspace
 
 
@@ -82,7 +83,7 @@ def write_export(
     chosen = Selection.read(folder / "selection.json")
     exporting.write_card(folder, run.settings, training, chosen)
     attention = Attention.read(folder / "attention.json")
-    pictures = [*plots.draw_evaluation(folder), folder / attention.figure]
+    pictures = [*draw_evaluation(folder), folder / attention.figure]
     if pickle:
         job = exporting.PickleJob(export=folder / "export")
         worker.run_job(job, folder / "pickle.log", threads=1)

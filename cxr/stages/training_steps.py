@@ -17,7 +17,8 @@ from cxr.models.selection import Selection
 from cxr.models.training import trainer
 from cxr.models.training.records import Failure, Training
 from cxr.models.training.trainer import TrainingJob
-from cxr.results import exporting, plots
+from cxr.results import exporting
+from cxr.results.plots.pictures import draw_comparison
 
 
 def start_run(work: Path, settings: TrainingSettings) -> Run:
@@ -158,6 +159,6 @@ def compare_models(
         failure.write(folder / failure.name / "failure.json")
     chosen = selection.select_model(trained, failed, folder)
     selection.write_comparison(trained, failed, folder)
-    pictures = plots.draw_comparison(folder, [training.name for training in trained])
+    pictures = draw_comparison(folder, [training.name for training in trained])
     chosen.write(folder / "selection.json")
     return chosen, pictures

@@ -9,9 +9,11 @@ import pytest
 from cxr.core import formatting
 from cxr.core.files import write_table
 from cxr.models.training.records import Training
-from cxr.results import plots, rendering, report
+from cxr.results import rendering, report
 from cxr.results.evaluation import Evaluation
 from cxr.results.model_card import Card
+from cxr.results.plots.histories import History, draw_histories
+from cxr.results.plots.pictures import draw_comparison, draw_evaluation
 from tests.support.finished import NAMES
 
 
@@ -32,7 +34,7 @@ def _pixels(uris: list[str]) -> int:
 def test_page_needs_no_network_and_no_script(work: Path):
     """Every src is a picture inside the page, every href a place in it; no script, no style from elsewhere."""
     run = work / "runs" / "abc"
-    pictures = plots.draw_comparison(run, NAMES) + plots.draw_evaluation(run)
+    pictures = draw_comparison(run, NAMES) + draw_evaluation(run)
     page = _page(work)
     sources = re.findall(r'\bsrc\s*=\s*"([^"]*)"', page)
     assert _pixels(sources) == len(sources) == len(pictures) == 7
@@ -57,7 +59,7 @@ def test_the_history_goes_on_from_the_fit_of_the_head_that_was_kept():
             "loss": [0.5, 0.4, 0.3],
         }
     )
-    axes = plots._histories({"VGG16": (history, 0)}).axes[0]
+    axes = draw_histories({"VGG16": History(history, 0)}).axes[0]
     points, line, kept = (each.get_xydata().tolist() for each in axes.get_lines())
     assert points == [[0.0, 0.7], [0.0, 0.8]]
     assert line == [[0.0, 0.8], [1.0, 0.9]]
@@ -116,7 +118,7 @@ def test_missing_pictures_are_left_out(work: Path):
     """Without any picture, then with one, the page is written; it has exactly what is there."""
     assert "<img" not in _page(work)
     run = work / "runs" / "abc"
-    (plots.draw_evaluation(run)[0]).rename(run / "data" / "modes.png")
+    (draw_evaluation(run)[0]).rename(run / "data" / "modes.png")
     assert _page(work).count("<img") == 5
 
 
@@ -146,7 +148,7 @@ def test_not_estimable_figure_is_said(work: Path):
 def test_comparison_is_drawn_for_one_or_more_architectures(work: Path, names: tuple[str, ...]):
     """Both pictures are PNG files, whole, at the paths returned; nothing temporary stays."""
     run = work / "runs" / "abc"
-    drawn = plots.draw_comparison(run, names)
+    drawn = draw_comparison(run, names)
     assert [path.name for path in drawn] == ["roc_val.png", "histories.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     assert not list(run.glob(".writing-*"))
@@ -157,7 +159,7 @@ def test_evaluation_is_drawn_when_nothing_is_called_pneumonia(work: Path):
     run = work / "runs" / "abc"
     evaluation = Evaluation.read(run / "evaluation.json")
     evaluation.model_copy(update={"threshold": 1.5}).write(run / "evaluation.json")
-    assert len(plots.draw_evaluation(run)) == 5
+    assert len(draw_evaluation(run)) == 5
 
 
 def test_the_trust_section_holds_every_check(work: Path):

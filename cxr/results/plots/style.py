@@ -1,0 +1,88 @@
+"""How the pictures of results look: colours of the architectures, the frame and the marks."""
+
+from typing import TYPE_CHECKING, Any
+
+from cxr.core.settings import LABEL_NAMES
+from cxr.stats.metrics import Vector
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1b1f24"
+GRAY = "#767c85"
+# Inches. One size for single plots, so that two stand side by side in the report.
+SINGLE_PLOT = (6.4, 5.4)
+
+# Okabe-Ito colours; the line styles tell the architectures apart in gray print.
+_ARCHITECTURE_STYLES: dict[str, tuple[str, Any]] = {
+    "MobileNetV2": ("#009E73", "-"),
+    "VGG16": ("#CC79A7", (0, (6, 2))),
+    "DenseNet121": ("#E69F00", (0, (8, 2, 2, 2))),
+}
+_GRID_COLOUR = "#e4e7eb"
+
+
+def architecture_style(name: str) -> tuple[str, Any]:
+    """Return the colour and the matplotlib line style of a training.
+
+    Args:
+        name: Of the training: its architecture, followed by "-seedN" where there are several.
+    """
+    architecture = name.partition("-")[0]
+    return _ARCHITECTURE_STYLES.get(architecture, (INK, "-"))
+
+
+def new_figure(width: float, height: float, title: str) -> "Figure":
+    """Return an empty white figure of width x height inches with a bold title at the left."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(width, height),
+        layout="constrained",
+        facecolor="white",
+    )
+    figure.suptitle(
+        title,
+        fontsize=12,
+        fontweight="bold",
+        color=INK,
+        x=0.01,
+        ha="left",
+    )
+    return figure
+
+
+def clean_frame(axes: "Axes") -> None:
+    """Hide the upper and right frame lines and lay a faint grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=_GRID_COLOUR, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK)
+
+
+def point_style(colour: str) -> dict[str, Any]:
+    """Return the arguments of `Axes.plot` for a marked point: an operating point, a kept epoch."""
+    return {
+        "marker": "o",
+        "linestyle": "none",
+        "markersize": 9,
+        "markerfacecolor": colour,
+        "markeredgecolor": INK,
+        "markeredgewidth": 1.2,
+        "zorder": 5,
+    }
+
+
+def class_counts(labels: Vector) -> str:
+    """Return how many images each class has, for a title.
+
+    >>> import numpy as np
+    >>> class_counts(np.array([0, 1, 1]))
+    '1 NORMAL, 2 PNEUMONIA'
+    """
+    counts = []
+    for label, name in enumerate(LABEL_NAMES):
+        images = (labels == label).sum()
+        counts.append(f"{images} {name}")
+    return ", ".join(counts)
