@@ -1,8 +1,9 @@
-"""The CXR_* variables, each read and checked here and nowhere else.
+"""The CXR_* environment variables: each is read and checked here and nowhere else.
 
-They say how a machine is used, never what is computed: what decides a result is a setting (`settings`), which records
-keep. They are read anew each time, because a command sets some of them for its children.
-`CXR_RUNNER` is not here: it is another way to give the flag `--runner`, and belongs to the command line.
+They say how a machine is used, never what is computed. Whatever decides a result is a setting,
+which records keep. Variables are read anew each time, because a command sets some of them for its
+worker processes. `CXR_RUNNER` is not here: it is another way to give the flag `--runner`, and
+belongs to the command line.
 """
 
 import os
@@ -13,42 +14,50 @@ GIB = 1024**3
 
 
 def cache_folder() -> str:
-    """Return CXR_CACHE, the folder of everything cached, "" where it is not set."""
+    """Return CXR_CACHE, the folder of all caches, or an empty text if it is not set."""
     return os.environ.get("CXR_CACHE", "")
 
 
 def cache_limit() -> int:
-    """Return the most bytes of objects to keep, from CXR_CACHE_GB (10 where it is not set); 0 keeps none.
+    """Return CXR_CACHE_GB (by default 10) in bytes: how much the object cache may hold.
+
+    0 keeps nothing.
 
     Raises:
-        UsageError: It is no number.
+        UsageError: It is not a number.
     """
-    given = os.environ.get("CXR_CACHE_GB", "10")
+    text = os.environ.get("CXR_CACHE_GB", "10")
     try:
-        return int(float(given) * GIB)
+        return int(float(text) * GIB)
     except (ValueError, OverflowError):
-        raise UsageError(f"CXR_CACHE_GB: expected a number, found {given!r}") from None
+        raise UsageError(f"CXR_CACHE_GB: expected a number, found {text!r}") from None
 
 
 def s3_connections() -> int:
-    """Return how many objects a process reads at the same time, from CXR_S3_CONNECTIONS (16 where it is not set).
+    """Return CXR_S3_CONNECTIONS (by default 16): how many objects a process reads at a time.
 
     Raises:
-        UsageError: It is no whole number.
+        UsageError: It is not a whole number.
     """
-    given = os.environ.get("CXR_S3_CONNECTIONS", "16")
+    text = os.environ.get("CXR_S3_CONNECTIONS", "16")
     try:
-        return max(1, int(given))
+        return max(1, int(text))
     except ValueError:
-        raise UsageError(f"CXR_S3_CONNECTIONS: expected a number, found {given!r}") from None
+        raise UsageError(f"CXR_S3_CONNECTIONS: expected a number, found {text!r}") from None
 
 
 def s3_path_style() -> bool | None:
-    """Return whether buckets stand in the path of an address, from CXR_S3_PATH_STYLE; None where it is not set."""
-    given = os.environ.get("CXR_S3_PATH_STYLE", "")
-    return None if given == "" else given != "0"
+    """Return CXR_S3_PATH_STYLE: whether addresses hold the bucket in their path.
+
+    Returns:
+        False for "0", True for any other text, None if it is not set.
+    """
+    text = os.environ.get("CXR_S3_PATH_STYLE", "")
+    if not text:
+        return None
+    return text != "0"
 
 
 def allotted_threads() -> int:
-    """Return how many threads a process was told to compute with (CXR_THREADS), 0 where it was told nothing."""
+    """Return CXR_THREADS: how many threads a process may compute with; 0 if it is not set."""
     return int(os.environ.get("CXR_THREADS", "0"))

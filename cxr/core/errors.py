@@ -1,19 +1,21 @@
-"""Every error the product raises on purpose. Each message says what was expected, what was found, what to do.
+"""Every error that the product raises on purpose.
+
+Each message says what was expected, what was found and what to do.
 
 CxrError
-├── DataError      the images or tables given cannot be worked with
+├── DataError          the images or tables given cannot be worked with
 │   ├── QuestionError  folders would not be used: a flag has to say what is meant
-│   ├── LeakageError  the same patient or picture is in two splits
-│   └── UsageError    what was asked for can never be done, whatever files there are
-├── StorageError   a place cannot be read or written (only this one may be worth another try)
-│   ├── ConflictError  somebody else is at work there
-│   │   └── ChangedError   a file is not at the version that was expected
-│   └── DamagedError   bytes are not those that were sent
-├── WeightsError   pretrained weights are not to be had
-├── TrainingError  a training ended without a model
-├── DeviceError    the driver of a graphics processor fails
-├── ModelError     an exported model and its card do not fit together
-└── RegistryError  a version is not there, or may not become champion
+│   ├── LeakageError   the same patient or picture is in two splits
+│   └── UsageError     what was asked for can never be done, whatever files there are
+├── StorageError       a place cannot be read or written (the only error that is worth a retry)
+│   ├── ConflictError  somebody else writes there
+│   │   └── ChangedError  a file is not at the version that was expected
+│   └── DamagedError   bytes differ from those that were sent
+├── WeightsError       pretrained weights could not be loaded
+├── TrainingError      a training ended without a model
+├── DeviceError        the driver of a graphics processor fails
+├── ModelError         an exported model and its card do not fit together
+└── RegistryError      a version is not there, or may not become champion
 """
 
 from typing import Any
@@ -23,7 +25,8 @@ class CxrError(Exception):
     """Base of all expected failures: shown as one line, exit status 1."""
 
     def __init__(self, message: str):
-        # A name may have bytes that are not UTF-8, which neither a terminal nor Prefect's JSON takes.
+        # Neither a terminal nor Prefect's JSON takes bytes that are not UTF-8, which file names
+        # may have.
         super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
 
@@ -32,7 +35,11 @@ class DataError(CxrError):
 
 
 class QuestionError(DataError):
-    """Folders would not be used, and a flag has to say what is meant; `account` is the account by folder."""
+    """Folders would not be used, and a flag has to say what is meant.
+
+    Attributes:
+        account: What every folder is used for, by folder, to show beside the message.
+    """
 
     def __init__(self, message: str, account: Any):
         super().__init__(message)
@@ -48,7 +55,11 @@ class UsageError(DataError):
 
 
 class StorageError(CxrError):
-    """A place cannot be read or written; `transient` says whether trying again can help."""
+    """A place cannot be read or written.
+
+    Attributes:
+        transient: Whether a retry can help.
+    """
 
     def __init__(self, message: str, transient: bool = False):
         super().__init__(message)
@@ -56,7 +67,7 @@ class StorageError(CxrError):
 
 
 class ConflictError(StorageError):
-    """Somebody else is at work there: trying again blindly would overwrite their work."""
+    """Somebody else writes there: a blind retry would overwrite their work."""
 
 
 class ChangedError(ConflictError):
@@ -64,11 +75,11 @@ class ChangedError(ConflictError):
 
 
 class DamagedError(StorageError):
-    """Bytes are not those that were sent: their SHA-256 differs."""
+    """Bytes differ from those that were sent: their SHA-256 is another."""
 
 
 class WeightsError(CxrError):
-    """Pretrained weights are not to be had."""
+    """Pretrained weights could not be loaded."""
 
 
 class TrainingError(CxrError):
@@ -76,7 +87,11 @@ class TrainingError(CxrError):
 
 
 class DeviceError(CxrError):
-    """The driver of a graphics processor fails; `hangs`: it does not even answer."""
+    """The driver of a graphics processor fails.
+
+    Attributes:
+        hangs: Whether it does not even answer.
+    """
 
     def __init__(self, message: str, hangs: bool = False):
         super().__init__(message)

@@ -1,10 +1,9 @@
-"""Files that are published whole: written under a temporary name and renamed; tables and digests."""
+"""Files that appear whole or not at all, tables as CSV, and digests."""
 
 import contextlib
 import csv
 import errno
 import hashlib
-import operator
 import os
 import shutil
 import tempfile
@@ -15,23 +14,39 @@ from typing import Any
 import pandas as pd
 
 from cxr.core.errors import DataError, StorageError
-from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
-from cxr.core.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 
-_NUMBERS = {
-    **dict.fromkeys(
-        ("label", "width", "height", "bytes", "size", "icc", "exif", "bit_depth", "inverted"),
-        "int64",
-    ),
-    **dict.fromkeys(("mean", "std", "score", "raw_score", "distance", "correlation"), "float64"),
-}
+# Columns of numbers in any of our tables; every other column is text.
+_INTEGERS = (
+    "label",
+    "width",
+    "height",
+    "bytes",
+    "size",
+    "icc",
+    "exif",
+    "bit_depth",
+    "inverted",
+)
+_FLOATS = ("mean", "std", "score", "raw_score", "distance", "correlation")
+_NUMBERS = dict.fromkeys(_INTEGERS, "int64") | dict.fromkeys(_FLOATS, "float64")
+_SHORT = 16  # cells shorter than this are stored once for all rows
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it there at the end, or remove it on an error.
+    """Give a temporary path to write to, whose file becomes `path` when the block is done.
 
-    Raises StorageError where the disk is full.
+    Readers see the old file or the new one, never a part of it. If the block raises, the old file
+    stays.
+
+    Args:
+        path: The file. Its folder is made if it is not there.
+
+    Yields:
+        A path in the same folder with the same suffix.
+
+    Raises:
+        StorageError: The disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
@@ -41,47 +56,73 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # mkstemp lets the owner alone read
         temporary.replace(path)
     except OSError as error:
-        # NumPy has no number for it, only "409600 requested and 388992 written".
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT} and not str(error).endswith(" written"):
+        if not _is_disk_full(error):
             raise
+        free = shutil.disk_usage(path.parent).free / 1e6
         raise StorageError(
-            f"{path}: No space left on device: the disk is full ({shutil.disk_usage(path.parent).free / 1e6:.0f} MB free): make "
-            "room, for example with `cxr cache prune`, and run again: it goes on where it was"
+            f"{path}: No space left on device: the disk is full ({free:.0f} MB free): make room, "
+            "for example with `cxr cache prune`, and run again: it goes on where it was"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _is_disk_full(error: OSError) -> bool:
+    """Return whether an error says that there is no space left."""
+    # NumPy raises an error without a number: "409600 requested and 388992 written".
+    return error.errno in {errno.ENOSPC, errno.EDQUOT} or str(error).endswith(" written")
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Publish a table as CSV. File names that are not UTF-8 keep their bytes (surrogateescape)."""
-    # csv in Python 3.11 leaves a lone carriage return unquoted, and would then read it as a line's end.
-    texts = table.select_dtypes(exclude="number")
-    odd = any("\r" in text for name in texts for text in texts[name] if isinstance(text, str))
+    """Write a table as CSV, which appears whole or not at all.
+
+    File names that are not UTF-8 keep their bytes (surrogateescape).
+
+    Args:
+        table: The table; its index is not written.
+        path: The file.
+    """
+    quote_texts = _has_carriage_return(table)
     with atomic_write(path) as temporary:
         table.to_csv(
             temporary,
             index=False,
             encoding="utf-8",
             errors="surrogateescape",
-            quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
+            quoting=csv.QUOTE_NONNUMERIC if quote_texts else csv.QUOTE_MINIMAL,
             lineterminator="\n",
             na_rep="nan",
         )
 
 
+def _has_carriage_return(table: pd.DataFrame) -> bool:
+    """Return whether any text of a table holds a carriage return.
+
+    Python 3.11's csv does not quote a lone one, and then reads it as the end of a line.
+    """
+    texts = table.select_dtypes(exclude="number")
+    for name in texts:
+        if any(isinstance(text, str) and "\r" in text for text in texts[name]):
+            return True
+    return False
+
+
 def read_table(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return a table written by `write_table`: text stays text ("NA", "007", ""), known numbers are numbers.
+    """Return a table written by `write_table`.
+
+    Text stays text ("NA", "007", ""), and known columns of numbers are numbers.
 
     Args:
         path: The file.
-        only: The columns to keep, in this order; all of them where it is None.
+        only: The columns to keep, in this order; None keeps all of them.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DataError: The file is empty, lacks a column, or has a cell that is no number where one is expected.
+        DataError: The file is empty, lacks a column, or has a cell that is not a number where one
+            is expected.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows: Iterator[Sequence[str]] = csv.reader(file)
@@ -92,32 +133,40 @@ def read_table(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
             )
         try:
             if only is not None:
-                rows = map(operator.itemgetter(*map(columns.index, only)), rows)
+                places = [columns.index(name) for name in only]
+                rows = ([row[place] for place in places] for row in rows)
                 columns = list(only)
-            # One object for all cells of the same word: most columns have few.
             known: dict[str, str] = {}
-            cells = [
-                [known.setdefault(cell, cell) if len(cell) < 16 else cell for cell in row]
-                for row in rows
-            ]
+            cells = [_share_short_cells(row, known) for row in rows]
             table = pd.DataFrame(cells, columns=columns, dtype=object)
-            return table.astype({name: kind for name, kind in _NUMBERS.items() if name in columns})
+            numbers = {name: dtype for name, dtype in _NUMBERS.items() if name in columns}
+            return table.astype(numbers)
         except (ValueError, IndexError) as error:
             raise DataError(
                 f"{path}: expected numbers and as many cells as columns in every row: {error}"
             ) from error
 
 
+def _share_short_cells(row: Sequence[str], known: dict[str, str]) -> list[str]:
+    """Return the cells of a row, short ones as the same objects as in the rows before.
+
+    Most columns hold few different words, so this saves most of a large table's memory.
+    """
+    return [known.setdefault(cell, cell) if len(cell) < _SHORT else cell for cell in row]
+
+
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, 64 hex digits."""
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(value: Any) -> Any:
-    """Return `value` with NumPy numbers made plain, for JSON."""
+    """Return a value with its NumPy numbers as Python's, ready for JSON."""
     if isinstance(value, dict):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
+    if hasattr(value, "item"):
+        return value.item()
+    return value

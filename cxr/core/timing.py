@@ -1,4 +1,4 @@
-"""How long a stage took, in a file beside what the stage made."""
+"""How long each stage of work took, in a file beside what the stage made."""
 
 import contextlib
 import resource
@@ -8,16 +8,20 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
 from cxr.core.records import Record
-from cxr.core.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 from cxr.core.settings import Strict
+
+FOLDER = "timings"  # below the work folder
 
 
 class Stage(Strict):
     """What one stage of work took.
 
-    `memory` is the peak of the process that did it, in MB, None where it was not measured.
+    Attributes:
+        name: The stage.
+        images: How many images it worked on.
+        seconds: How long it took.
+        memory: Peak memory of the process that did it, in MB; None where it was not measured.
     """
 
     name: str
@@ -30,35 +34,50 @@ class Stage(Strict):
     @property
     def rate(self) -> float | None:
         """Return images per second, or None where nothing had to be done."""
-        return self.images / self.seconds if self.images and self.seconds else None
-
-
-FOLDER = "timings"  # below the work folder
+        if not self.images or not self.seconds:
+            return None
+        return self.images / self.seconds
 
 
 class Timed(Record):
-    """timing-<stage>.json."""
+    """The content of timing-<stage>.json."""
 
     stage: Stage
 
 
 @contextlib.contextmanager
 def time_stage(folder: Path, name: str, images: int) -> Iterator[None]:
-    """Write timing-<name>.json into `folder` when the block is done.
+    """Write timing-<name>.json into a folder when the block is done.
 
-    Nothing is written where there were no images to work on, so the file tells of the last time
-    that there was work.
+    Nothing is written without images, so the file tells of the last time that there was work.
+
+    Args:
+        folder: Where the file goes.
+        name: The stage.
+        images: How many images the block works on.
     """
     started = time.perf_counter()
     yield
     if images:
         seconds = round(time.perf_counter() - started, 2)
-        stage = Stage(name=name, images=images, seconds=seconds, memory=peak_memory())
+        stage = Stage(
+            name=name,
+            images=images,
+            seconds=seconds,
+            memory=peak_memory(),
+        )
         Timed(stage=stage).write(folder / f"timing-{name}.json")
 
 
 def add(path: Path, name: str, images: int, seconds: float) -> None:
-    """Add work to the file at `path`, which counts what every attempt at a stage took."""
+    """Add one attempt at a stage to its file, which holds the sum over all attempts.
+
+    Args:
+        path: The file; made if it is not there.
+        name: The stage.
+        images: How many images this attempt worked on.
+        seconds: How long it took.
+    """
     images_before = 0
     seconds_before = 0.0
     if path.is_file():
@@ -75,11 +94,15 @@ def add(path: Path, name: str, images: int, seconds: float) -> None:
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has had so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the peak memory of this process so far, in MB."""
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes / 1024
 
 
 def read_timings(*folders: Path) -> list[Stage]:
-    """Return the stages whose files lie in the folders, by name."""
-    paths = [path for folder in folders for path in folder.glob("timing-*.json")]
-    return [Timed.read(path).stage for path in sorted(paths, key=lambda path: path.name)]
+    """Return the stages whose files are in the folders, sorted by file name."""
+    paths: list[Path] = []
+    for folder in folders:
+        paths += folder.glob("timing-*.json")
+    paths.sort(key=lambda path: path.name)
+    return [Timed.read(path).stage for path in paths]
