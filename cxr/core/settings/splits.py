@@ -11,46 +11,62 @@ READINGS = ("person+etiology", "person", "person+etiology/one-normal", "merged")
 
 
 class SplitSettings(Strict):
-    """Who a patient is, how validation (and test, where none is given) is carved, and what becomes of leakage."""
+    """Who a patient is, how images are divided into splits, and what is done about data leakage."""
 
     val_fraction: float = Field(
-        0.12, gt=0, lt=0.5, description="Share of train + val that becomes val."
+        0.12,
+        gt=0,
+        lt=0.5,
+        description="Share of the images of train and val together that becomes val, by whole "
+        "patients.",
     )
     test_fraction: float = Field(
-        0.20, gt=0, lt=0.5, description="Share that becomes test, where DATA has none."
+        0.20,
+        gt=0,
+        lt=0.5,
+        description="Share of the images that becomes test, by whole patients, if DATA has no test "
+        "images.",
     )
     keep_published_val: bool = Field(
-        False, description="Keep the val folder as it is (16 images as published)."
+        False, description="Keep the val folder as it is (16 images in the published dataset)."
     )
-    split_seed: int = Field(0, ge=0, description="Seed of the carving, apart from the training's.")
+    split_seed: int = Field(
+        0, ge=0, description="Random seed of the division into splits; --seed is that of training."
+    )
     patient_key: str = Field(
         "person+etiology",
-        description=f"How the patient is read: {', '.join(READINGS)} (from the file name), regex:PATTERN with a group "
-        "`(?P<patient>...)` searched in the image's path, or csv:FILE with the columns image and patient_id.",
+        description="How the patient of an image is known. From the published file names: "
+        f"{', '.join(READINGS)}. From its path: regex:PATTERN with a group `(?P<patient>...)`. "
+        "From a table: csv:FILE with the columns image and patient_id.",
     )
     repair_leakage: bool = Field(
         True,
-        description="Take near copies and shared patients out of train (never out of test) before the gate.",
+        description="Before the leakage check, remove near-duplicates and patients shared with "
+        "another split from train (never from test).",
     )
     allow_leakage: bool = Field(
-        False, description="Run on where the gate finds leakage; the model card says so."
+        False,
+        description="Continue if the leakage check finds leakage; the model card then says so.",
     )
     contract: Literal["none", "kermany"] = Field(
         "none",
-        description="Warn where the counts differ from this known data set's (kermany: the published 5,856).",
+        description="Warn if the counts differ from those of this known dataset (kermany: 5,856 "
+        "images as published).",
     )
 
     @field_validator("patient_key")
     @classmethod
-    def _known_rule(cls, key: str) -> str:
+    def _check_patient_key(cls, key: str) -> str:
+        """Refuse what names no rule, and a regular expression without its group."""
         if key in READINGS or key.startswith("csv:"):
             return key
         if not key.startswith("regex:"):
             raise ValueError(
                 f"expected one of {', '.join(READINGS)}, regex:PATTERN or csv:FILE, found {key!r}"
             )
+        pattern = key.removeprefix("regex:")
         try:
-            groups = re.compile(key.removeprefix("regex:")).groupindex
+            groups = re.compile(pattern).groupindex
         except re.error as error:
             raise ValueError(f"{key}: not a regular expression: {error}") from None
         if "patient" not in groups:
