@@ -11,7 +11,8 @@ from rich.table import Table
 
 from cxr.core.files import read_table
 from cxr.core.formatting import format_metric, printable
-from cxr.data.survey import account, account_table
+from cxr.data.survey import account_table
+from cxr.data.survey.files import KINDS
 from cxr.models import runs
 from cxr.models.selection import Selection
 from cxr.results.evaluation import Evaluation
@@ -53,7 +54,7 @@ def show_folders(found: "Survey") -> None:
     console.print(table)
     for note in found.notes:
         console.print(escape(note), highlight=False, soft_wrap=True)
-    quiet = sum(one.kind not in account.KINDS for one in found.files)
+    quiet = sum(one.kind not in KINDS for one in found.files)
     if quiet:
         console.print(f"and {quiet:,} files that are no data: system files, texts", highlight=False)
 

@@ -1,4 +1,8 @@
-"""The words that folders are called by, and the split or class that a name means."""
+"""What the name of a folder means: a split, a class, masks, or nothing.
+
+Names are compared in Unicode form NFC, without case and without surrounding blanks. What a name means
+for certain is told apart from what it only suggests: suggestions appear in messages and are never assumed.
+"""
 
 import re
 import unicodedata
@@ -32,8 +36,8 @@ MASK_WORDS = {
     "heatmaps",
     "gradcam",
 }
-# Words that say nothing of the class: "Normal_Images (1)" is usually NORMAL.
-_FILLING = {
+# Words that say nothing about the class: "Normal_Images (1)" usually means NORMAL.
+_FILLER_WORDS = {
     "image",
     "images",
     "img",
@@ -48,34 +52,57 @@ _FILLING = {
     "patients",
     "class",
 }
-# What a folder of this name usually means. It is proposed in messages and never assumed.
+# What a folder of this name usually means. Messages propose it; it is never assumed.
 USUAL_CLASSES = {
-    "NORMAL": {"normal", "healthy", "no finding", "no pneumonia", "negative", "control", "non pneumonia", "0"},
-    "PNEUMONIA": {
-        "pneumonia", "bacteria", "bacterial", "virus", "viral", "opacity", "lung opacity", "positive",
-        "bacterial pneumonia", "viral pneumonia", "pneumonia bacterial", "pneumonia viral", "1",
-        "pneumonia bacteria", "pneumonia virus", "pneumonic",
+    "NORMAL": {
+        "normal",
+        "healthy",
+        "no finding",
+        "no pneumonia",
+        "negative",
+        "control",
+        "non pneumonia",
+        "0",
     },
-}  # fmt: skip
+    "PNEUMONIA": {
+        "pneumonia",
+        "pneumonic",
+        "bacteria",
+        "bacterial",
+        "bacterial pneumonia",
+        "pneumonia bacteria",
+        "pneumonia bacterial",
+        "virus",
+        "viral",
+        "viral pneumonia",
+        "pneumonia virus",
+        "pneumonia viral",
+        "opacity",
+        "lung opacity",
+        "positive",
+        "1",
+    },
+}
+UNCLEAR = "?"  # the split of a folder whose name may mean one, but does not say so clearly
+
 _SEPARATORS = re.compile(r"[\s_.\-()\[\],]+")
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_CAMEL_CASE_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # Words that hold a split word and something more: testset, train2017, holdout2024.
-_NEARLY = re.compile(
+_NEARLY_SPLIT_WORD = re.compile(
     rf"(?:{'|'.join(SPLIT_WORDS)})(?:set|sets|data|images|imgs|split|fold|part)?\d*"
     rf"|(?:train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?){{2,}}"
 )
-UNCLEAR = "?"
 
 
 def normalise_name(name: str) -> str:
-    """Return a name as names are compared: NFC, without surrounding blanks, case folded."""
+    """Return a name in the form in which names are compared: NFC, stripped, case-folded."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
-def words_of(name: str) -> list[str]:
-    """Return the words of a folder's name; "hold-out" is one word.
+def name_words(name: str) -> list[str]:
+    """Return the words of a folder's name; "hold-out" counts as one word.
 
-    >>> words_of("Chest_X-ray.hold-out")
+    >>> name_words("Chest_X-ray.hold-out")
     ['chest', 'x', 'ray', 'holdout']
     """
     words = [word for word in _SEPARATORS.split(normalise_name(name)) if word]
@@ -83,36 +110,56 @@ def words_of(name: str) -> list[str]:
     return re.sub(r"\bhold out\b", "holdout", joined).split()
 
 
+def _camel_case_words(name: str) -> list[str]:
+    """Return the words of a folder's name, "chestTest" being two of them."""
+    words = []
+    for part in _CAMEL_CASE_BOUNDARY.split(name):
+        words.extend(name_words(part))
+    return words
+
+
 @lru_cache(maxsize=100_000)
 def split_of(name: str) -> str:
-    """Return the split that a folder's name means, "" for none, UNCLEAR where it has to be asked.
+    """Return the split that a folder's name means.
 
     >>> [split_of(name) for name in ("chest_xray_train", "hold-out", "ward 3", "train_test", "testset")]
     ['train', 'test', '', '?', '?']
+
+    Args:
+        name: The name of one folder.
+
+    Returns:
+        train, val or test; "" where the name means no split; UNCLEAR where a person has to say.
     """
-    words = words_of(name)
-    meant = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
-    if len(meant) == 1:
-        return meant[0]
-    humps = [word for part in _HUMP.split(name) for word in words_of(part)]
-    nearly = any(_NEARLY.fullmatch(word) for word in words) or any(
-        word in SPLIT_WORDS for word in humps
-    )
-    return UNCLEAR if meant or nearly else ""
+    words = name_words(name)
+    split_words = [word for word in words if word in SPLIT_WORDS]
+    if len(split_words) == 1:
+        return SPLIT_WORDS[split_words[0]]
+    if split_words:
+        return UNCLEAR
+    if any(_NEARLY_SPLIT_WORD.fullmatch(word) for word in words):
+        return UNCLEAR
+    if any(word in SPLIT_WORDS for word in _camel_case_words(name)):
+        return UNCLEAR
+    return ""
 
 
 def likely_split(name: str) -> str:
-    """Return the split that a name suggests, for a message: test where it suggests none.
+    """Return the split that a name suggests, for use in a message; test where it suggests none.
 
     >>> [likely_split(name) for name in ("TrainData", "val2", "site b")]
     ['train', 'val', 'test']
     """
-    found = [
-        (normalise_name(name).find(word), split)
+    normal_name = normalise_name(name)
+    places = [
+        (normal_name.find(word), split)
         for word, split in SPLIT_WORDS.items()
-        if word in normalise_name(name)
+        if word in normal_name
     ]
-    return min(found)[1] if found else "test"
+    if not places:
+        return "test"
+    _, first_split = min(places)
+    return first_split
 
 
 @lru_cache(maxsize=100_000)
@@ -122,7 +169,7 @@ def is_of_masks(name: str) -> bool:
     >>> [is_of_masks(name) for name in ("lung masks", "ManualMask", "mask1", "unmasked")]
     [True, True, True, False]
     """
-    words = {word.rstrip("0123456789") for part in _HUMP.split(name) for word in words_of(part)}
+    words = {word.rstrip("0123456789") for word in _camel_case_words(name)}
     return not MASK_WORDS.isdisjoint(words)
 
 
@@ -132,17 +179,28 @@ def usual_class(name: str) -> str | None:
     >>> [usual_class(name) for name in ("Viral Pneumonia", "no_finding", "COVID19")]
     ['PNEUMONIA', 'NORMAL', None]
     """
-    words = words_of(name)
-    telling = [word for word in words if word not in _FILLING and not word.isdigit()]
-    spelled = " ".join(telling if telling and len(words) > 1 else words)
-    return next((label for label, names in USUAL_CLASSES.items() if spelled in names), None)
+    words = name_words(name)
+    telling_words = [word for word in words if word not in _FILLER_WORDS and not word.isdigit()]
+    if telling_words and len(words) > 1:
+        words = telling_words
+    phrase = " ".join(words)
+    for label_name, phrases in USUAL_CLASSES.items():
+        if phrase in phrases:
+            return label_name
+    return None
 
 
 def parent_paths(folder: str) -> list[str]:
-    """Return a path and those above it, from the top.
+    """Return a path and all paths above it, from the top.
 
     >>> parent_paths("train/NORMAL")
     ['train', 'train/NORMAL']
     """
-    parts = folder.split("/") if folder else []
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    if not folder:
+        return []
+    paths = []
+    path = ""
+    for depth, part in enumerate(folder.split("/")):
+        path = f"{path}/{part}" if depth else part
+        paths.append(path)
+    return paths

@@ -1,6 +1,6 @@
-"""Which files and folders an --exclude pattern means."""
+"""Which files and folders a pattern of `--exclude` or `--splits` means."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -10,12 +10,13 @@ from cxr.data.folders.names import normalise_name, parent_paths
 
 
 def unfit_patterns(settings: FileSettings, keys: Sequence[str]) -> list[str]:
-    """Return a sentence for each `--exclude` pattern that fits none of these keys."""
-    return [
-        f"--exclude {printable(pattern)} fits no file"
-        for pattern in settings.exclude
-        if not any(excluded_by(key, (pattern,), settings.backslash_folders) for key in keys)
-    ]
+    """Return a sentence for each `--exclude` pattern that fits none of the keys."""
+    sentences = []
+    for pattern in settings.exclude:
+        matches = (excluded_by(key, (pattern,), settings.backslash_folders) for key in keys)
+        if not any(matches):
+            sentences.append(f"--exclude {printable(pattern)} fits no file")
+    return sentences
 
 
 def has_wildcard(pattern: str) -> bool:
@@ -26,39 +27,51 @@ def has_wildcard(pattern: str) -> bool:
 def matches_pattern(pattern: str, path: str) -> bool:
     """Return whether a pattern means the file or folder at the end of a path.
 
-    Without a slash it is compared with the name, with one with the path from the top; a slash in front
-    says that the name is at the top. Case, Unicode form and surrounding blanks do not matter.
+    A pattern without a slash is compared with the name, one with a slash with the path from the top; a
+    leading slash says that the name is at the top. Case, Unicode form and surrounding blanks do not matter.
 
     >>> [matches_pattern(pattern, "test/NORMAL") for pattern in ("normal", "test/*", "./Test/NORMAL", "/NORMAL")]
     [True, True, True, False]
     """
-    wanted = pattern.replace("\\", "/").strip().rstrip("/")
-    anchored = "/" in wanted
-    given = _normal_path(path) if anchored else normalise_name(path.rpartition("/")[2])
-    wanted = _normal_path(wanted.removeprefix("./").lstrip("/"))
-    return given == wanted or fnmatchcase(given, wanted)
+    pattern = pattern.replace("\\", "/").strip().rstrip("/")
+    compared_path = path if "/" in pattern else path.rpartition("/")[2]
+    normal_pattern = _normalise_path(pattern.removeprefix("./").lstrip("/"))
+    normal_path = _normalise_path(compared_path)
+    return normal_path == normal_pattern or fnmatchcase(normal_path, normal_pattern)
 
 
-def _normal_path(path: str) -> str:
-    return "/".join(map(normalise_name, path.split("/")))
+def _normalise_path(path: str) -> str:
+    """Return a path whose names are all in the form in which names are compared."""
+    return "/".join(normalise_name(name) for name in path.split("/"))
 
 
 def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = False) -> str | None:
-    """Return the first `--exclude` pattern that a key, or a folder above it, fits; None for none."""
+    """Return the first pattern that leaves a file out, None where none does.
+
+    Args:
+        key: The file's key; a pattern that fits a folder above the file fits the file.
+        patterns: The `--exclude` patterns.
+        backslash_folders: Whether a backslash in the key separates folders.
+    """
     if not patterns:
         return None
     path = key.replace("\\", "/") if backslash_folders else key
-    above = _excluded_folder(path.rpartition("/")[0], patterns)  # thousands of files share a folder
-    return above or next((pattern for pattern in patterns if matches_pattern(pattern, path)), None)
+    folder = path.rpartition("/")[0]
+    folder_pattern = _folder_excluded_by(folder, patterns)
+    if folder_pattern is not None:
+        return folder_pattern
+    return _first_match(patterns, [path])
 
 
-@lru_cache(maxsize=100_000)
-def _excluded_folder(folder: str, patterns: tuple[str, ...]) -> str | None:
-    return next(
-        (
-            pattern
-            for pattern in patterns
-            if any(matches_pattern(pattern, path) for path in parent_paths(folder))
-        ),
-        None,
-    )
+@lru_cache(maxsize=100_000)  # thousands of files share a folder
+def _folder_excluded_by(folder: str, patterns: tuple[str, ...]) -> str | None:
+    """Return the first pattern that fits a folder or one above it."""
+    return _first_match(patterns, parent_paths(folder))
+
+
+def _first_match(patterns: Iterable[str], paths: Sequence[str]) -> str | None:
+    """Return the first pattern that fits one of the paths."""
+    for pattern in patterns:
+        if any(matches_pattern(pattern, path) for path in paths):
+            return pattern
+    return None

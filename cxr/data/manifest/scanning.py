@@ -20,7 +20,7 @@ from cxr.data.manifest.columns import (
 )
 from cxr.data.manifest.records import Scan
 from cxr.data.manifest.shard_inspection import known_rows
-from cxr.data.survey.account import File
+from cxr.data.survey.files import File
 from cxr.data.survey.survey import Survey, survey_folders
 from cxr.storage.base import Storage
 

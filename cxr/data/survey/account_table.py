@@ -2,23 +2,32 @@
 
 from collections.abc import Sequence
 
-from cxr.data.survey.account import FolderAccount, format_count
+from cxr.data.survey.account import FolderAccount
+from cxr.data.survey.questions.wording import format_count
 
 HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 
 
 def format_table(folders: Sequence[FolderAccount], rows: int = 40) -> str:
-    """Return the account as lines of text, in columns: first the folders with a question, marked with `?`."""
-    shown = sorted(folders, key=lambda row: (not row.asks, not row.left_out, row.folder))[:rows]
-    lines = [("", *HEADINGS), *(("?" if row.asks else "", *_cells(row)) for row in shown)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    ]
+    """Return the account as lines of text, in columns.
+
+    Args:
+        folders: The rows of the account.
+        rows: How many to show: those with a question first, marked with `?`.
+    """
+    urgent_first = sorted(folders, key=lambda row: (not row.asks, not row.left_out, row.folder))
+    lines = [("", *HEADINGS)]
+    for row in urgent_first[:rows]:
+        mark = "?" if row.asks else ""
+        lines.append((mark, *_cells(row)))
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    texts = []
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        texts.append("  ".join(padded).rstrip())
     if len(folders) > rows:
-        padded.append(f"and {len(folders) - rows:,} more folders")
-    return "\n".join(line.rstrip() for line in padded)
+        texts.append(f"and {len(folders) - rows:,} more folders")
+    return "\n".join(texts)
 
 
 def table_cells(folders: Sequence[FolderAccount]) -> list[dict[str, str]]:
@@ -26,11 +35,11 @@ def table_cells(folders: Sequence[FolderAccount]) -> list[dict[str, str]]:
     return [dict(zip(HEADINGS, _cells(row), strict=True)) for row in folders]
 
 
-def _cells(row: FolderAccount) -> tuple[str, ...]:
-    negatives = f"{row.negatives:,} look like negatives" if row.negatives else ""
-    unused = ", ".join(
-        filter(None, [*(f"{count:,} {name}" for name, count in row.left_out.items()), negatives])
-    )
-    used = ", ".join(f"{count:,} {name}" for name, count in row.used.items())
-    kinds = ", ".join(format_count(count, things) for things, count in row.kinds.items())
-    return (row.folder, kinds, used, unused, row.advice)
+def _cells(row: FolderAccount) -> tuple[str, str, str, str, str]:
+    """Return the texts of one row, in the order of HEADINGS."""
+    kinds = [format_count(count, things) for things, count in row.kinds.items()]
+    used = [f"{count:,} {use}" for use, count in row.used.items()]
+    left_out = [f"{count:,} {reason}" for reason, count in row.left_out.items()]
+    if row.negatives:
+        left_out.append(f"{row.negatives:,} look like negatives")
+    return row.folder, ", ".join(kinds), ", ".join(used), ", ".join(left_out), row.advice

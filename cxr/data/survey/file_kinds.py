@@ -1,65 +1,72 @@
 """Decide by name, size and first bytes what a listed file is, before any of it is decoded.
 
-One rule for training and prediction. What the folders mean is in `layout`, what the pixels are in
-`images`.
+Training and prediction share this rule. What the folders mean is in `folders.layout`, what the pixels are
+in `images`.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import pandas as pd
-
 from cxr.core.errors import ConflictError, DataError
-from cxr.core.files import read_table, write_table
 from cxr.core.formatting import printable
 from cxr.core.settings import FileSettings
 from cxr.data.folders.patterns import excluded_by
 from cxr.data.images.decoding import formats
+from cxr.data.survey import remembered
+from cxr.data.survey.questions.wording import NAMES_SHOWN
 from cxr.storage.base import Entry, Storage
+from cxr.storage.local import ARCHIVE_SUFFIXES
 
 Problem = tuple[str, str]  # reject reason, detail
+
 _SYSTEM_NAMES = {"thumbs.db", "desktop.ini"}
-# Endings that are never looked into: nobody gives an image such a name.
-_KINDS_BY_SUFFIX = {
-    **dict.fromkeys((".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet"), "table"),
-    **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar"), "archive"),
-    **dict.fromkeys(
-        (".txt", ".md", ".pdf", ".html", ".htm", ".json", ".xml", ".yaml", ".yml", ".doc", ".docx", ".py",
-         ".ipynb", ".log", ".h5", ".keras", ".pkl", ".db", ".sqlite", ".ini", ".cfg", ".sh",
-         ".mp4", ".avi", ".toml", ".lock", ".svg"),
-        "other",
+# Files with these suffixes are never looked into: nobody gives an image such a name.
+_SUFFIXES_BY_KIND = {
+    "table": (".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet"),
+    "archive": ARCHIVE_SUFFIXES,
+    "other": (
+        ".txt", ".md", ".pdf", ".html", ".htm", ".json", ".xml", ".yaml", ".yml", ".doc", ".docx",
+        ".py", ".ipynb", ".log", ".h5", ".keras", ".pkl", ".db", ".sqlite", ".ini", ".cfg", ".sh",
+        ".mp4", ".avi", ".toml", ".lock", ".svg",
     ),
-    **dict.fromkeys(
-        (".jp2", ".j2k", ".jpx", ".heic", ".heif", ".avif", ".jxl", ".npy", ".npz", ".nii", ".mha", ".mhd", ".nrrd",
-         ".pgm", ".ppm", ".tga", ".exr", ".icloud"),
-        "foreign",
+    "foreign": (
+        ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".avif", ".jxl", ".npy", ".npz", ".nii", ".mha",
+        ".mhd", ".nrrd", ".pgm", ".ppm", ".tga", ".exr", ".icloud",
     ),
-    ".gif": "gif",
+    "gif": (".gif",),
 }  # fmt: skip
-_ARCHIVES = {"zip", "gzip", "tar", "bzip2", "xz", "7z", "rar"}
-_FOREIGN = {
-    "jpeg2000",
-    "nrrd",
-    "numpy",
-    "hdf5",
-}  # formats that hold pictures, found by their first bytes
-_WORDS = {
+_KINDS_BY_SUFFIX = {
+    suffix: kind for kind, suffixes in _SUFFIXES_BY_KIND.items() for suffix in suffixes
+}
+# What the first bytes say, in the kinds of `JudgedFile`; whatever is not listed is "other".
+_KINDS_BY_SIGNATURE = {
+    "image": "image",
+    "dicom": "dicom",
+    "gif": "gif",
+    **dict.fromkeys(("zip", "gzip", "tar", "bzip2", "xz", "7z", "rar"), "archive"),
+    **dict.fromkeys(("jpeg2000", "nrrd", "numpy", "hdf5"), "foreign"),
+}
+_DETAILS = {
     "dicom": "DICOM file: expected an image; export it as 8-bit gray with the display window applied",
     "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
     "archive": "archive: expected an image; unpack it",
     "gif": "GIF: expected an image in a format for films",
     "foreign": "a format that is not read: save it as PNG, JPEG or TIFF",
 }
-SHOWN = 4  # folders, endings or names in one sentence
+_MEMORY_COLUMNS = ("image", "version", "kind")
 
 
 class JudgedFile(NamedTuple):
-    """A listed file, what it is, and why it is not looked at any further (None: it is a candidate).
+    """A listed file, and what it is.
 
-    `kind` is image, link, linked_folder, dicom, table, archive, gif, foreign (pictures in other formats), system,
-    folder or other.
+    Attributes:
+        entry: As listed.
+        kind: image, link, linked_folder, dicom, table, archive, gif, foreign (a picture in another
+            format), system, folder or other.
+        problem: Why it is not looked at any further; None where it is a candidate.
     """
 
     entry: Entry
@@ -68,133 +75,149 @@ class JudgedFile(NamedTuple):
 
 
 def judge_files(
-    storage: Storage, entries: Iterable[Entry], files: FileSettings, remembered: Path | None = None
+    storage: Storage, entries: Iterable[Entry], files: FileSettings, memory: Path | None = None
 ) -> list[JudgedFile]:
-    """Return what each listed file is, in the order of the keys.
-
-    Files without an ending, or with one that says nothing, are judged by their first bytes.
+    """Judge what each listed file is; a file without a telling suffix is judged by its first bytes.
 
     Args:
         storage: Where the files are.
         entries: What it listed.
         files: What is left out, and how names are read.
-        remembered: A table in which the kinds found by first bytes are kept, so that an unchanged file
-            is not asked again.
+        memory: A table in which the kinds found by first bytes are kept, so that an unchanged file is
+            not looked into again; None to remember nothing.
+
+    Returns:
+        The judged files, in the order of their keys.
     """
     ordered = sorted(entries, key=lambda entry: entry.key)
-    judged = {entry.key: _judge_by_name(entry, files) for entry in ordered}
-    unknown = [entry for entry in ordered if judged[entry.key] is None]
-    kinds = _kinds_by_content(storage, unknown, remembered)
-    return [judged[entry.key] or _judge_by_kind(entry, kinds[entry.key]) for entry in ordered]
+    by_name = [_judge_by_name(entry, files) for entry in ordered]
+    unknown = [entry for entry, judged in zip(ordered, by_name, strict=True) if judged is None]
+    kinds = _kinds_by_content(storage, unknown, memory)
+    return [
+        judged or _judge_by_kind(entry, kinds[entry.key])
+        for entry, judged in zip(ordered, by_name, strict=True)
+    ]
 
 
 def _judge_by_name(entry: Entry, files: FileSettings) -> JudgedFile | None:
-    """Return what is known without a look into the file, None where its first bytes have to say."""
+    """Judge a file without a look into it; None where its first bytes have to say what it is."""
     pattern = excluded_by(entry.key, files.exclude, files.backslash_folders)
     if pattern is not None:
-        return JudgedFile(entry, "image", ("excluded", f"fits --exclude {pattern}"))
-    parts = (
-        entry.key.replace("\\", "/").split("/") if files.backslash_folders else entry.key.split("/")
-    )
-    hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
-    if hidden or "__MACOSX" in parts or parts[-1].lower() in _SYSTEM_NAMES:
+        return JudgedFile(entry, "image", _problem_of_excluded(pattern))
+    path = entry.key.replace("\\", "/") if files.backslash_folders else entry.key
+    parts = path.split("/")
+    if _is_system_file(parts):
         return JudgedFile(entry, "system", ("ignored", "system file"))
     if entry.problem:
-        return JudgedFile(entry, _kind_of_problem(entry), entry.problem)
-    suffix = PurePosixPath(parts[-1]).suffix.lower()
-    if parts[-1].lower().endswith(".nii.gz"):
-        suffix = ".nii"
+        return JudgedFile(entry, _kind_of_problem(entry.key, entry.problem), entry.problem)
+    name = parts[-1].lower()
+    suffix = ".nii" if name.endswith(".nii.gz") else _suffix(name)
     if suffix in formats.KNOWN_SUFFIXES:
-        return JudgedFile(entry, "image", formats.too_many_bytes(entry.size))
+        return _judge_by_kind(entry, "image")
     if suffix in _KINDS_BY_SUFFIX:
         return _judge_by_kind(entry, _KINDS_BY_SUFFIX[suffix])
     return None
 
 
-def _kind_of_problem(entry: Entry) -> str:
-    assert entry.problem
-    _, detail = entry.problem
-    if detail.startswith("link"):
-        return "linked_folder" if "folder" in detail.partition(" out of ")[0] else "link"
+def _is_system_file(parts: Sequence[str]) -> bool:
+    """Return whether a file is hidden, in a hidden folder, or made by a system rather than a person."""
+    # "." and ".." are possible names of folders in a bucket.
+    is_hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
+    return is_hidden or "__MACOSX" in parts or parts[-1].lower() in _SYSTEM_NAMES
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix of a file's name as pathlib does, "" for none.
+
+    pathlib interns every part of every path, which costs 100 bytes for each of 100,000 files.
+
+    >>> [_suffix(name) for name in ("a.tar.gz", ".hidden", "a.")]
+    ['.gz', '', '']
+    """
+    place = name.rfind(".")
+    return name[place:] if 0 < place < len(name) - 1 else ""
+
+
+def _kind_of_problem(key: str, problem: Problem) -> str:
+    """Return the kind of an entry that the storage could not list as a plain file."""
+    _, detail = problem
     if detail == "broken link":
         return "link"
-    return "folder" if entry.key.endswith("/") else "other"
+    if detail.startswith("link"):
+        subject = detail.partition(" out of ")[0]
+        return "linked_folder" if "folder" in subject else "link"
+    return "folder" if key.endswith("/") else "other"
 
 
 def _judge_by_kind(entry: Entry, kind: str) -> JudgedFile:
+    """Judge a file whose kind is known: an image of a readable size is a candidate."""
     if kind == "image":
         return JudgedFile(entry, kind, formats.too_many_bytes(entry.size))
     suffix = PurePosixPath(entry.key).suffix
-    expected = f"extension {suffix or 'missing'}: expected {', '.join(formats.KNOWN_SUFFIXES)}"
-    return JudgedFile(entry, kind, ("not_an_image", _WORDS.get(kind, expected)))
+    return JudgedFile(entry, kind, _problem_of_kind(kind, suffix))
+
+
+# Thousands of files may share a problem: each is written once.
+@lru_cache(maxsize=10_000)
+def _problem_of_kind(kind: str, suffix: str) -> Problem:
+    expected = ", ".join(formats.KNOWN_SUFFIXES)
+    unknown_suffix = f"extension {suffix or 'missing'}: expected {expected}"
+    return "not_an_image", _DETAILS.get(kind, unknown_suffix)
+
+
+@lru_cache(maxsize=10_000)
+def _problem_of_excluded(pattern: str) -> Problem:
+    return "excluded", f"fits --exclude {pattern}"
 
 
 def _kinds_by_content(
-    storage: Storage, entries: Sequence[Entry], remembered: Path | None
+    storage: Storage, entries: Sequence[Entry], memory: Path | None
 ) -> dict[str, str]:
-    """Return the kind of each file by its first bytes; what was found is kept in the table `remembered`."""
-    known = _remembered(remembered)
+    """Return the kind of each file, by key, from its first bytes; keep the answers in the table `memory`."""
+    known = remembered.read_answers(memory, _MEMORY_COLUMNS)
     new = [entry for entry in entries if (entry.key, entry.version) not in known]
     wanted = [(entry.key, entry.version) for entry in new]
-    for version, (key, answer) in zip(
-        (entry.version for entry in new),
-        storage.peek_many(wanted, formats.FIRST_BYTES),
-        strict=True,
-    ):
-        known[key, version] = _kind(answer)
-    found = {entry.key: known[entry.key, entry.version] for entry in entries}
-    if remembered and new:
-        rows = [(entry.key, entry.version, found[entry.key]) for entry in entries]
-        write_table(pd.DataFrame(rows, columns=["image", "version", "kind"]), remembered)
-    return found
+    answers = storage.peek_many(wanted, formats.FIRST_BYTES)
+    for entry, (_, answer) in zip(new, answers, strict=True):
+        known[entry.key, entry.version] = _kind_of_answer(answer)
+    if memory and new:
+        questions = [(entry.key, entry.version) for entry in entries]
+        rows = [(question, known[question]) for question in questions]
+        remembered.write_answers(memory, _MEMORY_COLUMNS, rows)
+    return {entry.key: known[entry.key, entry.version] for entry in entries}
 
 
-def _remembered(path: Path | None) -> dict[tuple[str, str], str]:
-    if path is None or not path.is_file():
-        return {}
-    table = read_table(path)
-    keys = zip(table["image"], table["version"], strict=True)
-    return dict(zip(keys, table["kind"], strict=True))
-
-
-def _kind(answer: bytes | Exception) -> str:
+def _kind_of_answer(answer: bytes | Exception) -> str:
+    """Return the kind of a file by its first bytes, or by the error that reading them ended with."""
     if isinstance(answer, ConflictError):
         return "image"  # it changed since it was listed: inspection says so
     if isinstance(answer, OSError | DataError):
         return "other"  # its first bytes cannot be read, so nobody can say that it is an image
     if isinstance(answer, Exception):
         raise answer
-    kind = formats.kind_of(answer)
-    if kind in _ARCHIVES:
-        return "archive"
-    if kind in _FOREIGN:
-        return "foreign"
-    return kind if kind in {"image", "dicom", "gif"} else "other"
+    return _KINDS_BY_SIGNATURE.get(formats.kind_of(answer), "other")
 
 
 def explain_no_images(judged: Sequence[JudgedFile]) -> str:
     """Return one sentence on what was found instead of images, and what to do about it."""
-    looked = [one for one in judged if one.kind != "system"]
-    if judged and not looked:
-        return f"expected images, found {len(judged):,} hidden or system files alone: rename their folders"
-    if not looked:
+    if not judged:
         return "expected images, found no file at all: check the address"
-    counts = Counter(one.kind for one in looked)
-    counts["excluded"] = sum(
-        one.problem is not None and one.problem[0] == "excluded" for one in looked
-    )
-    counts["backslash"] = sum("\\" in one.entry.key for one in looked)
-    found = Counter(_name_of_kind(one) for one in looked)
-    named = ", ".join(f"{count} {printable(name)}" for name, count in found.most_common(SHOWN))
-    hints = [words for kind, words in _HINTS.items() if counts[kind]]
-    hint = "; ".join(hints) or f"give {', '.join(formats.KNOWN_SUFFIXES)} files"
-    return f"expected images, found {named} and no image among {len(looked)} files: {hint}"
+    visible = [file for file in judged if file.kind != "system"]
+    if not visible:
+        found = f"{len(judged):,} hidden or system files alone"
+        return f"expected images, found {found}: rename their folders"
+    names = Counter(_name_of_kind(file) for file in visible)
+    counts = [f"{count} {printable(name)}" for name, count in names.most_common(NAMES_SHOWN)]
+    found = f"{', '.join(counts)} and no image among {len(visible)} files"
+    return f"expected images, found {found}: {_hint_for_no_images(visible)}"
 
 
-def _name_of_kind(one: JudgedFile) -> str:
-    """Return what a file is called in a count: its kind where that says more than its ending."""
+def _name_of_kind(file: JudgedFile) -> str:
+    """Return what a file is called in a count: its kind where that says more than its suffix."""
     names = {"link": "links", "linked_folder": "linked folders", "dicom": "DICOM files"}
-    return names.get(one.kind) or PurePosixPath(one.entry.key).suffix.lower() or "without an ending"
+    if file.kind in names:
+        return names[file.kind]
+    return PurePosixPath(file.entry.key).suffix.lower() or "without an ending"
 
 
 _HINTS = {
@@ -206,3 +229,14 @@ _HINTS = {
     "backslash": "--backslash-folders reads backslashes in names as folders",
     "table": "labels in tables are not read: sort the images into NORMAL/ and PNEUMONIA/",
 }
+
+
+def _hint_for_no_images(files: Sequence[JudgedFile]) -> str:
+    """Return what to do about files none of which is an image."""
+    causes = {file.kind for file in files}
+    if any(file.problem is not None and file.problem[0] == "excluded" for file in files):
+        causes.add("excluded")
+    if any("\\" in file.entry.key for file in files):
+        causes.add("backslash")
+    hints = [hint for cause, hint in _HINTS.items() if cause in causes]
+    return "; ".join(hints) or f"give {', '.join(formats.KNOWN_SUFFIXES)} files"

@@ -1,21 +1,21 @@
-"""Say which flag would use a file that is not used, or leave it out: for the account by folder and for errors."""
+"""What a person can do about a file that is not used: the flag that would use it, or leave it out."""
 
-import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from cxr.core.formatting import printable
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.folders.names import likely_split, normalise_name, split_of, usual_class
-
-SHOWN = 6  # names in one flag of a sentence
+from cxr.data.survey.questions.wording import format_flag
 
 
 class Remedy(NamedTuple):
-    """One thing that a person can do: `what` is a flag or `do`, `value` its argument or the words.
+    """One thing that a person can do.
 
-    `name` is the folder that `--exclude` would leave out instead, "" for none.
+    Attributes:
+        what: A flag, or `do` for what no flag does.
+        value: The flag's value, or what to do in words.
+        name: What `--exclude` would leave out instead, "" for nothing.
     """
 
     what: str
@@ -23,15 +23,16 @@ class Remedy(NamedTuple):
     name: str = ""
 
 
-SHARED = "patient_in_another_split"  # kept in clean_metadata.csv with the split "excluded", and used nowhere
+# Images of such patients are kept in clean_metadata.csv with the split "excluded", and used nowhere.
+SHARED = "patient_in_another_split"
+_EXPORT_DICOM = "export DICOM as 8-bit gray PNG or JPEG"
 _BY_KIND = {
-    "dicom": Remedy("do", "export DICOM as 8-bit gray PNG or JPEG", "*.dcm"),
+    "dicom": Remedy("do", _EXPORT_DICOM, "*.dcm"),
     "gif": Remedy("do", "save GIF pictures as PNG", "*.gif"),
     "folder": Remedy("do", "make the folder readable"),
     "archive": Remedy("do", "unpack the archive"),
 }
-
-
+_COPY_AGAIN = Remedy("do", "copy the files again")
 _BY_REASON = {
     "unsupported_mode": Remedy("do", "export 8-bit gray, or give --bit-depth for 16-bit gray"),
     "too_small": Remedy("do", "lower --min-side"),
@@ -39,9 +40,10 @@ _BY_REASON = {
     "flat": Remedy("do", "lower --min-contrast"),
     "negative": Remedy("do", "--negatives invert"),
     "too_large": Remedy("do", "export the film alone, as PNG or JPEG"),
-    **dict.fromkeys(
-        ("truncated", "unreadable", "empty_file", "vanished"), Remedy("do", "copy the files again")
-    ),
+    "truncated": _COPY_AGAIN,
+    "unreadable": _COPY_AGAIN,
+    "empty_file": _COPY_AGAIN,
+    "vanished": _COPY_AGAIN,
     "not_an_image": Remedy("do", "replace what is no image, whatever its name says"),
     "label_conflict": Remedy("do", "correct the folders: the same pictures lie under both classes"),
     SHARED: Remedy(
@@ -51,121 +53,130 @@ _BY_REASON = {
 }
 
 
-def find_remedy(kind: str, reason: str, key: str, about: str, used: frozenset[str]) -> Remedy:
-    """Return what would make this file used.
+def find_remedy(
+    kind: str, reason: str, path: str, about: str, used_names: frozenset[str]
+) -> Remedy:
+    """Return what would make a file used.
 
     Args:
-        kind: What it is, as in `scanning.Judged`.
+        kind: What it is, as in `file_kinds.JudgedFile`.
         reason: Its reject reason.
-        key: Where it is.
+        path: Where it is, with slashes between the folders.
         about: The folder that its reason is about, "" where it lies in no folder of its own.
-        used: Names of the folders, as `layout.normal` gives them, in which something is used: a flag with
-            such a name would change more than this file.
+        used_names: Names, as `names.normalise_name` gives them, of the folders in which something is
+            used: a flag with such a name would change more than this file.
     """
     if kind in {"link", "linked_folder"}:
-        return _remedy_of_link(kind, reason, key, used)
-    if kind == "dicom" and not key.lower().endswith(".dcm"):
-        return Remedy("do", "export DICOM as 8-bit gray PNG or JPEG")
+        return _remedy_of_link(kind, reason, path, used_names)
+    if kind == "dicom" and not path.lower().endswith(".dcm"):
+        return Remedy("do", _EXPORT_DICOM)
     if kind == "foreign":
-        return Remedy(
-            "do", "save the pictures as PNG, JPEG or TIFF", f"*{PurePosixPath(key).suffix}"
-        )
+        pattern = f"*{PurePosixPath(path).suffix}"
+        return Remedy("do", "save the pictures as PNG, JPEG or TIFF", pattern)
     if kind in _BY_KIND:
         return _BY_KIND[kind]
-    if reason == "mask":
-        name = flag_value_for(about, used)
-        return Remedy("do", f"{format_flag('--splits', [f'{name}=none'])} reads it as films", name)
-    return _BY_REASON.get(reason) or _remedy_of_folder(reason, key, about, used)
+    if reason in _BY_REASON:
+        return _BY_REASON[reason]
+    return _remedy_of_folder(reason, path, about, used_names)
 
 
-def flag_value_for(folder: str, used: frozenset[str]) -> str:
-    """Return what names a folder in a flag: its name, or its path where the name would mean others, too."""
+def flag_value_for(folder: str, used_names: frozenset[str]) -> str:
+    """Return what names a folder in a flag.
+
+    It is the folder's name, or its path from the top where the name would mean others, too.
+    """
     name = PurePosixPath(folder).name
-    if not name or (normalise_name(name) not in used and not split_of(name)):
+    is_used_elsewhere = normalise_name(name) in used_names
+    if not name or not (is_used_elsewhere or split_of(name)):
         return name
-    return folder if "/" in folder else f"/{folder}" if normalise_name(name) in used else folder
+    if is_used_elsewhere and "/" not in folder:
+        return f"/{folder}"
+    return folder
 
 
-def _remedy_of_folder(reason: str, key: str, about: str, used: frozenset[str]) -> Remedy:
-    if "\\" in key and reason == "unknown_class":
-        return Remedy("--backslash-folders")
-    last = PurePosixPath(about).name
-    name = flag_value_for(about, used)
-    if reason == "unknown_split" and split_of(last) in {"train", "val", "test"}:
-        return Remedy("--splits", f"{name}=none", name)
-    if reason == "unknown_split":
-        return Remedy("--splits", f"{name}={likely_split(last)}", name)
-    if not last or split_of(last):
-        place = f"{about}/" if about else ""
-        return Remedy("do", f"sort the images into {place}NORMAL and {place}PNEUMONIA", name)
-    usual = usual_class(last)
-    if usual and last.strip().upper() in LABEL_NAMES:
-        above = PurePosixPath(about).parent
-        return Remedy(
-            "do",
-            f"give {above} as DATA, or move {about} out of the folder of the other class",
-            name,
-        )
-    return (
-        Remedy("--classes", f"{usual}={last}", name) if usual else Remedy("--exclude", name, name)
-    )
-
-
-def _remedy_of_link(kind: str, reason: str, key: str, used: frozenset[str]) -> Remedy:
-    name = flag_value_for(key, used) if kind == "linked_folder" else ""
+def _remedy_of_link(kind: str, reason: str, path: str, used_names: frozenset[str]) -> Remedy:
+    name = flag_value_for(path, used_names) if kind == "linked_folder" else ""
     if reason == "unreadable":
         return Remedy("do", "restore what the broken links point to", name)
     return Remedy("--follow-links", "", name)
 
 
+def _remedy_of_folder(reason: str, path: str, about: str, used_names: frozenset[str]) -> Remedy:
+    """Return what would make the files of a folder used whose split or class is not known."""
+    name = flag_value_for(about, used_names)
+    if reason == "mask":
+        flag = format_flag("--splits", [f"{name}=none"])
+        return Remedy("do", f"{flag} reads it as films", name)
+    if reason == "unknown_split":
+        return Remedy("--splits", f"{name}={_split_to_propose(about)}", name)
+    if "\\" in path and reason == "unknown_class":
+        return Remedy("--backslash-folders")
+    return _remedy_of_class_folder(about, name)
+
+
+def _split_to_propose(folder: str) -> str:
+    """Return none for a folder whose name is clearly a split, and is not meant as one; else the likely split."""
+    name = PurePosixPath(folder).name
+    if split_of(name) in {"train", "val", "test"}:
+        return "none"
+    return likely_split(name)
+
+
+def _remedy_of_class_folder(folder: str, flag_value: str) -> Remedy:
+    """Return what would make the files of a folder used whose class is not known."""
+    name = PurePosixPath(folder).name
+    if not name or split_of(name):
+        place = f"{folder}/" if folder else ""
+        return Remedy("do", f"sort the images into {place}NORMAL and {place}PNEUMONIA", flag_value)
+    class_name = usual_class(name)
+    if not class_name:
+        return Remedy("--exclude", flag_value, flag_value)
+    if name.strip().upper() in LABEL_NAMES:
+        parent = PurePosixPath(folder).parent
+        advice = f"give {parent} as DATA, or move {folder} out of the folder of the other class"
+        return Remedy("do", advice, flag_value)
+    return Remedy("--classes", f"{class_name}={name}", flag_value)
+
+
 def remedies_sentence(remedies: Iterable[Remedy]) -> str:
-    """Return these remedies in one sentence, each flag once.
+    """Return remedies in one sentence, each flag once.
 
     >>> remedies_sentence([Remedy("--classes", "PNEUMONIA=virus", "virus"), Remedy("--exclude", "COVID", "COVID")])
     '--classes PNEUMONIA=virus if that is what they show; --exclude virus COVID leaves them out'
     """
-    given = list(dict.fromkeys(remedies))
-    values = {what: [one.value for one in given if one.what == what] for what, *_ in given}
-    names = [one.name for one in given if one.name]
-    words = list(dict.fromkeys(values.get("do", ())))
-    words += [name for name in ("--follow-links", "--backslash-folders") if name in values]
-    if "--classes" in values:
-        words.append(
-            f"{format_flag('--classes', _joined(values['--classes']))} if that is what they show"
-        )
-    if "--splits" in values:
-        words.append(
-            f"{format_flag('--splits', values['--splits'])} (or =train, =val, =test, =none)"
-        )
-    if names:
-        words.append(f"{format_flag('--exclude', list(dict.fromkeys(names)))} leaves them out")
-    return "; ".join(words)
+    values_by_flag: dict[str, list[str]] = {}
+    excluded_names: dict[str, None] = {}
+    for remedy in dict.fromkeys(remedies):
+        values_by_flag.setdefault(remedy.what, []).append(remedy.value)
+        if remedy.name:
+            excluded_names[remedy.name] = None
+    sentences = list(dict.fromkeys(values_by_flag.get("do", ())))
+    if "--follow-links" in values_by_flag:
+        sentences.append("--follow-links")
+    if "--backslash-folders" in values_by_flag:
+        sentences.append("--backslash-folders")
+    if "--classes" in values_by_flag:
+        flag = format_flag("--classes", _one_value_per_class(values_by_flag["--classes"]))
+        sentences.append(f"{flag} if that is what they show")
+    if "--splits" in values_by_flag:
+        flag = format_flag("--splits", values_by_flag["--splits"])
+        sentences.append(f"{flag} (or =train, =val, =test, =none)")
+    if excluded_names:
+        sentences.append(f"{format_flag('--exclude', list(excluded_names))} leaves them out")
+    return "; ".join(sentences)
 
 
-def _joined(items: list[str]) -> list[str]:
-    """Return one item a class.
+def _one_value_per_class(values: Sequence[str]) -> list[str]:
+    """Return one `--classes` value for each class.
 
-    >>> _joined(["PNEUMONIA=bacteria", "NORMAL=0", "PNEUMONIA=virus"])
+    >>> _one_value_per_class(["PNEUMONIA=bacteria", "NORMAL=0", "PNEUMONIA=virus"])
     ['NORMAL=0', 'PNEUMONIA=bacteria,virus']
     """
-    names: dict[str, list[str]] = {}
-    for item in items:
-        label, _, name = item.partition("=")
-        names.setdefault(label, []).append(name)
-    return [f"{label}={','.join(dict.fromkeys(found))}" for label, found in sorted(names.items())]
-
-
-def format_flag(name: str, values: list[str]) -> str:
-    """Return a flag with its values, quoted for a shell; of many the first ones, and how many more there are.
-
-    Bytes that are no text stand as `?`, which fits them as a pattern.
-    """
-    shown = [
-        "".join("?" if "\udc80" <= c <= "\udcff" else c for c in value) for value in values[:SHOWN]
+    spellings: dict[str, list[str]] = {}
+    for value in values:
+        label_name, _, spelling = value.partition("=")
+        spellings.setdefault(label_name, []).append(spelling)
+    return [
+        f"{label_name}={','.join(dict.fromkeys(spellings[label_name]))}"
+        for label_name in sorted(spellings)
     ]
-    more = (
-        f" (and {len(values) - SHOWN:,} more; a pattern such as 'patient*' fits many)"
-        if len(values) > SHOWN
-        else ""
-    )
-    return " ".join([name, *(shlex.quote(printable(value)) for value in shown)]) + more

@@ -1,0 +1,51 @@
+"""How counts, lists of names and flags are written in the sentences of the survey."""
+
+import shlex
+from collections.abc import Sequence
+
+from cxr.core.formatting import printable
+
+NAMES_SHOWN = 6  # names in one sentence, values in one flag
+
+
+def format_count(count: int, things: str) -> str:
+    """Return a number of things in words.
+
+    >>> format_count(1, "linked folders")
+    '1 linked folder'
+    >>> format_count(1, "pictures of other kinds")
+    '1 picture of other kinds'
+    """
+    if count != 1:
+        return f"{count:,} {things}"
+    noun, of, rest = things.partition(" of ")
+    return f"1 {noun.removesuffix('s')}{of}{rest}"
+
+
+def format_names(names: Sequence[str], unit: str = "") -> str:
+    """Return names in one text: the first NAMES_SHOWN, and how many more there are.
+
+    Args:
+        names: What is listed.
+        unit: What the names are of, said of those that are not shown ("folders").
+    """
+    shown = ", ".join(names[:NAMES_SHOWN])
+    hidden_count = len(names) - NAMES_SHOWN
+    if hidden_count <= 0:
+        return shown
+    return f"{shown} and {hidden_count:,} more {unit}".rstrip()
+
+
+def format_flag(name: str, values: Sequence[str]) -> str:
+    """Return a flag with its values, quoted for a shell: the first NAMES_SHOWN, and how many more there are."""
+    quoted = [shlex.quote(printable(_typeable(value))) for value in values[:NAMES_SHOWN]]
+    flag = " ".join([name, *quoted])
+    hidden_count = len(values) - NAMES_SHOWN
+    if hidden_count <= 0:
+        return flag
+    return f"{flag} (and {hidden_count:,} more; a pattern such as 'patient*' fits many)"
+
+
+def _typeable(value: str) -> str:
+    """Return a value in which `?` stands for bytes that are no text: as a pattern it fits them."""
+    return "".join("?" if "\udc80" <= character <= "\udcff" else character for character in value)

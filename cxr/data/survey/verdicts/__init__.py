@@ -1,0 +1,1 @@
+"""What becomes of each listed file: used as what, or rejected why."""

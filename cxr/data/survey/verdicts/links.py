@@ -1,0 +1,38 @@
+"""Links to folders of DATA: harmless where their files are used at their own place, lost where they are not."""
+
+import os
+from collections.abc import Sequence
+
+from cxr.data.folders.names import parent_paths
+from cxr.data.survey.verdicts.verdict import Verdict
+from cxr.storage.base import Storage
+from cxr.storage.local import FOLDER_LINK, LocalStorage
+
+
+def reject_links_to_unused_folders(storage: Storage, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Mark links to folders of DATA whose files are not used as links that are not followed.
+
+    Args:
+        storage: Where the files are; only a local folder has links.
+        verdicts: One for each file.
+
+    Returns:
+        One verdict for each file, in the same order.
+    """
+    links = [verdict for verdict in verdicts if verdict.problem == ("ignored", FOLDER_LINK)]
+    if not links or not isinstance(storage, LocalStorage):
+        return list(verdicts)
+    used_folders = {"."}
+    for folder in {v.entry.key.rpartition("/")[0] for v in verdicts if v.reading}:
+        used_folders.update(parent_paths(folder))
+    top = os.path.realpath(storage.folder)
+    unused = set()
+    for link in links:
+        target = os.path.realpath(storage.folder / link.entry.key)
+        if os.path.relpath(target, top) not in used_folders:
+            unused.add(link.entry.key)
+    problem = ("outside_root", "link to a folder whose files are not used")
+    return [
+        verdict._replace(problem=problem) if verdict.entry.key in unused else verdict
+        for verdict in verdicts
+    ]
