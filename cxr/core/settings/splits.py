@@ -31,7 +31,7 @@ class SplitSettings(Strict):
         False, description="Keep the val folder as it is (16 images in the published dataset)."
     )
     split_seed: int = Field(
-        0, ge=0, description="Random seed of the division into splits; --seed is that of training."
+        0, ge=0, description="Random seed of the division into splits; all else has another (seed)."
     )
     patient_key: str = Field(
         "person+etiology",
