@@ -1,1 +1,1 @@
-"""Where files live: a local folder or an S3 prefix, caches on this machine, work folders."""
+"""A local folder or an S3 prefix behind one protocol; caches on this machine; work folders."""

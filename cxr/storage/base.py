@@ -1,8 +1,9 @@
-"""What every storage has in common: the listed file, the verbs, and the words of a conflict or of damage.
+"""What all storages have in common: a listed file, the methods of a storage, and two of its errors.
 
-A version is what changes when a file does: times of change in ns, or the ETag. A write that expects a version is
-refused where another one is there, so of several at once exactly one wins. The backends are `storage_local` and
-`s3_writing`; `storage.open_storage` chooses between them.
+A version is a text that changes whenever a file does: the times of change of a local file, the ETag
+of an object. A write that expects a version is refused if another one is there, so of several
+writers at once exactly one wins. The implementations are `cxr.storage.local` and `cxr.storage.s3`;
+`cxr.storage.addresses.open_storage` chooses between them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,25 +12,37 @@ from typing import Final, NamedTuple, Protocol
 
 from cxr.core.errors import ChangedError, DamagedError, StorageError
 
-ANY: Final = "*"  # expected by a write that takes whatever is there now, or nothing
+ANY: Final = "*"  # expected by a write that replaces whatever is there, or nothing
+
+Problem = tuple[str, str]  # reject reason, detail
+WantedFile = tuple[str, str | None]  # key, version to read (None: the current one)
+FileContent = tuple[str, bytes | Exception]  # key, bytes or what went wrong
 
 
 class Entry(NamedTuple):
-    """One file as listed: POSIX key below the root, bytes, version (times, or ETag), problem.
+    """A file as listed.
 
-    `problem` is empty, or a reject reason and its detail for what must not be read.
+    Attributes:
+        key: POSIX path below the storage's root.
+        size: Bytes.
+        version: What changes when the file does; empty for a file with a problem.
+        problem: Reject reason and detail of a file that must not be read, otherwise None.
     """
 
     key: str
     size: int
     version: str
-    problem: tuple[str, str] | None = None
+    problem: Problem | None = None
 
 
 class Storage(Protocol):
-    """A place to list, read and write files. Every failure is a StorageError unless said otherwise.
+    """A place in which files are listed, read and written.
 
-    `uri` is how it was given; `place` differs too where the same bucket name means another server.
+    Every failure is a StorageError unless a method says otherwise.
+
+    Attributes:
+        uri: The address as it was given.
+        place: The address, made unique: the same bucket name may exist on two servers.
     """
 
     uri: str
@@ -39,48 +52,79 @@ class Storage(Protocol):
         """Yield every file whose key starts with `prefix`, in no particular order."""
 
     def find(self, key: str) -> Entry | None:
-        """Return one file as `list` would yield it, None where there is none."""
+        """Return one file as `list` would yield it, or None if there is none."""
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        """Return a file's bytes; with a version, ConflictError where the file is another one by now.
+        """Return the bytes of a file.
 
-        Raises FileNotFoundError, PermissionError (this file alone) or StorageError.
+        Args:
+            key: The file's key.
+            version: The version to read; None reads the current one.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            PermissionError: This file, and perhaps no other, may not be read.
+            ConflictError: The file is not at `version` any more.
         """
 
-    def read_many(
-        self, wanted: Iterable[tuple[str, str | None]]
-    ) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield (key, bytes, or what `read` would raise) for each (key, version), in their order, read ahead."""
+    def read_many(self, wanted: Iterable[WantedFile]) -> Iterator[FileContent]:
+        """Read files, some of them ahead, and yield them in the order of `wanted`.
+
+        Args:
+            wanted: Key and version of each file, as for `read`.
+
+        Yields:
+            The key, and the file's bytes or the error that `read` would raise.
+        """
 
     def peek(self, key: str, count: int) -> bytes:
-        """Return a file's first `count` bytes, or all that it has; raises what `read` does."""
+        """Return the first `count` bytes of a file, or all of fewer; raises what `read` does."""
 
-    def peek_many(
-        self, wanted: Iterable[tuple[str, str | None]], count: int
-    ) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield (key, first bytes, or what `peek` would raise) for each (key, version), in order."""
+    def peek_many(self, wanted: Iterable[WantedFile], count: int) -> Iterator[FileContent]:
+        """Do what `read_many` does with the first `count` bytes of each file."""
 
     def version(self, key: str) -> str | None:
-        """Return the version of what is there now, None where nothing is."""
+        """Return the current version of a file, or None if there is none."""
 
     def write(self, key: str, data: bytes, expected: str | None = ANY) -> str:
-        """Publish `data` whole and return its version.
+        """Publish a file as a whole.
 
-        `expected`: ANY, None (nothing may be there yet) or the version that must still be there; else ConflictError.
+        Args:
+            key: The file's key.
+            data: Its bytes.
+            expected: The version that must still be there, None if no file may be there yet, or
+                ANY.
+
+        Returns:
+            The new version.
+
+        Raises:
+            ConflictError: Something other than `expected` is there.
         """
 
     def upload(self, path: Path, key: str) -> str:
-        """Copy a local file to `key`, of any size, its SHA-256 checked; return its version."""
+        """Copy a local file of any size to `key`, its SHA-256 checked; return the version."""
 
     def download(self, key: str, path: Path) -> str:
-        """Copy `key` to a local file, published whole, its SHA-256 checked; return the version it has."""
+        """Copy a file to a local path, published as a whole, its SHA-256 checked.
+
+        Returns:
+            The version that was copied.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
 
     def delete(self, key: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file if it is there."""
 
 
 def path_below(folder: Path, key: str) -> Path:
-    """Return the path of `key` below `folder`; StorageError for a key that would lead out of it."""
+    """Return the path of a key below a folder.
+
+    Raises:
+        StorageError: The key would lead out of the folder.
+    """
     parts = PurePosixPath(key).parts
     if not parts or ".." in parts or key.startswith("/"):
         raise StorageError(
@@ -90,17 +134,25 @@ def path_below(folder: Path, key: str) -> Path:
 
 
 def changed_error(uri: str, expected: str | None, found: str | None) -> ChangedError:
-    """Return the error for a file that is not at the version it is expected to be."""
-    wanted = "nothing there yet" if expected is None else f"version {expected}"
-    seen = "nothing" if found is None else f"version {found}"
+    """Return the error for a file that is not at the expected version.
+
+    Args:
+        uri: The file's address.
+        expected: The expected version, None for no file.
+        found: The version that is there, None for no file.
+    """
+    expected_text = "nothing there yet" if expected is None else f"version {expected}"
+    found_text = "nothing" if found is None else f"version {found}"
     return ChangedError(
-        f"{uri}: expected {wanted}, found {seen}: somebody else changed it; look at it, then try again"
+        f"{uri}: expected {expected_text}, found {found_text}: "
+        "somebody else changed it; look at it, then try again"
     )
 
 
 def mismatch_error(uri: str, expected: str, found: str) -> DamagedError:
-    """Return the error for bytes that are not those that were sent."""
-    words = "damaged on the way or where it lies: try again; where that does not help, write the file anew"
+    """Return the error for bytes whose SHA-256 is not the one they were written with."""
     return DamagedError(
-        f"{uri}: expected SHA-256 {expected}, found {found}: {words}", transient=True
+        f"{uri}: expected SHA-256 {expected}, found {found}: damaged on the way or where it is "
+        "stored: try again; if that does not help, write the file anew",
+        transient=True,
     )

@@ -1,42 +1,51 @@
-"""A folder on this machine as a storage. Written files appear under their name when they are whole."""
+"""A folder on this machine as a storage. A written file appears under its name when it is whole."""
 
 import errno
-import hashlib
 import os
-import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
 from cxr.core.errors import DataError, StorageError
-from cxr.core.files import atomic_write, file_sha256
-from cxr.storage.base import ANY, Entry, changed_error, mismatch_error, path_below
+from cxr.core.files import atomic_write
+from cxr.storage.base import (
+    ANY,
+    Entry,
+    FileContent,
+    Problem,
+    WantedFile,
+    changed_error,
+    path_below,
+)
+from cxr.storage.local_files import (
+    copy_file,
+    file_entry,
+    is_folder,
+    set_later_time,
+    storage_error,
+    version_of,
+)
 
 LOCK = ".cxr-lock"  # held during a local write; never listed
 LINK_OUT = "link out of the data folder"
 FOLDER_LINK_OUT = "link to a folder out of the data folder"
 FOLDER_LINK = "link to a folder: its files are read at their own place"
-_ADVICE = {
-    errno.EACCES: "check the folder's rights, or give another",
-    errno.EPERM: "check the folder's rights, or give another",
-    errno.EROFS: "give a folder that can be written",
-    errno.ENAMETOOLONG: "give a shorter name",
-    errno.ENOTDIR: "a file is where a folder is needed: give another name",
-    errno.EEXIST: "a file is where a folder is needed: give another name",
-    errno.ENOENT: "it cannot be made there: give another folder",
-    errno.EISDIR: "a folder is where a file is needed: give another name",
-}
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
 class LocalStorage:
     """A folder on this machine.
 
-    Links to files and folders are followed where `follow_links` says so, out of the folder too; a
-    link back to a folder above it is not entered. Without it no link is followed out of the folder,
-    no link to a folder entered.
+    Without `follow_links`, a link that leads out of the folder or to a folder is listed with a
+    problem and not followed; a link to a file inside the folder is read. With it, all links are
+    followed, except back to a folder that the link is in.
+
+    Attributes:
+        folder: The folder's absolute path.
+        uri: The same as a text.
+        place: The same as `uri`: a path is unique on this machine.
+        follow_links: Whether links are followed out of the folder.
     """
 
     def __init__(self, folder: Path, follow_links: bool = False):
@@ -46,105 +55,112 @@ class LocalStorage:
         self.follow_links = follow_links
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Yield every file below the folder; raises DataError where there is no such folder."""
-        start = prefix.rpartition("/")[0]
-        if prefix and not _is_folder(self._path(start) if start else self.folder):
+        """Yield every file whose key starts with `prefix`.
+
+        Raises:
+            DataError: The storage's folder does not exist.
+        """
+        parent = prefix.rpartition("/")[0]
+        start = self._path(parent) if parent else self.folder
+        if prefix and not is_folder(start):
             return
-        if not _is_folder(self.folder):
+        if not is_folder(self.folder):
             raise DataError(describe_no_folder(self.folder))
-        for entry in self._walk(self.folder / start, f"{start}/" if start else ""):
+        for entry in self._walk(start, f"{parent}/" if parent else ""):
             if entry.key.startswith(prefix) and entry.key != LOCK:
                 yield entry
 
-    def _walk(self, start: Path, prefix: str) -> Iterator[Entry]:
-        """Yield the files below `start`, whose keys begin with `prefix`.
+    def _walk(self, start: Path, start_key: str) -> Iterator[Entry]:
+        """Yield the files below a folder.
 
-        Each folder is kept with the real paths of those that lead to it: a loop of links comes back
-        to one of them.
+        Each folder still to be visited is kept with the real paths of the folders above it, itself
+        included: a loop of links comes back to one of them.
         """
         root = self.folder.resolve()
-        left = [(str(start), prefix, frozenset([os.path.realpath(start)]))]
-        while left:
-            folder, above, path = left.pop()
+        todo = [(str(start), start_key, frozenset([os.path.realpath(start)]))]
+        while todo:
+            folder, folder_key, real_parents = todo.pop()
             try:
-                found = list(os.scandir(folder))
+                items = list(os.scandir(folder))
             except OSError as error:
-                if not above:
+                if not folder_key:
                     raise storage_error("list", folder, error) from error
-                words = f"folder cannot be listed: {error.strerror}"
-                yield Entry(above, 0, "", ("unreadable", words))
+                detail = f"folder cannot be listed: {error.strerror}"
+                yield Entry(folder_key, 0, "", ("unreadable", detail))
                 continue
-            for item in found:
-                key = above + item.name
-                problem = self._link_problem(item.path, root, path) if item.is_symlink() else None
+            for item in items:
+                key = folder_key + item.name
+                problem = None
+                if item.is_symlink():
+                    problem = self._link_problem(item.path, root, real_parents)
                 if problem:
                     yield Entry(key, 0, "", problem)
                 elif item.is_dir():
-                    left.append((item.path, key + "/", path | {os.path.realpath(item.path)}))
+                    real_path = os.path.realpath(item.path)
+                    todo.append((item.path, f"{key}/", real_parents | {real_path}))
                 else:
-                    yield _local_entry(item.path, key)
+                    yield file_entry(item.path, key)
 
-    def _link_problem(self, link: str, root: Path, above: frozenset[str]) -> tuple[str, str] | None:
-        """Return why a link is not followed, None where it is.
+    def _link_problem(self, link: str, root: Path, real_parents: frozenset[str]) -> Problem | None:
+        """Return why a link is not followed, None if it is.
 
-        `above` are the real paths of the folders that it is in.
+        Args:
+            link: The link's path.
+            root: The real path of the storage's folder.
+            real_parents: The real paths of the folders that the link is in.
         """
         try:
             target = Path(link).resolve(strict=True)
-            is_folder = target.is_dir()
-        except (FileNotFoundError, NotADirectoryError, RuntimeError):
-            return "unreadable", "broken link"
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return "unreadable", "broken link"
-            return "unreadable", f"link cannot be followed: {error.strerror}"
+            to_folder = target.is_dir()
+        except (OSError, RuntimeError) as error:
+            return "unreadable", _describe_link_error(error)
         if self.follow_links:
-            back = is_folder and str(target) in above
-            return ("ignored", "link back to a folder above it") if back else None
+            is_loop = to_folder and str(target) in real_parents
+            return ("ignored", "link back to a folder above it") if is_loop else None
         if not target.is_relative_to(root):
-            return "outside_root", FOLDER_LINK_OUT if is_folder else LINK_OUT
-        return ("ignored", FOLDER_LINK) if is_folder else None
+            return "outside_root", FOLDER_LINK_OUT if to_folder else LINK_OUT
+        return ("ignored", FOLDER_LINK) if to_folder else None
 
     def find(self, key: str) -> Entry | None:
-        """Return the file, with its problem where it may not be read; None where there is no file."""
+        """Return one file as `list` would yield it, or None if there is none."""
         path = self._path(key)
         try:
             if path.is_symlink():
-                above = frozenset(os.path.realpath(folder) for folder in path.parents)
-                if problem := self._link_problem(str(path), self.folder.resolve(), above):
+                real_parents = frozenset(os.path.realpath(folder) for folder in path.parents)
+                problem = self._link_problem(str(path), self.folder.resolve(), real_parents)
+                if problem:
                     return Entry(key, 0, "", problem)
-            return None if not path.exists() or path.is_dir() else _local_entry(str(path), key)
+            if not path.exists() or path.is_dir():
+                return None
+            return file_entry(str(path), key)
         except OSError as error:
-            raise storage_error("look at", f"{self.uri}/{key}", error) from error
+            raise storage_error("look at", self._uri(key), error) from error
 
     def read(self, key: str, version: str | None = None) -> bytes:
-        """Return the file's bytes; raises FileNotFoundError or PermissionError as the system does, ConflictError."""
+        """Return the bytes of a file; its errors are the system's own, or ConflictError."""
         return self._read(key, version, -1)
 
     def _read(self, key: str, version: str | None, count: int) -> bytes:
+        """Return the first `count` bytes of a file, or all for -1."""
         try:
             with self._path(key).open("rb") as file:
-                found = _version(os.fstat(file.fileno()))
-                if version is not None and found != version:
-                    raise changed_error(f"{self.uri}/{key}", version, found)
+                current = version_of(os.fstat(file.fileno()))
+                if version is not None and version != current:
+                    raise changed_error(self._uri(key), version, current)
                 return file.read(count)
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from error
 
-    def read_many(
-        self, wanted: Iterable[tuple[str, str | None]]
-    ) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield (key, bytes or error) one after the other: a disk needs no reading ahead."""
+    def read_many(self, wanted: Iterable[WantedFile]) -> Iterator[FileContent]:
+        """Yield key and bytes or error, one file after the other: a disk needs no reading ahead."""
         return self.peek_many(wanted, -1)
 
     def peek(self, key: str, count: int) -> bytes:
-        """Return the file's first `count` bytes."""
+        """Return the first `count` bytes of a file."""
         return self._read(key, None, count)
 
-    def peek_many(
-        self, wanted: Iterable[tuple[str, str | None]], count: int
-    ) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield (key, first bytes or error) one after the other."""
+    def peek_many(self, wanted: Iterable[WantedFile], count: int) -> Iterator[FileContent]:
+        """Yield key and first bytes or error, one file after the other."""
         for key, version in wanted:
             try:
                 yield key, self._read(key, version, count)
@@ -152,126 +168,90 @@ class LocalStorage:
                 yield key, error
 
     def version(self, key: str) -> str | None:
-        """Return the file's times of change in ns, None where there is no such file."""
+        """Return the file's times of change in ns, or None if there is no such file."""
         try:
-            return _version(self._path(key).stat())
+            return version_of(self._path(key).stat())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise storage_error("look at", f"{self.uri}/{key}", error) from error
+            raise storage_error("look at", self._uri(key), error) from error
 
     def write(self, key: str, data: bytes, expected: str | None = ANY) -> str:
-        """Publish `data` by renaming a temporary file, under a lock; each version is later than the one before."""
+        """Publish a file by renaming a temporary one, under a lock.
+
+        Each version has a later time than the one before.
+        """
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK):
-                before = self.version(key)
-                if expected not in (ANY, before):
-                    raise changed_error(f"{self.uri}/{key}", expected, before)
+                current = self.version(key)
+                if expected not in (ANY, current):
+                    raise changed_error(self._uri(key), expected, current)
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(data)
-                    _make_later(temporary, before)
-                return _version(path.stat())
+                    set_later_time(temporary, current)
+                return version_of(path.stat())
         except OSError as error:
-            raise storage_error("write", f"{self.uri}/{key}", error) from error
+            raise storage_error("write", self._uri(key), error) from error
 
     def upload(self, path: Path, key: str) -> str:
-        """Copy a file into the folder, renamed when whole; StorageError where the copy's SHA-256 is not the file's."""
+        """Copy a file into the folder, renamed when it is whole and its SHA-256 is right."""
         target = self._path(key)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK):
-                _copy(path, target, f"{self.uri}/{key}", self.version(key))
-                return _version(target.stat())
+                copy_file(path, target, self._uri(key), replaced=self.version(key))
+                return version_of(target.stat())
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise storage_error("write", f"{self.uri}/{key}", error) from error
+            raise storage_error("write", self._uri(key), error) from error
 
     def download(self, key: str, path: Path) -> str:
-        """Copy a file out of the folder, renamed when whole; FileNotFoundError where there is none."""
-        found = _version(self._path(key).stat())
-        _copy(self._path(key), path, str(path), None)
-        return found
+        """Copy a file out of the folder, renamed when it is whole and its SHA-256 is right."""
+        source = self._path(key)
+        version = version_of(source.stat())
+        copy_file(source, path, str(path))
+        return version
 
     def delete(self, key: str) -> None:
-        """Remove the file where there is one."""
+        """Remove a file if it is there."""
         try:
             self._path(key).unlink(missing_ok=True)
         except NotADirectoryError:
             return
         except OSError as error:
-            raise storage_error("delete", f"{self.uri}/{key}", error) from error
+            raise storage_error("delete", self._uri(key), error) from error
 
     def _path(self, key: str) -> Path:
+        """Return the path of a key; StorageError if it leads out of the folder."""
         return path_below(self.folder, key)
 
-
-def storage_error(verb: str, uri: str, error: OSError) -> StorageError:
-    """Return the error for what the system refused, with what to do about it."""
-    advice = _ADVICE.get(error.errno or 0, "check the folder's rights and free space")
-    return StorageError(f"cannot {verb} {uri}: {error.strerror or error}: {advice}")
+    def _uri(self, key: str) -> str:
+        """Return what a file is called in an error."""
+        return f"{self.uri}/{key}"
 
 
-def _copy(source: Path, target: Path, uri: str, before: str | None) -> None:
-    try:
-        with atomic_write(target) as temporary:
-            shutil.copyfile(source, temporary)
-            with source.open("rb") as file:
-                wanted = hashlib.file_digest(file, "sha256").hexdigest()
-            if (found := file_sha256(temporary)) != wanted:
-                raise mismatch_error(uri, wanted, found)
-            shutil.copystat(source, temporary)
-            _make_later(temporary, before)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise storage_error("write", uri, error) from error
-
-
-def _version(status: os.stat_result) -> str:
-    """Return a file's version: when its content was changed, and when anything of it was, in ns.
-
-    The second cannot be set: it tells a file from another of the same size that was given the same
-    time. The inode would say no more, and some network and overlay file systems give a file another
-    one each time.
-    """
-    return f"{status.st_mtime_ns}-{status.st_ctime_ns}"
-
-
-def _make_later(path: Path, before: str | None) -> None:
-    """Give a file a time after `before`: the system's clock ticks more slowly than two writes can follow."""
-    if before is None:
-        return
-    earlier = int(before.partition("-")[0])
-    if path.stat().st_mtime_ns <= earlier:
-        os.utime(path, ns=(earlier + 1, earlier + 1))
-
-
-def _local_entry(path: str, key: str) -> Entry:
-    try:
-        # A Path made of each of 100,000 files takes as long as the call.
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return Entry(key, 0, "", ("vanished", "gone while the folder was listed"))
-    if not stat.S_ISREG(status.st_mode):
-        return Entry(key, 0, "", ("not_an_image", "not a regular file"))
-    return Entry(key, status.st_size, _version(status))
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError as error:  # its name is too long, or a folder above it is closed
-        raise storage_error("look at", str(path), error) from error
+def _describe_link_error(error: OSError | RuntimeError) -> str:
+    """Return why a link leads nowhere. A loop is a RuntimeError or ELOOP, depending on Python."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | RuntimeError):
+        return "broken link"
+    if error.errno == errno.ELOOP:
+        return "broken link"
+    return f"link cannot be followed: {error.strerror}"
 
 
 def describe_no_folder(path: Path, wanted: str = "the folder that holds the images") -> str:
-    """Return in one sentence what is at a path where a folder was expected, and what to give."""
+    """Return in one sentence what is at a path where a folder was expected, and what to give.
+
+    Args:
+        path: The path.
+        wanted: The folder that is to be given instead.
+    """
     if path.is_symlink() and not path.exists():
         return f"{path} is a broken link: give {wanted}"
-    if path.name.lower().endswith(_ARCHIVES) and path.exists():
+    if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.exists():
         return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out"
     if path.exists():
         return f"{path} is a file, not a folder: give {wanted}"
@@ -279,8 +259,14 @@ def describe_no_folder(path: Path, wanted: str = "the folder that holds the imag
 
 
 def describe_missing(path: Path) -> str:
-    """Return in one sentence that nothing is at a path, and how far it leads."""
-    there = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
-    if not there.is_dir():
-        return f"{path}: there is no such file or folder, because {there} is a file: check the path"
-    return f"{path}: there is no such file or folder ({there} is there): check its name"
+    """Return in one sentence that nothing is at a path, and which part of it exists."""
+    existing = Path("/")
+    for parent in path.absolute().parents:
+        if parent.exists():
+            existing = parent
+            break
+    if not existing.is_dir():
+        return (
+            f"{path}: there is no such file or folder, because {existing} is a file: check the path"
+        )
+    return f"{path}: there is no such file or folder ({existing} is there): check its name"

@@ -21,7 +21,8 @@ from cxr.core.errors import ConflictError, CxrError, DataError, UsageError
 from cxr.storage import object_cache
 from cxr.storage.addresses import is_local, local_folder, open_storage
 from cxr.storage.base import Storage
-from cxr.storage.local import LocalStorage, storage_error
+from cxr.storage.local import LocalStorage
+from cxr.storage.local_files import storage_error
 from cxr.storage.s3.writing import S3Storage
 from cxr.storage.workspace.staging import Staging, download_entry, run_together
 
