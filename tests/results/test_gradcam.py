@@ -23,7 +23,7 @@ from cxr.core.settings import LABEL_NAMES
 from cxr.data.images import model_input
 from cxr.data.phantoms import dataset
 from cxr.models.compute import backend
-from cxr.results.gradcam import attribution, plot, summary
+from cxr.results.gradcam import border_share, confusion_groups, plot, summary
 from cxr.results.gradcam.summary import Attention
 from cxr.storage.arrays import Cache, Recipe
 from tests.conftest import ROOT
@@ -294,7 +294,7 @@ epochs = 5
 
 
 def test_figure_and_record_are_of_every_image(trained, tmp_path):
-    """gradcam.png and attention.json: every group's books balanced, the mean that of its groups, an interval about it."""
+    """gradcam.png and attention.json: every group's counts balanced, the mean that of its groups, an interval about it."""
     folder, table, maps, scores = trained
     rows = table[table["split"] == "test"].reset_index(drop=True).assign(score=scores)
     of = {"architecture": "Small", "model_sha256": "0" * 64, "threshold": 0.5, "split": "test"}
@@ -328,10 +328,10 @@ def test_figure_and_record_are_of_every_image(trained, tmp_path):
 def test_the_border_share_of_a_uniform_map_is_the_rings_area(grid):
     """A ring of a tenth of each side: 1 - 0.8 x 0.8 = 0.36, whatever the grid and the level."""
     maps = np.stack([np.full(grid, level, np.float32) for level in (0.2, 1)])
-    assert attribution.border_share(maps) == pytest.approx([0.36, 0.36], abs=1e-12)
-    assert attribution.uniform_share() == pytest.approx(0.36)
-    assert attribution.border_share(maps, 0.25) == pytest.approx(
-        [attribution.uniform_share(0.25)] * 2, abs=1e-12
+    assert border_share.border_share(maps) == pytest.approx([0.36, 0.36], abs=1e-12)
+    assert border_share.uniform_share() == pytest.approx(0.36)
+    assert border_share.border_share(maps, 0.25) == pytest.approx(
+        [border_share.uniform_share(0.25)] * 2, abs=1e-12
     )
 
 
@@ -339,7 +339,7 @@ def test_the_border_share_of_a_spot_is_where_the_spot_is():
     """In the middle of 20 x 20 cells nothing lies in the ring of two cells, in a corner everything; no map, no share."""
     maps = np.zeros((3, 20, 20), np.float32)
     maps[0, 9:11, 9:11] = maps[1, 0, 0] = 1
-    shares = attribution.border_share(maps)
+    shares = border_share.border_share(maps)
     assert shares.dtype == np.float64
     assert shares[:2] == pytest.approx([0, 1], abs=1e-12) and np.isnan(shares[2])
 
@@ -347,7 +347,7 @@ def test_the_border_share_of_a_spot_is_where_the_spot_is():
 def test_stretching_is_pillows_bilinear_enlargement():
     """The pixels that are summed and drawn are those of the common bilinear resize, edges included."""
     maps = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
-    large = attribution.enlarge_maps(maps, 64)
+    large = border_share.enlarge_maps(maps, 64)
     for map_, own in zip(maps, large, strict=True):
         expected = np.asarray(Image.fromarray(map_).resize((64, 64), Image.Resampling.BILINEAR))
         assert np.abs(own - expected).max() < 1e-5
@@ -362,14 +362,14 @@ def test_groups_run_from_the_most_certain_to_the_threshold():
             "score": [0.5, 0.9, 0.1, 0.7, 0.2, 0.2],
         }
     )
-    found = attribution.confusion_groups(table, 0.5)
+    found = confusion_groups.confusion_groups(table, 0.5)
     assert {name: rows.tolist() for name, rows in found.items()} == {
         "tp": [1, 0],
         "fn": [2],
         "fp": [3],
         "tn": [5, 4],
     }
-    assert [rows.tolist() for rows in attribution.confusion_groups(table, 0.51).values()] == [
+    assert [rows.tolist() for rows in confusion_groups.confusion_groups(table, 0.51).values()] == [
         [1],
         [2, 0],
         [3],
@@ -380,15 +380,15 @@ def test_groups_run_from_the_most_certain_to_the_threshold():
 def test_the_bootstrap_interval_covers_the_mean():
     """Close to mean +- 1.96 s / sqrt(n) for many images, repeatable, None where one image cannot vary."""
     shares = np.random.default_rng(0).random(300)
-    low, high = attribution.mean_interval(shares)
+    low, high = border_share.mean_interval(shares)
     reach = 1.96 * shares.std() / np.sqrt(300)
     assert (low, high) == pytest.approx(
         (shares.mean() - reach, shares.mean() + reach), abs=0.1 * reach
     )
-    assert attribution.mean_interval(shares) == (low, high)
+    assert border_share.mean_interval(shares) == (low, high)
     assert (
-        attribution.mean_interval(shares[:1]) is None
-        and attribution.mean_interval(shares[:0]) is None
+        border_share.mean_interval(shares[:1]) is None
+        and border_share.mean_interval(shares[:0]) is None
     )
 
 
@@ -424,8 +424,8 @@ def test_the_figure_says_what_each_image_is(figures, tmp_path):
     plot.draw_gradcam(pixels, maps, table, 0.4, tmp_path / "gradcam.png")
     words = texts(figures[0])
     for expected in (
-        "n = 30 images (15 NORMAL, 15 PNEUMONIA)", "Threshold 0.4", "7 x 7 cells", "Pneumonia found, n = 9",
-        "Pneumonia missed, n = 6", "False alarms, n = 9", "Normals left alone, n = 6",
+        "n = 30 images (15 NORMAL, 15 PNEUMONIA)", "Threshold 0.4", "7 x 7 cells", "True positives, n = 9",
+        "False negatives, n = 6", "False positives, n = 9", "True negatives, n = 6",
         "$strange_29$\nscore 1.000, label PNEUMONIA", "$strange_0$\nscore 0.000, label NORMAL",
     ):  # fmt: skip
         assert expected in words
@@ -436,7 +436,7 @@ def test_the_figure_says_what_each_image_is(figures, tmp_path):
 
 
 def test_an_empty_group_is_named_as_such(figures, tmp_path):
-    """No false alarms, one map of nothing: the row says none in this set."""
+    """No false positives, one map of nothing: the row says none in this set."""
     pixels, maps, table = shown(6)
     table["score"] = table["label"] * 0.8
     maps[1] = 0
@@ -445,9 +445,9 @@ def test_an_empty_group_is_named_as_such(figures, tmp_path):
     assert (
         words.count("none in this set") == 2
         and words.count("nothing raised the score") == 1
-        and "False alarms, n = 0" in words
+        and "False positives, n = 0" in words
     )
-    assert "n = 6 images (3 NORMAL, 3 PNEUMONIA)" in words and "Pneumonia found, n = 3" in words
+    assert "n = 6 images (3 NORMAL, 3 PNEUMONIA)" in words and "True positives, n = 3" in words
 
 
 def test_the_png_is_small_and_gray_where_nothing_is_attended(tmp_path):
@@ -474,7 +474,7 @@ def test_images_maps_and_rows_must_be_as_many(tmp_path):
 
 def test_a_record_of_no_attention_is_valid_json():
     """Where no image has a map every share is None, so the record can be read back."""
-    members = dict(zip(attribution.GROUPS, np.arange(8).reshape(4, 2), strict=True))
+    members = dict(zip(confusion_groups.GROUPS, np.arange(8).reshape(4, 2), strict=True))
     of = {
         "architecture": "VGG16",
         "model_sha256": "",
@@ -482,7 +482,7 @@ def test_a_record_of_no_attention_is_valid_json():
         "split": "test",
         "figure": "gradcam.png",
     }
-    record = summary._record(np.zeros((8, 7, 7), np.float32), members, of)
+    record = summary.summarise_maps(np.zeros((8, 7, 7), np.float32), members, of)
     assert (record.examined, record.with_map, record.border_share, record.interval) == (
         8,
         0,

@@ -1,30 +1,30 @@
-"""The summary of Grad-CAM maps: how much of the attention lies at the border, by cell of the confusion matrix."""
+"""attention.json: how much of a model's Grad-CAM maps lies at the border of the images."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.records import Record
 from cxr.data.images.border import BORDER_FRACTION
+from cxr.models.training.records import Training
+from cxr.results.gradcam import border_share, plot
+from cxr.results.gradcam.confusion_groups import confusion_groups
 from cxr.stats.metrics import Vector
 from cxr.storage.arrays import Stored
 
-if TYPE_CHECKING:
-    pass
-from cxr.results.gradcam.attribution import (
-    border_share,
-    confusion_groups,
-    mean_interval,
-    uniform_share,
-)
-from cxr.results.gradcam.plot import draw_gradcam
-
 
 class Group(Record):
-    """One cell of the confusion matrix. `border_share` is the mean over `with_map`, None where that is 0."""
+    """One cell of the confusion matrix.
+
+    Attributes:
+        images: Its images.
+        examined: Those of them that got a map.
+        with_map: Those of them in which something raised the score.
+        border_share: The mean share of their maps at the border, 0 to 1; None where there is none.
+    """
 
     images: int
     examined: int
@@ -33,11 +33,23 @@ class Group(Record):
 
 
 class Attention(Record):
-    """How much of the attention of one model lies at the border of the images of one split.
+    """How much of a model's Grad-CAM maps of one split lies at the border of the images.
 
-    Of `images` in the split `examined` got a map; in `with_map` of these something raised the score, and
-    only they count in `border_share`, the mean share 0..1. `interval` is its 95 % percentile bootstrap interval by
-    image. `uniform_share` is that of a map equal everywhere. `grid` is (rows, columns) of the maps.
+    Attributes:
+        architecture: Of the model.
+        model_sha256: Of the model.
+        threshold: Which divides the images into groups.
+        split: Where the images are from.
+        images: The images of the split.
+        examined: Those of them that got a map.
+        with_map: Those of them in which something raised the score; they alone count below.
+        grid: Rows and columns of a map.
+        side_fraction: The width of the border as a share of each side.
+        border_share: The mean share of the maps at the border, 0 to 1; None without maps.
+        interval: Its 95 % percentile bootstrap interval, by image.
+        uniform_share: The border share of a map that is equal everywhere.
+        groups: By cell of the confusion matrix: tp, fn, fp, tn.
+        figure: The file name of the picture.
     """
 
     architecture: str
@@ -55,45 +67,79 @@ class Attention(Record):
     groups: dict[str, Group]
     figure: str
 
+    def is_of(self, training: Training) -> bool:
+        """Return whether this is a record of that very model at its operating point."""
+        same_model = self.model_sha256 == training.model_sha256
+        return same_model and self.threshold == training.threshold
+
 
 def write_gradcam(
-    run: Path, pixels: Stored, found: Vector, table: pd.DataFrame, of: dict[str, Any]
+    run: Path,
+    pixels: Stored,
+    maps: Vector,
+    table: pd.DataFrame,
+    source: dict[str, Any],
 ) -> Attention:
-    """Write gradcam.png and then attention.json into `run`; return the record.
+    """Write gradcam.png and then attention.json into a run's folder; return the record.
 
-    `pixels` (n, side, side) and `found`, their maps, are in the order of `table`, whose scores make the groups and
-    captions; `of` names architecture, model_sha256, threshold and split.
+    Args:
+        run: The folder.
+        pixels: The images, uint8 (n, side, side).
+        maps: Their Grad-CAM maps, (n, h, w) from 0 to 1.
+        table: Their image, label and score, in the same order.
+        source: The record's architecture, model_sha256, threshold and split.
     """
-    figure = draw_gradcam(pixels, found, table, of["threshold"], run / "gradcam.png")
-    members = confusion_groups(table, of["threshold"])
-    return _record(found, members, of | {"figure": figure.name}).write(run / "attention.json")
+    threshold = source["threshold"]
+    figure = plot.draw_gradcam(pixels, maps, table, threshold, run / "gradcam.png")
+    groups = confusion_groups(table, threshold)
+    record = summarise_maps(maps, groups, source | {"figure": figure.name})
+    return record.write(run / "attention.json")
 
 
-def _record(found: Vector, members: Mapping[str, Vector], of: dict[str, Any]) -> Attention:
-    """Return the record of maps whose rows are in these groups."""
-    side_fraction = BORDER_FRACTION
-    shares = border_share(found, side_fraction)
+def summarise_maps(
+    maps: Vector,
+    groups: Mapping[str, Vector],
+    source: dict[str, Any],
+) -> Attention:
+    """Return the record of maps.
+
+    Args:
+        maps: (n, h, w), from 0 to 1.
+        groups: Positions in `maps` by name of the group.
+        source: The fields of the record that maps don't tell.
+    """
+    shares = border_share.border_share(maps, BORDER_FRACTION)
     known = shares[~np.isnan(shares)]
+    group_records = {}
+    for name, rows in groups.items():
+        group_records[name] = _summarise_group(shares[rows])
     return Attention(
         images=len(shares),
         examined=len(shares),
         with_map=len(known),
-        grid=found.shape[1:],
-        side_fraction=side_fraction,
+        grid=maps.shape[1:],
+        side_fraction=BORDER_FRACTION,
         border_share=_mean(known),
-        interval=mean_interval(known),
-        uniform_share=uniform_share(side_fraction),
-        groups={name: _group(shares[rows]) for name, rows in members.items()},
-        **of,
+        interval=border_share.mean_interval(known),
+        uniform_share=border_share.uniform_share(BORDER_FRACTION),
+        groups=group_records,
+        **source,
     )
 
 
-def _group(shares: Vector) -> Group:
+def _summarise_group(shares: Vector) -> Group:
+    """Return the record of one group; a share is NaN where nothing raised the score."""
     known = shares[~np.isnan(shares)]
     return Group(
-        images=len(shares), examined=len(shares), with_map=len(known), border_share=_mean(known)
+        images=len(shares),
+        examined=len(shares),
+        with_map=len(known),
+        border_share=_mean(known),
     )
 
 
-def _mean(known: Vector) -> float | None:
-    return float(known.mean()) if len(known) else None
+def _mean(shares: Vector) -> float | None:
+    """Return the mean; None of no shares."""
+    if not len(shares):
+        return None
+    return float(shares.mean())
