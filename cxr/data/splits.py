@@ -8,32 +8,59 @@ from cxr.core.errors import DataError
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SPLITS, SplitSettings
 
 
-def assign_splits(rows: pd.DataFrame, settings: SplitSettings) -> tuple[pd.DataFrame, str]:
-    """Return the rows with a `split` column, and the policy in one sentence.
+def assign_splits(
+    rows: pd.DataFrame,
+    settings: SplitSettings,
+) -> tuple[pd.DataFrame, str]:
+    """Assign each image to train, val or test.
 
     Published train and val are pooled and a patient-disjoint, stratified share becomes val, unless
     `keep_published_val`. Where DATA names no test images, a share by patient becomes test.
-    Raises DataError where a split would lack a class.
+
+    Args:
+        rows: image, label, source_split, patient_id and patient_group of each image.
+        settings: What share is carved, and by which seed.
+
+    Returns:
+        The rows with a `split` column, and the policy in one sentence.
+
+    Raises:
+        DataError: A split would lack a class, or there are too few patients to carve one.
     """
-    rows = rows.assign(split=rows["source_split"].where(rows["source_split"] != "", "train"))
-    unit = _unit(rows)
-    policy = []
-    if not (rows["split"] == "test").any():
-        rows = _carve(rows, ("train",), "test", settings.test_fraction, settings.split_seed)
-        policy.append(
-            f"test carved from train ({settings.test_fraction:.0%} of the images, {unit})"
+    source = rows["source_split"]
+    rows = rows.assign(
+        split=source.where(
+            source != "",
+            "train",
         )
+    )
+    unit = _describe_unit(rows)
+    if (rows["split"] == "test").any():
+        test_policy = "test as published"
     else:
-        policy.append("test as published")
+        rows = _carve(
+            rows,
+            pool=("train",),
+            target="test",
+            fraction=settings.test_fraction,
+            seed=settings.split_seed,
+        )
+        share = f"{settings.test_fraction:.0%} of the images, {unit}"
+        test_policy = f"test carved from train ({share})"
     if settings.keep_published_val and (rows["split"] == "val").any():
-        policy.append("val as published")
+        val_policy = "val as published"
     else:
-        rows = _carve(rows, ("train", "val"), "val", settings.val_fraction, settings.split_seed)
-        policy.append(
-            f"val carved from train + val ({settings.val_fraction:.0%} of the images, {unit})"
+        rows = _carve(
+            rows,
+            pool=("train", "val"),
+            target="val",
+            fraction=settings.val_fraction,
+            seed=settings.split_seed,
         )
+        share = f"{settings.val_fraction:.0%} of the images, {unit}"
+        val_policy = f"val carved from train + val ({share})"
     require_both_classes(rows)
-    return rows, "; ".join(policy) + f"; seed {settings.split_seed}"
+    return rows, f"{test_policy}; {val_policy}; seed {settings.split_seed}"
 
 
 def class_weights(counts: Mapping[str, int]) -> dict[int, float]:
@@ -58,75 +85,163 @@ def class_weights(counts: Mapping[str, int]) -> dict[int, float]:
     return weights
 
 
-def _unit(rows: pd.DataFrame) -> str:
+def _describe_unit(rows: pd.DataFrame) -> str:
     """Return what is kept together, in words: patients, as far as they are known."""
-    unknown = int((rows["patient_id"] == "").sum())
-    if unknown == 0:
+    unknown_count = int((rows["patient_id"] == "").sum())
+    if unknown_count == 0:
         return "by patient"
-    if unknown == len(rows):
+    if unknown_count == len(rows):
         return "by image: no patient is known"
-    return f"patients kept together where known: {unknown:,} of {len(rows):,} images have none and count alone"
+    return (
+        f"patients kept together where known: {unknown_count:,} of {len(rows):,} images "
+        "have none and count alone"
+    )
 
 
-def patient_groups(rows: pd.DataFrame, reading: str = "patient_id") -> "pd.Series[str]":
-    """Return the patient of each row by that column; an image without a patient key stands alone."""
-    return rows[reading].where(rows[reading] != "", "image:" + rows["image"])
+def patient_groups(
+    rows: pd.DataFrame,
+    reading: str = "patient_id",
+) -> "pd.Series[str]":
+    """Return the patient of each row; an image without one stands alone.
+
+    Args:
+        rows: image and the column `reading` of each image.
+        reading: Column that holds the patients: patient_id or patient_group.
+    """
+    patients = rows[reading]
+    return patients.where(
+        patients != "",
+        "image:" + rows["image"],
+    )
 
 
-def subset_by_patient(rows: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """Return about `fraction` of the rows: whole patients, both labels in proportion."""
+def subset_by_patient(
+    rows: pd.DataFrame,
+    fraction: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Return about `fraction` (0 to 1) of the rows: whole patients, both labels in proportion."""
     if fraction >= 1:
         return rows
-    chosen = _carve(rows.assign(split="out"), ("out",), "in", fraction, seed)
-    return rows[(chosen["split"] == "in").to_numpy()]
+    carved = _carve(
+        rows.assign(split="rest"),
+        pool=("rest",),
+        target="subset",
+        fraction=fraction,
+        seed=seed,
+        remainder="rest",
+    )
+    is_chosen = carved["split"] == "subset"
+    return rows[is_chosen.to_numpy()]
 
 
 def _carve(
-    rows: pd.DataFrame, pool: tuple[str, ...], into: str, fraction: float, seed: int
+    rows: pd.DataFrame,
+    pool: tuple[str, ...],
+    target: str,
+    fraction: float,
+    seed: int,
+    remainder: str = "train",
 ) -> pd.DataFrame:
-    """Return the rows with about `fraction` of the pool's images, by whole patients, moved to split `into`."""
+    """Move about `fraction` of the images of some splits to another one, by whole patients.
+
+    Args:
+        rows: As in `assign_splits`, with a `split` column.
+        pool: The splits that the images are taken from.
+        target: The split that they are moved to.
+        fraction: Share of the patients that is moved, 0 to 1.
+        seed: Of the random choice.
+        remainder: The split that the rest of the pool becomes.
+
+    Raises:
+        DataError: A class of the pool has fewer than two patients.
+    """
     from sklearn.model_selection import train_test_split
 
-    pooled = rows["split"].isin(pool)
-    patients = patient_groups(
-        rows, "patient_group"
-    )  # the strictest reading: no reading finds a patient on both sides
-    labels = (
-        rows[pooled].groupby(patients[pooled])["label"].max()
-    )  # a patient with any PNEUMONIA image counts there
-    fewest = int(labels.value_counts().reindex([0, 1], fill_value=0).min())
-    if fewest < 2:
-        known = (rows.loc[pooled, "patient_id"] != "").any()
-        unit = "patients" if known else "images"
-        remedy = ", or correct --patient-key where it joins too many" if known else ""
-        raise DataError(
-            f"cannot carve {into}: expected both classes with at least 2 {unit} each, found {len(labels)} {unit}, "
-            f"{fewest} in the smaller class: add images of other patients{remedy}"
-        )
-    count = max(2, round(fraction * len(labels)))
-    _, moved = train_test_split(
-        labels.index.to_numpy(), test_size=count, stratify=labels, random_state=seed
+    is_pooled = rows["split"].isin(pool)
+    # By the strictest reading no other reading finds a patient on both sides.
+    patients = patient_groups(rows, "patient_group")
+    # A patient with any PNEUMONIA image counts there.
+    labels = rows[is_pooled].groupby(patients[is_pooled])["label"].max()
+    _require_two_patients_a_class(rows[is_pooled], labels, target)
+    _, moved_patients = train_test_split(
+        labels.index.to_numpy(),
+        test_size=max(
+            2,
+            round(fraction * len(labels)),
+        ),
+        stratify=labels,
+        random_state=seed,
     )
-    split = rows["split"].mask(pooled, "out" if into == "in" else "train")
-    return rows.assign(split=split.mask(patients.isin(moved) & pooled, into))
+    is_moved = patients.isin(moved_patients) & is_pooled
+    split = (
+        rows["split"]
+        .mask(is_pooled, remainder)
+        .mask(
+            is_moved,
+            target,
+        )
+    )
+    return rows.assign(split=split)
+
+
+def _require_two_patients_a_class(
+    pooled: pd.DataFrame, labels: "pd.Series[int]", target: str
+) -> None:
+    """Raise DataError where a class has fewer than two patients, which cannot be divided."""
+    patients_by_label = labels.value_counts().reindex(
+        [0, 1],
+        fill_value=0,
+    )
+    fewest = int(patients_by_label.min())
+    if fewest >= 2:
+        return
+    unit = "images"
+    remedy = "add images of other patients"
+    if (pooled["patient_id"] != "").any():
+        unit = "patients"
+        remedy += ", or correct --patient-key where it joins too many"
+    raise DataError(
+        f"cannot carve {target}: expected both classes with at least 2 {unit} each, "
+        f"found {len(labels)} {unit}, {fewest} in the smaller class: {remedy}"
+    )
 
 
 def require_both_classes(rows: pd.DataFrame) -> None:
-    """Raise DataError where train, val or test lacks a class."""
+    """Raise DataError where train, val or test lacks a class.
+
+    Args:
+        rows: split, label and source_split of each image.
+    """
     counts = rows.groupby(["split", "label"]).size()
-    aside = int((rows["split"] == EXCLUDED).sum())
     for split in SPLITS:
-        absent = [LABEL_NAMES[label] for label in (0, 1) if (split, label) not in counts.index]
-        if not absent:
-            continue
-        cause = (
-            f" after {aside:,} images of patients who are in another split were set aside"
-            if aside
-            else ""
+        absent = [
+            name for label, name in enumerate(LABEL_NAMES) if (split, label) not in counts.index
+        ]
+        if absent:
+            raise DataError(
+                f"{split} has no {' and no '.join(absent)} image{_describe_excluded(rows)}: "
+                f"expected both classes in every split; {_remedy_for_absent_class(rows, split)}"
+            )
+
+
+def _describe_excluded(rows: pd.DataFrame) -> str:
+    """Return that images were excluded for their patient, as what may have emptied a class; "" for none."""
+    excluded_count = int((rows["split"] == EXCLUDED).sum())
+    if not excluded_count:
+        return ""
+    return f" after {excluded_count:,} images of patients who are in another split were set aside"
+
+
+def _remedy_for_absent_class(
+    rows: pd.DataFrame,
+    split: str,
+) -> str:
+    """Return what to do about a split that lacks a class."""
+    remedy = "add images of the other class"
+    is_published = (rows["source_split"] == split).any()
+    if split != "train" and is_published:
+        remedy += (
+            f", or leave the {split} folder out with --exclude: another is then carved from train"
         )
-        remedy = "add images of the other class"
-        if split != "train" and (rows["source_split"] == split).any():
-            remedy += f", or leave the {split} folder out with --exclude: another is then carved from train"
-        raise DataError(
-            f"{split} has no {' and no '.join(absent)} image{cause}: expected both classes in every split; {remedy}"
-        )
+    return remedy

@@ -1,6 +1,6 @@
-"""Tables that other people made and that name images: read whatever the spreadsheet saved, matched to the images.
+"""Read tables that other people made and that name images, and match their rows to the images.
 
-Left out: what the columns mean (`patients`).
+Whatever a spreadsheet or a script saves as CSV is read. What the columns mean is in `patient_table`.
 """
 
 import csv
@@ -17,6 +17,9 @@ from cxr.core.formatting import printable
 from cxr.storage.addresses import open_storage
 
 _DELIMITERS = ",;\t|"
+_SPREADSHEET_STARTS = (b"PK\3\4", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")  # .xlsx and .ods; .xls
+_GZIP_START = b"\x1f\x8b"
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SAVE_AS = 'save it as "CSV UTF-8" (in a spreadsheet: File, Save as)'
 
 
@@ -35,7 +38,7 @@ class Match(NamedTuple):
 
 
 def read_image_table(uri: str) -> pd.DataFrame:
-    """Return a table of texts, its column names in lower case with `_` between the words.
+    """Read a table of texts.
 
     UTF-8, with or without a byte order mark, and UTF-16 are read; commas, semicolons, tabs and bars
     separate columns.
@@ -43,48 +46,54 @@ def read_image_table(uri: str) -> pd.DataFrame:
     Args:
         uri: A path, `file://…` or `s3://bucket/key`.
 
+    Returns:
+        The table, its column names in lower case with `_` between the words.
+
     Raises:
         DataError: There is no such file, or it is no table in one of these encodings.
     """
-    text = _text(uri, _bytes(uri))
+    text = _decode(uri, _read_bytes(uri))
     if text.lower().startswith("sep="):  # a spreadsheet's own hint, in a line of its own
-        text = text.partition("\n")[2]
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
-    try:
-        header, *rows = [row for row in lines if any(cell.strip() for cell in row)] or [[]]
-    except csv.Error as error:
-        raise DataError(f"{uri}: expected a CSV file: {error}") from None
-    if not header:
+        _, _, text = text.partition("\n")
+    rows = _parse_rows(uri, text)
+    if not rows:
         raise DataError(f"{uri}: expected a table with a line of column names, found an empty file")
-    uneven = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
-    if uneven is not None:
-        raise DataError(
-            f"{uri}: expected {len(header)} cells in every row, found {len(rows[uneven - 2])} in row {uneven}"
-        )
-    columns = ["_".join(name.strip().lower().replace("_", " ").split()) for name in header]
-    twice = next((name for at, name in enumerate(columns) if name in columns[:at]), None)
-    if twice is not None:
-        raise DataError(f"{uri}: expected each column once, found two named {twice}")
-    return pd.DataFrame(rows, columns=columns, dtype=object)
+    header = rows[0]
+    cells = rows[1:]
+    for number, row in enumerate(cells, start=2):
+        if len(row) != len(header):
+            raise DataError(
+                f"{uri}: expected {len(header)} cells in every row, "
+                f"found {len(row)} in row {number}"
+            )
+    columns = [_normalise_column(name) for name in header]
+    for place, column in enumerate(columns):
+        if column in columns[:place]:
+            raise DataError(f"{uri}: expected each column once, found two named {column}")
+    return pd.DataFrame(cells, columns=columns, dtype=object)
 
 
-def _bytes(uri: str) -> bytes:
+def _read_bytes(uri: str) -> bytes:
+    """Return the bytes of a file on this machine or in a bucket."""
     parent, _, name = uri.rpartition("/")
+    if not parent:
+        parent = "/" if uri.startswith("/") else "."
     try:
-        return open_storage(parent or ("." if not uri.startswith("/") else "/")).read(name)
+        return open_storage(parent).read(name)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        words = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{printable(uri)}: expected a CSV file, cannot read it: {words}"
+            f"{printable(uri)}: expected a CSV file, cannot read it: {reason}"
         ) from error
 
 
-def _text(uri: str, data: bytes) -> str:
-    if data[:4] == b"PK\3\4" or data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+def _decode(uri: str, data: bytes) -> str:
+    """Return the text of a table; DataError where it is no text, or in an encoding that would be guessed."""
+    if data.startswith(_SPREADSHEET_STARTS):
         raise DataError(f"{uri}: expected a CSV file, found a spreadsheet: {_SAVE_AS}")
-    if data[:2] == b"\x1f\x8b":
+    if data.startswith(_GZIP_START):
         raise DataError(f"{uri}: expected a CSV file, found a compressed one: unpack it")
-    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    encoding = "utf-16" if data.startswith(_UTF_16_MARKS) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -97,94 +106,177 @@ def _text(uri: str, data: bytes) -> str:
     return text
 
 
+def _parse_rows(
+    uri: str,
+    text: str,
+) -> list[list[str]]:
+    """Return the rows that are not blank, the one of column names first."""
+    lines = io.StringIO(text, newline="")
+    rows = csv.reader(lines, delimiter=_delimiter(text))
+    try:
+        return [row for row in rows if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DataError(f"{uri}: expected a CSV file: {error}") from None
+
+
 def _delimiter(text: str) -> str:
     """Return the delimiter that occurs most often in the first line."""
-    first = text.lstrip().partition("\n")[0]
-    return max(_DELIMITERS, key=first.count)
+    first_line, _, _ = text.lstrip().partition("\n")
+    return max(_DELIMITERS, key=first_line.count)
 
 
-def match(named: Sequence[str], keys: Iterable[str], data: str, root: str = "") -> Match:
-    """Return which row names which image.
+def _normalise_column(name: str) -> str:
+    """Return a column's name in lower case, with `_` between the words.
 
-    Separators, `./`, the path of DATA, Unicode form and surrounding blanks do not matter; case does
-    not where that leaves one image. A bare file name counts where one image has it.
+    >>> _normalise_column(" Patient ID ")
+    'patient_id'
+    """
+    words = (
+        name.strip()
+        .lower()
+        .replace(
+            "_",
+            " ",
+        )
+        .split()
+    )
+    return "_".join(words)
+
+
+def match_images(
+    names: Sequence[str],
+    keys: Iterable[str],
+    data: str,
+    root: str = "",
+) -> Match:
+    """Find out which row of a table names which image.
+
+    Separators, `./`, the path of DATA, Unicode form and surrounding blanks do not matter; case does not
+    where that leaves one image. A bare file name counts where one image has it.
 
     Args:
-        named: The table's image names, by row.
+        names: The table's image names, by row.
         keys: The images' keys below DATA.
         data: DATA, as it was given.
         root: The folder of the data set below DATA.
     """
-    plain_keys = [(_plain(key), key) for key in keys]
-    index = _unique(plain_keys)
-    lower = _unique((plain.casefold(), key) for plain, key in plain_keys)
-    names = _unique((PurePosixPath(plain).name, key) for plain, key in plain_keys)
-    prefixes = _prefixes(data, root)
-    found = [_find(_plain(name), index, lower, names, prefixes) for name in named]
+    index = _ImageIndex(keys, data, root)
+    images = [index.find(name) for name in names]
     return Match(
-        images=tuple(key or "" for key in found),
-        unused=tuple(row for row, key in enumerate(found) if key is None),
-        ambiguous=tuple(row for row, key in enumerate(found) if key == ""),
+        images=tuple(key or "" for key in images),
+        unused=tuple(row for row, key in enumerate(images) if key is None),
+        ambiguous=tuple(row for row, key in enumerate(images) if key == ""),
     )
 
 
-def _find(
-    plain: str,
-    index: dict[str, str],
-    lower: dict[str, str],
-    names: dict[str, str],
-    prefixes: Sequence[str],
-) -> str | None:
-    """Return the key that a plain name means, "" where it means several, None where it means none."""
-    forms = [
-        plain,
-        *(plain.removeprefix(prefix) for prefix in prefixes if plain.startswith(prefix)),
-    ]
-    forms.append(prefixes[-1] + plain)  # as seen from the folder of the data set
-    parts = plain.split("/")
-    # As seen from another machine, or another folder: what is left must be a whole key, folder and all.
-    forms += ["/".join(parts[start:]) for start in range(1, len(parts) - 1)]
-    for form in forms:
-        if form in index:
-            return index[form]
-    for form in forms:
-        if form.casefold() in lower:
-            return lower[form.casefold()]
-    return names.get(plain)
+class _ImageIndex:
+    """The images below DATA, to be found by whatever a table calls them.
+
+    Args:
+        keys: The images' keys below DATA.
+        data: DATA, as it was given.
+        root: The folder of the data set below DATA.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[str],
+        data: str,
+        root: str,
+    ):
+        self._by_path: dict[str, str] = {}
+        self._by_lower_path: dict[str, str] = {}
+        self._by_name: dict[str, str] = {}
+        for key in keys:
+            path = _normalise_path(key)
+            _add_unique(self._by_path, path, key)
+            _add_unique(self._by_lower_path, path.casefold(), key)
+            _add_unique(self._by_name, PurePosixPath(path).name, key)
+        self._prefixes = _data_prefixes(data)
+        self._root_prefix = f"{_normalise_path(root)}/" if root else ""
+
+    def find(self, name: str) -> str | None:
+        """Return the key of the image that a name means, "" where it means several, None for none."""
+        path = _normalise_path(name)
+        candidates = self._candidate_paths(path)
+        for candidate in candidates:
+            if candidate in self._by_path:
+                return self._by_path[candidate]
+        for candidate in candidates:
+            if candidate.casefold() in self._by_lower_path:
+                return self._by_lower_path[candidate.casefold()]
+        return self._by_name.get(path)
+
+    def _candidate_paths(self, path: str) -> list[str]:
+        """Return the keys that a path in a table may mean, the most likely one first."""
+        prefixes = [*self._prefixes, self._root_prefix]
+        parts = path.split("/")
+        return [
+            path,
+            *(path.removeprefix(prefix) for prefix in prefixes if path.startswith(prefix)),
+            # As seen from the folder of the data set.
+            self._root_prefix + path,
+            # As seen from another machine or folder: what is left must be a whole key, folder and all.
+            *(
+                "/".join(parts[start:])
+                for start in range(
+                    1,
+                    len(parts) - 1,
+                )
+            ),
+        ]
 
 
-def _plain(name: str) -> str:
-    r"""Return a path as paths are compared.
+def _normalise_path(name: str) -> str:
+    r"""Return a path in the form in which paths are compared.
 
-    >>> _plain(r" .\train\NORMAL//a.jpeg ")
+    >>> _normalise_path(r" .\train\NORMAL//a.jpeg ")
     'train/NORMAL/a.jpeg'
     """
-    parts = unicodedata.normalize("NFC", name).strip().replace("\\", "/").split("/")
-    kept = [part for part in parts if part not in {"", "."}]
-    return "/".join(kept)
+    path = (
+        unicodedata.normalize("NFC", name)
+        .strip()
+        .replace(
+            "\\",
+            "/",
+        )
+    )
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    return "/".join(parts)
 
 
-def _prefixes(data: str, root: str) -> list[str]:
-    """Return what may stand before a key in a table: DATA as given, absolute, resolved, by its name; at last the root."""
+def _data_prefixes(data: str) -> list[str]:
+    """Return what may stand before a key in a table: DATA as given, absolute, resolved or by its name alone.
+
+    The longest one comes first.
+    """
     places = [data]
-    if "://" not in data:
-        folder = Path(data).expanduser()
-        places += [str(folder.absolute()), str(folder.resolve()), folder.absolute().name]
+    if "://" in data:
+        _, _, bucket_and_prefix = data.partition("://")
+        _, _, name = data.rstrip("/").rpartition("/")
+        places += [bucket_and_prefix, name]
     else:
-        places += [data.partition("://")[2], data.rstrip("/").rpartition("/")[2]]
-    plain = [f"{_plain(place)}/" for place in places if _plain(place)]
-    return [*sorted(set(plain), key=len, reverse=True), f"{_plain(root)}/" if root else ""]
+        folder = Path(data).expanduser()
+        absolute = folder.absolute()
+        places += [str(absolute), str(folder.resolve()), absolute.name]
+    paths = {_normalise_path(place) for place in places}
+    prefixes = {f"{path}/" for path in paths if path}
+    return sorted(prefixes, key=len, reverse=True)
 
 
-def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return a dict of the pairs, "" as the value where a key occurs with several."""
-    found: dict[str, str] = {}
-    for name, key in pairs:
-        found[name] = "" if name in found else key
-    return found
+def _add_unique(
+    index: dict[str, str],
+    name: str,
+    key: str,
+) -> None:
+    """Add a name to an index, with "" in place of the key where several images have it."""
+    index[name] = "" if name in index else key
 
 
-def examples(named: Sequence[str], keys: Sequence[str]) -> str:
+def describe_mismatch(
+    names: Sequence[str],
+    keys: Sequence[str],
+) -> str:
     """Return one name of the table and one image, for an error that shows both sides."""
-    row = f"its first row names {printable(named[0])}" if named else "it has no rows"
+    row = f"its first row names {printable(names[0])}" if names else "it has no rows"
     return f"{row}, the first image is {printable(keys[0])}"
