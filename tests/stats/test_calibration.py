@@ -1,4 +1,4 @@
-"""Calibration against scikit-learn, on made-up scores whose true map is known, and on sets too poor to fit one."""
+"""Calibration against scikit-learn, on scores whose true map is known, and on unsuitable sets."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def made(n=2000, seed=0, slope=1.0, shift=0.0):
-    """Return labels drawn with known probabilities, scores that are wrong by a slope and a shift, two per patient."""
+def simulate(n=2000, seed=0, slope=1.0, shift=0.0):
+    """Return labels with known probabilities, scores off by a slope and a shift, and patients."""
     rng = np.random.default_rng(seed)
     z = rng.normal(0.5, 2, n)
     labels = (rng.random(n) < sigmoid(z)).astype(int)
@@ -30,46 +30,46 @@ def made(n=2000, seed=0, slope=1.0, shift=0.0):
 
 
 def test_a_known_temperature_is_found():
-    """Logits twice too large: temperature 2, no intercept, and the probabilities are the true ones again."""
-    labels, scores, patients = made(4000, slope=2.0)
-    found = fit_calibration(labels, scores, patients)
-    assert (found.method, found.intercept) == ("temperature", 0.0)
-    assert found.temperature == pytest.approx(2, rel=0.08)
-    assert np.abs(found.apply(scores) - sigmoid(logits(scores) / 2)).max() < 0.02
-    assert found.log_loss["temperature"] < found.log_loss["none"]
-    assert "cross-validated" in found.reason and (found.images, found.patients) == (4000, 2000)
+    """Logits twice too large: temperature 2, no intercept, and the true probabilities again."""
+    labels, scores, patients = simulate(4000, slope=2.0)
+    result = fit_calibration(labels, scores, patients)
+    assert (result.method, result.intercept) == ("temperature", 0.0)
+    assert result.temperature == pytest.approx(2, rel=0.08)
+    assert np.abs(result.apply(scores) - sigmoid(logits(scores) / 2)).max() < 0.02
+    assert result.log_loss["temperature"] < result.log_loss["none"]
+    assert "cross-validated" in result.reason and (result.images, result.patients) == (4000, 2000)
 
 
-def test_a_shift_by_class_weights_is_taken_back():
-    """Logits moved by 1.5, as class weights do: no temperature corrects that, Platt's intercept does."""
-    found = fit_calibration(*made(4000, slope=2.0, shift=1.5))
-    assert found.method == "platt"
-    assert (found.temperature, found.intercept) == (
+def test_a_shift_by_class_weights_is_corrected():
+    """Logits moved by 1.5, as by class weights: Platt's intercept corrects it, no temperature can."""
+    result = fit_calibration(*simulate(4000, slope=2.0, shift=1.5))
+    assert result.method == "platt"
+    assert (result.temperature, result.intercept) == (
         pytest.approx(2, rel=0.1),
         pytest.approx(-0.75, abs=0.15),
     )
 
 
-def test_calibrated_scores_are_left_alone():
-    """On true probabilities the simplest candidate wins: nothing is changed."""
-    labels, scores, patients = made(600)
-    found = fit_calibration(labels, scores, patients)
-    assert found.method == "none" and (found.apply(scores) == scores).all()
+def test_calibrated_scores_are_not_changed():
+    """On true probabilities the simplest candidate is chosen: nothing changes."""
+    labels, scores, patients = simulate(600)
+    result = fit_calibration(labels, scores, patients)
+    assert result.method == "none" and (result.apply(scores) == scores).all()
 
 
 def test_isotonic_only_where_it_is_clearly_better():
-    """A bend that no slope and intercept can follow: isotonic, because its gain exceeds one standard error."""
+    """Where no slope and intercept fit, isotonic regression gains more than one standard error."""
     rng = np.random.default_rng(0)
     scores = rng.random(3000)
     truth = np.where(scores < 0.3, 0.02, np.where(scores < 0.7, 0.5, 0.55))
     labels = (rng.random(3000) < truth).astype(int)
-    found = fit_calibration(labels, scores, [""] * 3000)
-    assert found.method == "isotonic"
-    assert found.apply(np.array([0.1, 0.5, 0.9])) == pytest.approx([0.02, 0.5, 0.55], abs=0.06)
+    result = fit_calibration(labels, scores, [""] * 3000)
+    assert result.method == "isotonic"
+    assert result.apply(np.array([0.1, 0.5, 0.9])) == pytest.approx([0.02, 0.5, 0.55], abs=0.06)
 
 
 def test_within_one_standard_error_the_simplest_wins():
-    """A mean of 0.017 more than the best, with a standard error of 0.018 over the folds, is as good; 0.02 is not."""
+    """A mean excess loss of 0.017 with a standard error of 0.018 is as good; one of 0.02 is not."""
     best = np.array([0.50, 0.52, 0.54, 0.56, 0.58])
     near = best + np.array([0.06, 0.06, 0.02, -0.02, -0.02])  # mean 0.02, standard deviation 0.04
     far = best + 0.02
@@ -80,44 +80,48 @@ def test_within_one_standard_error_the_simplest_wins():
 
 
 def test_fits_are_those_of_scikit_learn():
-    """Temperature and Platt are logistic regressions on the logit (Platt's on his targets), isotonic is its own."""
-    labels, scores, _ = made(400, slope=1.7, shift=-0.4)
+    """Temperature and Platt scaling are logistic regressions on the logit, Platt's on his targets."""
+    labels, scores, _ = simulate(400, slope=1.7, shift=-0.4)
     z = logits(scores)[:, np.newaxis]
     reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z, labels)
-    found = Calibration(
+    result = Calibration(
         reason="", images=0, patients=0, **calibration_maps.fit_temperature(labels, scores)
     )
-    assert found.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-6)
+    assert result.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-6)
 
-    ill = labels.sum()
-    targets = np.where(labels == 1, (ill + 1) / (ill + 2), 1 / (400 - ill + 2))
-    both, weights = np.repeat([1, 0], 400), np.append(targets, 1 - targets)
+    positives = labels.sum()
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (400 - positives + 2))
+    both = np.repeat([1, 0], 400)
+    weights = np.append(targets, 1 - targets)
     reference = LogisticRegression(C=np.inf, tol=1e-10).fit(
         np.tile(z, (2, 1)), both, sample_weight=weights
     )
-    found = Calibration(reason="", images=0, patients=0, **calibration_maps.fit_platt(labels, scores))
-    assert found.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-5)
+    result = Calibration(
+        reason="", images=0, patients=0, **calibration_maps.fit_platt(labels, scores)
+    )
+    assert result.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-5)
 
     reference = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(
         scores, labels
     )
-    found = Calibration(
+    result = Calibration(
         reason="", images=0, patients=0, **calibration_maps.fit_isotonic(labels, scores)
     )
     new = np.linspace(0, 1, 1001)
-    assert found.apply(new) == pytest.approx(reference.predict(new), abs=1e-12)
+    assert result.apply(new) == pytest.approx(reference.predict(new), abs=1e-12)
 
 
-def test_the_losses_are_of_patients_not_seen():
-    """No patient is on both sides of a fold; every image is checked once; calibrated, the loss on new images falls."""
-    labels, scores, patients = made(300, slope=3)
-    of = np.array(patients)
-    folds = calibration._split_folds(labels, np.unique(of, return_inverse=True)[1], seed=0)
-    assert all(not set(of[rest]) & set(of[part]) for rest, part in folds)
-    assert sorted(np.concatenate([part for _, part in folds])) == list(range(300))
-    found = fit_calibration(labels, scores, patients)
-    labels, scores, _ = made(5000, seed=1, slope=3)
-    assert log_loss(labels, found.apply(scores)) < log_loss(labels, scores) - 0.05
+def test_losses_are_of_patients_that_were_not_fitted():
+    """No patient is on both sides of a fold, every image is checked once, and new losses fall."""
+    labels, scores, patients = simulate(300, slope=3)
+    names, numbers = np.unique(patients, return_inverse=True)
+    folds = calibration._split_folds(labels, numbers, seed=0)
+    assert len(names) == 150
+    assert all(not set(numbers[fit_on]) & set(numbers[check_on]) for fit_on, check_on in folds)
+    assert sorted(np.concatenate([check_on for _, check_on in folds])) == list(range(300))
+    result = fit_calibration(labels, scores, patients)
+    labels, scores, _ = simulate(5000, seed=1, slope=3)
+    assert log_loss(labels, result.apply(scores)) < log_loss(labels, scores) - 0.05
 
 
 MAPS = [
@@ -130,20 +134,22 @@ MAPS = [
 ]
 
 
-@pytest.mark.parametrize("made_map", MAPS, ids=lambda each: each.method)
+@pytest.mark.parametrize(
+    "calibration_map", MAPS, ids=lambda calibration_map: calibration_map.method
+)
 @given(
     scores=some.lists(
         some.floats(0, 1) | some.sampled_from([0.0, 1.0, 1e-300, 1 - 1e-16]), max_size=20
     )
 )
-def test_every_map_keeps_the_order_within_0_and_1(made_map, scores):
-    """Float64 in 0..1, never falling where scores rise, for 0, 1 and numbers next to them; no warning."""
-    found = made_map.apply(np.sort(np.array(scores, np.float32)))
-    assert found.dtype == np.float64 and found.shape == (len(scores),)
-    assert ((found >= 0) & (found <= 1)).all() and (np.diff(found) >= 0).all()
+def test_every_map_keeps_the_order_within_0_and_1(calibration_map, scores):
+    """Float64 in 0..1 that never falls where scores rise, also at and next to 0 and 1; no warning."""
+    result = calibration_map.apply(np.sort(np.array(scores, np.float32)))
+    assert result.dtype == np.float64 and result.shape == (len(scores),)
+    assert ((result >= 0) & (result <= 1)).all() and (np.diff(result) >= 0).all()
 
 
-@pytest.mark.parametrize("kept", MAPS, ids=lambda each: each.method)
+@pytest.mark.parametrize("kept", MAPS, ids=lambda calibration_map: calibration_map.method)
 def test_a_map_survives_json(kept):
     """Written and read again it is the same record and gives the same bits."""
     again = Calibration.model_validate_json(kept.model_dump_json())
@@ -172,22 +178,22 @@ def test_a_map_survives_json(kept):
         ([], [], [], "found 0 and 0"),
     ],
 )
-def test_what_cannot_be_calibrated_stays_as_it_is(labels, scores, patients, why):
-    """Tiny, one class, constant, perfectly separated, one patient: 'none', with the reason, without a warning."""
-    found = fit_calibration(np.array(labels), np.array(scores), patients)
-    assert found.method == "none" and why in found.reason and found.log_loss == {}
+def test_unsuitable_sets_are_not_calibrated(labels, scores, patients, why):
+    """Tiny, one class, constant, separated, one patient: 'none' with the reason, no warning."""
+    result = fit_calibration(np.array(labels), np.array(scores), patients)
+    assert result.method == "none" and why in result.reason and result.log_loss == {}
 
 
-def test_scores_that_say_nothing_or_the_opposite_are_still_a_map():
-    """Where higher scores are healthier the order is kept all the same: everything moves to the prevalence."""
-    labels, scores, patients = made(400)
-    found = fit_calibration(labels, 1 - scores, patients)
-    assert found.method != "none"
-    assert found.apply(scores) == pytest.approx(np.full(400, labels.mean()), abs=0.1)
+def test_reversed_scores_are_mapped_to_the_prevalence():
+    """Where higher scores are less likely positive, the order is kept: all get the prevalence."""
+    labels, scores, patients = simulate(400)
+    result = fit_calibration(labels, 1 - scores, patients)
+    assert result.method != "none"
+    assert result.apply(scores) == pytest.approx(np.full(400, labels.mean()), abs=0.1)
 
 
-def test_what_is_no_data_is_an_error():
-    """NaN, scores above 1, missing patients, an image too few; a temperature of 0 is no temperature."""
+def test_invalid_input_is_an_error():
+    """NaN, scores above 1, missing patients, no image, and a temperature of 0 are refused."""
     for scores in ([0.1, np.nan], [0.1, 1.5]):
         for call in (
             lambda s: fit_calibration(np.array([0, 1]), s, ["a", "b"]),
@@ -206,18 +212,18 @@ def test_what_is_no_data_is_an_error():
 
 
 def test_ece_by_hand():
-    """Two bins: 0.2 and 0.4 with one ill (gap 0.2), 0.9 ill (gap 0.1): (2 x 0.2 + 1 x 0.1) / 3."""
+    """Two bins: 0.2 and 0.4 with one positive (gap 0.2), 0.9 positive (gap 0.1)."""
     assert ece(np.array([0, 1, 1]), np.array([0.2, 0.4, 0.9]), bins=2) == pytest.approx(
         (2 * 0.2 + 0.1) / 3
     )
     assert ece(np.array([1, 0]), np.array([1.0, 0.0])) == 0
-    assert ece(np.array([0, 0]), np.array([1.0, 1.0])) == 1  # one class is no obstacle
+    assert ece(np.array([0, 0]), np.array([1.0, 1.0])) == 1  # one class is enough
     assert reliability.bin_numbers(np.array([0.0, 0.1, 0.11, 1.0]), 10).tolist() == [0, 0, 1, 9]
 
 
 def test_reliability_is_the_curve_of_scikit_learn():
-    """Mean score and observed share per bin as in calibration_curve; the counts give the ECE; intervals hold it."""
-    labels, scores, _ = made(500, slope=2)
+    """Bins are those of calibration_curve; their counts give the ECE; intervals hold the share."""
+    labels, scores, _ = simulate(500, slope=2)
     scores = np.append(scores[:-3], [0.0, 0.5, 1.0])
     rows = reliability_bins(labels, scores, bins=10)
     observed, mean = calibration_curve(labels, scores, n_bins=10)
@@ -232,20 +238,20 @@ def test_reliability_is_the_curve_of_scikit_learn():
     assert reliability_bins(np.array([]), np.array([])) == ()
 
 
-def test_ece_by_chance_is_exceeded_by_one_in_twenty():
-    """Of 200 perfectly calibrated sets about 5 % lie above it; scores that are twice too sharp always do."""
-    sets = [made(400, seed) for seed in range(200)]
+def test_one_calibrated_set_in_twenty_exceeds_ece_by_chance():
+    """About 5 % of perfectly calibrated sets are above it; far too extreme scores are."""
+    sets = [simulate(400, seed) for seed in range(200)]
     above = np.mean(
         [ece(labels, scores) > ece_by_chance(scores, draws=200) for labels, scores, _ in sets]
     )
     assert 0.01 <= above <= 0.1
-    labels, scores, _ = made(400, slope=2.5)
+    labels, scores, _ = simulate(400, slope=2.5)
     assert ece(labels, scores) > ece_by_chance(scores)
 
 
 def test_brier_is_that_of_scikit_learn_and_order_is_kept():
     """Brier by scikit-learn, one class included; a temperature changes no AUROC."""
-    labels, scores, _ = made(200)
+    labels, scores, _ = simulate(200)
     assert brier(labels, scores) == pytest.approx(brier_score_loss(labels, scores))
     assert brier(np.zeros(2), np.array([0.1, 0.3])) == pytest.approx(0.05)
     warm = Calibration(method="temperature", temperature=1.7, reason="", images=0, patients=0)

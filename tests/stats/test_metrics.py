@@ -1,4 +1,4 @@
-"""Figures against references not written here."""
+"""Metrics against scikit-learn's."""
 
 import numpy as np
 import pytest
@@ -15,21 +15,22 @@ def scored():
     return labels, np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
 
 
-def test_figures_are_those_of_scikit_learn(scored):
+def test_metrics_are_those_of_scikit_learn(scored):
     """Accuracy, recall, precision, specificity, AUROC and AUPRC agree with scikit-learn's own."""
     labels, scores = scored
-    found, guess = metrics.compute_metrics(labels, scores, 0.47), scores >= 0.47
+    result = metrics.compute_metrics(labels, scores, 0.47)
+    predictions = scores >= 0.47
     expected = {
-        "accuracy": reference.accuracy_score(labels, guess),
-        "sensitivity": reference.recall_score(labels, guess),
-        "specificity": reference.recall_score(labels, guess, pos_label=0),
-        "precision": reference.precision_score(labels, guess),
-        "npv": reference.precision_score(labels, guess, pos_label=0),
+        "accuracy": reference.accuracy_score(labels, predictions),
+        "sensitivity": reference.recall_score(labels, predictions),
+        "specificity": reference.recall_score(labels, predictions, pos_label=0),
+        "precision": reference.precision_score(labels, predictions),
+        "npv": reference.precision_score(labels, predictions, pos_label=0),
         "auroc": reference.roc_auc_score(labels, scores),
         "auprc": reference.average_precision_score(labels, scores),
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert found["tp"] + found["fp"] + found["tn"] + found["fn"] == found["n"] == 300
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
+    assert result["tp"] + result["fp"] + result["tn"] + result["fn"] == result["n"] == 300
 
 
 def test_what_cannot_be_estimated_is_said():
