@@ -222,7 +222,7 @@ def test_listing_goes_through_all_pages(bucket):
 
 def test_what_was_damaged_in_place_is_noticed(bucket, tmp_path, monkeypatch):
     """Bytes that are not those of their SHA-256 are refused by every way of reading, naming both digests."""
-    monkeypatch.setattr("cxr.storage.s3.reading.DELAYS", ())
+    monkeypatch.setattr("cxr.storage.s3.retries.DELAYS", ())
     place = open_storage(f"s3://{bucket.name}")
     good, bad = "1" * 64, b"bytes of somebody else"
     bucket.client().put_object(Bucket=bucket.name, Key="x", Body=bad, Metadata={"sha256": good})
