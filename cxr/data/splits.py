@@ -28,12 +28,7 @@ def assign_splits(
         DataError: A split would lack a class, or there are too few patients to carve one.
     """
     source = rows["source_split"]
-    rows = rows.assign(
-        split=source.where(
-            source != "",
-            "train",
-        )
-    )
+    rows = rows.assign(split=source.where(source != "", "train"))
     unit = _describe_unit(rows)
     if (rows["split"] == "test").any():
         test_policy = "test as published"
@@ -109,10 +104,7 @@ def patient_groups(
         reading: Column that holds the patients: patient_id or patient_group.
     """
     patients = rows[reading]
-    return patients.where(
-        patients != "",
-        "image:" + rows["image"],
-    )
+    return patients.where(patients != "", "image:" + rows["image"])
 
 
 def subset_by_patient(
@@ -166,22 +158,12 @@ def _carve(
     _require_two_patients_a_class(rows[is_pooled], labels, target)
     _, moved_patients = train_test_split(
         labels.index.to_numpy(),
-        test_size=max(
-            2,
-            round(fraction * len(labels)),
-        ),
+        test_size=max(2, round(fraction * len(labels))),
         stratify=labels,
         random_state=seed,
     )
     is_moved = patients.isin(moved_patients) & is_pooled
-    split = (
-        rows["split"]
-        .mask(is_pooled, remainder)
-        .mask(
-            is_moved,
-            target,
-        )
-    )
+    split = rows["split"].mask(is_pooled, remainder).mask(is_moved, target)
     return rows.assign(split=split)
 
 
@@ -189,10 +171,7 @@ def _require_two_patients_a_class(
     pooled: pd.DataFrame, labels: "pd.Series[int]", target: str
 ) -> None:
     """Raise DataError where a class has fewer than two patients, which cannot be divided."""
-    patients_by_label = labels.value_counts().reindex(
-        [0, 1],
-        fill_value=0,
-    )
+    patients_by_label = labels.value_counts().reindex([0, 1], fill_value=0)
     fewest = int(patients_by_label.min())
     if fewest >= 2:
         return

@@ -144,7 +144,11 @@ class Layout:
             split_folder=split_path if named_by_word else "",
         )
 
-    def _folder_split(self, path: str, label: int | None) -> str:
+    def _folder_split(
+        self,
+        path: str,
+        label: int | None,
+    ) -> str:
         """Return the split that a folder means; a class folder means one only where that was given."""
         if label is None:
             return self.split(path)
@@ -166,7 +170,11 @@ class Layout:
         given_places = [place for place in places if self.given_split(paths[place])]
         return (given_places or places)[-1:]
 
-    def _contradicts(self, name: str, label: int) -> bool:
+    def _contradicts(
+        self,
+        name: str,
+        label: int,
+    ) -> bool:
         """Return whether a folder below a class folder names the other class."""
         normal_name = normalise_name(name)
         if normal_name.isdigit():  # a patient's number, more likely than a class
@@ -182,7 +190,10 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _first_class(labels: Sequence[int | None], start: int) -> int | None:
+def _first_class(
+    labels: Sequence[int | None],
+    start: int,
+) -> int | None:
     """Return the place of the first class folder at or below `start`, None where there is none."""
     for place in range(start, len(labels)):
         if labels[place] is not None:
@@ -239,7 +250,10 @@ def unused_settings(
     return mistakes, notes + _unfit_classes(settings, paths)
 
 
-def _unfit_splits(settings: ReadingSettings, paths: Iterable[str]) -> list[str]:
+def _unfit_splits(
+    settings: ReadingSettings,
+    paths: Iterable[str],
+) -> list[str]:
     """Return a sentence for each `--splits` item that fits no folder."""
     sentences = []
     for item in settings.splits:
@@ -249,7 +263,10 @@ def _unfit_splits(settings: ReadingSettings, paths: Iterable[str]) -> list[str]:
     return sentences
 
 
-def _unfit_classes(settings: ReadingSettings, paths: Iterable[str]) -> list[str]:
+def _unfit_classes(
+    settings: ReadingSettings,
+    paths: Iterable[str],
+) -> list[str]:
     """Return a sentence for each spelling of `--classes` that no folder has."""
     names = {normalise_name(_name(path)) for path in paths}
     sentences = []

@@ -107,7 +107,11 @@ def name_words(name: str) -> list[str]:
     """
     words = [word for word in _SEPARATORS.split(normalise_name(name)) if word]
     joined = " ".join(words)
-    return re.sub(r"\bhold out\b", "holdout", joined).split()
+    return re.sub(
+        r"\bhold out\b",
+        "holdout",
+        joined,
+    ).split()
 
 
 def _camel_case_words(name: str) -> list[str]:

@@ -9,11 +9,21 @@ from cxr.core.settings import FileSettings
 from cxr.data.folders.names import normalise_name, parent_paths
 
 
-def unfit_patterns(settings: FileSettings, keys: Sequence[str]) -> list[str]:
+def unfit_patterns(
+    settings: FileSettings,
+    keys: Sequence[str],
+) -> list[str]:
     """Return a sentence for each `--exclude` pattern that fits none of the keys."""
     sentences = []
     for pattern in settings.exclude:
-        matches = (excluded_by(key, (pattern,), settings.backslash_folders) for key in keys)
+        matches = (
+            excluded_by(
+                key,
+                (pattern,),
+                settings.backslash_folders,
+            )
+            for key in keys
+        )
         if not any(matches):
             sentences.append(f"--exclude {printable(pattern)} fits no file")
     return sentences
@@ -45,7 +55,11 @@ def _normalise_path(path: str) -> str:
     return "/".join(normalise_name(name) for name in path.split("/"))
 
 
-def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = False) -> str | None:
+def excluded_by(
+    key: str,
+    patterns: tuple[str, ...],
+    backslash_folders: bool = False,
+) -> str | None:
     """Return the first pattern that leaves a file out, None where none does.
 
     Args:
@@ -64,12 +78,18 @@ def excluded_by(key: str, patterns: tuple[str, ...], backslash_folders: bool = F
 
 
 @lru_cache(maxsize=100_000)  # thousands of files share a folder
-def _folder_excluded_by(folder: str, patterns: tuple[str, ...]) -> str | None:
+def _folder_excluded_by(
+    folder: str,
+    patterns: tuple[str, ...],
+) -> str | None:
     """Return the first pattern that fits a folder or one above it."""
     return _first_match(patterns, parent_paths(folder))
 
 
-def _first_match(patterns: Iterable[str], paths: Sequence[str]) -> str | None:
+def _first_match(
+    patterns: Iterable[str],
+    paths: Sequence[str],
+) -> str | None:
     """Return the first pattern that fits one of the paths."""
     for pattern in patterns:
         if any(matches_pattern(pattern, path) for path in paths):

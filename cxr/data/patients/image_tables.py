@@ -131,15 +131,7 @@ def _normalise_column(name: str) -> str:
     >>> _normalise_column(" Patient ID ")
     'patient_id'
     """
-    words = (
-        name.strip()
-        .lower()
-        .replace(
-            "_",
-            " ",
-        )
-        .split()
-    )
+    words = name.strip().lower().replace("_", " ").split()
     return "_".join(words)
 
 
@@ -217,13 +209,7 @@ class _ImageIndex:
             # As seen from the folder of the data set.
             self._root_prefix + path,
             # As seen from another machine or folder: what is left must be a whole key, folder and all.
-            *(
-                "/".join(parts[start:])
-                for start in range(
-                    1,
-                    len(parts) - 1,
-                )
-            ),
+            *("/".join(parts[start:]) for start in range(1, len(parts) - 1)),
         ]
 
 
@@ -233,14 +219,7 @@ def _normalise_path(name: str) -> str:
     >>> _normalise_path(r" .\train\NORMAL//a.jpeg ")
     'train/NORMAL/a.jpeg'
     """
-    path = (
-        unicodedata.normalize("NFC", name)
-        .strip()
-        .replace(
-            "\\",
-            "/",
-        )
-    )
+    path = unicodedata.normalize("NFC", name).strip().replace("\\", "/")
     parts = [part for part in path.split("/") if part not in {"", "."}]
     return "/".join(parts)
 

@@ -104,11 +104,7 @@ def _patients_by_image(
 ) -> dict[str, str]:
     """Return the patient of each image that a row names; DataError where two rows disagree."""
     by_image: dict[str, str] = {}
-    for image, patient in zip(
-        match.images,
-        patients,
-        strict=True,
-    ):
+    for image, patient in zip(match.images, patients, strict=True):
         if not image:
             continue
         if by_image.setdefault(image, patient) != patient:

@@ -86,13 +86,7 @@ def read_patients(
             root,
         )
         notes = listed.notes
-        patients = [
-            listed.by_image.get(
-                image,
-                "",
-            )
-            for image in images
-        ]
+        patients = [listed.by_image.get(image, "") for image in images]
         groups = patients
     else:
         patients = _patients_by_name(images, key)
@@ -104,10 +98,7 @@ def read_patients(
         "etiology": [etiology_of(image) for image in images],
         "patient_group": groups,
     }
-    return Patients(
-        pd.DataFrame(columns, dtype=object),
-        notes,
-    )
+    return Patients(pd.DataFrame(columns, dtype=object), notes)
 
 
 def _patients_by_name(
@@ -212,10 +203,7 @@ def shared_by_reading(
     """
     shared = {}
     if key not in READINGS:
-        shared[key] = _count_shared(
-            rows["split"],
-            rows["patient_id"],
-        )
+        shared[key] = _count_shared(rows["split"], rows["patient_id"])
     for reading in READINGS:
         patients = rows["image"].map(_patient_reader(reading))
         shared[reading] = _count_shared(rows["split"], patients)

@@ -74,7 +74,10 @@ def _describe_unused(row: FolderAccount) -> str:
     return f"{count}: {', '.join(row.left_out)}"
 
 
-def account_by_folder(files: Sequence[File], places: Sequence[str] = ()) -> Account:
+def account_by_folder(
+    files: Sequence[File],
+    places: Sequence[str] = (),
+) -> Account:
     """Return the account of files.
 
     Args:
@@ -164,7 +167,11 @@ def _shown_folder(file: File, used: _UsedFolders) -> str:
     return paths[-1] if paths else ""
 
 
-def _account_of_folder(folder: str, files: Sequence[File], used: _UsedFolders) -> FolderAccount:
+def _account_of_folder(
+    folder: str,
+    files: Sequence[File],
+    used: _UsedFolders,
+) -> FolderAccount:
     """Return the row of one folder."""
     uses = Counter(file.used_as for file in files if file.used_as)
     unused = [file for file in files if not file.used_as]
@@ -174,7 +181,11 @@ def _account_of_folder(folder: str, files: Sequence[File], used: _UsedFolders) -
         kinds=_by_count(KINDS[file.kind] for file in files),
         used=dict(sorted(uses.items())),
         left_out=_by_count(file.reason for file in unused),
-        asks=_folder_asks(unused, used.counts[folder], used),
+        asks=_folder_asks(
+            unused,
+            used.counts[folder],
+            used,
+        ),
         advice=remedies_sentence(_remedies(unused, used)),
     )
 
@@ -184,7 +195,11 @@ def _by_count(words: Iterable[str]) -> dict[str, int]:
     return dict(Counter(words).most_common())
 
 
-def _folder_asks(unused: Sequence[File], used_count: int, used: _UsedFolders) -> bool:
+def _folder_asks(
+    unused: Sequence[File],
+    used_count: int,
+    used: _UsedFolders,
+) -> bool:
     """Return whether what is left out of a folder would change what the results mean."""
     asking_count = sum(file.asks for file in unused)
     if asking_count > ASKING_SHARE * (used_count + asking_count):
@@ -206,7 +221,11 @@ def _account_of_place(
         advice = f"put images into {place}"
     else:
         advice = f"fill {place}, or remove it"
-    remedy = Remedy("do", advice, flag_value_for(place, used.names))
+    remedy = Remedy(
+        "do",
+        advice,
+        flag_value_for(place, used.names),
+    )
     row = FolderAccount(
         folder=printable(place),
         files=len(inside),
@@ -219,7 +238,10 @@ def _account_of_place(
     return row, remedy
 
 
-def _remedies(files: Iterable[File], used: _UsedFolders) -> list[Remedy]:
+def _remedies(
+    files: Iterable[File],
+    used: _UsedFolders,
+) -> list[Remedy]:
     """Return what would make files used, each remedy once."""
     remedies: dict[Remedy, None] = {}
     for file in files:
@@ -234,8 +256,18 @@ def _remedy(file: File, used: _UsedFolders) -> Remedy:
         is_below_class = any(file.about.startswith(f"{group}/") for group in used.groups)
         if is_below_class:
             advice = f"move {file.about} out of the folder of the other class"
-            return Remedy("do", advice, flag_value_for(file.about, used.names))
-    return find_remedy(file.kind, file.reason, file.path, file.about, used.names)
+            return Remedy(
+                "do",
+                advice,
+                flag_value_for(file.about, used.names),
+            )
+    return find_remedy(
+        file.kind,
+        file.reason,
+        file.path,
+        file.about,
+        used.names,
+    )
 
 
 def account_with_outcomes(

@@ -8,7 +8,10 @@ from cxr.data.survey.questions.wording import format_count
 HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 
 
-def format_table(folders: Sequence[FolderAccount], rows: int = 40) -> str:
+def format_table(
+    folders: Sequence[FolderAccount],
+    rows: int = 40,
+) -> str:
     """Return the account as lines of text, in columns.
 
     Args:

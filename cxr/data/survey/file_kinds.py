@@ -99,9 +99,16 @@ def judge_files(
     ]
 
 
-def _judge_by_name(entry: Entry, files: FileSettings) -> JudgedFile | None:
+def _judge_by_name(
+    entry: Entry,
+    files: FileSettings,
+) -> JudgedFile | None:
     """Judge a file without a look into it; None where its first bytes have to say what it is."""
-    pattern = excluded_by(entry.key, files.exclude, files.backslash_folders)
+    pattern = excluded_by(
+        entry.key,
+        files.exclude,
+        files.backslash_folders,
+    )
     if pattern is not None:
         return JudgedFile(entry, "image", _problem_of_excluded(pattern))
     path = entry.key.replace("\\", "/") if files.backslash_folders else entry.key
@@ -109,7 +116,11 @@ def _judge_by_name(entry: Entry, files: FileSettings) -> JudgedFile | None:
     if _is_system_file(parts):
         return JudgedFile(entry, "system", ("ignored", "system file"))
     if entry.problem:
-        return JudgedFile(entry, _kind_of_problem(entry.key, entry.problem), entry.problem)
+        return JudgedFile(
+            entry,
+            _kind_of_problem(entry.key, entry.problem),
+            entry.problem,
+        )
     name = parts[-1].lower()
     suffix = ".nii" if name.endswith(".nii.gz") else _suffix(name)
     if suffix in formats.KNOWN_SUFFIXES:
@@ -152,7 +163,11 @@ def _kind_of_problem(key: str, problem: Problem) -> str:
 def _judge_by_kind(entry: Entry, kind: str) -> JudgedFile:
     """Judge a file whose kind is known: an image of a readable size is a candidate."""
     if kind == "image":
-        return JudgedFile(entry, kind, formats.too_many_bytes(entry.size))
+        return JudgedFile(
+            entry,
+            kind,
+            formats.too_many_bytes(entry.size),
+        )
     suffix = PurePosixPath(entry.key).suffix
     return JudgedFile(entry, kind, _problem_of_kind(kind, suffix))
 

@@ -80,7 +80,10 @@ def find_remedy(
     return _remedy_of_folder(reason, path, about, used_names)
 
 
-def flag_value_for(folder: str, used_names: frozenset[str]) -> str:
+def flag_value_for(
+    folder: str,
+    used_names: frozenset[str],
+) -> str:
     """Return what names a folder in a flag.
 
     It is the folder's name, or its path from the top where the name would mean others, too.
@@ -94,14 +97,24 @@ def flag_value_for(folder: str, used_names: frozenset[str]) -> str:
     return folder
 
 
-def _remedy_of_link(kind: str, reason: str, path: str, used_names: frozenset[str]) -> Remedy:
+def _remedy_of_link(
+    kind: str,
+    reason: str,
+    path: str,
+    used_names: frozenset[str],
+) -> Remedy:
     name = flag_value_for(path, used_names) if kind == "linked_folder" else ""
     if reason == "unreadable":
         return Remedy("do", "restore what the broken links point to", name)
     return Remedy("--follow-links", "", name)
 
 
-def _remedy_of_folder(reason: str, path: str, about: str, used_names: frozenset[str]) -> Remedy:
+def _remedy_of_folder(
+    reason: str,
+    path: str,
+    about: str,
+    used_names: frozenset[str],
+) -> Remedy:
     """Return what would make the files of a folder used whose split or class is not known."""
     name = flag_value_for(about, used_names)
     if reason == "mask":

@@ -10,7 +10,10 @@ from cxr.core.files import read_table, write_table
 Question = tuple[str, ...]  # names and versions of the files that an answer is about
 
 
-def read_answers(path: Path | None, columns: Sequence[str]) -> dict[Question, str]:
+def read_answers(
+    path: Path | None,
+    columns: Sequence[str],
+) -> dict[Question, str]:
     """Return the answers of an earlier run.
 
     Args:

@@ -89,7 +89,14 @@ def survey_folders(
     _ignore_work_folders(judged)
     root, data_sets = _choose_root(judged, layout)
     mask_folders = MaskFolders(layout, root)
-    verdicts = [judge_by_folders(file, layout, mask_folders) for file in judged]
+    verdicts = [
+        judge_by_folders(
+            file,
+            layout,
+            mask_folders,
+        )
+        for file in judged
+    ]
     del (
         judged
     )  # there may be hundreds of thousands of files: nothing is kept longer than it is needed
@@ -99,11 +106,24 @@ def survey_folders(
     images = tuple(_images(verdicts, layout))
     rejects = tuple(_rejects(verdicts))
     empty = _empty_folders(storage, files, root, own)
-    places = misplaced_containers(files, images, empty, root, layout, settings)
+    places = misplaced_containers(
+        files,
+        images,
+        empty,
+        root,
+        layout,
+        settings,
+    )
     account = account_by_folder(files, places)
     keys = [file.key for file in files]
     mistakes, notes = unused_settings(layout, settings, keys, empty)
-    question = questions.find_question(verdicts, images, account, data_sets, mistakes)
+    question = questions.find_question(
+        verdicts,
+        images,
+        account,
+        data_sets,
+        mistakes,
+    )
     return Survey(
         root=root,
         found=len(files),
@@ -116,7 +136,10 @@ def survey_folders(
     )
 
 
-def _list_data(storage: Storage, own: str | None) -> Iterator[Entry]:
+def _list_data(
+    storage: Storage,
+    own: str | None,
+) -> Iterator[Entry]:
     """Yield every file that is listed, except those of the work folder `own`."""
     for entry in storage.list():
         if own is None or not f"{entry.key}/".startswith(f"{own}/"):
@@ -139,7 +162,10 @@ def _ignore_work_folders(judged: list[JudgedFile]) -> None:
             judged[place] = file._replace(kind="system", problem=problem)
 
 
-def _is_own_output(key: str, work_folders: Iterable[str]) -> bool:
+def _is_own_output(
+    key: str,
+    work_folders: Iterable[str],
+) -> bool:
     """Return whether a file is one that a run writes into one of the work folders."""
     for folder in work_folders:
         prefix = f"{folder}/" if folder else ""
@@ -150,7 +176,10 @@ def _is_own_output(key: str, work_folders: Iterable[str]) -> bool:
     return False
 
 
-def _choose_root(judged: Iterable[JudgedFile], layout: Layout) -> tuple[str, dict[str, int]]:
+def _choose_root(
+    judged: Iterable[JudgedFile],
+    layout: Layout,
+) -> tuple[str, dict[str, int]]:
     """Choose the folder of the data set: the shallowest one that holds split or class folders.
 
     Copies lie below it. Folders of masks hold no data set, unless all of them are called so.
@@ -208,11 +237,18 @@ def describe_use(split: str, label: int) -> str:
     return f"{split} {LABEL_NAMES[label]}".strip()
 
 
-def _images(verdicts: Iterable[Verdict], layout: Layout) -> Iterator[Image]:
+def _images(
+    verdicts: Iterable[Verdict],
+    layout: Layout,
+) -> Iterator[Image]:
     """Yield the files that are used."""
     for verdict in verdicts:
         if verdict.reading:
-            yield Image(verdict.entry, verdict.reading, layout.path(verdict.entry.key))
+            yield Image(
+                verdict.entry,
+                verdict.reading,
+                layout.path(verdict.entry.key),
+            )
 
 
 def _rejects(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, str, str]]:
@@ -238,7 +274,10 @@ def _empty_folders(
     return empty
 
 
-def _folders_at_top(data: Path, root: str) -> Sequence[str]:
+def _folders_at_top(
+    data: Path,
+    root: str,
+) -> Sequence[str]:
     """Return the keys of the folders in `root`, and of those in them, sorted; links are none."""
     top = data / root
     paths = [*top.glob("*"), *top.glob("*/*")]

@@ -50,7 +50,10 @@ def misplaced_containers(
     return sorted(places)
 
 
-def _folders_to_look_at(files: Sequence[File], images: Sequence[Image]) -> set[str]:
+def _folders_to_look_at(
+    files: Sequence[File],
+    images: Sequence[Image],
+) -> set[str]:
     """Return the folders of all files, and the files that could stand for a folder themselves."""
     groups = {image.reading.group for image in images}
     used_folders = {path for group in groups for path in parent_paths(group)}
@@ -62,7 +65,12 @@ def _folders_to_look_at(files: Sequence[File], images: Sequence[Image]) -> set[s
         path = file.path.rstrip("/")
         folder = path.rpartition("/")[0]
         stands_for_folder = _is_container(file) and (
-            file.kind == "linked_folder" or not _is_unpacked(file.path, used_folders, splits)
+            file.kind == "linked_folder"
+            or not _is_unpacked(
+                file.path,
+                used_folders,
+                splits,
+            )
         )
         folders.add(path if stands_for_folder else folder)
     return folders
@@ -74,7 +82,11 @@ def _is_container(file: File) -> bool:
     return is_bare_name or file.kind in _CONTAINER_KINDS
 
 
-def _is_unpacked(path: str, used_folders: set[str], splits: set[str]) -> bool:
+def _is_unpacked(
+    path: str,
+    used_folders: set[str],
+    splits: set[str],
+) -> bool:
     """Return whether an archive is no loss: what it was unpacked to, or its split, is used."""
     stem = _stem(path)
     unpacked_folder = f"{path.rpartition('/')[0]}/{stem}".lstrip("/")
@@ -83,7 +95,11 @@ def _is_unpacked(path: str, used_folders: set[str], splits: set[str]) -> bool:
     return split_of(stem) != "" and likely_split(stem) in splits
 
 
-def _places_on_path(path: str, root: str, layout: Layout) -> Iterable[str]:
+def _places_on_path(
+    path: str,
+    root: str,
+    layout: Layout,
+) -> Iterable[str]:
     """Yield the first one or two folders of a path below `root` that are called like a split or class."""
     if root and not path.startswith(f"{root}/"):
         return
@@ -109,7 +125,10 @@ def _is_needed(split: str) -> bool:
     return split in {"train", "test", UNCLEAR}
 
 
-def _meaning(path: str, layout: Layout) -> tuple[str, bool]:
+def _meaning(
+    path: str,
+    layout: Layout,
+) -> tuple[str, bool]:
     """Return the split that a folder or archive is called like, and whether it is called like a class."""
     stem = _stem(path)
     split = layout.given_split(path)

@@ -89,11 +89,21 @@ def _likely_split_of_site(name: str) -> str:
     return "train"
 
 
-def explain_nothing_used(verdicts: Sequence[Verdict], account: Account) -> str:
+def explain_nothing_used(
+    verdicts: Sequence[Verdict],
+    account: Account,
+) -> str:
     """Say what was found instead of images below class folders."""
     question = account.question()
     if not question:
-        judged = [file_kinds.JudgedFile(file.entry, file.kind, file.problem) for file in verdicts]
+        judged = [
+            file_kinds.JudgedFile(
+                file.entry,
+                file.kind,
+                file.problem,
+            )
+            for file in verdicts
+        ]
         return file_kinds.explain_no_images(judged)
     reasons = {file.problem[0] for file in verdicts if file.kind == "image" and file.problem}
     if "unknown_split" in reasons and "unknown_class" not in reasons:
@@ -146,7 +156,10 @@ def ask_about_unsplit_images(images: Sequence[Image]) -> str:
     return "; ".join(sentences)
 
 
-def _unsplit_folder(image: Image, split_classes: set[str]) -> str:
+def _unsplit_folder(
+    image: Image,
+    split_classes: set[str],
+) -> str:
     """Return the folder to name for an image without a split.
 
     It is the class folder, or the folder below it where other images of that class folder have a split.
@@ -183,7 +196,10 @@ def note_pooled_training_sets(images: Sequence[Image]) -> list[str]:
     return notes
 
 
-def _count_by_split_folder(images: Sequence[Image], split: str) -> Counter[str]:
+def _count_by_split_folder(
+    images: Sequence[Image],
+    split: str,
+) -> Counter[str]:
     """Count the images of a split by its folders, as far as a word in their names makes them that."""
     readings = (image.reading for image in images)
     return Counter(

@@ -22,7 +22,10 @@ def format_count(count: int, things: str) -> str:
     return f"1 {noun.removesuffix('s')}{of}{rest}"
 
 
-def format_names(names: Sequence[str], unit: str = "") -> str:
+def format_names(
+    names: Sequence[str],
+    unit: str = "",
+) -> str:
     """Return names in one text: the first NAMES_SHOWN, and how many more there are.
 
     Args:
@@ -36,7 +39,10 @@ def format_names(names: Sequence[str], unit: str = "") -> str:
     return f"{shown} and {hidden_count:,} more {unit}".rstrip()
 
 
-def format_flag(name: str, values: Sequence[str]) -> str:
+def format_flag(
+    name: str,
+    values: Sequence[str],
+) -> str:
     """Return a flag with its values, quoted for a shell: the first NAMES_SHOWN, and how many more there are."""
     quoted = [shlex.quote(printable(_typeable(value))) for value in values[:NAMES_SHOWN]]
     flag = " ".join([name, *quoted])

@@ -54,7 +54,11 @@ def reject_nested_copies(
     return final_verdicts
 
 
-def _candidate_pairs(verdicts: Sequence[Verdict], root: str, layout: Layout) -> list[_Pair]:
+def _candidate_pairs(
+    verdicts: Sequence[Verdict],
+    root: str,
+    layout: Layout,
+) -> list[_Pair]:
     """Return each image of another data set with the image of equal size at the same place of this one."""
     original_paths = {}
     for verdict in verdicts:
@@ -83,7 +87,11 @@ def _path_below(root: str, path: str) -> str:
     return f"{root}/{path}" if root else path
 
 
-def _copies_among(storage: Storage, pairs: Sequence[_Pair], memory: Path | None) -> set[str]:
+def _copies_among(
+    storage: Storage,
+    pairs: Sequence[_Pair],
+    memory: Path | None,
+) -> set[str]:
     """Return the keys of the first files whose bytes are those of the second."""
     known = remembered.read_answers(memory, _MEMORY_COLUMNS)
     if not isinstance(storage, LocalStorage):
@@ -120,7 +128,12 @@ def _sha256(answer: bytes | Exception) -> bytes | None:
     raise answer
 
 
-def _reject_unknown_split(verdict: Verdict, reading: Reading, root: str, layout: Layout) -> Verdict:
+def _reject_unknown_split(
+    verdict: Verdict,
+    reading: Reading,
+    root: str,
+    layout: Layout,
+) -> Verdict:
     """Reject an image of a folder beside the split folders, or below two of them."""
     prefix = _path_below(root, "")
     parents = [path for path in parent_paths(reading.root) if path and path.startswith(prefix)]
@@ -131,4 +144,8 @@ def _reject_unknown_split(verdict: Verdict, reading: Reading, root: str, layout:
         about = parents[0] if parents else reading.root
         name = PurePosixPath(about).name
         detail = f"{name}: neither train, val nor test, and no copy of the data set beside it"
-    return verdict._replace(reading=None, problem=("unknown_split", detail), about=about)
+    return verdict._replace(
+        reading=None,
+        problem=("unknown_split", detail),
+        about=about,
+    )

@@ -9,7 +9,10 @@ from cxr.storage.base import Storage
 from cxr.storage.local import FOLDER_LINK, LocalStorage
 
 
-def reject_links_to_unused_folders(storage: Storage, verdicts: Sequence[Verdict]) -> list[Verdict]:
+def reject_links_to_unused_folders(
+    storage: Storage,
+    verdicts: Sequence[Verdict],
+) -> list[Verdict]:
     """Mark links to folders of DATA whose files are not used as links that are not followed.
 
     Args:

@@ -63,7 +63,11 @@ class MaskFolders:
         return ""
 
 
-def judge_by_folders(judged: JudgedFile, layout: Layout, mask_folders: MaskFolders) -> Verdict:
+def judge_by_folders(
+    judged: JudgedFile,
+    layout: Layout,
+    mask_folders: MaskFolders,
+) -> Verdict:
     """Decide what becomes of a file; an image of another data set below the root keeps its reading for now.
 
     Args:
@@ -78,7 +82,13 @@ def judge_by_folders(judged: JudgedFile, layout: Layout, mask_folders: MaskFolde
     about = _likely_class_folder(layout, entry.key)
     if judged.problem:
         about = "" if judged.kind == "linked_folder" else about
-        return Verdict(entry, judged.kind, None, judged.problem, about=about)
+        return Verdict(
+            entry,
+            judged.kind,
+            None,
+            judged.problem,
+            about=about,
+        )
     mask_folder = mask_folders.find(entry.key)
     if mask_folder:
         return _mask(judged, "", mask_folder)
@@ -86,22 +96,55 @@ def judge_by_folders(judged: JudgedFile, layout: Layout, mask_folders: MaskFolde
         about = reading.folder
     unread_backslash = "\\" in entry.key and not layout.backslash_folders
     problem = _problem_of_unread(reading, unread_backslash)
-    return Verdict(entry, judged.kind, None, problem, about=about)
+    return Verdict(
+        entry,
+        judged.kind,
+        None,
+        problem,
+        about=about,
+    )
 
 
-def _judge_below_class(judged: JudgedFile, reading: Reading, mask_folders: MaskFolders) -> Verdict:
+def _judge_below_class(
+    judged: JudgedFile,
+    reading: Reading,
+    mask_folders: MaskFolders,
+) -> Verdict:
     """Decide what becomes of a file whose folders can be read."""
     if judged.problem:
-        return Verdict(judged.entry, judged.kind, None, judged.problem, reading.group)
+        return Verdict(
+            judged.entry,
+            judged.kind,
+            None,
+            judged.problem,
+            reading.group,
+        )
     mask_folder = mask_folders.find(judged.entry.key)
     if mask_folder:
         return _mask(judged, reading.group, mask_folder)
-    return Verdict(judged.entry, judged.kind, reading, None, reading.group)
+    return Verdict(
+        judged.entry,
+        judged.kind,
+        reading,
+        None,
+        reading.group,
+    )
 
 
-def _mask(judged: JudgedFile, group: str, mask_folder: str) -> Verdict:
+def _mask(
+    judged: JudgedFile,
+    group: str,
+    mask_folder: str,
+) -> Verdict:
     problem = ("mask", "lies in a folder of masks")
-    return Verdict(judged.entry, judged.kind, None, problem, group, mask_folder)
+    return Verdict(
+        judged.entry,
+        judged.kind,
+        None,
+        problem,
+        group,
+        mask_folder,
+    )
 
 
 def _problem_of_unread(unread: Unread, unread_backslash: bool) -> Problem:
