@@ -130,11 +130,10 @@ def real_or_phantom(folder: Path) -> Array:
         chosen = rng.choice(len(paths), SAMPLE, replace=False)
         return np.stack([measurement.measure_image(paths[i].read_bytes())[1] for i in chosen])
     print(f"fewer than {SAMPLE} images in {folder}: learning from phantoms")
-    from cxr.data.phantoms import anatomy
+    from cxr.data.phantoms.drawing.anatomy import Anatomy
+    from cxr.data.phantoms.drawing.chest import draw_chest
 
-    films = (
-        anatomy.chest(rng, anatomy.Anatomy.draw(rng), bool(i % 2), 128)[0] for i in range(SAMPLE)
-    )
+    films = (draw_chest(rng, Anatomy.draw(rng), bool(i % 2), 128)[0] for i in range(SAMPLE))
     return np.stack([model_input.resize(Image.fromarray(film), 64) for film in films])
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from cxr.data.images import hashing, model_input
 from cxr.data.images.decoding import decoder
 from cxr.data.leakage import hash_index, near_duplicates, pair_confirmation, views
-from cxr.data.phantoms import anatomy
+from cxr.data.phantoms.drawing.anatomy import Anatomy
+from cxr.data.phantoms.drawing.chest import draw_chest
 
 REAL = ROOT / ".." / "shared" / "data" / "chest_xray_dev"
 Film = Image.Image
@@ -77,8 +78,7 @@ def films() -> list[Film]:
     """Thirty phantoms of thirty patients, 160 pixels a side."""
     rng = np.random.default_rng(5)
     return [
-        Image.fromarray(anatomy.chest(rng, anatomy.Anatomy.draw(rng), bool(i % 2), 160)[0])
-        for i in range(30)
+        Image.fromarray(draw_chest(rng, Anatomy.draw(rng), bool(i % 2), 160)[0]) for i in range(30)
     ]
 
 

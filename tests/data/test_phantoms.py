@@ -15,9 +15,10 @@ from sklearn.metrics import roc_auc_score
 from cxr.core.errors import DataError
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.manifest.records import REJECT_REASONS
-from cxr.data.phantoms import dataset
-from cxr.data.phantoms.anatomy import Anatomy, chest
+from cxr.data.phantoms import flaws
 from cxr.data.phantoms.dataset import make_dataset
+from cxr.data.phantoms.drawing.anatomy import Anatomy
+from cxr.data.phantoms.drawing.chest import draw_chest
 
 SMALL = {"images": 60, "seed": 3, "size": 48}
 NAMES = r"person\d+_(bacteria|virus)_\d+|(NORMAL2-)?IM-\d{4}-\d{4}"
@@ -25,7 +26,7 @@ NAMES = r"person\d+_(bacteria|virus)_\d+|(NORMAL2-)?IM-\d{4}-\d{4}"
 
 def draw(seed: int, pneumonia: bool, patient: int = 0, size: int = 64) -> np.ndarray:
     anatomy = Anatomy.draw(np.random.default_rng([9, patient]))
-    return chest(np.random.default_rng(seed), anatomy, pneumonia, size)[0]
+    return draw_chest(np.random.default_rng(seed), anatomy, pneumonia, size)[0]
 
 
 def patient_of(name: str) -> str:
@@ -94,8 +95,8 @@ def test_the_opacity_is_where_it_is_said_to_be():
     brighter = []
     for seed in range(40):
         anatomy = Anatomy.draw(np.random.default_rng(seed))
-        assert chest(np.random.default_rng(seed), anatomy, False, 64)[1] is None
-        image, place = chest(np.random.default_rng(seed), anatomy, True, 64)
+        assert draw_chest(np.random.default_rng(seed), anatomy, False, 64)[1] is None
+        image, place = draw_chest(np.random.default_rng(seed), anatomy, True, 64)
         assert place is not None
         assert all(0.1 < value < 0.95 for value in place)
         row, column = int(place[1] * 64), int(place[0] * 64)
@@ -287,7 +288,7 @@ def test_a_run_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, "_write_broken", die)
+    monkeypatch.setattr(flaws, "write_broken", die)
     with pytest.raises(KeyboardInterrupt):
         make_dataset(tmp_path / "half", images=20, size=32)
     assert list(tmp_path.iterdir()) == []

@@ -1,67 +1,44 @@
-"""Films and their negatives: told apart by what the films of train look like, border and centre.
+"""Films and their negatives, told apart by what the films of train look like.
 
-On a film the surround and the lungs are dark, the spine, the heart and the belly bright. Each
-picture is brought to 16x16 cells and correlated with the typical film of train: a negative
-correlates as strongly, with the other sign. What counts is where it is bright, so neither exposure
-nor contrast matters. The centre alone is compared, too, and both must disagree: the surround
-depends on how a film was cropped, the middle on how the patient lay. (The mean of the border less
-that of the centre, with no template, calls all three adult films at hand negatives.)
+On a film the surround and the lungs are dark, the spine, the heart and the belly bright. Each image
+is reduced to 16 x 16 cells and correlated with the typical film of train: a negative correlates as
+strongly, with the other sign. What counts is where an image is bright, so neither exposure nor
+contrast matters. The centre is compared on its own, too, and both must disagree with the film: the
+surround depends on how a film was cropped, the centre on how the patient lay. (Comparing the mean
+of the border with that of the centre, without a template, calls all three adult films at hand
+negatives.)
 
-A typical film can be learnt from train because negatives are like films but for the sign: what the
-pictures have in common is the same, however many of them are negatives. Which sign is the film is a
-matter of anatomy, drawn below, where train is like enough to it; else it is what most pictures are.
+A typical film can be learnt although some images are negatives: except for the sign they have the
+same in common. Which sign is the film is told by the anatomy (see `drawn_film`) if train is like enough
+to it, else by the majority.
 """
 
-import math
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cxr.core.settings import Strict
+from cxr.data.images.decoding.rejection import Pixels
+from cxr.data.negatives.cells import SIDE, centres, correlate, mean_cells, standardise
+from cxr.data.negatives.drawn_film import correlate_with_drawn_film
 
-Pixels = np.ndarray[Any, Any]
-SIDE = 16  # cells a side
-_THUMBNAIL_SIDE = 64
-_OUTER = 2  # cells around the centre
-_SCALE = 1000  # of the whole numbers that a template is written in
-_FRAME_RANGE = 8  # gray levels within a row or column of a frame around the picture
-_WIDEST_FRAME = 24  # rows or columns of a thumbnail
-_FEWEST = 8  # images to learn from
-_MOST = 4096  # images to learn from: more say the same
-# Pictures of a kind are alike: 99 in 100 films of children correlate at 0.53 or more with the
-# typical one. Random pictures have nothing in common.
-_LEAST_AGREEMENT = 0.4
-_AGREEING_SHARE = 0.9
-_STEPS = 50  # towards what pictures have in common: films are there after five
-_SURE_OF_ANATOMY = 0.5  # correlation with the drawn film: 0.79 for train's typical film
-# The lowest correlation of a film of train with its typical one is 0.25, of its centre 0.08.
+_TEMPLATE_SCALE = 1000  # the template is kept in whole numbers
+_FEWEST_IMAGES = 8  # to learn from
+_MOST_IMAGES = 4096  # to learn from: more say the same
+# Films are alike: 99 in 100 films of children correlate with the typical one at 0.53 or more.
+# Random images have nothing in common.
+_LEAST_CORRELATION = 0.4
+_CORRELATED_SHARE = 0.9  # of the images must reach it
+_ITERATIONS = 50  # towards what images have in common; with films it is found after five
+_SURE_OF_ANATOMY = 0.5  # correlation with the drawn film; train's typical film has 0.79
+# The lowest correlation of a film of train with the typical one is 0.25, of its centre 0.08.
 _THRESHOLD = -0.05
-
-# The mean of made-up films (cxr/data/phantoms/dataset.py), no person's; positive is brighter than the mean.
-_DRAWN_FILM = (
-    (-118, -119, -118, -117, -107,  -63,   17,   49,   50,   15,  -63, -106, -116, -118, -119, -118),
-    (-111, -102,  -89,  -61,  -33,   -2,   31,   56,   57,   31,   -4,  -34,  -64,  -91, -107, -114),
-    ( -46,  -14,    3,   17,   -9,  -30,    1,   66,   66,    0,  -31,   -9,   15,    1,  -23,  -54),
-    (  24,   39,   31,    6,  -47,  -57,  -28,   69,   67,  -30,  -60,  -46,    7,   31,   37,   22),
-    (  21,   28,   26,  -14,  -52,  -54,  -33,   68,   70,  -27,  -56,  -53,  -13,   25,   27,   21),
-    (   2,   22,   23,  -25,  -46,  -44,  -20,   76,   83,    0,  -45,  -47,  -25,   21,   21,    1),
-    ( -51,   10,   18,  -32,  -42,  -36,    3,   87,   86,    4,  -38,  -43,  -31,   17,    8,  -51),
-    ( -94,  -14,   14,  -35,  -40,  -32,   18,   91,   90,   28,  -28,  -43,  -34,   13,  -16,  -92),
-    (-102,  -25,   11,  -36,  -40,  -34,   26,   92,   93,   58,    2,  -42,  -37,   10,  -29, -102),
-    (-103,  -27,   11,  -36,  -41,  -36,   31,   93,   93,   73,   38,  -35,  -39,    8,  -31, -104),
-    (-103,  -28,    9,  -37,  -43,  -38,   25,   93,   93,   75,   55,  -28,  -42,    7,  -32, -103),
-    (-103,  -28,    5,  -42,  -36,   -9,   38,   95,   94,   79,   58,  -28,  -45,    5,  -32, -103),
-    (-101,  -26,    9,  -22,   13,   54,   81,  110,  105,   90,   65,   -2,  -29,    8,  -30, -102),
-    ( -98,  -15,   37,   38,   65,   79,   98,  125,  120,   88,   68,   48,   28,   33,  -21,  -99),
-    ( -95,   -4,   61,   72,   78,   81,  100,  130,  126,   88,   69,   69,   69,   57,  -11,  -97),
-    ( -92,   -1,   66,   76,   79,   82,  100,  129,  128,   95,   77,   76,   75,   62,   -9,  -95),
-)  # fmt: skip
+_FORMER_FIELDS = {"agreement", "whole_is_negative"}  # of version 0.1; nothing has read them
 
 
 class Thumbnails(Protocol):
-    """Thumbnails by position: an array, or what reads them when they are asked for."""
+    """Thumbnails by position: an array, or a reader that loads them when they are indexed."""
 
     def __len__(self) -> int: ...
 
@@ -73,137 +50,123 @@ class Reference(Strict):
 
     Attributes:
         template: The typical film, 16 rows of 16 numbers around 0; brighter is higher.
-        threshold: The correlation below which a picture looks like a negative.
-        images: How many thumbnails it was learnt from.
-        agreement: The median correlation of one of them with the mean of the others.
-        negatives: How many of them look like negatives.
-        whole_is_negative: Whether most of train are negatives, by anatomy: it was exported wrongly.
+        threshold: An image whose correlation with the template is lower looks like a negative.
+        images: How many images it was learnt from.
+        negatives: How many of them are negatives.
     """
 
     template: tuple[tuple[int, ...], ...]
     threshold: float = Field(ge=-1, le=1)
     images: int
-    agreement: float
     negatives: int
-    whole_is_negative: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_former_fields(cls, values: Any) -> Any:
+        """Accept records of version 0.1."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if name not in _FORMER_FIELDS}
 
 
 def learn_reference(thumbnails: Thumbnails, positions: Pixels | None = None) -> Reference | None:
-    """Return what the films among these thumbnails look like; None where they are too unlike.
+    """Learn what the films among these images look like.
 
-    A part of them may be negatives; where they look like chest films, even most or all.
+    Some of the images may be negatives; if they look like chest films, even most or all.
 
     Args:
-        thumbnails: uint8 (n, 64, 64), or anything that gives them by positions.
-        positions: Which of them, int (m,); all where not given. Of many, 4,096 are used.
+        thumbnails: uint8 (n, 64, 64), or a reader that gives them by position.
+        positions: Which of them to learn from, int (m,); all by default. Of more than 4,096 as many
+            are taken, evenly spread.
+
+    Returns:
+        None if the images are too few or too unlike each other.
     """
-    chosen = np.arange(len(thumbnails)) if positions is None else np.asarray(positions)
-    if len(chosen) < _FEWEST:
+    if positions is None:
+        positions = np.arange(len(thumbnails))
+    if len(positions) < _FEWEST_IMAGES:
         return None
-    spread = np.linspace(0, len(chosen) - 1, min(len(chosen), _MOST))
-    chosen = chosen[spread.round().astype(np.int64)]
-    pictures = _standardised(_cells(thumbnails[chosen]))
-    signs = np.sign(pictures @ _direction(pictures))
-    typical = signs @ pictures
-    others = typical - signs[:, None] * pictures
-    agreements = signs * np.sum(pictures * others, axis=1) / (np.linalg.norm(others, axis=1) + 1e-9)
-    if np.quantile(agreements, 1 - _AGREEING_SHARE) < _LEAST_AGREEMENT:
+    chosen = _thin_out(np.asarray(positions))
+    images = standardise(mean_cells(thumbnails[chosen]))
+    # Relative to what they have in common, films have one sign and negatives the other.
+    signs = np.sign(images @ _common_direction(images))
+    typical = signs @ images
+    if not _are_alike(images, signs, typical):
         return None
-    anatomy = _anatomy(typical)
-    sure = abs(anatomy) >= _SURE_OF_ANATOMY
-    upright = np.sign(anatomy) if sure else np.where(signs.sum() >= 0, 1, -1)
-    template = _standardised(upright * typical.reshape(1, SIDE, SIDE)) * _SCALE
-    negatives = int((signs * upright < 0).sum())
+    typical_cells = typical.reshape(1, SIDE, SIDE)
+    film_sign = _sign_of_films(typical_cells, signs)
+    template = standardise(film_sign * typical_cells) * _TEMPLATE_SCALE
+    is_negative = signs * film_sign < 0
     return Reference(
         template=template.round().astype(int).reshape(SIDE, SIDE).tolist(),
         threshold=_THRESHOLD,
         images=len(chosen),
-        agreement=round(float(np.median(agreements)), 3),
-        negatives=negatives,
-        whole_is_negative=negatives > len(chosen) / 2,
+        negatives=int(is_negative.sum()),
     )
 
 
-def find_suspects(reference: Reference, thumbnails: Pixels) -> Pixels:
-    """Return which thumbnails, uint8 (k, 64, 64), look like negatives of films: bool (k,)."""
-    cells = _cells(thumbnails)
-    template = np.array(reference.template, np.float64)[None]
-    unlike = _correlations(cells, template) < reference.threshold
-    return unlike & (_correlations(_centres(cells), _centres(template)) < reference.threshold)
+def _thin_out(positions: Pixels) -> Pixels:
+    """Return at most _MOST_IMAGES of the positions, evenly spread."""
+    count = min(len(positions), _MOST_IMAGES)
+    spread = np.linspace(0, len(positions) - 1, count)
+    thinned: Pixels = positions[spread.round().astype(np.int64)]
+    return thinned
 
 
-def _cells(thumbnails: Pixels) -> Pixels:
-    """Return the mean gray in 16x16 cells of each picture inside its frame, float64 (k, 16, 16)."""
-    lefts, tops, rights, bottoms = _without_frames(thumbnails)
-    out = np.empty((len(thumbnails), SIDE, SIDE))
-    for at, thumbnail in enumerate(thumbnails):
-        box = (int(lefts[at]), int(tops[at]), int(rights[at]), int(bottoms[at]))
-        image = Image.fromarray(thumbnail)
-        out[at] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box=box))
-    return out
+def _common_direction(images: Pixels) -> Pixels:
+    """Return what standardised images have most in common except for the sign, float64 (cells,).
 
-
-def _without_frames(thumbnails: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Return left, top, right and bottom of each picture inside its plain frame, int (k,) each.
-
-    A white margin is no sign of a negative, and a black one no sign of a film.
+    It is their first principal component, by power iteration.
     """
-    plain_rows = np.ptp(thumbnails, axis=2) <= _FRAME_RANGE
-    plain_columns = np.ptp(thumbnails, axis=1) <= _FRAME_RANGE
-    return (
-        _run(plain_columns),
-        _run(plain_rows),
-        _THUMBNAIL_SIDE - _run(plain_columns[:, ::-1]),
-        _THUMBNAIL_SIDE - _run(plain_rows[:, ::-1]),
-    )
-
-
-def _run(plain: Pixels) -> Pixels:
-    """Return how many values before the first false one each row of bool (k, 64) has, int (k,)."""
-    ended = np.pad(plain, ((0, 0), (0, 1)))
-    lengths: Pixels = np.minimum(np.argmin(ended, axis=1), _WIDEST_FRAME)
-    return lengths
-
-
-def _standardised(cells: Pixels) -> Pixels:
-    """Return each picture as a vector of mean 0 and length 1, float64 (k, cells), or of zeros."""
-    vectors = cells.reshape(len(cells), math.prod(cells.shape[1:]))
-    vectors = vectors - vectors.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    standardised: Pixels = vectors / np.maximum(lengths, 1e-9)
-    return standardised
-
-
-def _correlations(cells: Pixels, template: Pixels) -> Pixels:
-    """Return each picture's correlation with a template of the same shape, float64 (k,)."""
-    correlations: Pixels = _standardised(cells) @ _standardised(template)[0]
-    return correlations
-
-
-def _centres(cells: Pixels) -> Pixels:
-    """Return the cells but the outermost two on each side."""
-    return cells[:, _OUTER:-_OUTER, _OUTER:-_OUTER]
-
-
-def _direction(pictures: Pixels) -> Pixels:
-    """Return what the pictures have most in common but for the sign, float64 (cells,).
-
-    By repeated multiplication: it converges at once where they have much in common.
-    """
-    products = pictures.T @ pictures
-    direction: Pixels = products[:, np.argmax(np.diag(products))]
-    for _ in range(_STEPS):
+    products = images.T @ images
+    most_varied_cell = np.argmax(np.diag(products))
+    direction: Pixels = products[:, most_varied_cell]
+    for _ in range(_ITERATIONS):
         direction = products @ direction
         direction /= max(float(np.linalg.norm(direction)), 1e-9)
     return direction
 
 
-def _anatomy(typical: Pixels) -> float:
-    """Return the correlation with a drawn film: of whole and centre the one nearer to 0."""
-    cells = typical.reshape(1, SIDE, SIDE)
-    drawn = np.array(_DRAWN_FILM, np.float64)[None]
-    both = (
-        float(_correlations(cells, drawn)[0]),
-        float(_correlations(_centres(cells), _centres(drawn))[0]),
-    )
-    return min(both, key=abs) if both[0] * both[1] > 0 else 0.0
+def _are_alike(images: Pixels, signs: Pixels, typical: Pixels) -> bool:
+    """Return whether enough of the images correlate with the mean of the others.
+
+    Args:
+        images: Standardised, float64 (n, cells).
+        signs: -1, 0 or 1 for each, float64 (n,).
+        typical: The sum of the images with their signs, float64 (cells,).
+    """
+    others = typical - signs[:, None] * images
+    products = signs * np.sum(images * others, axis=1)
+    correlations = products / (np.linalg.norm(others, axis=1) + 1e-9)
+    return bool(np.quantile(correlations, 1 - _CORRELATED_SHARE) >= _LEAST_CORRELATION)
+
+
+def _sign_of_films(typical: Pixels, signs: Pixels) -> int:
+    """Return the sign that the films among the images have, 1 or -1.
+
+    Args:
+        typical: What the images have in common, float64 (1, 16, 16).
+        signs: -1, 0 or 1 for each image, float64 (n,).
+    """
+    correlation = correlate_with_drawn_film(typical)
+    is_sure = abs(correlation) >= _SURE_OF_ANATOMY
+    evidence = correlation if is_sure else signs.sum()
+    return 1 if evidence >= 0 else -1
+
+
+def find_suspects(reference: Reference, thumbnails: Pixels) -> Pixels:
+    """Find the images that look like negatives of films.
+
+    Args:
+        reference: What a film looks like.
+        thumbnails: uint8 (n, 64, 64).
+
+    Returns:
+        bool (n,).
+    """
+    cells = mean_cells(thumbnails)
+    template = np.array(reference.template, np.float64).reshape(1, SIDE, SIDE)
+    of_whole = correlate(cells, template)
+    of_centre = correlate(centres(cells), centres(template))
+    suspects: Pixels = np.maximum(of_whole, of_centre) < reference.threshold
+    return suspects

@@ -1,0 +1,82 @@
+"""Draw a made-up frontal chest X-ray from formulas, never from a person's image."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cxr.data.phantoms.drawing import lung_markings, skeleton, soft_tissue
+from cxr.data.phantoms.drawing.anatomy import Anatomy
+from cxr.data.phantoms.drawing.lung_markings import Place
+from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, clouds, pose_body
+
+_DARKEST = 0.02  # of a plate before exposure
+
+
+def draw_chest(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    pneumonia: bool,
+    size: int,
+) -> tuple[Plane, Place | None]:
+    """Draw a frontal chest X-ray.
+
+    Args:
+        rng: What differs between the images of a patient is drawn from it.
+        anatomy: Of the patient.
+        pneumonia: Whether there are opacities in the lungs.
+        size: Of the image, in pixels.
+
+    Returns:
+        The image, uint8 (size, size): 0 is black, and the patient's left is on the right. And the
+        centre (x, y) of the strongest opacity, in fractions 0 to 1 of the image from its top left,
+        or None without pneumonia.
+    """
+    grid = pose_body(rng, size)
+    lungs = soft_tissue.lungs(grid, anatomy)
+    air = lungs * (1 - 0.93 * soft_tissue.mediastinum(grid, anatomy))
+    plate = _plate(grid, lungs, air, anatomy)
+    plate = plate + 0.13 * (clouds(rng, size, 10) - 0.5)
+    plate = np.maximum(plate, _DARKEST)
+    place = None
+    if pneumonia:
+        opacities, place = lung_markings.draw_opacities(rng, air, grid.y)
+        # Exposure is automatic: an opacity brightens its place, not the whole film, so that the
+        # mean brightness gives nothing away.
+        plate = plate + opacities - np.mean(opacities)
+    return _expose(rng, plate), place
+
+
+def _plate(grid: BodyGrid, lungs: Plane, air: Plane, anatomy: Anatomy) -> Plane:
+    """Return what the body of a patient absorbs, about 0 to 1."""
+    plate: Plane = soft_tissue.body(grid, anatomy) - 0.37 * air
+    plate = plate + skeleton.bones(grid, lungs, anatomy)
+    plate = plate + lung_markings.vessels(grid, anatomy) * air
+    return plate
+
+
+def _expose(rng: np.random.Generator, plate: Plane) -> Plane:
+    """Return the plate as a film: with exposure, gamma, grain and a side marker.
+
+    Returns:
+        uint8 (size, size).
+    """
+    size = len(plate)
+    gain = rng.uniform(0.98, 1.28)
+    offset = rng.uniform(-0.03, 0.05)
+    gamma = rng.uniform(0.85, 1.2)
+    noise = rng.normal(0, 1, (size, size)).astype(np.float32)
+    grain = noise * rng.uniform(0.008, 0.018)
+    exposed = np.clip(plate * gain + offset, 0, 1)
+    light = np.clip(exposed ** np.float32(gamma) + grain, 0, 1)
+    levels = (light * 255).round().astype(np.uint8)
+    return _with_side_marker(rng, levels)
+
+
+def _with_side_marker(rng: np.random.Generator, film: Plane) -> Plane:
+    """Write an R beside the patient's right shoulder, as radiographers do."""
+    size = len(film)
+    left = rng.uniform(0.03, 0.07) * size
+    top = rng.uniform(0.03, 0.25) * size
+    image = Image.fromarray(film)
+    font = ImageFont.load_default(size * 0.055)
+    ImageDraw.Draw(image).text((left, top), "R", fill=235, font=font)
+    return np.asarray(image)

@@ -1,0 +1,85 @@
+"""What is inside the lungs of a phantom: vessels and, with pneumonia, opacities."""
+
+import numpy as np
+
+from cxr.data.phantoms.drawing.anatomy import Anatomy
+from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, bell, clouds, fill
+
+Place = tuple[float, float]
+
+_BRANCHES = 7  # on each side
+
+
+def vessels(grid: BodyGrid, anatomy: Anatomy) -> Plane:
+    """Return the lung markings of a patient: two hila, and branches that taper away from them."""
+    rng = np.random.default_rng(anatomy.markings)
+    markings = np.zeros_like(grid.y)
+    markings += 0.11 * _hila(grid)
+    for side in (-1, 1):
+        x = grid.x * side - 0.06
+        y = grid.y - 0.44
+        angles = np.linspace(-1.25, 1.35, _BRANCHES)
+        angles = angles + rng.uniform(-0.16, 0.16, _BRANCHES)
+        for angle in angles:
+            curvature = np.float32(rng.uniform(-2.0, 2.0))
+            markings += _branch(x, y, angle, curvature)
+    return markings
+
+
+def _hila(grid: BodyGrid) -> Plane:
+    x = (grid.from_spine - 0.085) / 0.035
+    y = (grid.y - 0.45) / 0.075
+    return np.exp(-(x**2) - y**2)
+
+
+def _branch(x: Plane, y: Plane, angle: float, curvature: np.float32) -> Plane:
+    """Return one branch of the vessels.
+
+    Args:
+        x: From its root, away from the spine.
+        y: From its root, down.
+        angle: Of its direction, in radians; above 0 is down.
+        curvature: How much it bends.
+    """
+    cos = np.float32(np.cos(angle))
+    sin = np.float32(np.sin(angle))
+    along = x * cos + y * sin
+    across = y * cos - x * sin
+    from_axis = across - curvature * along**2
+    half_width = 0.0025 + 0.004 * np.clip(1 - along / 0.25, 0, 1)
+    fading = np.clip(1 - along / 0.27, 0, 1)
+    brightness = 0.10 * (fill(along - 0.02, 0.015) * fading)
+    return brightness * bell(from_axis, half_width)
+
+
+def draw_opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plane, Place]:
+    """Draw one or two patchy consolidations inside the lungs.
+
+    Args:
+        rng: What they are drawn from.
+        air: Where there is air, 0 to 1, float (size, size).
+        y: From the top of the body, float (size, size).
+
+    Returns:
+        The brightness that they add, and the centre (x, y) of the stronger one, in fractions of the
+        image.
+    """
+    size = len(air)
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+    candidates = np.flatnonzero((air > 0.9) & (y > 0.27))
+    count = int(rng.integers(1, 3))
+    strengths = np.sort(rng.uniform(0.45, 0.65, count))[::-1]
+    filled = np.zeros_like(air)
+    places: list[Place] = []
+    for strength in strengths:
+        row, column = divmod(int(rng.choice(candidates)), size)
+        place = (float(axis[column]), float(axis[row]))
+        half_width, half_height = rng.uniform(0.10, 0.16, 2)
+        x_distance = (axis[None, :] - place[0]) / half_width
+        y_distance = (axis[:, None] - place[1]) / half_height
+        distance = x_distance**2 + y_distance**2
+        patch = np.exp(-0.5 * distance**1.4)
+        filled = np.maximum(filled, np.float32(strength) * patch)
+        places.append(place)
+    texture = 0.72 + 0.5 * clouds(rng, size, 14)
+    return filled * air * texture, places[0]
