@@ -1,7 +1,8 @@
-"""Arrays kept on disk by content: a row for each key, memory-mapped in segments; pixels and features live here.
+"""Caches of arrays on disk, one row for each key, mapped in segments: pixels and features.
 
-A segment's list of keys is written after its array, both whole: what an interrupted process leaves is never read. What
-is in the folder's name (the recipe) and in the key decides what a row is, so nothing in here is ever out of date.
+The list of a segment's keys is written after its array, both whole: what an interrupted process
+leaves behind is never read. The folder's name (a digest of the recipe) and the key decide what a
+row is, so no row is ever out of date.
 """
 
 import hashlib
@@ -21,13 +22,25 @@ from cxr.core.errors import StorageError
 from cxr.core.files import atomic_write
 from cxr.core.records import Record
 
-SEGMENT_BYTES = 16 * 2**20  # a few copies of one are in memory while it is made
-_MAPS = 4  # segments mapped at a time: more would let a process grow with what it has read
+SEGMENT_BYTES = 16 * 2**20  # a few copies of a segment are in memory while it is written
+_MAPPED_SEGMENTS = 4  # with more, a process would grow with what it has read
+_ROW_BITS = 32  # an index entry holds the row in so many bits, the segment's number above them
+_ROW_MASK = 2**_ROW_BITS - 1
+_SECONDS_PER_DAY = 86_400
+_RECIPE = "recipe.json"
+_KEY_LISTS = "[!.]*.keys"
 Array = np.ndarray[Any, Any]
 
 
 class Recipe(Record):
-    """recipe.json: what the rows are and how they were made; its digest names the folder."""
+    """recipe.json: what the rows are and how they were made. Its digest names the cache's folder.
+
+    Attributes:
+        kind: What the rows are, for people who look at the disk.
+        made: The settings that decide a row, by name.
+        shape: The shape of one row.
+        dtype: NumPy's name of the rows' type.
+    """
 
     kind: str
     made: dict[str, Any]
@@ -36,7 +49,16 @@ class Recipe(Record):
 
 
 class CacheEntry(Record):
-    """One cache as `listing` tells of it; `used` is in seconds since 1970."""
+    """One cache as it is listed.
+
+    Attributes:
+        name: The name of its folder.
+        kind: What the rows are.
+        made: How they were made.
+        rows: Their number.
+        size: Bytes on disk.
+        used: When rows were last read, in seconds since 1970.
+    """
 
     name: str
     kind: str
@@ -47,173 +69,260 @@ class CacheEntry(Record):
 
 
 class Rows:
-    """Rows of a cache in the order of the keys asked for: indexed by an int or by an array of positions."""
+    """Rows of a cache in the order of the keys asked for, read from disk when they are indexed.
+
+    Attributes:
+        name: The name of the cache's folder.
+        shape: Number of rows, then the shape of one row.
+        dtype: The rows' type.
+    """
 
     def __init__(
-        self, folder: Path, segments: Sequence[str], segment: Array, row: Array, recipe: Recipe
+        self,
+        folder: Path,
+        segments: Sequence[str],
+        segment_numbers: Array,
+        row_numbers: Array,
+        recipe: Recipe,
     ):
+        """Describe the rows; none is read yet.
+
+        Args:
+            folder: The cache's folder.
+            segments: The names of its segments.
+            segment_numbers: For each row, the position of its segment in `segments`: int (n,).
+            row_numbers: For each row, its position in its segment: int (n,).
+            recipe: The cache's recipe.
+        """
         self.name = folder.name
-        self._paths = [str(folder / f"{name}.npy") for name in segments]
-        self._segment, self._row = segment, row
-        self.shape, self.dtype = (len(row), *recipe.shape), np.dtype(recipe.dtype)
+        self.shape = (len(row_numbers), *recipe.shape)
+        self.dtype = np.dtype(recipe.dtype)
+        self._paths = [str(folder / f"{segment}.npy") for segment in segments]
+        self._segment_numbers = segment_numbers
+        self._row_numbers = row_numbers
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._row_numbers)
 
-    def __getitem__(self, at: Any) -> Array:
-        """Return the row at an int, or the rows at positions (int array, bool mask or slice), copied."""
-        if isinstance(at, int | np.integer):
-            return np.array(_mapped(self._paths[self._segment[at]])[self._row[at]])
-        segment, row = self._segment[at], self._row[at]
-        out = np.empty((len(row), *self.shape[1:]), self.dtype)
-        for number in np.unique(segment):
-            here = segment == number
-            out[here] = _mapped(self._paths[number])[row[here]]
-        return out
+    def __getitem__(self, index: Any) -> Array:
+        """Return a copy of some rows.
+
+        Args:
+            index: An int for one row without the first axis; positions (int array), a bool mask
+                or a slice for several.
+        """
+        segment_numbers = self._segment_numbers[index]
+        row_numbers = self._row_numbers[index]
+        if isinstance(index, int | np.integer):
+            segment = _map_segment(self._paths[segment_numbers])
+            return np.array(segment[row_numbers])
+        rows = np.empty((len(row_numbers), *self.shape[1:]), self.dtype)
+        for number in np.unique(segment_numbers):
+            segment = _map_segment(self._paths[number])
+            in_segment = segment_numbers == number
+            rows[in_segment] = segment[row_numbers[in_segment]]
+        return rows
 
 
 Stored = Array | Rows
 
 
 class Cache:
-    """The rows below one folder; `name` shows its kind, for people who look at the disk."""
+    """The rows in one folder.
+
+    Attributes:
+        recipe: What the rows are.
+        folder: Where they are; named after the recipe's kind and digest.
+    """
 
     def __init__(self, root: Path, recipe: Recipe):
+        """Describe the cache; nothing is made on disk yet.
+
+        Args:
+            root: The folder of all caches.
+            recipe: What the rows are.
+        """
         digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
-        self.recipe, self.folder = recipe, root / f"{recipe.kind}-{digest}"
+        self.recipe = recipe
+        self.folder = root / f"{recipe.kind}-{digest}"
 
     @classmethod
     def open(cls, folder: Path) -> "Cache":
-        """Return the cache in `folder`; raises FileNotFoundError."""
-        return cls(folder.parent, Recipe.read(folder / "recipe.json"))
+        """Return the cache in a folder.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        return cls(folder.parent, Recipe.read(folder / _RECIPE))
 
     @property
     def row_bytes(self) -> int:
-        """Return the bytes of one row."""
-        return (
-            int(np.prod(self.recipe.shape, dtype=np.int64)) * np.dtype(self.recipe.dtype).itemsize
-        )
+        """The bytes of one row."""
+        values = int(np.prod(self.recipe.shape, dtype=np.int64))
+        return values * np.dtype(self.recipe.dtype).itemsize
 
     @property
     def segment_rows(self) -> int:
-        """Return how many rows make a segment: at least 1, of about SEGMENT_BYTES."""
+        """How many rows make a segment: about SEGMENT_BYTES, and at least one row."""
         return max(1, SEGMENT_BYTES // self.row_bytes)
 
     def filling(self, keys: Iterable[str]) -> FileLock:
-        """Return the lock of who adds these rows, so that two processes do not make the same ones; `with` it.
+        """Return the lock of the process that adds the rows of these keys.
 
-        Others may add other rows meanwhile: segments are published whole.
+        It keeps two processes from making the same rows. Other rows may be added meanwhile, because
+        segments are published whole.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / f".lock-{_digest(keys)}")
+        return FileLock(self.folder / f".lock-{_digest_keys(keys)}")
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no row yet, each once, in their order."""
-        _, known = self._index()
-        return [key for key in dict.fromkeys(keys) if key not in known]
+        _, index = self._read_index()
+        return [key for key in dict.fromkeys(keys) if key not in index]
 
     def require_space(self, rows: int) -> None:
-        """Raise StorageError where the disk has no room for so many more rows."""
+        """Raise StorageError if the disk has no room for so many more rows."""
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
-        if rows * self.row_bytes > free:
-            raise _full(self.folder, rows * self.row_bytes, free)
+        needed = rows * self.row_bytes
+        if needed > free:
+            raise StorageError(
+                f"{self.folder}: the disk is full: {needed / 1e9:.3g} GB more are needed, "
+                f"{free / 1e9:.3g} GB are free: make room, for example with "
+                f"`cxr cache prune --out {self.folder.parent.parent}`, and run again: "
+                "it goes on where it was"
+            )
 
     def add(self, keys: Sequence[str], rows: Array) -> None:
-        """Publish one segment: its array, then its keys. Raises StorageError where the disk is full."""
-        name = _digest(keys)
-        if not (self.folder / "recipe.json").is_file():
-            self.recipe.write(self.folder / "recipe.json")
-        with atomic_write(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, np.ascontiguousarray(rows, self.recipe.dtype))
-        with atomic_write(self.folder / f"{name}.keys") as temporary:
+        """Publish one segment: its array, then its keys.
+
+        Args:
+            keys: The rows' keys.
+            rows: One row for each key, (n, *shape).
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        segment = _digest_keys(keys)
+        recipe_path = self.folder / _RECIPE
+        if not recipe_path.is_file():
+            self.recipe.write(recipe_path)
+        array = np.ascontiguousarray(rows, self.recipe.dtype)
+        with (
+            atomic_write(self.folder / f"{segment}.npy") as temporary,
+            temporary.open("wb") as file,
+        ):
+            np.save(file, array)
+        with atomic_write(self.folder / f"{segment}.keys") as temporary:
             temporary.write_text("".join(f"{key}\n" for key in keys))
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """Return the rows of these keys, in their order; raises StorageError where one is missing."""
-        segments, known = self._index()
-        found = np.array([known.get(key, -1) for key in keys], dtype=np.int64)
-        if len(found) and found.min() < 0:
+        """Return the rows of these keys, in their order.
+
+        Raises:
+            StorageError: A row is missing.
+        """
+        segments, index = self._read_index()
+        entries = np.array([index.get(key, -1) for key in keys], dtype=np.int64)
+        missing = int((entries < 0).sum())
+        if missing:
             raise StorageError(
-                f"{self.folder}: {int((found < 0).sum())} of {len(keys)} rows are missing: run again"
+                f"{self.folder}: {missing} of {len(keys)} rows are missing: run again"
             )
-        if len(found):
-            os.utime(self.folder / "recipe.json")  # when it was last used, for `prune`
-        return Rows(
-            self.folder, segments, (found >> 32).astype(np.int32), found & 0xFFFFFFFF, self.recipe
-        )
+        if len(entries):
+            os.utime(self.folder / _RECIPE)  # the time of last use, for `prune_caches`
+        segment_numbers = (entries >> _ROW_BITS).astype(np.int32)
+        row_numbers = entries & _ROW_MASK
+        return Rows(self.folder, segments, segment_numbers, row_numbers, self.recipe)
 
-    def _index(self) -> tuple[list[str], dict[str, int]]:
-        """Return the segments' names, and for each key the segment's number in the upper 32 bits, the row below."""
-        names: list[str] = []
-        known: dict[str, int] = {}
-        for path in sorted(self.folder.glob("[!.]*.keys")):
+    def _read_index(self) -> tuple[list[str], dict[str, int]]:
+        """Return the segments' names, and by key where its row is (see _ROW_BITS).
+
+        One int a key takes less memory than a pair.
+        """
+        segments: list[str] = []
+        index: dict[str, int] = {}
+        for path in sorted(self.folder.glob(_KEY_LISTS)):
+            first = len(segments) << _ROW_BITS
             for row, key in enumerate(path.read_text().split()):
-                known[key] = (len(names) << 32) | row
-            names.append(path.stem)
-        return names, known
+                index[key] = first | row
+            segments.append(path.stem)
+        return segments, index
 
 
-def _digest(keys: Iterable[str]) -> str:
+def _digest_keys(keys: Iterable[str]) -> str:
+    """Return a name for a sequence of keys."""
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=_MAPS)
-def _mapped(path: str) -> Array:
-    mapped: Array = np.load(path, mmap_mode="r")
-    return mapped
-
-
-def _full(folder: Path, needed: int, free: int) -> StorageError:
-    return StorageError(
-        f"{folder}: the disk is full: {needed / 1e9:.3g} GB more are needed, {free / 1e9:.3g} GB are free: make room, "
-        f"for example with `cxr cache prune --out {folder.parent.parent}`, and run again: it goes on where it was"
-    )
+@lru_cache(maxsize=_MAPPED_SEGMENTS)
+def _map_segment(path: str) -> Array:
+    """Return a segment's array, mapped into memory."""
+    segment: Array = np.load(path, mmap_mode="r")
+    return segment
 
 
 def list_caches(root: Path) -> list[CacheEntry]:
-    """Return every cache below `root` (WORK/cache), the one used last first."""
-    held = []
-    for path in root.glob("*/recipe.json"):
-        recipe, files = Recipe.read(path), [f for f in path.parent.iterdir() if f.is_file()]
-        rows = sum(len(f.read_text().split()) for f in path.parent.glob("[!.]*.keys"))
-        size = sum(f.stat().st_size for f in files)
-        used = path.stat().st_mtime
-        held.append(
-            CacheEntry(
-                name=path.parent.name,
-                kind=recipe.kind,
-                made=recipe.made,
-                rows=rows,
-                size=size,
-                used=used,
-            )
-        )
-    return sorted(held, key=lambda each: -each.used)
+    """Return every cache below a folder (WORK/cache), the last used first."""
+    entries = [_describe_cache(path.parent) for path in root.glob(f"*/{_RECIPE}")]
+    return sorted(entries, key=lambda entry: entry.used, reverse=True)
+
+
+def _describe_cache(folder: Path) -> CacheEntry:
+    """Return the entry of one cache."""
+    recipe = Recipe.read(folder / _RECIPE)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    rows = sum(len(path.read_text().split()) for path in folder.glob(_KEY_LISTS))
+    return CacheEntry(
+        name=folder.name,
+        kind=recipe.kind,
+        made=recipe.made,
+        rows=rows,
+        size=sum(path.stat().st_size for path in files),
+        used=(folder / _RECIPE).stat().st_mtime,
+    )
 
 
 def prune_caches(
     root: Path, unused_days: float, most_bytes: float | None = None
 ) -> list[CacheEntry]:
-    """Remove caches not used for so many days, then the longest unused until `most_bytes` hold; return the removed.
+    """Remove caches that were not used for long, then the longest unused of those that are left.
 
-    They are made again when they are needed: it costs time, never results.
+    They are made again when they are needed: pruning costs time, never results.
+
+    Args:
+        root: The folder of all caches.
+        unused_days: Caches not used for so many days are removed.
+        most_bytes: Remove more until no more than this is left; None for no limit.
+
+    Returns:
+        The removed caches.
     """
-    _mapped.cache_clear()
-    kept, removed, oldest = 0.0, [], time.time() - unused_days * 86400
-    for held in list_caches(root):
-        if held.used < oldest or (most_bytes is not None and kept + held.size > most_bytes):
-            (root / held.name / "recipe.json").unlink()  # without it nothing below is read
-            shutil.rmtree(root / held.name)
-            removed.append(held)
+    _map_segment.cache_clear()
+    oldest_use = time.time() - unused_days * _SECONDS_PER_DAY
+    kept_bytes = 0
+    removed: list[CacheEntry] = []
+    for entry in list_caches(root):
+        is_old = entry.used < oldest_use
+        is_too_much = most_bytes is not None and kept_bytes + entry.size > most_bytes
+        if is_old or is_too_much:
+            _remove_cache(root / entry.name)
+            removed.append(entry)
         else:
-            kept += held.size
+            kept_bytes += entry.size
     return removed
+
+
+def _remove_cache(folder: Path) -> None:
+    """Remove a cache, its recipe first: without it nothing in the folder is read any more."""
+    (folder / _RECIPE).unlink()
+    shutil.rmtree(folder)
 
 
 def describe_recipe(made: dict[str, Any]) -> str:
     """Return how rows were made, in one line."""
-    return ", ".join(
-        f"{name} {value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in made.items()
-    )
+    settings = []
+    for name, value in made.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        settings.append(f"{name} {text}")
+    return ", ".join(settings)

@@ -142,7 +142,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         held.add(["b"], np.ones((1, 1000, 1000), np.uint8))
         assert held.rows(["b"])[0].all()
     finally:
-        arrays._mapped.cache_clear()  # what is mapped keeps the file system busy
+        arrays._map_segment.cache_clear()  # what is mapped keeps the file system busy
         subprocess.run(["umount", str(place)], check=True)
 
 
@@ -165,9 +165,9 @@ def test_listing_and_pruning(held, tmp_path):
 def test_reading_much_does_not_grow_the_process(tmp_path):
     """Rows of many segments read at random: only a few segments are mapped at a time."""
     held = Cache(tmp_path, Recipe(kind="big", made={}, shape=(8,), dtype="uint8"))
-    for at in range(3 * arrays._MAPS):
+    for at in range(3 * arrays._MAPPED_SEGMENTS):
         held.add([str(at)], np.full((1, 8), at, np.uint8))
-    found = held.rows([str(at) for at in range(3 * arrays._MAPS)])
+    found = held.rows([str(at) for at in range(3 * arrays._MAPPED_SEGMENTS)])
     order = np.random.default_rng(0).permutation(len(found))
     assert found[order][:, 0].tolist() == order.tolist()
-    assert arrays._mapped.cache_info().currsize <= arrays._MAPS
+    assert arrays._map_segment.cache_info().currsize <= arrays._MAPPED_SEGMENTS
