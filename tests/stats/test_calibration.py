@@ -41,7 +41,7 @@ def test_a_known_temperature_is_found():
 
 
 def test_a_shift_by_class_weights_is_corrected():
-    """Logits moved by 1.5, as by class weights: Platt's intercept corrects it, no temperature can."""
+    """Logits moved by 1.5, as by class weights: Platt's intercept corrects that."""
     result = fit_calibration(*simulate(4000, slope=2.0, shift=1.5))
     assert result.method == "platt"
     assert (result.temperature, result.intercept) == (
@@ -80,7 +80,7 @@ def test_within_one_standard_error_the_simplest_wins():
 
 
 def test_fits_are_those_of_scikit_learn():
-    """Temperature and Platt scaling are logistic regressions on the logit, Platt's on his targets."""
+    """Temperature and Platt scaling are logistic regressions, Platt's on his targets."""
     labels, scores, _ = simulate(400, slope=1.7, shift=-0.4)
     z = logits(scores)[:, np.newaxis]
     reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z, labels)
@@ -143,7 +143,7 @@ MAPS = [
     )
 )
 def test_every_map_keeps_the_order_within_0_and_1(calibration_map, scores):
-    """Float64 in 0..1 that never falls where scores rise, also at and next to 0 and 1; no warning."""
+    """Float64 in 0..1 that never falls where scores rise, also next to 0 and 1; no warning."""
     result = calibration_map.apply(np.sort(np.array(scores, np.float32)))
     assert result.dtype == np.float64 and result.shape == (len(scores),)
     assert ((result >= 0) & (result <= 1)).all() and (np.diff(result) >= 0).all()

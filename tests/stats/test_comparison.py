@@ -144,7 +144,7 @@ def test_copies_of_an_image_add_nothing():
 
 
 def test_repeated_patients_are_not_more_evidence():
-    """Without a true difference, about 5 % of sets are significant by patient, far more by image."""
+    """Without a true difference, about 5 % of sets are significant by patient, more by image."""
     sets = [simulate(300, seed, per_patient=5, same_label=True) for seed in range(400)]
     by_patient = np.mean(
         [delong(labels, a, b, patients).p < 0.05 for labels, a, b, patients in sets]
