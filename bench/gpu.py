@@ -22,7 +22,7 @@ from cxr.core.parallel import usable_cores
 from cxr.core.settings import Augmentation, TrainingSettings
 from cxr.data.images import augmentation
 from cxr.models import architectures, model_surgery
-from cxr.models.compute import backend
+from cxr.models.compute import backend, feeding, keras_internals
 
 BATCHES = (32, 128, 512)
 Array = np.ndarray[Any, Any]
@@ -71,7 +71,7 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
     model.optimizer.build(model.trainable_variables)
     learner, size = model, TrainingSettings().batch_size
     if resident:
-        learner, place = backend.keep_on_device(model, rows.shape, str(rows.dtype))
+        learner, place = feeding.keep_on_device(model, rows.shape, str(rows.dtype))
         place.assign(rows)
 
     def batches() -> Any:
@@ -84,12 +84,12 @@ def top(name: str, policy: str, rows: Array, resident: bool) -> float:
                 np.ones(len(some), np.float32),
             )
 
-    return rate({"": lambda: learner.fit(backend.as_dataset(batches), verbose=0)}, len(rows))[""]
+    return rate({"": lambda: learner.fit(feeding.as_dataset(batches), verbose=0)}, len(rows))[""]
 
 
 def main() -> None:
     os.environ.update(backend.child_environment(usable_cores()))
-    backend.import_keras()
+    keras_internals.import_keras()
     backend.configure()
     if len(sys.argv) == 1 and not backend.on_gpu():
         print(f"no GPU that {backend.backend_name()} sees: nothing measured")

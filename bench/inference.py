@@ -29,9 +29,9 @@ from cxr.data.images.decoding import decoder
 from cxr.data.phantoms import dataset
 from cxr.data.survey import file_kinds
 from cxr.models import architectures, model_surgery, scoring
-from cxr.models.compute import backend
+from cxr.models.compute import backend, keras_internals
 from cxr.results.model_card import Card, read_card
-from cxr.serving import prediction, prediction_inputs
+from cxr.serving import batch_scoring, prediction_inputs
 from cxr.storage.local import LocalStorage
 from tests.support import finished
 
@@ -65,9 +65,9 @@ def from_files(
     model: Any, storage: LocalStorage, keys: list[str], card: Card, threads: int
 ) -> None:
     """What the child of `cxr predict` does with listed images."""
-    prediction.THREADS = threads
+    batch_scoring.THREADS = threads
     wanted = [prediction_inputs.ImageToScore(storage, key, None, key) for key in keys]
-    batches = prediction.score_images(model, wanted, card, FileSettings())
+    batches = batch_scoring.score_images(model, wanted, card, FileSettings())
     rows = list(itertools.chain.from_iterable(batches))
     assert len(rows) == len(keys) and {row["status"] for row in rows} == {"scored"}
 
@@ -130,7 +130,7 @@ def report(sides: dict[str, Callable[[], Any]], barest: Callable[[], Any]) -> No
 
 def main() -> None:
     os.environ.update(backend.child_environment(usable_cores()))
-    backend.import_keras()
+    keras_internals.import_keras()
     backend.configure()
     given = [Path(folder) for folder in sys.argv[1:]] or [
         DATA / "chest_xray_dev",

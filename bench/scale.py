@@ -24,7 +24,7 @@ from cxr.core.settings import SplitSettings, TrainingSettings
 from cxr.data.images import pixel_cache
 from cxr.data.manifest import publish, scanning, shard_inspection
 from cxr.models import architectures
-from cxr.models.compute import backend
+from cxr.models.compute import backend, keras_internals
 from cxr.models.features import features
 from cxr.storage.addresses import open_storage
 
@@ -54,7 +54,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
     """Do one stage as the flows do it; return its seconds, imports and the network's building left out."""
     storage, settings = open_storage(str(data)), TrainingSettings(image_size=SIDE)
     if stage == "features":
-        backend.import_keras()
+        keras_internals.import_keras()
         backend.configure()
         table = read_table(work / "clean_metadata.csv")
         held = pixel_cache.load_pixels(next((work / "cache").glob("pixels-*")), table)

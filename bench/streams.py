@@ -14,7 +14,7 @@ import numpy as np
 from bench.precision import rate
 from cxr.core.settings import TrainingSettings
 from cxr.models import architectures, model_surgery
-from cxr.models.compute import backend
+from cxr.models.compute import backend, keras_internals
 from cxr.models.features import batching
 
 IMAGES, BATCHES = 48, (32, 8, 4, 3, 2)
@@ -32,7 +32,7 @@ def in_streams(model: Any, pixels: np.ndarray, size: int) -> None:
 
 
 def main() -> None:
-    backend.import_keras()
+    keras_internals.import_keras()
     backend.configure()
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 1), dtype=np.uint8)
     ways = {f"{size}, one at a time": partial(one_at_a_time, size=size) for size in BATCHES}

@@ -1,4 +1,4 @@
-"""Changes to a Keras model's layers: submodels, fused batch normalisation, unfreezing, copied weights."""
+"""Change the layers of a Keras model: submodels, fused batch normalisation, unfreezing, weights."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,88 +7,117 @@ from typing import Any
 import numpy as np
 
 from cxr.models.architectures import ARCHITECTURES, Array
+from cxr.models.compute.keras_internals import source_layer
 
 
 def submodel(model: Any, name: str, start: str | None, end: str) -> Any:
-    """Return the layers of `model` between two places as a model that shares them.
+    """Return the part of a model between two places; it shares the model's layers.
 
-    `start` and `end` are "cut", "features" (pooled) or "score"; None starts at the pixels.
+    Args:
+        model: The whole model.
+        name: Its architecture.
+        start: "cut" or "features" (pooled), or None to start at the pixels.
+        end: "cut", "features" or "score".
     """
     import keras
 
-    names = {"cut": ARCHITECTURES[name].cut, "features": "features", "score": "score"}
-    begin = model.input if start is None else model.get_layer(names[start]).output
-    return keras.Model(
-        begin, model.get_layer(names[end]).output, name=f"{name}_{start or 'pixels'}_to_{end}"
-    )
+    layer_names = {"cut": ARCHITECTURES[name].cut, "features": "features", "score": "score"}
+    inputs = model.input
+    if start is not None:
+        inputs = model.get_layer(layer_names[start]).output
+    outputs = model.get_layer(layer_names[end]).output
+    return keras.Model(inputs, outputs, name=f"{name}_{start or 'pixels'}_to_{end}")
 
 
 def fuse_batch_norm(model: Any) -> Any:
-    """Return a model of the same scores, to float tolerance, whose convolutions do the batch normalisation after them.
+    """Return a faster model with the same scores, to float tolerance, for scoring alone.
 
-    In inference the two are one convolution with other kernels and a bias (Jacob et al., "Quantization and Training of Neural
-    Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2). Only for scoring: the statistics are gone.
-    A normalisation that comes before its convolution, as half of DenseNet121's do, stays.
+    In inference a convolution and the batch normalisation after it are one convolution with another
+    kernel and a bias (Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2). A normalisation that comes before
+    its convolution, like half of DenseNet121's, is kept.
     """
     import keras
 
-    layers, users = keras.layers, Counter(_sources(model))
-    norms = {
-        source: layer
-        for layer in model.layers
-        if isinstance(layer, layers.BatchNormalization)
-        and users[source := _source(layer.input)] == 1
-        if isinstance(model.get_layer(source), layers.Conv2D | layers.DepthwiseConv2D)
-    }
-    gone = {norm.name for norm in norms.values()}
+    norms = _norms_after_convolutions(model)
+    removed = {norm.name for norm in norms.values()}
 
-    def copied(layer: Any) -> Any:
-        return layer.from_config(
-            layer.get_config() | ({"use_bias": True} if layer.name in norms else {})
-        )
+    def clone_layer(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name in norms:
+            config["use_bias"] = True
+        return layer.from_config(config)
 
-    def called(layer: Any, *inputs: Any, **options: Any) -> Any:
-        return inputs[0] if layer.name in gone else layer(*inputs, **options)
+    def call_layer(layer: Any, *inputs: Any, **options: Any) -> Any:
+        if layer.name in removed:
+            return inputs[0]
+        return layer(*inputs, **options)
 
-    found = keras.models.clone_model(model, clone_function=copied, call_function=called)
-    for layer in found.layers:
+    fused = keras.models.clone_model(model, clone_function=clone_layer, call_function=call_layer)
+    for layer in fused.layers:
         weights = model.get_layer(layer.name).get_weights()
-        layer.set_weights(_merged(weights, norms[layer.name]) if layer.name in norms else weights)
-    return found
+        if layer.name in norms:
+            weights = _fused_weights(weights, norms[layer.name])
+        layer.set_weights(weights)
+    return fused
 
 
-def _sources(model: Any) -> Iterator[str]:
-    """Yield the name of the layer that each input of each layer comes from."""
+def _norms_after_convolutions(model: Any) -> dict[str, Any]:
+    """Return each batch normalisation that can be fused, by the name of the convolution before it."""
+    import keras
+
+    layers = keras.layers
+    uses = Counter(_input_sources(model))
+    norms = {}
+    for layer in model.layers:
+        if not isinstance(layer, layers.BatchNormalization):
+            continue
+        source = source_layer(layer.input)
+        is_convolution = isinstance(model.get_layer(source), layers.Conv2D | layers.DepthwiseConv2D)
+        # What another layer reads, too, must keep its values.
+        if is_convolution and uses[source] == 1:
+            norms[source] = layer
+    return norms
+
+
+def _input_sources(model: Any) -> Iterator[str]:
+    """Yield, for each input of each layer, the name of the layer that it comes from."""
     import keras
 
     for layer in model.layers:
         if not isinstance(layer, keras.layers.InputLayer):
-            yield from map(_source, keras.tree.flatten(layer.input))
+            yield from map(source_layer, keras.tree.flatten(layer.input))
 
 
-def _source(tensor: Any) -> str:
-    """Return the name of the layer that a tensor comes from."""
-    return str(tensor._keras_history.operation.name)  # noqa: SLF001 - Keras has no public way to ask
+def _fused_weights(weights: list[Array], norm: Any) -> list[Array]:
+    """Return the kernel and bias of a convolution that also does the normalisation after it.
 
-
-def _merged(weights: list[Array], norm: Any) -> list[Array]:
-    """Return kernel and bias that do what the convolution with `weights` (kernel, and a bias or none) and `norm` after it do."""
+    Args:
+        weights: The kernel of the convolution, and its bias if it has one.
+        norm: The BatchNormalization layer.
+    """
     gamma, beta, mean, variance = (weight.astype(np.float64) for weight in norm.get_weights())
-    scale, kernel = gamma / np.sqrt(variance + norm.epsilon), weights[0]
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    kernel = weights[0]
     bias = weights[1] if len(weights) > 1 else np.zeros(1)
-    along = (
-        scale if scale.size == kernel.shape[3] else scale.reshape(kernel.shape[2:])
-    )  # depthwise: (h, w, channels, 1)
-    return [kernel * along, beta + (bias - mean) * scale]
+    is_depthwise = scale.size != kernel.shape[3]
+    if is_depthwise:  # its kernel is (h, w, channels, 1)
+        return [kernel * scale.reshape(kernel.shape[2:]), beta + (bias - mean) * scale]
+    return [kernel * scale, beta + (bias - mean) * scale]
 
 
-def init_batch_norm(model: Any, pixels: Any, run: Callable[[Any, Any], None]) -> None:
-    """Set the batch normalisation statistics of a random network from one batch of training pixels.
+def init_batch_norm(model: Any, pixels: Array, run: Callable[[Any, Array], None]) -> None:
+    """Set the batch normalisation statistics of a random network from one batch of train images.
 
-    Frozen at their initial 0 and 1 they would let the activations of a deep random network die out: its
-    features would be constant. The idea is that of data-dependent initialisation (Mishkin and Matas,
-    "All you need is a good init", ICLR 2016). Pretrained networks keep their own statistics.
-    `run` calls the model in training mode, as `backend.in_training` does.
+    Left at their initial 0 and 1, and frozen, they would let the activations of a deep random
+    network die out: its features would be constant. The idea is that of data-dependent
+    initialisation (Mishkin and Matas, "All you need is a good init", ICLR 2016). Pretrained networks
+    keep their own statistics.
+
+    Args:
+        model: The network, changed in place.
+        pixels: The batch, (n, h, w, 1).
+        run: Calls the model in training mode, like `backend.call_in_training_mode`.
     """
     import keras
 
@@ -97,29 +126,36 @@ def init_batch_norm(model: Any, pixels: Any, run: Callable[[Any, Any], None]) ->
         return
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
-        layer.trainable, layer.momentum = True, 0.0
+        layer.trainable = True
+        layer.momentum = 0.0  # the statistics become those of the batch alone
     run(model, pixels)
     for layer, momentum in zip(norms, momenta, strict=True):
-        layer.trainable, layer.momentum = False, momentum
+        layer.trainable = False
+        layer.momentum = momentum
 
 
 def unfreeze_top(model: Any, name: str) -> None:
-    """Make the layers above the architecture's cut trainable; batch normalisation stays frozen.
+    """Make the layers above the architecture's cut trainable, but for batch normalisation.
 
-    A frozen BatchNormalization layer runs in inference mode, as transfer learning wants it. In a model that begins at
-    the cut everything is above it.
+    A frozen BatchNormalization layer runs in inference mode, as transfer learning wants it.
+
+    Args:
+        model: The whole model, or the part above the cut, in which all layers are above it.
+        name: Its architecture.
     """
     import keras
 
-    below = {layer.name for layer in model.layers}
-    released = ARCHITECTURES[name].cut not in below
+    cut = ARCHITECTURES[name].cut
+    is_above_cut = all(layer.name != cut for layer in model.layers)
     for layer in model.layers:
-        layer.trainable = released and not isinstance(layer, keras.layers.BatchNormalization)
-        released = released or layer.name == ARCHITECTURES[name].cut
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = is_above_cut and not is_norm
+        if layer.name == cut:
+            is_above_cut = True
 
 
-def copy_weights(model: Any, trained: Any) -> None:
-    """Give `model` the weights of the layers that `trained`, a part of it, has."""
-    for layer in trained.layers:
+def copy_weights(model: Any, part: Any) -> None:
+    """Give the layers of a model the weights that they have in a part of it."""
+    for layer in part.layers:
         if layer.weights:
             model.get_layer(layer.name).set_weights(layer.get_weights())

@@ -1,6 +1,6 @@
-"""A run's folder, named by what goes into it: the same data, settings, weights and version give the same run.
+"""A run's folder, named by what goes into it: the same data, settings, weights and version.
 
-That is why a killed run, started again with the same command, goes on where it was.
+A killed run that is started again with the same command therefore goes on where it was.
 """
 
 import hashlib
@@ -20,9 +20,18 @@ from cxr.data.manifest import contract
 from cxr.data.manifest.records import Ingest
 from cxr.models import pretrained_weights
 
+# How many train together changes the time, and where weights lie changes nothing: neither names a run.
+_SETTINGS_NOT_IN_NAME = {"concurrent", "weights", "init"}
+
 
 class Member(Record):
-    """One training of a run, and the name of its folder."""
+    """One training of a run.
+
+    Attributes:
+        name: The name of the training and of its folder.
+        architecture: Which network.
+        seed: Its seed.
+    """
 
     name: str
     architecture: str
@@ -30,38 +39,58 @@ class Member(Record):
 
 
 class Init(Record):
-    """The exported model that a run goes on from."""
+    """The exported model that a run starts from.
+
+    Attributes:
+        model: Its model.keras.
+        architecture: Its architecture.
+        sha256: The SHA-256 of the file.
+    """
 
     model: str
     architecture: str
     sha256: str
 
 
-def _of_any_version(settings: Any) -> Any:
-    """Return the settings of run.json with the names of today; they are a dictionary in a file."""
-    return with_epochs_of_fine_tuning(settings) if isinstance(settings, dict) else settings
+def _with_current_names(settings: Any) -> Any:
+    """Return the settings of run.json, a dictionary, with the names that this version gives them."""
+    if not isinstance(settings, dict):
+        return settings
+    return with_epochs_of_fine_tuning(settings)
 
 
 class Run(Record):
-    """run.json: what the run was asked for. `weights` maps each architecture to (value for Keras, SHA-256)."""
+    """run.json: what the run was asked for.
+
+    Attributes:
+        id: The name of its folder.
+        manifest_sha256: The SHA-256 of the manifest that it trains on.
+        settings: How it trains.
+        weights: For each architecture what `build_model` takes and the SHA-256 of the weight file.
+        init: The exported model that it starts from.
+        version: The version of this product.
+    """
 
     id: str
     manifest_sha256: str
-    settings: Annotated[TrainingSettings, BeforeValidator(_of_any_version)]
+    settings: Annotated[TrainingSettings, BeforeValidator(_with_current_names)]
     weights: dict[str, tuple[str | None, str]]
     init: Init | None = None
     version: str
 
     def members(self) -> list[Member]:
-        """Return every training of the run: each architecture with each seed, the first seed's without a suffix."""
-        first = self.settings.seed
-        return [
-            Member(
-                name=name if seed == first else f"{name}-seed{seed}", architecture=name, seed=seed
-            )
-            for seed in range(first, first + self.settings.seeds)
-            for name in self.settings.arch
-        ]
+        """Return every training of the run: each architecture with each seed.
+
+        The names of the first seed's trainings have no suffix.
+        """
+        first_seed = self.settings.seed
+        members = []
+        for seed in range(first_seed, first_seed + self.settings.seeds):
+            suffix = "" if seed == first_seed else f"-seed{seed}"
+            for architecture in self.settings.arch:
+                name = f"{architecture}{suffix}"
+                members.append(Member(name=name, architecture=architecture, seed=seed))
+        return members
 
     def folder(self, work: Path) -> Path:
         """Return the run's folder below the work folder."""
@@ -74,25 +103,19 @@ def start_run(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
     Args:
         work: The work folder, with preprocessed data.
         settings: What the run is asked for.
-        init: The exported model that `settings.init` names, as `export.find_init` returns it.
+        init: The exported model that `settings.init` names.
 
     Raises:
         DataError: There are no preprocessed data.
         WeightsError: Weights that were asked for are not there.
     """
-    manifest = read_ingest(work).manifest_sha256
-    weights: dict[str, tuple[str | None, str]] = {
+    manifest_sha256 = read_ingest(work).manifest_sha256
+    weights = {
         name: pretrained_weights.find_weights(name, settings.weights) for name in settings.arch
     }
-    # How many train together changes the time, and where the weights lie changes nothing: neither names the run.
-    decisive = settings.model_dump(mode="json", exclude={"concurrent", "weights", "init"})
-    origin = {name: digest or value or "none" for name, (value, digest) in weights.items()}
-    named = json.dumps(
-        [manifest, decisive, origin, init and init.sha256, __version__], sort_keys=True
-    )
     run = Run(
-        id=hashlib.sha256(named.encode()).hexdigest()[:12],
-        manifest_sha256=manifest,
+        id=_run_id(manifest_sha256, settings, weights, init),
+        manifest_sha256=manifest_sha256,
         settings=settings,
         weights=weights,
         init=init,
@@ -101,8 +124,28 @@ def start_run(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
     return run.write(run.folder(work) / "run.json")
 
 
+def _run_id(
+    manifest_sha256: str,
+    settings: TrainingSettings,
+    weights: dict[str, tuple[str | None, str]],
+    init: Init | None,
+) -> str:
+    """Return 12 hex digits that change with anything that decides what a run gives."""
+    decisive = settings.model_dump(mode="json", exclude=_SETTINGS_NOT_IN_NAME)
+    origins = {name: digest or value or "none" for name, (value, digest) in weights.items()}
+    init_sha256 = init.sha256 if init else None
+    content = json.dumps(
+        [manifest_sha256, decisive, origins, init_sha256, __version__], sort_keys=True
+    )
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
 def read_ingest(work: Path) -> Ingest:
-    """Return the books of preprocessing in this work folder; DataError where there are none."""
+    """Return the counts of preprocessing in a work folder.
+
+    Raises:
+        DataError: There are none.
+    """
     path = work / "ingest.json"
     if not path.is_file():
         raise DataError(
@@ -112,29 +155,46 @@ def read_ingest(work: Path) -> Ingest:
 
 
 def read_manifest(work: Path) -> pd.DataFrame:
-    """Return clean_metadata.csv, its contract checked against the books; DataError where it is broken or missing."""
-    books, path = read_ingest(work), work / "clean_metadata.csv"
-    if file_sha256(path) != books.manifest_sha256:
+    """Return clean_metadata.csv, checked against the counts of preprocessing.
+
+    Raises:
+        DataError: It is missing, was changed, or breaks its contract.
+    """
+    ingest = read_ingest(work)
+    path = work / "clean_metadata.csv"
+    if file_sha256(path) != ingest.manifest_sha256:
         raise DataError(
-            f"{path} was changed since it was written (SHA-256 differs): take the edit back, or preprocess again"
+            f"{path} was changed since it was written (SHA-256 differs): take the edit back, "
+            "or preprocess again"
         )
-    return contract.check_manifest(read_table(path), books)
+    return contract.check_manifest(read_table(path), ingest)
 
 
 def require_current_data(work: Path, run: Run) -> Run:
-    """Return the run where it is of the data now in the work folder; DataError where they were preprocessed anew since."""
+    """Return the run if it is of the data that are in the work folder.
+
+    Raises:
+        DataError: The data were preprocessed anew since.
+    """
     if run.manifest_sha256 != read_ingest(work).manifest_sha256:
         raise DataError(
-            f"{work}: run {run.id} is of other data than ingest.json now tells: run `cxr train --out {work}` again"
+            f"{work}: run {run.id} is of other data than ingest.json now tells: "
+            f"run `cxr train --out {work}` again"
         )
     return run
 
 
 def latest_run(work: Path) -> Run:
-    """Return the run whose selection was written last; DataError where none is ready for export."""
-    chosen = sorted(work.glob("runs/*/selection.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not chosen:
+    """Return the run whose selection was written last.
+
+    Raises:
+        DataError: No run is ready for export.
+    """
+    selections = list(work.glob("runs/*/selection.json"))
+    if not selections:
         raise DataError(
-            f"{work}: expected a run with selection.json, found none: run `cxr train --out {work}` first"
+            f"{work}: expected a run with selection.json, found none: "
+            f"run `cxr train --out {work}` first"
         )
-    return Run.read(chosen[-1].parent / "run.json")
+    latest = max(selections, key=lambda path: path.stat().st_mtime_ns)
+    return Run.read(latest.parent / "run.json")

@@ -1,4 +1,4 @@
-"""The single path from a model and pixels to scores: validation, test and prediction all come through here."""
+"""The single path from a model and pixels to scores: validation, test and prediction all take it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,15 +23,23 @@ def score_images(
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Vector:
-    """Return the model's scores, float64 (n,), of `pixels` at `positions`.
+    """Score images with a model of one output.
 
-    `pixels` is uint8 (m, side, side), or what a model that begins higher up takes: activations (m, h, w, c) or features
-    (m, width). Batches hold at most `batch_size` images, `backend.batch()` where not given, and are all of one size
-    (the last is filled up with copies of its last image): a second size costs a second tracing of the model, on a GPU a
-    second compilation.
+    Args:
+        model: A Keras model.
+        pixels: uint8 (m, side, side), or what a model that begins higher up takes: activations
+            (m, h, w, c) or features (m, width).
+        positions: Which of them to score, int (n,).
+        batch_size: The most images in a batch; `backend.inference_batch_size()` where not given.
+        on_images: Told how many more images are done.
+
+    Returns:
+        The raw scores, float64 (n,).
     """
-    found = [score for (score,) in model_outputs(model, pixels, positions, batch_size, on_images)]
-    return np.concatenate([np.empty(0), *(score.astype(np.float64).reshape(-1) for score in found)])
+    scores = [np.empty(0)]
+    for (output,) in model_outputs(model, pixels, positions, batch_size, on_images):
+        scores.append(output.astype(np.float64).reshape(-1))
+    return np.concatenate(scores)
 
 
 def model_outputs(
@@ -41,36 +49,56 @@ def model_outputs(
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Iterator[list[Vector]]:
-    """Yield, batch by batch, each output of a model, as `score` has it of its only one."""
+    """Yield, batch by batch, the list of a model's outputs; the arguments are those of `score_images`.
+
+    Batches are all of one size (the last is filled up with copies of its last image): a second size
+    costs a second tracing of the model, on a GPU a second compilation.
+    """
     size = even_batch_size(len(positions), batch_size or backend.inference_batch_size())
 
-    def read(at: Vector) -> tuple[Vector, int]:
-        batch = pixels[np.pad(at, (0, size - len(at)), "edge")]
-        return (batch[..., np.newaxis] if batch.ndim == 3 else batch), len(at)
+    def prepare(batch: Vector) -> tuple[Vector, int]:
+        filled = np.pad(batch, (0, size - len(batch)), "edge")
+        inputs = pixels[filled]
+        if inputs.ndim == 3:
+            inputs = inputs[..., np.newaxis]
+        return inputs, len(batch)
 
-    def one(given: tuple[Vector, int]) -> list[Vector]:
-        batch, count = given
-        found = model.predict_on_batch(batch)
-        return [
-            np.asarray(each)[:count] for each in (found if isinstance(found, list) else [found])
-        ]
+    def compute(prepared: tuple[Vector, int]) -> list[Vector]:
+        inputs, count = prepared
+        outputs = model.predict_on_batch(inputs)
+        if not isinstance(outputs, list):
+            outputs = [outputs]
+        return [np.asarray(output)[:count] for output in outputs]
 
-    for found in batching.map_batches(
-        read, one, (positions[at : at + size] for at in range(0, len(positions), size))
-    ):
-        yield found
-        on_images(len(found[0]))
+    batches = (positions[start : start + size] for start in range(0, len(positions), size))
+    for outputs in batching.map_batches(prepare, compute, batches):
+        yield outputs
+        on_images(len(outputs[0]))
 
 
 def even_batch_size(images: int, most: int = 32) -> int:
-    """Return the size, 1..most, of the fewest equal batches that hold so many images with the fewest places over.
+    """Return the size of the fewest equal batches that hold these images with the fewest unused places.
 
-    >>> even_batch_size(33)  # two of 17, where 32 and 1 would be two sizes, and 32 and 32 nearly twice the work
+    Args:
+        images: How many images there are.
+        most: The largest size allowed.
+
+    >>> even_batch_size(33)  # two of 17: 32 and 1 would be two sizes, 32 and 32 nearly twice the work
     17
     """
-    return -(-images // max(1, -(-images // most))) or 1
+    batches = -(-images // most)
+    if batches == 0:
+        return 1
+    return -(-images // batches)
 
 
 def write_scores(rows: pd.DataFrame, raw: Vector, scores: Vector, path: Path) -> None:
-    """Publish who each image is, its label, raw score and calibrated score; scores keep all their digits."""
+    """Write the table of a set's scores; they keep all their digits.
+
+    Args:
+        rows: The manifest's rows of the set.
+        raw: Their raw scores.
+        scores: Their calibrated scores.
+        path: The file to write.
+    """
     write_table(rows[SCORE_COLUMNS].assign(raw_score=raw, score=scores), path)

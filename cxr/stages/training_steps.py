@@ -14,7 +14,7 @@ from cxr.models.compute import hardware, worker
 from cxr.models.compute.worker import Progress
 from cxr.models.runs import Member, Run
 from cxr.models.selection import Selection
-from cxr.models.training import trainer
+from cxr.models.training import feature_extraction
 from cxr.models.training.records import Failure, Training
 from cxr.models.training.trainer import TrainingJob
 from cxr.results import exporting
@@ -97,7 +97,7 @@ def progress_totals(run: Run, work: Path) -> dict[str, float]:
     }
     train = round(counts["train"] * settings.train_fraction)  # whole patients: about so many
     return {
-        "features": trainer.passes(train, counts["val"], settings),
+        "features": feature_extraction.count_images(train, counts["val"], settings),
         "epochs": settings.tuning_epochs(),
     }
 

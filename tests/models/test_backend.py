@@ -1,4 +1,4 @@
-"""What differs between Keras' backends: precision, batches, what stays on a device."""
+"""What differs between Keras' backends: precision, batches, what stays on a device; their internals."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 
 from cxr.core.errors import DeviceError
 from cxr.core.settings import TrainingSettings
-from cxr.models.compute import backend, hardware, worker
-from cxr.models.training import trainer
+from cxr.models.compute import backend, feeding, hardware, worker
+from cxr.models.training import fine_tuning
 from cxr.results.exporting import PickleJob
 from tests.conftest import ROOT
 
@@ -54,9 +54,9 @@ def test_a_gpu_that_the_backend_does_not_see_is_not_counted_on():
     code = """
 import logging
 logging.basicConfig()
-from cxr.models.compute import backend
+from cxr.models.compute import backend, feeding
 assert not backend.on_gpu() and backend.inference_batch_size() == 3 and backend.parallel_batches() == 2
-assert backend.precision_policy("MobileNetV2") == "float32" and not backend.fits_in_memory((1,), None, 1)
+assert backend.precision_policy("MobileNetV2") == "float32" and not feeding.fits_in_memory((1,), None, 1)
 """
     said = python(code, CUDA_VISIBLE_DEVICES="0", CXR_THREADS="2")
     assert "tensorflow does not see the GPU; install tensorflow[and-cuda]" in said
@@ -66,27 +66,27 @@ def test_rows_stay_on_a_gpu_only_where_all_trainings_find_room(nvidia_smi, monke
     """A quarter of the fullest GPU's free memory is for the rows of all trainings that share it; the first answer holds."""
     monkeypatch.setattr(backend, "on_gpu", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    backend.fits_in_memory.cache_clear()
+    feeding.fits_in_memory.cache_clear()
     nvidia_smi("echo 40000 MiB; echo 8000 MiB")
     rows, half = (1000, 1 << 19), np.dtype("float16")  # 1000 MiB
     assert hardware.smallest_value("memory.free") == 8000
-    assert backend.fits_in_memory(rows, half, 1) and not backend.fits_in_memory(rows, half, 2)
+    assert feeding.fits_in_memory(rows, half, 1) and not feeding.fits_in_memory(rows, half, 2)
     nvidia_smi("echo 10 MiB")
-    assert backend.fits_in_memory(rows, half, 1) and not backend.fits_in_memory(
+    assert feeding.fits_in_memory(rows, half, 1) and not feeding.fits_in_memory(
         (1001, 1 << 19), half, 1
     )
     nvidia_smi("echo 'Field \"memory.free\" is not a valid field'; exit 2")
-    assert not backend.fits_in_memory((1002, 1 << 19), half, 1), (
+    assert not feeding.fits_in_memory((1002, 1 << 19), half, 1), (
         "a driver that does not tell ends no training"
     )
-    backend.fits_in_memory.cache_clear()
+    feeding.fits_in_memory.cache_clear()
 
 
 def test_learning_from_rows_on_the_device_is_learning_from_the_rows():
     """The same batches by number and by value leave the same weights and the same state of the optimizer, which both models share."""
     code = """
 import keras, numpy as np
-from cxr.models.compute import backend
+from cxr.models.compute import feeding
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(0)
 rows, labels = rng.normal(size=(10, 4, 4, 3)).astype(np.float16), (np.arange(10) % 2)[:, None].astype(np.float32)
@@ -96,7 +96,7 @@ other.set_weights(one.get_weights())
 for model in (one, other):
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
     model.optimizer.build(model.trainable_variables)
-learner, place = backend.keep_on_device(other, rows.shape, "float16")
+learner, place = feeding.keep_on_device(other, rows.shape, "float16")
 place.assign(rows)
 for _ in range(3):
     for some in np.array_split(rng.permutation(10), 3):
@@ -115,9 +115,9 @@ def test_compiled_steps_have_batches_of_one_size_and_the_same_mean(monkeypatch):
         settings=TrainingSettings(batch_size=4), train=np.arange(10), labels=lambda rows: np.asarray(rows) % 2,
         class_weights=np.array([1.5, 0.75]),
     )  # fmt: skip
-    plain = list(trainer._batches(np.copy, job, 1))
+    plain = list(fine_tuning.epoch_batches(np.copy, job, 1))
     monkeypatch.setattr(backend, "uses_xla", lambda: True)
-    filled = list(trainer._batches(np.copy, job, 1))
+    filled = list(fine_tuning.epoch_batches(np.copy, job, 1))
     assert [len(some) for some, *_ in plain] == [4, 4, 2] and [
         len(some) for some, *_ in filled
     ] == [4, 4, 4]
@@ -148,11 +148,11 @@ for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing"
     python(code)
 
 
-def test_an_epoch_is_fed_in_order_by_a_dataset_that_does_not_tune_itself():
+def test_the_dataset_of_an_epoch_keeps_the_order_and_does_not_tune_itself():
     """Each time it is gone through: the batches of a fresh generator, the last one shorter, with their dtypes."""
     code = """
 import keras, numpy as np
-from cxr.models.compute.backend import as_dataset
+from cxr.models.compute.feeding import as_dataset
 begun = []
 def batches():
     begun.append(1)
@@ -171,11 +171,11 @@ assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
     python(code)
 
 
-def test_eased_convolutions_learn_the_same(tmp_path):
+def test_convolutions_with_the_fast_gradient_learn_the_same(tmp_path):
     """Each 3x3 convolution of stride 1 has the forward results of before and the gradients to rounding; others are left alone."""
     code = """
 import keras, numpy as np, tensorflow as tf
-from cxr.models.compute import backend
+from cxr.models.compute import keras_internals
 keras.utils.set_random_seed(0)
 layers = keras.layers
 model = keras.Sequential([
@@ -190,7 +190,7 @@ def run():
         loss = tf.reduce_mean(found**2)
     return [found, *tape.gradient(loss, [inputs, *model.trainable_variables])]
 before = run()
-assert backend.use_fast_conv_gradient(model) is model
+assert keras_internals.use_fast_conv_gradient(model) is model
 assert ["convolution_op" in vars(layer) for layer in model.layers] == [True, True, False, False, False, False]
 after = run()
 assert (before[0].numpy() == after[0].numpy()).all()
@@ -207,8 +207,8 @@ def test_tensorflow_comes_without_jax_which_is_there_for_whoever_asks():
     """Loading Keras on TensorFlow imports no JAX; afterwards it can be imported, and nothing takes it for imported before."""
     code = """
 import sys
-from cxr.models.compute import backend
-backend.import_keras()
+from cxr.models.compute import keras_internals
+keras_internals.import_keras()
 assert "keras" in sys.modules and "tensorflow" in sys.modules and "jax" not in sys.modules
 import jax
 """

@@ -55,7 +55,7 @@ def test_gpus_where_the_driver_is_asked(nvidia_smi, monkeypatch, caplog):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def gpus():
-        hardware._installed.cache_clear()
+        hardware._installed_gpus.cache_clear()
         return hardware.visible_gpus()
 
     assert gpus() == []
@@ -67,14 +67,14 @@ def test_gpus_where_the_driver_is_asked(nvidia_smi, monkeypatch, caplog):
         "echo 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9"
     )
     assert gpus() == [] and "could not communicate" in caplog.text and "on the cores" in caplog.text
-    hardware._installed.cache_clear()
+    hardware._installed_gpus.cache_clear()
 
 
 def test_a_driver_that_hangs_ends_the_work_with_what_to_do(nvidia_smi, monkeypatch):
     """TensorFlow would wait for it without an end; told to use no GPU, nobody asks it."""
     monkeypatch.setattr(hardware, "ANSWER_SECONDS", 0.2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    hardware._installed.cache_clear()
+    hardware._installed_gpus.cache_clear()
     nvidia_smi("exec /bin/sleep 60")
     with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES=-1"):
         hardware.visible_gpus()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +20,10 @@ from cxr.core.settings import TrainingSettings, training_settings
 from cxr.data.images import pixel_cache
 from cxr.models import architectures, pretrained_weights
 from cxr.models.compute import worker
-from cxr.models.features.extraction import FeatureJob
 from cxr.models.runs import Run
 from cxr.models.selection import Selection
-from cxr.models.training import head_fitting, trainer
+from cxr.models.training import head_fitting, history, session
+from cxr.models.training.feature_extraction import FeatureJob
 from cxr.models.training.records import Training
 from cxr.models.training.trainer import TrainingJob
 from cxr.results import evaluation, exporting
@@ -126,7 +125,7 @@ def killed(the_job: TrainingJob, after: int) -> None:
         log=the_job.folder.with_suffix(".log"),
         gpus=None,
     )
-    process = worker._started(1, subprocess.DEVNULL)
+    process = worker._start(1, subprocess.DEVNULL)
     with process:
         process.stdin.write(worker._to_line(order))
         process.stdin.flush()
@@ -278,8 +277,8 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     before = two_epochs().model_copy(update={"train_fraction": 0.7})
     first = train(work, phantoms, tmp_path / "first", before)
     table = read_table(work / "clean_metadata.csv")
-    some, _ = trainer.positions(table, before)
-    every, _ = trainer.positions(table, two_epochs())
+    some = session.train_positions(table, before)
+    every = session.train_positions(table, two_epochs())
     assert len(some) < len(every)
     the_job = job(work, phantoms, tmp_path / "second", two_epochs())
     init = {"init": str(tmp_path / "first" / "model.keras")}
@@ -349,8 +348,8 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
     code = """
 import json, sys
 import keras, numpy as np
-from cxr.models import scoring; from cxr.models.training import trainer
-job = trainer.Session(trainer.TrainingJob.model_validate_json(sys.stdin.read()), print)
+from cxr.models import scoring; from cxr.models.training.session import Session; from cxr.models.training.trainer import TrainingJob
+job = Session(TrainingJob.model_validate_json(sys.stdin.read()), print)
 assert keras.backend.backend() == "tensorflow"
 scores = scoring.score_images(keras.models.load_model(job.folder / "model.keras"), job.pixels, job.val)
 np.save(job.folder / "again.npy", scores)
@@ -372,23 +371,23 @@ np.save(job.folder / "again.npy", scores)
 def test_early_stopping_ends_fine_tuning():
     """Patience counts epochs since the best one; the fits of the head do not count; a warm start only fine-tunes."""
     settings = TrainingSettings(epochs=9, patience=2)
-    session = SimpleNamespace(settings=settings, job=SimpleNamespace(init=""))
+    head_only = TrainingSettings(epochs=0)
 
     def rows(phase, *values):
         return [{"phase": phase, "val_auroc": value} for value in values]
 
+    def fits_head(settings, init):
+        return TrainingJob.model_construct(settings=settings, init=init).fits_head()
+
     head = rows("frozen", 0.99, 0.9, 0.9)
-    assert trainer._wants_epoch(head, session)
-    assert trainer._wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8), session)
-    assert not trainer._wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8, 0.9), session)
-    assert not trainer._wants_epoch(head + rows("fine_tune", *np.linspace(0.7, 0.9, 9)), session)
-    assert trainer._fits_head(session)
-    session.settings = TrainingSettings(epochs=0)
-    assert not trainer._wants_epoch(head, session)
-    session.job.init = "model.keras"
-    assert trainer._fits_head(session), "no epoch of fine-tuning: the head alone learns"
-    session.settings = settings
-    assert not trainer._fits_head(session)
+    assert history.wants_epoch(head, settings)
+    assert history.wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8), settings)
+    assert not history.wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8, 0.9), settings)
+    assert not history.wants_epoch(head + rows("fine_tune", *np.linspace(0.7, 0.9, 9)), settings)
+    assert not history.wants_epoch(head, head_only)
+    assert fits_head(settings, "")
+    assert fits_head(head_only, "model.keras"), "no epoch of fine-tuning: the head alone learns"
+    assert not fits_head(settings, "model.keras")
 
 
 def test_each_penalty_is_fitted_until_validation_stops_gaining():
@@ -484,13 +483,13 @@ class NoJob(worker.Job):
 def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
     """`run` takes a living one with its threads; a dead one is passed over; those that wait count; none outlives the `with`."""
     with worker.prestarted_workers({1: 3}), worker.prestarted_workers({1: 2}):
-        first, second, third = worker._ready[1]
+        first, second, third = worker._Workers.waiting[1]
         first.kill()
         first.wait()
         with pytest.raises(TrainingError, match=r"expected a job .* found <class '.*Progress'>"):
             worker.run_job(NoJob(), tmp_path / "log", 1)
-        assert worker._ready[1] == [third] and second.returncode == 1 and third.poll() is None
-    assert third.returncode == 3 and not worker._ready[1]
+        assert worker._Workers.waiting[1] == [third] and second.returncode == 1 and third.poll() is None
+    assert third.returncode == 3 and not worker._Workers.waiting[1]
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)

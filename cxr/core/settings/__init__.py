@@ -1,10 +1,13 @@
-"""What a person can set, with defaults, bounds and named presets. One model serves flags, flows and the UI."""
+"""What users can set, with defaults, bounds and named presets.
 
+The same models make the flags of the commands, the parameters of the flows and the form in the UI.
+"""
+
+from cxr.core.settings.architectures import ArchitectureName
 from cxr.core.settings.base import (
     EXCLUDED,
     LABEL_NAMES,
     SPLITS,
-    ArchitectureName,
     Runner,
     Strict,
     require_known_runner,

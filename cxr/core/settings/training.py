@@ -5,38 +5,43 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cxr.core.parallel import usable_cores
-from cxr.core.settings.base import ArchitectureName, Strict, with_epochs_of_fine_tuning
+from cxr.core.settings.architectures import ArchitectureName
+from cxr.core.settings.base import Strict, with_epochs_of_fine_tuning
 from cxr.core.settings.files import Harmonise, ImageSize, PixelSettings
 
 
 class Augmentation(Strict):
-    """Ranges of the random changes made to training images. No flips: the heart is on one side."""
+    """Ranges of the random changes to training images. No flips: the heart is on one side."""
 
     rotation: float = Field(
-        14.0, ge=0, le=30, description="Rotation, up to so many degrees either way."
+        14.0, ge=0, le=30, description="Rotate by up to this many degrees, either way."
     )
-    zoom: float = Field(0.10, ge=0, le=0.3, description="Zoom in or out, up to this fraction.")
-    shift: float = Field(0.05, ge=0, le=0.2, description="Shift, up to this fraction of the side.")
-    gamma: float = Field(0.60, ge=0, le=1, description="Gamma between exp(-this) and exp(this).")
-    contrast: float = Field(0.40, ge=0, le=0.6, description="Contrast change, up to this fraction.")
+    zoom: float = Field(0.10, ge=0, le=0.3, description="Zoom in or out by up to this fraction.")
+    shift: float = Field(
+        0.05, ge=0, le=0.2, description="Shift by up to this fraction of the side."
+    )
+    gamma: float = Field(0.60, ge=0, le=1, description="Gamma from exp(-this) to exp(this).")
+    contrast: float = Field(
+        0.40, ge=0, le=0.6, description="Change the contrast by up to this fraction."
+    )
     brightness: float = Field(
-        0.15, ge=0, le=0.4, description="Brightness change, up to this fraction of the range."
+        0.15, ge=0, le=0.4, description="Change the brightness by up to this fraction of the range."
     )
 
 
 def _add_former_name(schema: dict[str, Any]) -> None:
-    """Let the JSON schema of TrainingSettings allow `fine_tune_epochs`, which servers would refuse else."""
+    """Add `fine_tune_epochs` to the JSON schema of TrainingSettings, or Prefect would refuse it."""
     schema["properties"]["fine_tune_epochs"] = {
         "type": "integer",
         "minimum": 0,
         "title": "Fine Tune Epochs",
-        "description": "Another name of epochs, as version 0.1 had it; do not give both.",
+        "description": "The name of epochs in version 0.1; give one of the two only.",
         "deprecated": True,
     }
 
 
 class TrainingSettings(Strict):
-    """How each architecture is trained: the head is fitted, then the top of the network is fine-tuned.
+    """How an architecture is trained: its head is fitted, then the top of its backbone fine-tuned.
 
     Both stop early on validation AUROC.
     """
@@ -46,11 +51,12 @@ class TrainingSettings(Strict):
     arch: tuple[ArchitectureName, ...] = Field(
         ("MobileNetV2", "VGG16", "DenseNet121"),
         min_length=1,
-        description="Architectures to compare.",
+        description="The architectures to train and compare.",
     )
     weights: str = Field(
         "imagenet",
-        description="imagenet (Keras' download or cache), none, a folder of weight files, or one for each: "
+        description="Initial weights of the backbone: imagenet (downloaded by Keras, or from its "
+        "cache), none (random), a folder of weight files, or one of these for each architecture: "
         "MobileNetV2=DIR,VGG16=none.",
     )
     image_size: ImageSize = 224
@@ -58,99 +64,130 @@ class TrainingSettings(Strict):
     epochs: int | None = Field(
         None,
         ge=0,
-        description="At most so many epochs of fine-tuning, after the last layer alone is fitted; 0: the last layer alone. "
-        "Where not given, each image is seen once in each version that it was computed in.",
+        description="Most epochs of fine-tuning, after the head (the last layer) is fitted. 0: fit "
+        "the head only. If not given, as many as there are passes.",
     )
     patience: int = Field(
-        3, ge=1, description="Epochs without a better validation AUROC before a stop."
+        3,
+        ge=1,
+        description="Stop after this many epochs without a better validation AUROC (in fitting the "
+        "head: rounds).",
     )
     batch_size: int = Field(32, ge=1, description="Images per step of fine-tuning.")
     fine_tune_learning_rate: float = Field(
         5e-5,
         gt=0,
-        description="Adam's largest step in fine-tuning; slowly up to it, by cosine to 0.",
+        description="Peak learning rate of fine-tuning (Adam), after a warm-up and before a cosine "
+        "decay to 0.",
     )
     views: int = Field(
-        2, ge=0, le=16, description="Randomly changed versions of each train image beside itself."
+        2,
+        ge=0,
+        le=16,
+        description="Random augmentations of each training image, beside the original.",
     )
     passes: int = Field(
         1,
         ge=1,
         le=17,
-        description="In how many of its versions each train image is computed: 1 is one pass over train, in which every "
-        "version has its share of the images; views + 1 is all versions of all images.",
+        description="In how many of its versions (the original and its augmentations) each "
+        "training image is used. 1: one pass over the images, which are shared out among the "
+        "versions; views + 1: every version of every image.",
     )
     init: str = Field(
         "",
-        description="Start from this exported model (folder or .keras) instead of weights, where it fits.",
+        description="Start from this exported model (its folder or .keras file) instead of "
+        "from the weights, for the architecture that it has.",
     )
     train_fraction: float = Field(
-        1.0, gt=0, le=1, description="Train on this share of the train patients (for a quick look)."
+        1.0,
+        gt=0,
+        le=1,
+        description="Train on this share of the training images, by whole patients (a quick look).",
     )
     calibrate: bool = Field(
-        True, description="Make scores probabilities, by a map chosen and fitted on val."
+        True, description="Calibrate scores to probabilities, by a map chosen and fitted on val."
     )
     operating_point: Literal["sensitivity", "youden", "fixed", "cost"] = Field(
-        "sensitivity", description="How the threshold is chosen on val: see the next three."
+        "sensitivity",
+        description="How the threshold is chosen on val. sensitivity: the highest specificity with "
+        "at least min_sensitivity; youden: the highest sensitivity + specificity; fixed: "
+        "fixed_threshold; cost: the lowest cost by cost_ratio and prevalence.",
     )
     min_sensitivity: float = Field(
         0.95,
         gt=0,
         le=1,
-        description="sensitivity: the highest specificity that keeps at least this sensitivity.",
+        description="For operating point 'sensitivity': the lowest sensitivity allowed.",
     )
-    fixed_threshold: float = Field(0.5, ge=0, le=1, description="fixed: the threshold itself.")
+    fixed_threshold: float = Field(
+        0.5, ge=0, le=1, description="For operating point 'fixed': the threshold."
+    )
     cost_ratio: float = Field(
-        10.0, gt=0, description="cost: a missed pneumonia counts as so many false alarms."
+        10.0,
+        gt=0,
+        description="For operating point 'cost': how many false positives cost as much as one "
+        "false negative (a missed pneumonia).",
     )
     prevalence: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="cost: the share of PNEUMONIA where it will be used; that of val where not given.",
+        description="For operating point 'cost': the share of PNEUMONIA where the model will be "
+        "used. If not given, that of val.",
     )
     concurrent: int = Field(
-        0, ge=0, description="Trainings at a time; 0: one per core, at most three."
+        0, ge=0, description="Trainings at the same time. 0: one per core, at most three."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="Random seed of everything but the division into splits (split_seed).",
+    )
     seeds: int = Field(
-        1, ge=1, le=20, description="Train each architecture with so many seeds, from --seed on."
+        1,
+        ge=1,
+        le=20,
+        description="Train each architecture with this many random seeds, from seed on.",
     )
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="before")
     @classmethod
     def _accept_former_name(cls, given: Any) -> Any:
-        """Take `fine_tune_epochs`, as version 0.1 named it, for `epochs`."""
+        """Read `fine_tune_epochs`, the name of version 0.1, as `epochs`."""
         if not isinstance(given, dict) or "fine_tune_epochs" not in given:
             return given
         if "epochs" in given:
             raise ValueError(
-                "epochs: these are those of fine-tuning now, and fine_tune_epochs is another name of them: "
-                f"expected one of the two, found epochs {given['epochs']} and fine_tune_epochs {given['fine_tune_epochs']}"
+                "epochs: these are those of fine-tuning now, and fine_tune_epochs is another name "
+                f"of them: expected one of the two, found epochs {given['epochs']} and "
+                f"fine_tune_epochs {given['fine_tune_epochs']}"
             )
         return with_epochs_of_fine_tuning(given)
 
     @field_validator("arch")
     @classmethod
-    def _each_once(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
+    def _drop_repeats(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
+        """Train an architecture once, also if it is named twice."""
         return tuple(dict.fromkeys(names))
 
     def pixels(self) -> PixelSettings:
-        """Return which pixels the training reads."""
+        """Return the pixels that training reads."""
         return PixelSettings(image_size=self.image_size, harmonise=self.harmonise)
 
     def turns(self) -> int:
-        """Return in how many of its versions, which are views + 1, each train image is computed."""
+        """Return how many passes there are: no more than versions of an image, views + 1."""
         return min(self.passes, self.views + 1)
 
     def tuning_epochs(self) -> int:
-        """Return how many epochs of fine-tuning there are at most: as set, or one for each pass."""
+        """Return the most epochs of fine-tuning: as set, or one for each pass."""
         return self.turns() if self.epochs is None else self.epochs
 
     def trainings_at_a_time(self) -> int:
-        """Return how many processes train together on this machine: at least 1."""
-        return min(self.concurrent or min(3, usable_cores()), len(self.arch) * self.seeds)
+        """Return how many models are trained at the same time on this machine, at least 1."""
+        limit = self.concurrent or min(3, usable_cores())
+        return min(limit, len(self.arch) * self.seeds)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -169,9 +206,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def training_settings(preset: str = "standard", **changes: Any) -> TrainingSettings:
-    """Return the preset with the given fields changed.
+    """Return a preset with some fields changed.
 
-    Raises ValueError (pydantic's, naming the field) for an unknown field or a value out of bounds,
-    KeyError for an unknown preset.
+    Args:
+        preset: A name in PRESETS.
+        **changes: Fields of TrainingSettings and their values.
+
+    Raises:
+        ValueError: A field is unknown or its value is out of bounds (pydantic's, names the field).
+        KeyError: The preset is unknown.
     """
     return TrainingSettings.model_validate(PRESETS[preset] | changes)

@@ -1,6 +1,6 @@
-"""The graphics processors of this machine, as their driver tells of them, and which training gets which.
+"""The NVIDIA GPUs of this machine, as their driver tells of them, and which training gets which.
 
-Left out: whether the Keras backend can use them, and how (`backend`).
+Whether the Keras backend can use them is `backend`'s matter.
 """
 
 import contextlib
@@ -17,18 +17,22 @@ logger = logging.getLogger("cxr.models.compute.hardware")
 
 
 def visible_gpus() -> list[str]:
-    """Return the ids of the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them; [] for none.
+    """Return the ids of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them.
 
-    Where the driver is broken that is none, with a warning; where it hangs, as TensorFlow then would, DeviceError.
+    There are none, with a warning, where the driver is broken.
+
+    Raises:
+        DeviceError: The driver hangs, as TensorFlow then would.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        return [each for each in allowed.split(",") if each and each != "-1"]
-    return list(_installed())
+    if allowed is None:
+        return list(_installed_gpus())
+    return [gpu for gpu in allowed.split(",") if gpu not in {"", "-1"}]
 
 
 @cache
-def _installed() -> tuple[str, ...]:
+def _installed_gpus() -> tuple[str, ...]:
+    """Return the indices of all GPUs."""
     try:
         return tuple(query_driver("index"))
     except DeviceError as error:
@@ -38,64 +42,81 @@ def _installed() -> tuple[str, ...]:
         return ()
 
 
-def query_driver(fields: str, *more: str) -> list[str]:
-    """Return nvidia-smi's `fields` of each GPU, a line each; [] where there is no GPU or no such tool. Raises DeviceError.
+def query_driver(fields: str, *arguments: str) -> list[str]:
+    """Ask nvidia-smi for properties of each GPU.
 
-    `more` are further arguments of nvidia-smi.
+    Args:
+        fields: The properties, as `nvidia-smi --query-gpu` takes them.
+        *arguments: More arguments of nvidia-smi.
+
+    Returns:
+        A line for each GPU; [] where there is none, or no nvidia-smi.
+
+    Raises:
+        DeviceError: The driver fails or hangs.
     """
-    if not (tool := shutil.which("nvidia-smi")):
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
         return []
-    query = [tool, f"--query-gpu={fields}", "--format=csv,noheader", *more]
-    asked = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [tool, f"--query-gpu={fields}", "--format=csv,noheader", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        said, complaint = asked.communicate(timeout=ANSWER_SECONDS)
+        output, errors = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
-        asked.kill()
-        with contextlib.suppress(
-            subprocess.TimeoutExpired
-        ):  # what is stuck in a driver does not end when it is killed
-            asked.communicate(timeout=1)
-        advice = "look at the driver, or set CUDA_VISIBLE_DEVICES=-1 to compute on the cores"
+        process.kill()
+        # What is stuck in a driver does not end when it is killed: it is left behind.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1)
         raise DeviceError(
-            f"nvidia-smi did not answer in {ANSWER_SECONDS} s: {advice}", hangs=True
+            f"nvidia-smi did not answer in {ANSWER_SECONDS} s: look at the driver, "
+            "or set CUDA_VISIBLE_DEVICES=-1 to compute on the cores",
+            hangs=True,
         ) from None
-    if "No devices were found" in said:
+    if "No devices were found" in output:
         return []
-    if asked.returncode:
-        raise DeviceError(
-            f"nvidia-smi failed: {(complaint or said).strip() or f'status {asked.returncode}'}"
-        )
-    return said.splitlines()
+    if process.returncode:
+        message = (errors or output).strip() or f"status {process.returncode}"
+        raise DeviceError(f"nvidia-smi failed: {message}")
+    return output.splitlines()
 
 
 def smallest_value(field: str) -> float:
-    """Return the smallest that the driver tells of this process' GPUs: compute_cap, or memory.free in MiB; 0 where it does not.
+    """Return the smallest value of a property among the GPUs of this process.
 
-    Raises DeviceError for a driver that hangs.
+    Args:
+        field: compute_cap, or memory.free in MiB.
+
+    Returns:
+        The value; 0, with a warning, where the driver does not tell it, as old ones do not, nor
+        those of a part of a GPU.
+
+    Raises:
+        DeviceError: The driver hangs.
     """
     try:
-        return min(
-            float(said.split()[0])
-            for said in query_driver(field, f"--id={','.join(visible_gpus())}")
-        )
-    except (
-        DeviceError,
-        ValueError,
-        IndexError,
-    ) as error:  # an old driver, or a part of a GPU, has no such figure
-        if getattr(error, "hangs", False):
+        lines = query_driver(field, f"--id={','.join(visible_gpus())}")
+        return min(float(line.split()[0]) for line in lines)
+    except (DeviceError, ValueError, IndexError) as error:
+        if isinstance(error, DeviceError) and error.hangs:
             raise
         logger.warning("the driver does not tell %s: %s", field, error)
         return 0.0
 
 
-def assign_gpus(gpus: list[str], trainings: int, at: int) -> list[str]:
-    """Return the GPUs of the training in slot `at` of `trainings` side by side: its own ones, or one shared in turn.
+def assign_gpus(gpus: list[str], trainings: int, slot: int) -> list[str]:
+    """Return the GPUs of one of several trainings side by side: its own, or one shared in turn.
+
+    Args:
+        gpus: The ids of all GPUs.
+        trainings: How many trainings there are side by side.
+        slot: Which of them, from 0.
 
     >>> assign_gpus(["0", "1", "2", "3"], 2, 1)
     ['1', '3']
     >>> assign_gpus(["0"], 3, 2)
     ['0']
     """
-    own = gpus[at % trainings :: trainings]
-    return own or ([gpus[at % len(gpus)]] if gpus else [])
+    own = gpus[slot % trainings :: trainings]
+    if own or not gpus:
+        return own
+    return [gpus[slot % len(gpus)]]

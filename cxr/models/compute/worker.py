@@ -1,9 +1,10 @@
-"""Child processes for the work that imports Keras: a job goes in as JSON, progress comes back as JSON lines.
+"""Worker processes for what imports Keras: a job goes in as JSON, progress comes back as JSON lines.
 
-A child ends itself when its parent is gone (its standard input closes), so that a killed run leaves nothing
-behind that still writes. SIGINT is blocked in it: Ctrl-C in a terminal is for the parent alone, which then ends its children;
-a SIGTERM to the group, as Prefect's worker sends to cancel a run, does end it. Never forked: TensorFlow does not survive a
-fork. Importing Keras takes seconds, so children can be readied while their job is still being prepared.
+A worker process ends itself when its parent is gone (its standard input closes), so that a killed
+run leaves nothing behind that still writes. SIGINT is blocked in it: Ctrl-C in a terminal is for the
+parent alone, which then ends its workers. A SIGTERM to the process group, which Prefect's worker
+sends to cancel a run, does end it. It is never forked: TensorFlow does not survive a fork. Importing
+Keras takes seconds, so workers can be started while their job is still being prepared.
 """
 
 import contextlib
@@ -18,26 +19,36 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from cxr.core.errors import CxrError, TrainingError
 from cxr.core.settings import Strict
-from cxr.models.compute import backend
+from cxr.models.compute import backend, keras_internals
 
-_LAST_LINES = 12
-_ready: dict[int, list["subprocess.Popen[str]"]] = {}  # by their threads
-_alive: set["subprocess.Popen[str]"] = set()
-_starting = threading.Lock()
+_LOG_LINES_SHOWN = 12
+_END_SECONDS = 60
+_PARENT_GONE = 3  # exit status
+Process = subprocess.Popen[str]
 
 
-class _State:
-    """Whether this process is about to end."""
+class _Workers:
+    """All worker processes of this process.
 
-    over = False
+    Attributes:
+        waiting: Those that were started ahead and have no job yet, by their number of threads.
+        alive: All that were started and not ended.
+        ending: Whether this process is about to end, so that none may start any more.
+        lock: Held while one starts, and while all are ended.
+    """
+
+    waiting: ClassVar[dict[int, list[Process]]] = {}
+    alive: ClassVar[set[Process]] = set()
+    ending = False
+    lock = threading.Lock()
 
 
 class Progress(Strict):
-    """What a child tells its parent: how far it has come.
+    """How far a worker process has come, told to its parent.
 
     Attributes:
         step: What is being done: "images" or "features" (both counted in images), or "epochs".
@@ -54,23 +65,23 @@ Emit = Callable[[Progress], None]
 
 
 class Job(Strict):
-    """Work for a child process. A subclass has a field for each thing it needs, and does it in `work`.
+    """Work for a worker process. A subclass has a field for each input, and does it in `work`.
 
-    The child finds the subclass by its module and name, so it stands at the top level of a module.
+    The worker finds the subclass by its module and name, so it stands at the top level of a module.
     """
 
     @abstractmethod
     def work(self, emit: Emit) -> None:
-        """Do the work, in the child; raises CxrError for what a person can mend."""
+        """Do the work, in the worker process; raise CxrError for what a person can mend."""
 
     @classmethod
     def kind(cls) -> str:
-        """Return the module and the name by which the child finds this type."""
+        """Return the module and the name by which the worker finds this type."""
         return f"{cls.__module__}:{cls.__qualname__}"
 
 
 class _Order(Strict):
-    """A line from parent to child: the job, its type, where the log goes, the ids of its GPUs."""
+    """A line from parent to worker: the job, its type, where the log goes, the ids of its GPUs."""
 
     kind: str
     job: dict[str, Any]
@@ -79,7 +90,7 @@ class _Order(Strict):
 
 
 class _Answer(Strict):
-    """A line from child to parent: progress, or why the job failed."""
+    """A line from worker to parent: progress, or why the job failed."""
 
     progress: Progress | None = None
     failure: str | None = None
@@ -87,22 +98,25 @@ class _Answer(Strict):
 
 @contextlib.contextmanager
 def prestarted_workers(wanted: Mapping[int, int]) -> Iterator[None]:
-    """Have children import Keras meanwhile, so many of each number of threads; `run` with as many threads takes one.
+    """Let workers import Keras while the block runs; `run_job` takes one with as many threads.
 
-    Those that wait already count. Those not taken end here.
+    Workers that are already waiting count; unused ones are ended on exit.
+
+    Args:
+        wanted: How many workers should wait, by their number of threads.
     """
-    mine = [
-        (_ready.setdefault(threads, []), _started(threads, subprocess.DEVNULL))
-        for threads, count in wanted.items()
-        for _ in range(count - len(_ready.get(threads, [])))
-    ]
-    for waiting, process in mine:
-        waiting.append(process)
+    started = []
+    for threads, count in wanted.items():
+        waiting = _Workers.waiting.setdefault(threads, [])
+        for _ in range(count - len(waiting)):
+            process = _start(threads, subprocess.DEVNULL)
+            waiting.append(process)
+            started.append((waiting, process))
     try:
         yield
     finally:
-        for waiting, process in mine:
-            with contextlib.suppress(ValueError):  # taken
+        for waiting, process in started:
+            with contextlib.suppress(ValueError):  # it is not there any more: a job took it
                 waiting.remove(process)
                 _end(process)
 
@@ -114,23 +128,23 @@ def run_job(
     on_progress: Emit = lambda _: None,
     gpus: list[str] | None = None,
 ) -> None:
-    """Do the job in a child process, to its end.
+    """Do a job in a worker process, to its end.
 
     Args:
         job: What to do.
-        log: The file that gets what the child prints.
-        threads: How many threads the child computes with.
-        on_progress: Told how far the child has come.
+        log: The file that gets what the worker prints.
+        threads: How many threads the worker computes with.
+        on_progress: Told how far the worker has come.
         gpus: The ids of the GPUs that it may use, all of them where None.
 
     Raises:
-        DeviceError: The Keras backend that was asked for is none.
-        TrainingError: The job failed, with the child's own words; or the child died, with the last
-            lines of its log.
+        DeviceError: KERAS_BACKEND names no backend.
+        TrainingError: The job failed, with the worker's own message; or the worker died, with the
+            last lines of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as errors:
-        process = _taken(threads) or _started(threads, errors)
+    with log.open("ab") as errors:  # the log is there even if the worker dies before its first line
+        process = _take_waiting(threads) or _start(threads, errors)
     assert process.stdin and process.stdout
     order = _Order(
         kind=job.kind(),
@@ -140,23 +154,35 @@ def run_job(
     )
     failure = None
     try:
-        with contextlib.suppress(BrokenPipeError):  # it died; its status says so
+        with contextlib.suppress(BrokenPipeError):  # it died; its exit status says so below
             process.stdin.write(_to_line(order))
             process.stdin.flush()
         for line in process.stdout:
             answer = _Answer.model_validate(json.loads(line))
-            failure = answer.failure or failure
+            if answer.failure is not None:
+                failure = answer.failure
             if answer.progress is not None:
                 on_progress(answer.progress)
     finally:
         status = _end(process)
     if status:
-        raise TrainingError(failure or f"{job.kind()} ended with status {status}: {_tail(log)}")
+        raise TrainingError(
+            failure or f"{job.kind()} ended with status {status}: {_last_lines(log)}"
+        )
 
 
-def _taken(threads: int) -> "subprocess.Popen[str] | None":
-    """Return a readied child that is still alive, or None."""
-    while waiting := _ready.get(threads):
+def end_all_workers() -> None:
+    """End every worker at once, and let none start any more: this process is about to end."""
+    with _Workers.lock:
+        _Workers.ending = True
+        for process in tuple(_Workers.alive):
+            process.kill()
+
+
+def _take_waiting(threads: int) -> Process | None:
+    """Return a worker that was started ahead and is still alive, or None."""
+    waiting = _Workers.waiting.get(threads, [])
+    while waiting:
         process = waiting.pop(0)
         if process.poll() is None:
             return process
@@ -164,24 +190,26 @@ def _taken(threads: int) -> "subprocess.Popen[str] | None":
     return None
 
 
-def end_all_workers() -> None:
-    """End every child at once, and let none start any more: this process is about to end."""
-    with _starting:
-        _State.over = True
-        for process in tuple(_alive):
-            process.kill()
+def _start(threads: int, errors: IO[bytes] | int) -> Process:
+    """Start a worker process.
 
+    Args:
+        threads: How many threads it computes with.
+        errors: Where its standard error goes, until a job names its log.
 
-def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
-    # What lies in the folder that a command was started in is not to be imported in the place of this project's packages.
-    here = {"", str(Path.cwd())} & set(sys.path)
-    # Not `-m`: the module that serves has to be the one that jobs import, so that their types are one.
-    serve = f"from {__name__} import serve; serve()"
-    command = [sys.executable, *([] if here else ["-P"]), "-c", serve]
-    with _starting:
-        if _State.over:
+    Raises:
+        TrainingError: This process is about to end.
+    """
+    # If this process does not import from the folder that its command was started in, the worker
+    # must not either (-P): what lies there could stand in for this project's packages.
+    imports_from_folder = bool({"", str(Path.cwd())} & set(sys.path))
+    options = [] if imports_from_folder else ["-P"]
+    # Not with `-m`: the module that serves has to be the one that jobs import, or their types differ.
+    command = [sys.executable, *options, "-c", f"from {__name__} import serve; serve()"]
+    with _Workers.lock:
+        if _Workers.ending:
             raise TrainingError("this run is about to end: the same command goes on from here")
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = subprocess.Popen(
                 command,
@@ -193,34 +221,38 @@ def _started(threads: int, errors: IO[bytes] | int) -> "subprocess.Popen[str]":
                 encoding="utf-8",
             )
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        _alive.add(process)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+        _Workers.alive.add(process)
     return process
 
 
-def _end(process: "subprocess.Popen[str]") -> int:
-    """Close the pipes, upon which the child ends itself; return its status."""
+def _end(process: Process) -> int:
+    """Close the pipes, upon which the worker ends itself; return its exit status."""
     assert process.stdin and process.stdout
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     process.stdout.close()
-    status = process.wait(timeout=60)
-    _alive.discard(process)
+    status = process.wait(timeout=_END_SECONDS)
+    _Workers.alive.discard(process)
     return status
 
 
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
-    return f"see {log}; its last lines: " + " | ".join(lines)
+def _last_lines(log: Path) -> str:
+    """Return the end of a log, on one line."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f"see {log}; its last lines: " + " | ".join(lines[-_LOG_LINES_SHOWN:])
 
 
 def serve() -> None:
-    """In the child: import Keras, wait for the job, do it, exit 0; on a CxrError emit its words and exit 1."""
+    """Be a worker process: import Keras, wait for the job, do it, and leave.
+
+    The exit status is 0, or 1 after a CxrError, whose message goes to the parent.
+    """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever libraries print goes to the log, not between the answers
     orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=[orders], daemon=True).start()
-    backend.import_keras()
+    keras_internals.import_keras()
     order = orders.get()
     with order.log.open("ab") as log:
         os.dup2(log.fileno(), 1)
@@ -230,41 +262,41 @@ def serve() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(order.gpus)
     backend.configure()
 
-    def answer(line: _Answer) -> None:
-        channel.write(_to_line(line))
+    def send(answer: _Answer) -> None:
+        channel.write(_to_line(answer))
         channel.flush()
 
     status = 0
     try:
         job = _job_type(order.kind).model_validate(order.job)
-        job.work(lambda progress: answer(_Answer(progress=progress)))
+        job.work(lambda progress: send(_Answer(progress=progress)))
     except CxrError as error:
-        answer(_Answer(failure=str(error)))
+        send(_Answer(failure=str(error)))
         status = 1
-    # Everything is published; the interpreter's own way out takes TensorFlow seconds, during which the parent,
-    # which sees the channel closed, would close the pipe that this process is watching.
+    # Everything is published. The interpreter's own way out takes TensorFlow seconds, during which
+    # the parent, which sees the channel closed, would close the pipe that this process is watching.
     sys.stderr.flush()
     os._exit(status)
 
 
+def _listen(orders: "queue.SimpleQueue[_Order]") -> None:
+    """Take the job, then watch the pipe: when the parent is gone it closes, and this process ends."""
+    line = sys.stdin.readline()
+    if line:
+        orders.put(_Order.model_validate(json.loads(line)))
+    sys.stdin.read()
+    os._exit(_PARENT_GONE)
+
+
 def _to_line(record: Strict) -> str:
-    """Return the record as a line of JSON. Pydantic's own JSON cannot hold file names that are not UTF-8."""
+    """Return a record as a line of JSON. Pydantic's own JSON takes no file names that are not UTF-8."""
     return json.dumps(record.model_dump(mode="json")) + "\n"
 
 
 def _job_type(kind: str) -> type[Job]:
     """Return the type of job that `Job.kind` names."""
     module, _, name = kind.partition(":")
-    found = getattr(importlib.import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, Job)):
-        raise TypeError(f"{kind}: expected a job for a child process, found {found!r}")
-    return found
-
-
-def _listen(orders: "queue.SimpleQueue[_Order]") -> None:
-    """Take the job, then watch the pipe: it closes with the parent."""
-    line = sys.stdin.readline()
-    if line:
-        orders.put(_Order.model_validate(json.loads(line)))
-    sys.stdin.read()
-    os._exit(3)
+    job_type = getattr(importlib.import_module(module), name)
+    if not (isinstance(job_type, type) and issubclass(job_type, Job)):
+        raise TypeError(f"{kind}: expected a job for a worker process, found {job_type!r}")
+    return job_type

@@ -1,1 +1,1 @@
-"""Frozen features: computed once, kept by content."""
+"""Features of the frozen part of a network: computed once, kept by content."""

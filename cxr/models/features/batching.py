@@ -1,7 +1,4 @@
-"""Small batches through a network on every core, or large ones through a GPU that the cores prepare for.
-
-Left out: child processes (`child`), reading ahead (`ahead`).
-"""
+"""Run batches through a network: several at once on a processor's cores, one at a time on a GPU."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -20,26 +17,42 @@ def map_batches(
     network: Callable[[Any], _Result],
     batches: Iterable[_Batch],
 ) -> Iterator[_Result]:
-    """Yield network(prepare(batch)) in the order of `batches`, several at once; network(batch) where nothing is to prepare.
+    """Yield network(prepare(batch)), or network(batch) without `prepare`, in the order of batches.
 
-    Where a processor computes, each core has a stream: a batch as small as `backend.batch()` stays in its cache from
-    layer to layer, and one stream prepares its next images while another computes (bench/streams.py). Where a GPU computes,
-    batches go into it one after the other, and every core prepares for it.
+    Where a processor computes, each core has a stream: a batch as small as
+    `backend.inference_batch_size()` stays in its cache from layer to layer, and one stream prepares
+    its next images while another computes (bench/streams.py). Where a GPU computes, batches go into
+    it one after the other, and every core prepares for it.
+
+    Args:
+        prepare: Makes the input of the network; None if the batches are that.
+        network: Computes the result of a batch.
+        batches: What the batches are made from.
     """
-    left, streams = iter(batches), backend.parallel_batches()
+    streams = backend.parallel_batches()
     if streams == 1:
-        with ThreadPoolExecutor(backend.thread_count()) as pool:
-            yield from map(
-                network,
-                map_in_order(prepare, left, pool, backend.thread_count() + 1) if prepare else left,
-            )
+        yield from _one_after_the_other(prepare, network, batches)
         return
 
-    def both(batch: _Batch) -> _Result:
-        return network(prepare(batch) if prepare else batch)
+    def process(batch: _Batch) -> _Result:
+        return network(batch if prepare is None else prepare(batch))
 
-    yield from map(
-        both, itertools.islice(left, 1)
-    )  # alone: it builds the network's function, which two would do twice
+    remaining = iter(batches)
+    # The first batch alone: it builds the network's function, which two at once would do twice.
+    yield from map(process, itertools.islice(remaining, 1))
     with ThreadPoolExecutor(streams) as pool:
-        yield from map_in_order(both, left, pool, 2 * streams)
+        yield from map_in_order(process, remaining, pool, 2 * streams)
+
+
+def _one_after_the_other(
+    prepare: Callable[[_Batch], Any] | None,
+    network: Callable[[Any], _Result],
+    batches: Iterable[_Batch],
+) -> Iterator[_Result]:
+    """Yield the results of batches that go into the network one after the other."""
+    if prepare is None:
+        yield from map(network, batches)
+        return
+    threads = backend.thread_count()
+    with ThreadPoolExecutor(threads) as pool:
+        yield from map(network, map_in_order(prepare, batches, pool, threads + 1))

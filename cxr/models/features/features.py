@@ -1,8 +1,9 @@
-"""Frozen features, computed once and kept by content: activations at an architecture's cut, and pooled ones.
+"""Features of the frozen part of a network: activations at an architecture's cut, and pooled ones.
 
-The network below the cut runs over each train image in one or several of its versions, view 0 being the image itself;
-everything that learns lies above it and reads from disk. Validation activations are kept in float32, so that scores from
-them are those of the whole model; those of train, in float16 and computed in half precision where the machine gains by it.
+The network below the cut runs over each train image, as it is or in a random augmentation of it;
+all that learns lies above the cut and reads from disk. The activations of validation images are kept
+in float32, so that scores from them are those of the whole model; those of train images in float16,
+computed in half precision where the machine gains by it.
 """
 
 import hashlib
@@ -21,16 +22,24 @@ from cxr.models.features import batching
 from cxr.storage.arrays import Cache, Recipe, Rows
 
 VERSION = 2  # raise it when rows made from the same pixels and weights change
-_FLOAT16 = float(np.finfo(np.float16).max)
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
 
 
 @dataclass
 class Source:
-    """Where features come from: a cache's root, pixels with the key of each row, and the whole model.
+    """Where features come from.
 
-    `computed` counts the images that went through a part of the model, because the cache did not hold their features.
+    Attributes:
+        root: The folder of all caches.
+        architecture: Which network.
+        settings: How it is trained; the ranges of augmentation are read.
+        pixels: The pixels of all images, uint8 (n, side, side).
+        keys: The key of each image.
+        model: The whole model.
+        computed: How many images went through a part of the model so far, because the cache did not
+            hold their features.
     """
 
     root: Path
@@ -45,46 +54,92 @@ class Source:
     )
 
     def part(self, start: str | None, end: str, policy: str = "float32") -> Any:
-        """Return that part of the model, computing in `policy`: the same one each time, because Keras traces each anew."""
-        if (named := (start, end, policy)) not in self._parts:
-            whole = self.model if policy == "float32" else self._in_half(policy)
-            self._parts[named] = model_surgery.submodel(whole, self.architecture, start, end)
-        return self._parts[named]
+        """Return a part of the model, the same object each time, because Keras traces each anew.
 
-    def _in_half(self, policy: str) -> Any:
+        Args:
+            start: Where it starts, as `model_surgery.submodel` takes it.
+            end: Where it ends.
+            policy: The Keras dtype policy that it computes in.
+        """
+        key = (start, end, policy)
+        if key not in self._parts:
+            whole = self.model if policy == "float32" else self._with_policy(policy)
+            self._parts[key] = model_surgery.submodel(whole, self.architecture, start, end)
+        return self._parts[key]
+
+    def _with_policy(self, policy: str) -> Any:
+        """Return the whole model, computing with another dtype policy."""
         model = architectures.build_model(self.architecture, self.settings, None, policy)
         model.set_weights(self.model.get_weights())
         return model
 
 
-def augmentation_index(key: str, turn: int, views: int) -> int:
-    """Return the view, 0 to `views`, in which an image has its turn: drawn from its key, another at each of views + 1 turns."""
-    return (int(key[:8], 16) + turn) % (views + 1)
+def augmentation_index(key: str, number: int, augmentations: int) -> int:
+    """Return the augmentation index (0: the image itself) of an image in a pass.
+
+    It is derived from the image's key, so that each index has its share of the images in each pass,
+    and an image has another one in each of `augmentations` + 1 passes.
+
+    Args:
+        key: The image's key, hex digits.
+        number: Which pass, from 0.
+        augmentations: How many augmentations of each image there are beside itself.
+    """
+    return (int(key[:8], 16) + number) % (augmentations + 1)
+
+
+def feature_keys(source: Source, positions: Array, indices: Array) -> list[str]:
+    """Return the cache keys of images in their augmentations.
+
+    Args:
+        source: Where features come from.
+        positions: Which images, int (n,).
+        indices: Their augmentation indices, int (n,).
+    """
+    return [
+        f"{source.keys[position]}-{index}"
+        for position, index in zip(positions, indices, strict=True)
+    ]
 
 
 def cut_features(
     source: Source,
     positions: Array,
-    views: Array,
+    indices: Array,
     policy: str,
     dtype: str,
     on_images: OnImages = lambda _: None,
 ) -> Rows:
-    """Return activations at the cut (n, h, w, c) of the images at `positions`, each in its view.
+    """Return the activations at the cut, computing those that the cache does not hold.
 
-    `policy` is the Keras dtype policy to compute in, `dtype` what is kept. Raises StorageError for a full disk.
+    Args:
+        source: Where features come from.
+        positions: Which images, int (n,).
+        indices: Their augmentation indices, int (n,).
+        policy: The Keras dtype policy to compute in.
+        dtype: The dtype to keep them in.
+        on_images: Told how many more images are done.
+
+    Returns:
+        Rows (n, h, w, c) of that dtype.
+
+    Raises:
+        StorageError: The disk is full.
     """
-    entry, ranges = architectures.ARCHITECTURES[source.architecture], source.settings.augmentation
+    ranges = source.settings.augmentation
     lower = source.part(None, "cut")
+    is_augmented = bool(indices.any())
     made = {
         "version": VERSION,
         "architecture": source.architecture,
-        "layer": entry.cut,
-        "weights": _digest(lower),
+        "layer": architectures.ARCHITECTURES[source.architecture].cut,
+        "weights": _weights_digest(lower),
         "pixels": source.pixels.name,
         "policy": policy,
-        "augmentation": f"{augmentation.VERSION} {ranges.digest()[:16]}" if views.any() else "none",
+        "augmentation": "none",
     }
+    if is_augmented:
+        made["augmentation"] = f"{augmentation.VERSION} {ranges.digest()[:16]}"
     recipe = Recipe(
         kind=f"{source.architecture}-cut",
         made=made,
@@ -92,114 +147,131 @@ def cut_features(
         dtype=dtype,
     )
 
-    def seen(some: Array) -> Array:
-        pictures = zip(source.pixels[positions[some]], positions[some], views[some], strict=True)
-        each = [
-            augmentation.augment(one, source.keys[at], int(view), ranges)
-            for one, at, view in pictures
-        ]
-        return np.stack(each)[..., np.newaxis]
+    def read(rows: Array) -> Array:
+        chosen = positions[rows]
+        changed = []
+        for pixels, position, index in zip(
+            source.pixels[chosen], chosen, indices[rows], strict=True
+        ):
+            key = source.keys[position]
+            changed.append(augmentation.augment(pixels, key, int(index), ranges))
+        return np.stack(changed)[..., np.newaxis]
 
-    keys = feature_keys(source, positions, views)
-    return _filled(
+    return _cached_rows(
         source,
         Cache(source.root, recipe),
-        keys,
-        seen,
-        lambda: source.part(None, "cut", policy),
-        on_images,
+        keys=feature_keys(source, positions, indices),
+        read=read,
+        network=lambda: source.part(None, "cut", policy),
+        on_images=on_images,
     )
-
-
-def feature_keys(source: Source, positions: Array, views: Array) -> list[str]:
-    """Return the keys of rows: the image's own, and its view."""
-    return [f"{source.keys[at]}-{view}" for at, view in zip(positions, views, strict=True)]
 
 
 def pooled_features(
     source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda _: None
 ) -> Rows:
-    """Return the pooled features, float32 (n, width), of the images `keys` with their activations `cut`."""
+    """Return the pooled features of images, computing those that the cache does not hold.
+
+    Args:
+        source: Where features come from.
+        cut: The images' activations at the cut (n, h, w, c).
+        keys: Their cache keys.
+        on_images: Told how many more images are done.
+
+    Returns:
+        Rows float32 (n, width).
+
+    Raises:
+        StorageError: The disk is full.
+    """
     upper = source.part("cut", "features")
-    made = {
-        "version": VERSION,
-        "architecture": source.architecture,
-        "from": cut.name,
-        "weights": _digest(upper),
-    }
     recipe = Recipe(
         kind=f"{source.architecture}-pooled",
-        made=made,
+        made={
+            "version": VERSION,
+            "architecture": source.architecture,
+            "from": cut.name,
+            "weights": _weights_digest(upper),
+        },
         shape=(int(upper.output.shape[-1]),),
         dtype="float32",
     )
-    return _filled(
+    return _cached_rows(
         source,
         Cache(source.root, recipe),
-        keys,
-        lambda some: cut[some].astype(np.float32),
-        lambda: upper,
-        on_images,
+        keys=keys,
+        read=lambda rows: cut[rows].astype(np.float32),
+        network=lambda: upper,
+        on_images=on_images,
     )
 
 
-def _filled(
+def _cached_rows(
     source: Source,
     cache: Cache,
     keys: Sequence[str],
-    inputs: Callable[[Array], Array],
+    read: Callable[[Array], Array],
     network: Callable[[], Any],
     on_images: OnImages,
 ) -> Rows:
-    """Return the rows of `keys`, computing from `inputs(positions)` those that the cache does not hold."""
+    """Return the rows of these keys, computing those that the cache does not hold.
+
+    Args:
+        source: Counts the images computed.
+        cache: Where the rows are kept.
+        keys: Which rows.
+        read: Returns the network's inputs for positions in `keys`.
+        network: Returns the network; it is not called if there is nothing to compute.
+        on_images: Told how many more images are done.
+    """
     with cache.filling(keys):
         missing = set(cache.missing(keys))
-        todo = np.flatnonzero([key in missing for key in keys])
-        cache.require_space(len(todo))
-        on_images(len(keys) - len(todo))
-        model = network() if len(todo) else None
-        for start in range(0, len(todo), cache.segment_rows):
-            some = todo[start : start + cache.segment_rows]
-            rows = [
-                _narrow(found, cache.recipe.dtype)
-                for found in _outputs(model, inputs, some, on_images)
-            ]
-            cache.add([keys[at] for at in some], np.concatenate(rows))
-    source.computed += len(todo)
+        to_compute = np.flatnonzero([key in missing for key in keys])
+        cache.require_space(len(to_compute))
+        on_images(len(keys) - len(to_compute))
+        model = network() if len(to_compute) else None
+        for start in range(0, len(to_compute), cache.segment_rows):
+            positions = to_compute[start : start + cache.segment_rows]
+            outputs = _outputs(model, read, positions, on_images)
+            rows = [_as_dtype(output, cache.recipe.dtype) for output in outputs]
+            cache.add([keys[position] for position in positions], np.concatenate(rows))
+    source.computed += len(to_compute)
     return cache.rows(keys)
 
 
 def _outputs(
-    model: Any,
-    inputs: Callable[[Array], Array],
-    positions: Array,
-    on_images: OnImages,
+    model: Any, read: Callable[[Array], Array], positions: Array, on_images: OnImages
 ) -> Iterator[Array]:
-    """Yield the network's output of small batches, in order."""
+    """Yield the network's outputs, in small batches in order."""
     size = backend.inference_batch_size()
 
-    def read(batch: Array) -> tuple[Array, int]:
-        given = inputs(batch)
-        # A shorter last batch would have Keras trace the network once more, which takes seconds.
-        return np.resize(given, (size, *given.shape[1:])), len(batch)
+    def prepare(batch: Array) -> tuple[Array, int]:
+        inputs = read(batch)
+        # A shorter last batch would let Keras trace the network once more, which takes seconds.
+        return np.resize(inputs, (size, *inputs.shape[1:])), len(batch)
 
-    def compute(given: tuple[Array, int]) -> Array:
-        batch, count = given
-        return np.asarray(model.predict_on_batch(batch))[:count]
+    def compute(prepared: tuple[Array, int]) -> Array:
+        inputs, count = prepared
+        return np.asarray(model.predict_on_batch(inputs))[:count]
 
-    batches = (positions[at : at + size] for at in range(0, len(positions), size))
-    for found in batching.map_batches(read, compute, batches):
-        on_images(len(found))
-        yield found
+    batches = (positions[start : start + size] for start in range(0, len(positions), size))
+    for output in batching.map_batches(prepare, compute, batches):
+        on_images(len(output))
+        yield output
 
 
-def _narrow(rows: Array, dtype: str) -> Array:
-    """Return rows as `dtype`; what float16 cannot hold becomes its largest number, never infinity."""
+def _as_dtype(rows: Array, dtype: str) -> Array:
+    """Return rows as float32 or float16.
+
+    What float16 cannot hold becomes its largest number, never infinity.
+    """
     wide = rows.astype(np.float32)
-    return np.clip(wide, -_FLOAT16, _FLOAT16).astype(dtype) if dtype == "float16" else wide
+    if dtype != "float16":
+        return wide
+    return np.clip(wide, -_LARGEST_FLOAT16, _LARGEST_FLOAT16).astype(dtype)
 
 
-def _digest(model: Any) -> str:
+def _weights_digest(model: Any) -> str:
     """Return 16 hex digits that change with any weight of the model."""
     digest = hashlib.sha256()
     for weight in model.get_weights():

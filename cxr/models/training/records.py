@@ -1,8 +1,6 @@
-"""The records of a training: what came out, or why it failed."""
+"""The records that a training leaves: what came out, or why it failed."""
 
-from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
 from cxr.core.records import Record
-from cxr.core.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 from cxr.core.timing import Stage
 from cxr.stats.calibration import Calibration
 from cxr.stats.intervals import Interval
@@ -12,9 +10,29 @@ from cxr.stats.thresholds import OperatingPoint
 
 
 class Training(Record):
-    """One trained model, named as its folder is. Figures are of the validation set at its operating point.
+    """training.json: one trained model, with its metrics on validation at its operating point.
 
-    `milliseconds` is the measured time to score one image, on this machine beside the other trainings.
+    Attributes:
+        name: The name of the training and of its folder.
+        architecture: Which network.
+        seed: The seed of this training.
+        weights: What the training started from, for a person to read.
+        weights_sha256: The SHA-256 of the file of pretrained weights, or "".
+        image_size: Side of the square input, in pixels.
+        epochs: How many epochs of fine-tuning were done.
+        best_epoch: The one whose model is kept; 0 is the head alone.
+        seconds: What all stages together took.
+        stages: What each stage took; empty in model cards of version 0.1.
+        images_per_second: Images learned from, per second of all stages.
+        milliseconds: The time to score one image, on this machine beside the other trainings.
+        calibration: The map from raw scores to probabilities, fitted on validation.
+        calibration_quality: How well the scores agree with the labels before and after it.
+        operating_point: The threshold and how it was chosen.
+        val: Metrics on validation.
+        val_intervals: Their intervals; None for those that cannot be estimated.
+        model_sha256: The SHA-256 of model.keras.
+        optimizer_sha256: The SHA-256 of the state of the optimizer.
+        versions: The versions of this product, Keras, its backend and Python.
     """
 
     name: str
@@ -26,7 +44,7 @@ class Training(Record):
     epochs: int
     best_epoch: int
     seconds: float
-    stages: tuple[Stage, ...] = ()  # cards of earlier versions have none
+    stages: tuple[Stage, ...] = ()
     images_per_second: float
     milliseconds: float
     calibration: Calibration
@@ -42,6 +60,10 @@ class Training(Record):
     def threshold(self) -> float:
         """Return the calibrated score from which on an image is called PNEUMONIA."""
         return self.operating_point.threshold
+
+    def val_metric(self, name: str) -> float:
+        """Return a metric on validation, 0 where it is not estimable."""
+        return float(self.val[name] or 0.0)
 
 
 class Failure(Record):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from cxr.core.settings import LABEL_NAMES
+from cxr.core.settings.architectures import ARCHITECTURES
 from cxr.stats.metrics import Vector
 
 if TYPE_CHECKING:
@@ -14,12 +15,6 @@ GRAY = "#767c85"
 # Inches. One size for single plots, so that two stand side by side in the report.
 SINGLE_PLOT = (6.4, 5.4)
 
-# Okabe-Ito colours; the line styles tell the architectures apart in gray print.
-_ARCHITECTURE_STYLES: dict[str, tuple[str, Any]] = {
-    "MobileNetV2": ("#009E73", "-"),
-    "VGG16": ("#CC79A7", (0, (6, 2))),
-    "DenseNet121": ("#E69F00", (0, (8, 2, 2, 2))),
-}
 _GRID_COLOUR = "#e4e7eb"
 
 
@@ -29,8 +24,10 @@ def architecture_style(name: str) -> tuple[str, Any]:
     Args:
         name: Of the training: its architecture, followed by "-seedN" where there are several.
     """
-    architecture = name.partition("-")[0]
-    return _ARCHITECTURE_STYLES.get(architecture, (INK, "-"))
+    architecture = ARCHITECTURES.get(name.partition("-")[0])
+    if architecture is None:
+        return INK, "-"
+    return architecture.colour, architecture.line_style
 
 
 def new_figure(width: float, height: float, title: str) -> "Figure":

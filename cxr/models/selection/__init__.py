@@ -1,0 +1,24 @@
+"""The choice of a model, by validation alone."""
+
+from cxr.models.selection.comparison_table import comparison_table, write_comparison
+from cxr.models.selection.records import Selection, Stability, Versus
+from cxr.models.selection.rule import (
+    AUROC_MARGIN,
+    MIN_SPECIFICITY,
+    RULE,
+    SIGNIFICANT,
+    select_model,
+)
+
+__all__ = [
+    "AUROC_MARGIN",
+    "MIN_SPECIFICITY",
+    "RULE",
+    "SIGNIFICANT",
+    "Selection",
+    "Stability",
+    "Versus",
+    "comparison_table",
+    "select_model",
+    "write_comparison",
+]

@@ -1,0 +1,64 @@
+"""comparison.csv: the trainings of a run side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cxr.core.files import write_table
+from cxr.models.training.records import Failure, Training
+from cxr.stats.metrics import PROPORTIONS
+
+
+def write_comparison(trained: list[Training], failed: list[Failure], run: Path) -> pd.DataFrame:
+    """Write comparison.csv into the run's folder and return it; see `comparison_table`."""
+    table = comparison_table(trained, failed)
+    write_table(table, run / "comparison.csv")
+    return table
+
+
+def comparison_table(trained: list[Training], failed: list[Failure]) -> pd.DataFrame:
+    """Return one row for each training: the best validation AUROC first, failed trainings last."""
+    ordered = sorted(trained, key=lambda training: -training.val_metric("auroc"))
+    rows = [_comparison_row(training) for training in ordered]
+    rows += [_failure_row(failure) for failure in failed]
+    return pd.DataFrame(rows)
+
+
+def _comparison_row(training: Training) -> dict[str, Any]:
+    """Return the row of comparison.csv for a training that came to its end."""
+    row: dict[str, Any] = {
+        "name": training.name,
+        "architecture": training.architecture,
+        "status": "trained",
+        "weights": training.weights,
+        "seed": training.seed,
+        "epochs": training.epochs,
+        "best_epoch": training.best_epoch,
+        "threshold": training.threshold,
+    }
+    for name, value in training.val.items():
+        row[f"val_{name}"] = value
+    for name in (*PROPORTIONS, "auroc", "auprc"):
+        interval = training.val_intervals.get(name)
+        row[f"val_{name}_low"] = interval.low if interval else None
+        row[f"val_{name}_high"] = interval.high if interval else None
+    return row | {
+        "calibration": training.calibration.method,
+        "val_brier": training.calibration_quality.brier_after,
+        "val_ece": training.calibration_quality.ece_after,
+        "milliseconds": training.milliseconds,
+        "seconds": training.seconds,
+        "images_per_second": training.images_per_second,
+        "error": "",
+    }
+
+
+def _failure_row(failure: Failure) -> dict[str, Any]:
+    """Return the row of comparison.csv for a training that failed; its other columns are empty."""
+    return {
+        "name": failure.name,
+        "architecture": failure.architecture,
+        "status": "failed",
+        "error": failure.error,
+    }

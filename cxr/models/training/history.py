@@ -1,0 +1,140 @@
+"""The history of a training and its checkpoints: all that a killed training resumes from.
+
+history.csv has a row for each fit of the head (epoch 0) and one for each epoch of fine-tuning. The
+checkpoint of an epoch is published before the history that includes it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.files import atomic_write, read_table, write_table
+from cxr.core.settings import TrainingSettings
+from cxr.models import scoring
+from cxr.models.compute import keras_internals
+from cxr.models.compute.worker import Progress
+from cxr.models.training.feature_extraction import TrainingData
+from cxr.models.training.session import Session
+from cxr.stats import metrics
+
+# The values of the column `phase`.
+HEAD = "frozen"
+FINE_TUNING = "fine_tune"
+_METRICS = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
+Row = dict[str, Any]
+History = list[Row]
+
+
+def fine_tuning_rows(history: History) -> History:
+    """Return the rows of the epochs of fine-tuning."""
+    return [row for row in history if row["phase"] == FINE_TUNING]
+
+
+def last_epoch(history: History) -> int:
+    """Return the number of the last epoch of fine-tuning, 0 before the first."""
+    return len(fine_tuning_rows(history))
+
+
+def best_row(history: History) -> Row:
+    """Return the row whose model is kept: the first with the highest validation AUROC.
+
+    If there was any fine-tuning, it is one of its epochs. The head alone can look as good on
+    validation, which does not see the shift to other hospitals; a top tuned from a fitted head holds
+    better there (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+    Out-of-Distribution", ICLR 2022).
+    """
+    candidates = fine_tuning_rows(history) or history
+    return max(candidates, key=_auroc)
+
+
+def wants_epoch(history: History, settings: TrainingSettings) -> bool:
+    """Return whether another epoch of fine-tuning follows."""
+    aurocs = [_auroc(row) for row in fine_tuning_rows(history)]
+    if len(aurocs) >= settings.tuning_epochs():
+        return False
+    if not aurocs:
+        return True
+    epochs_without_gain = len(aurocs) - 1 - int(np.argmax(aurocs))
+    return epochs_without_gain < settings.patience
+
+
+def resume(session: Session) -> tuple[History, Any]:
+    """Read what an earlier attempt at the training left.
+
+    Returns:
+        The history and the head or top as it was after its last epoch; ([], None) where there is
+        nothing to resume from.
+    """
+    path = session.folder / "history.csv"
+    if not path.is_file():
+        return [], None
+    table = read_table(path)
+    numeric = [name for name in table.columns if name != "phase"]
+    records = table.astype(dict.fromkeys(numeric, float)).to_dict("records")
+    history = [{str(name): value for name, value in record.items()} for record in records]
+    epoch = last_epoch(history)
+    if not checkpoint_path(session, epoch).is_file():
+        # The training came to its end, and its model was damaged since: it begins anew.
+        return [], None
+    return history, keras_internals.use_fast_conv_gradient(load_checkpoint(session, epoch))
+
+
+def record_epoch(history: History, model: Any, note: str, session: Session) -> None:
+    """Publish the checkpoint of the last epoch, then the history; tell the parent process.
+
+    Args:
+        history: All rows, those of the last epoch included.
+        model: The head or top after it.
+        note: What a person may want to know of it.
+        session: The training.
+    """
+    epoch = last_epoch(history)
+    with atomic_write(checkpoint_path(session, epoch)) as temporary:
+        model.save(temporary)
+    table = pd.DataFrame(history).astype({"epoch": int})
+    write_table(table, session.folder / "history.csv")
+    needed = {epoch, int(best_row(history)["epoch"])}
+    for earlier in set(range(epoch)) - needed:
+        checkpoint_path(session, earlier).unlink(missing_ok=True)
+    session.emit(Progress(step="epochs", done=epoch, note=note))
+
+
+def checkpoint_path(session: Session, epoch: int) -> Path:
+    """Return where the head (epoch 0), or the top after an epoch of fine-tuning, is kept."""
+    return session.folder / f"checkpoint-{epoch:04d}.keras"
+
+
+def load_checkpoint(session: Session, epoch: int) -> Any:
+    """Return the head (epoch 0), or the top, as it was after that epoch."""
+    import keras
+
+    return keras.models.load_model(checkpoint_path(session, epoch))
+
+
+def remove_checkpoints(session: Session) -> None:
+    """Remove all checkpoints of a training that is published."""
+    for path in session.folder.glob("checkpoint-*.keras"):
+        path.unlink(missing_ok=True)
+
+
+def validation_metrics(model: Any, data: TrainingData, phase: str, session: Session) -> Row:
+    """Return the metrics of a head or top on validation at threshold 0.5, by column of history.csv."""
+    scores = validation_scores(model, data, phase, session)
+    measured = metrics.compute_metrics(session.labels(session.val), scores, 0.5)
+    return {f"val_{name}": measured[name] for name in _METRICS}
+
+
+def validation_scores(
+    model: Any, data: TrainingData, phase: str, session: Session
+) -> metrics.Vector:
+    """Return the raw scores of the validation rows, float64 (n,), from a head or top."""
+    # The head alone has so little to do that the call costs more: it gets larger batches.
+    batch_size = session.settings.batch_size if phase == HEAD else None
+    positions = np.arange(len(data.val))
+    return scoring.score_images(model, data.val, positions, batch_size)
+
+
+def _auroc(row: Row) -> float:
+    return float(row["val_auroc"])

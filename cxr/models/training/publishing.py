@@ -1,0 +1,208 @@
+"""The end of a training: the best model made whole, checked, saved and scored on validation."""
+
+import hashlib
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr.core import __version__, timing
+from cxr.core.errors import TrainingError
+from cxr.core.files import atomic_write, file_sha256
+from cxr.core.timing import Stage
+from cxr.models import model_surgery, scoring
+from cxr.models.compute import backend
+from cxr.models.training import history as histories
+from cxr.models.training import validation
+from cxr.models.training.feature_extraction import TrainingData
+from cxr.models.training.history import History, Row
+from cxr.models.training.records import Training
+from cxr.models.training.session import Session, TrainingInputs
+
+TOLERANCE = 1e-4  # of scores from pixels against those from cached activations
+_IMAGES_CHECKED = 4
+Array = np.ndarray[Any, Any]
+
+
+def publish(
+    history: History,
+    model: Any,
+    whole: Any,
+    head: TrainingData,
+    top: TrainingData,
+    session: Session,
+) -> None:
+    """Publish model.keras, scores_val.csv and, last, training.json; remove the checkpoints.
+
+    Args:
+        history: All rows.
+        model: The head or top after the last epoch.
+        whole: The whole model; it gets the weights of the best epoch.
+        head: What the head learned from.
+        top: What the top learned from.
+        session: The training.
+
+    Raises:
+        TrainingError: The whole model does not score like its parts.
+    """
+    best = histories.best_row(history)
+    best_epoch = int(best["epoch"])
+    trained = model
+    if best_epoch != histories.last_epoch(history):
+        trained = histories.load_checkpoint(session, best_epoch)
+    raw = _complete(whole, trained, best, head, top, session)
+    milliseconds = _check_and_time(whole, raw, session)
+    _copy_optimizer(whole, trained)
+    model_path = session.folder / "model.keras"
+    with atomic_write(model_path) as temporary:
+        whole.save(temporary)
+
+    rows = session.table.iloc[session.val]
+    fit = validation.fit_on_validation(rows.assign(raw_score=raw), session.settings)
+    scores = fit["calibration"].apply(raw)
+    scoring.write_scores(rows, raw, scores, session.folder / "scores_val.csv")
+
+    stages = _stages(history, session)
+    seconds = sum(stage.seconds for stage in stages)
+    images = len(session.train) * len(history)
+    record = Training(
+        name=session.name,
+        architecture=session.architecture,
+        seed=session.settings.seed,
+        weights=_origin(session.job),
+        weights_sha256=session.job.weights_sha256,
+        image_size=session.settings.image_size,
+        epochs=histories.last_epoch(history),
+        best_epoch=best_epoch,
+        seconds=round(seconds, 2),
+        stages=stages,
+        images_per_second=round(images / seconds, 2),
+        milliseconds=milliseconds,
+        **fit,
+        model_sha256=file_sha256(model_path),
+        optimizer_sha256=optimizer_sha256(whole),
+        versions=_versions(),
+    )
+    record.write(session.folder / "training.json")
+    histories.remove_checkpoints(session)
+
+
+def optimizer_sha256(model: Any) -> str:
+    """Return the SHA-256 of the optimizer's variables, in order: equal when its state is."""
+    digest = hashlib.sha256()
+    for variable in model.optimizer.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _origin(job: TrainingInputs) -> str:
+    """Return what the training started from, for a person to read."""
+    if job.init:
+        return "those of " + "/".join(Path(job.init).parts[-3:-1])
+    if job.weights is None:
+        return "none"
+    return Path(job.weights).name
+
+
+def _complete(
+    whole: Any,
+    trained: Any,
+    best: Row,
+    head: TrainingData,
+    top: TrainingData,
+    session: Session,
+) -> Array:
+    """Give the whole model the trained weights; return the raw scores of validation."""
+    is_tuned = best["phase"] == histories.FINE_TUNING
+    model_surgery.copy_weights(whole, trained)  # below the cut nothing was trained
+    part = trained
+    if is_tuned and backend.precision_policy(session.architecture) != "float32":
+        # It was trained in half precision; scores are those of the saved model, which is float32.
+        part = model_surgery.submodel(whole, session.architecture, "cut", "score")
+    data = top if is_tuned else head
+    raw = histories.validation_scores(part, data, best["phase"], session)
+    # The saved model says what was trained, and its optimizer has variables for that.
+    for layer in whole.layers:
+        layer.trainable = layer.name == "score"
+    if is_tuned:
+        model_surgery.unfreeze_top(whole, session.architecture)
+    return raw
+
+
+def _copy_optimizer(whole: Any, trained: Any) -> None:
+    """Compile the whole model with the state of the optimizer that trained a part of it.
+
+    Not for XLA, which has no counterpart of TensorFlow's resizing.
+    """
+    import keras
+
+    config = keras.optimizers.serialize(trained.optimizer)
+    whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=False)
+    whole.optimizer.build(whole.trainable_variables)
+    state = {variable.path: variable for variable in trained.optimizer.variables}
+    for variable in whole.optimizer.variables:
+        variable.assign(state[variable.path])
+
+
+def _check_and_time(whole: Any, raw: Array, session: Session) -> float:
+    """Return the milliseconds that scoring one image takes.
+
+    They are the least of two batches: other trainings on the machine can only add to them.
+
+    Raises:
+        TrainingError: The whole model's scores from pixels are not those from cached activations.
+    """
+    evenly_spaced = np.linspace(0, len(session.val) - 1, _IMAGES_CHECKED)
+    checked = np.unique(evenly_spaced.astype(int))
+    positions = session.val[checked]
+    # This first call also builds the model's function, which is not to be timed.
+    scores = scoring.score_images(whole, session.pixels, positions, len(positions))
+    difference = float(np.abs(scores - raw[checked]).max())
+    if difference > TOLERANCE:
+        raise TrainingError(
+            f"{session.name}: scores of the whole model differ from those of its cached activations by "
+            f"{difference:.2g} (expected at most {TOLERANCE}): remove {session.caches} "
+            "(`cxr cache prune`) and run again"
+        )
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        scoring.score_images(whole, session.pixels, positions, len(positions))
+        times.append(time.perf_counter() - started)
+    return round(1000 * min(times) / len(positions), 3)
+
+
+def _stages(history: History, session: Session) -> tuple[Stage, ...]:
+    """Return what features, the fits of the head and fine-tuning took.
+
+    An image counts once for each fit and epoch. The time of features is that of all attempts and
+    shards. The peak memory is of this process, so of the last attempt.
+    """
+    paths = session.folder.glob("features*.json")
+    computed = [timing.Timed.read(path).stage for path in paths]
+    images = {"features": sum(stage.images for stage in computed)}
+    seconds = {"features": sum(stage.seconds for stage in computed)}
+    for phase in (histories.HEAD, histories.FINE_TUNING):
+        rows = [row for row in history if row["phase"] == phase]
+        images[phase] = len(session.train) * len(rows)
+        seconds[phase] = sum(row["seconds"] for row in rows)
+    memory = timing.peak_memory()
+    return tuple(
+        Stage(name=name, images=count, seconds=round(seconds[name], 2), memory=memory)
+        for name, count in images.items()
+        if count
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what the model was made with."""
+    import keras
+
+    return {
+        "cxr": __version__,
+        "keras": keras.__version__,
+        **backend.backend_version(),
+        "python": platform.python_version(),
+    }
