@@ -1,7 +1,8 @@
-"""A cache on this machine for objects read from S3: an object whose ETag did not change is not read again.
+"""A cache on this machine for objects read from S3: an unchanged object is not read again.
 
-The bytes lie under their own SHA-256, so the same picture under two keys is kept once and a damaged file is noticed;
-beside them lies, for each place, which version of it has which SHA-256. The least recently used go first.
+An object's bytes are stored under their own SHA-256, so the same image under two keys is kept once
+and a damaged file is noticed. A note for each place says which version of it has which SHA-256.
+The least recently used files are removed first.
 """
 
 import contextlib
@@ -17,21 +18,23 @@ from typing import NamedTuple
 from cxr.core import environment
 from cxr.core.errors import StorageError
 
-_SHARE = 20  # the cache is measured each time this part of its limit was added; a larger object is not kept
+# The cache is measured each time that a 20th of its limit was added; a larger object is not kept.
+_PARTS = 20
+_LEFT_AFTER_SHRINKING = 0.9  # of the limit, so that not every new object has to remove another
 
 
 class Cached(NamedTuple):
-    """An object's bytes and the version (ETag) they were read at."""
+    """An object's bytes and the version (ETag) at which they were read."""
 
     version: str
     data: bytes
 
 
 def home() -> Path:
-    """Return the folder of everything cached: CXR_CACHE, or ~/.cache/cxr, or what `substitute` is.
+    """Return the folder of all caches: CXR_CACHE, ~/.cache/cxr, or its substitute.
 
     Raises:
-        StorageError: There is no such folder, because no home and no temporary directory can be written to.
+        StorageError: Neither the home folder nor the temporary folder can be written to.
     """
     named = environment.cache_folder()
     if named:
@@ -40,21 +43,26 @@ def home() -> Path:
 
 
 def substitute() -> Path | None:
-    """Return the folder of this user's below the temporary directory that stands in for ~/.cache/cxr.
+    """Return the folder below the temporary one that stands in for ~/.cache/cxr.
 
     Returns:
-        None where CXR_CACHE names a folder, or the one below the home can be written to.
+        None if CXR_CACHE names a folder, or if ~/.cache/cxr can be written to.
 
     Raises:
-        StorageError: The temporary directory cannot be written to, or the folder there is somebody else's.
+        StorageError: The temporary folder cannot be written to, or the substitute belongs to
+            somebody else.
     """
     if environment.cache_folder():
         return None
-    return _substitute(os.environ.get("HOME"))
+    return _find_substitute(os.environ.get("HOME"))
 
 
 def user_home() -> Path | None:
-    """Return this user's home folder, None where there is none: a container, or a user that is a mere number."""
+    """Return this user's home folder.
+
+    Returns:
+        None if there is none, as in a container, or for a user that is only a number.
+    """
     try:
         folder = Path.home()
         return folder if folder.is_dir() else None
@@ -64,74 +72,106 @@ def user_home() -> Path | None:
 
 @functools.lru_cache(maxsize=8)  # asked for several times with each object
 def _absolute(name: str) -> Path:
+    """Return a folder's absolute path."""
     return Path(name).expanduser().absolute()
 
 
 @functools.lru_cache(maxsize=8)
-def _substitute(_home: str | None) -> Path | None:
+def _find_substitute(_home: str | None) -> Path | None:
+    """Do what `substitute` does, once for each value of HOME."""
     folder = user_home()
-    if folder:
-        places = (folder / ".cache" / "cxr", folder / ".cache", folder)
-        there = next(path for path in places if os.path.lexists(path))
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-            return None
+    if folder and _can_hold_cache(folder):
+        return None
     try:
         stand_in = Path(tempfile.gettempdir()) / f"cxr-{os.getuid()}"
         stand_in.mkdir(mode=0o700, exist_ok=True)
-        found = stand_in.lstat()
+        status = stand_in.lstat()
     except OSError as error:
         raise StorageError(
-            f"expected a folder for the cache, found none that can be written to ({error}): set CXR_CACHE to one"
+            "expected a folder for the cache, found none that can be written to "
+            f"({error}): set CXR_CACHE to one"
         ) from None
     # In a folder that everybody may write to, somebody else may have made it first.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    others_may_write = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    if not is_own or others_may_write:
         raise StorageError(
-            f"{stand_in}: expected a folder of this user's own, found another's: set CXR_CACHE to one"
+            f"{stand_in}: expected a folder of this user's own, found another's: "
+            "set CXR_CACHE to one"
         )
     return stand_in
 
 
+def _can_hold_cache(user_folder: Path) -> bool:
+    """Return whether ~/.cache/cxr can be written to, or be made in what exists of it."""
+    cache = user_folder / ".cache"
+    for path in (cache / "cxr", cache, user_folder):
+        if os.path.lexists(path):
+            return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
+    return False
+
+
 def find(place: str) -> Cached | None:
-    """Return what was kept of a place (endpoint, bucket and key), None where nothing is or it is damaged."""
+    """Return what is kept of a place.
+
+    Args:
+        place: The object's endpoint, bucket and key.
+
+    Returns:
+        None if nothing is kept, or what is kept is damaged.
+    """
+    note = _note_path(place)
     try:
-        version, digest = _note(place).read_text().split()
-        path = _bytes(digest)
+        version, digest = note.read_text().split()
+        path = _object_path(digest)
         data = path.read_bytes()
     except (OSError, ValueError):
         return None
     if hashlib.sha256(data).hexdigest() != digest:
         path.unlink(missing_ok=True)
         return None
-    for used in (path, _note(place)):
-        _touch(used)
+    _mark_used(path)
+    _mark_used(note)
     return Cached(version, data)
 
 
 def keep(place: str, version: str, data: bytes) -> None:
-    """Keep an object's bytes; a full disk or a folder that cannot be written costs nothing but the cache."""
-    if len(data) > environment.cache_limit() // _SHARE:
+    """Keep an object's bytes.
+
+    A full disk, or a folder that cannot be written to, costs nothing but the cache.
+
+    Args:
+        place: The object's endpoint, bucket and key.
+        version: Its ETag.
+        data: Its bytes.
+    """
+    if len(data) > environment.cache_limit() // _PARTS:
         return
     digest = hashlib.sha256(data).hexdigest()
+    path = _object_path(digest)
+    note = f"{version} {digest}"
     try:
-        if not _bytes(digest).is_file():
-            _publish(_bytes(digest), data)
-        _publish(_note(place), f"{version} {digest}".encode())
+        if not path.is_file():
+            _publish(path, data)
+        _publish(_note_path(place), note.encode())
     except OSError:
         return
     _growth.add(len(data))
 
 
-def _bytes(digest: str) -> Path:
+def _object_path(digest: str) -> Path:
+    """Return where bytes with this SHA-256 are kept."""
     return home() / "objects" / digest[:2] / digest
 
 
-def _note(place: str) -> Path:
+def _note_path(place: str) -> Path:
+    """Return where version and SHA-256 of a place are kept."""
     name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
     return home() / "places" / name[:2] / name
 
 
 def _publish(path: Path, data: bytes) -> None:
-    """Write a file whole but unsynced: what a power cut damages is noticed by its SHA-256."""
+    """Write a file as a whole but without syncing: its SHA-256 shows what a power cut damaged."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
     try:
         temporary.write_bytes(data)
@@ -141,25 +181,26 @@ def _publish(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def _touch(path: Path) -> None:
+def _mark_used(path: Path) -> None:
+    """Set a file's time of change to now: `shrink` removes the oldest first."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
 class _Growth:
-    """How much this process added to the cache since the whole was last measured and cut to its limit."""
+    """How much this process added since it last measured the cache and cut it to its limit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bytes: int | None = None  # None: never measured
 
     def add(self, size: int) -> None:
-        """Count `size` bytes; shrink the cache at the first, and whenever a share of the limit was added since."""
+        """Count so many bytes, and shrink the cache the first time and after each part."""
         with self._lock:
             limit = environment.cache_limit()
             if self._bytes is not None:
                 self._bytes += size
-                if self._bytes < limit // _SHARE:
+                if self._bytes < limit // _PARTS:
                     return
             self._bytes = 0
             shrink(limit)
@@ -169,18 +210,33 @@ _growth = _Growth()
 
 
 def shrink(most: int) -> int:
-    """Remove the least recently used files until `most` bytes are left, a tenth less where any must go; return the rest."""
-    files = []
-    for path in (path for kind in ("objects", "places") for path in (home() / kind).glob("??/*")):
-        with contextlib.suppress(FileNotFoundError):  # another process shrinks it too
+    """Remove the least recently used files if the cache is too large.
+
+    Args:
+        most: The cache may have so many bytes; if it has more, a tenth less than that is left.
+
+    Returns:
+        The bytes that are left.
+    """
+    files: list[tuple[int, int, Path]] = []  # time of last use in ns, bytes, path
+    for path in _cached_files():
+        with contextlib.suppress(FileNotFoundError):  # another process may shrink it, too
             status = path.stat()
             files.append((status.st_mtime_ns, status.st_size, path))
     total = sum(size for _, size, _ in files)
     if total <= most:
         return total
     for _, size, path in sorted(files):
-        if total <= most * 0.9:
+        if total <= most * _LEFT_AFTER_SHRINKING:
             break
         path.unlink(missing_ok=True)
         total -= size
     return total
+
+
+def _cached_files() -> list[Path]:
+    """Return all objects and notes."""
+    folder = home()
+    objects = folder.glob("objects/??/*")
+    notes = folder.glob("places/??/*")
+    return [*objects, *notes]
