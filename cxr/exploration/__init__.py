@@ -1,1 +1,1 @@
-"""From the manifest to pictures and numbers: distributions, the shortcut audit, distribution shift."""
+"""Look at the data before a model is trained: figures, non-clinical baselines, distribution shift."""

@@ -1,4 +1,4 @@
-"""The exploration stage: figures from the manifest, a few sample images read again, the augmentation shown."""
+"""The exploration stage: write all of eda/, from the manifest and the cached pixels."""
 
 import hashlib
 import json
@@ -17,24 +17,35 @@ from cxr.core.records import Record
 from cxr.core.settings import EXCLUDED, TrainingSettings
 from cxr.data import splits
 from cxr.data.images import augmentation, model_input, pixel_cache
-from cxr.data.images.decoding import rejection
+from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.manifest import scanning
 from cxr.data.manifest.records import Ingest
-from cxr.exploration import audit, audit_plot, distributions, samples, shift, shift_plot, summary
+from cxr.exploration import audit, shift, summary
+from cxr.exploration.figures import audit_plot, distributions, samples, shift_plot
 from cxr.storage.addresses import open_storage
 from cxr.storage.arrays import Rows
 from cxr.storage.base import Storage
 
-SAMPLES, VARIANTS = 4, 5
+AUGMENTED_IMAGES = 4  # train images whose augmentation is shown
+AUGMENTATIONS = 5  # of each
 SHOWN_SIDE = 224  # pixels: what is drawn of a sample is smaller
 STEPS = ("pictures", "augmentation", "shortcut audit", "shift")
+# Settings on which the numbers of audit and shift depend, and those on which any picture depends.
+_NUMBER_SETTINGS = {"image_size", "harmonise", "seed"}
+_PICTURE_SETTINGS = _NUMBER_SETTINGS | {"augmentation"}
 
 
 class Exploration(Record):
-    """eda/exploration.json: for which data and settings the figures were drawn, and their names.
+    """What was explored, in eda/exploration.json.
 
-    `settings` is the digest of all that the pictures depend on, `numbers` of what the audit and the
-    shift depend on; "" in records of version 0.1.
+    Attributes:
+        manifest_sha256: SHA-256 of the clean_metadata.csv that was explored.
+        settings: Digest of the settings on which the pictures depend.
+        numbers: Digest of the settings on which audit and shift depend; "" in records of version
+            0.1.
+        class_weights: Weight of each label in the loss.
+        counts: Images by split and label name.
+        figures: Names of the figures in eda/.
     """
 
     manifest_sha256: str
@@ -52,31 +63,48 @@ def explore(
     cache: Path,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Exploration:
-    """Write all of eda/ (figures, numbers, shortcut audit, shift) and last exploration.json; return that record.
+    """Write all of eda/: figures, numbers, shortcut audit, distribution shift and, last, the record.
 
-    `cache` is the pixel cache of these rows. Returns the record at once where it is there for this data and the
-    settings that matter here.
+    Nothing is done where the record of this data and these settings is there already.
+
+    Args:
+        work: The work folder.
+        ingest: The record of its manifest.
+        settings: Those of the training that follows.
+        cache: The pixel cache of the manifest.
+        on_step: Called with the name of each of STEPS before it is done.
+
+    Returns:
+        The record.
     """
+    path = work / "eda" / "exploration.json"
+    digest = _digest(settings, _PICTURE_SETTINGS)
+    if path.is_file():
+        earlier = Exploration.read(path)
+        if earlier.manifest_sha256 == ingest.manifest_sha256 and earlier.settings == digest:
+            return earlier
     table = read_table(work / "clean_metadata.csv")
-    done = work / "eda" / "exploration.json"
-    wanted = _digest(settings, _PICTURES)
-    if done.is_file():
-        before = Exploration.read(done)
-        if (before.manifest_sha256, before.settings) == (ingest.manifest_sha256, wanted):
-            return before
     with timing.time_stage(work / timing.FOLDER, "explore", len(table)):
-        figures = _draw(work, table, ingest, settings, cache, on_step)
-    return Exploration(
+        figures = _write_exploration(
+            work,
+            table,
+            ingest,
+            settings,
+            cache,
+            on_step,
+        )
+    record = Exploration(
         manifest_sha256=ingest.manifest_sha256,
-        settings=wanted,
-        numbers=_digest(settings, _NUMBERS),
+        settings=digest,
+        numbers=_digest(settings, _NUMBER_SETTINGS),
+        class_weights=splits.class_weights(ingest.splits["train"]),
         counts=ingest.splits,
         figures=figures,
-        class_weights=splits.class_weights(ingest.splits["train"]),
-    ).write(done)
+    )
+    return record.write(path)
 
 
-def _draw(
+def _write_exploration(
     work: Path,
     table: pd.DataFrame,
     ingest: Ingest,
@@ -86,120 +114,187 @@ def _draw(
 ) -> tuple[str, ...]:
     """Write everything below eda/ but its record; return the names of the figures."""
     folder = work / "eda"
-    on_step(STEPS[0])
+    manifest_sha256 = ingest.manifest_sha256
+    pixels = pixel_cache.load_pixels(cache, table)
     used = table[table["split"] != EXCLUDED]
-    held = pixel_cache.load_pixels(cache, table)
-    inspection = scanning.inspection_folder(work, ingest.data, ingest.reading)
-    pictures = Pictures(table, held, open_storage(ingest.data), inspection)
-    figures = distributions.draw_all(used, folder, pictures.of, settings.seed)
+    originals = OriginalImages(
+        table,
+        pixels,
+        open_storage(ingest.data),
+        scanning.inspection_folder(work, ingest.data, ingest.reading),
+    )
+
+    on_step(STEPS[0])
+    figures = distributions.draw_all(
+        used,
+        folder,
+        originals.read,
+        settings.seed,
+    )
     _write_json(splits.class_weights(ingest.splits["train"]), folder / "class_weights.json")
     _write_json(summary.summarise(used), folder / "eda.json")
+
     on_step(STEPS[1])
-    _draw_augmentation(used, pictures, folder, settings)
+    figures.append(_draw_augmentation(used, originals, settings, folder))
+
     on_step(STEPS[2])
     audited = audit.run_audit(
-        table, held, ingest.manifest_sha256, settings.harmonise, settings.seed
-    ).write(folder / "audit.json")
+        table,
+        pixels,
+        manifest_sha256,
+        settings.harmonise,
+        settings.seed,
+    )
+    audited.write(folder / "audit.json")
+
     on_step(STEPS[3])
-    shifted = shift.measure_shift(table, held, ingest.manifest_sha256, settings.seed).write(
-        folder / "shift.json"
+    shifted = shift.measure_shift(
+        table,
+        pixels,
+        manifest_sha256,
+        settings.seed,
     )
-    drawn = (
-        audit_plot.draw_audit(audited, folder / "shortcuts.png"),
-        shift_plot.draw_shift(shifted, folder / "shift.png"),
-    )
-    return (*(path.name for path in figures), "augmentation.png", *(path.name for path in drawn))
+    shifted.write(folder / "shift.json")
+    figures.append(audit_plot.draw_audit(audited, folder / "shortcuts.png"))
+    figures.append(shift_plot.draw_shift(shifted, folder / "shift.png"))
+    return tuple(path.name for path in figures)
 
 
-def require_exploration(work: Path, ingest: Ingest, settings: TrainingSettings) -> None:
-    """Raise DataError where the audit and the shift are missing or of other data or settings.
+def require_exploration(
+    work: Path,
+    ingest: Ingest,
+    settings: TrainingSettings,
+) -> None:
+    """Check that audit and shift are there for this data and these settings.
 
     The model card and the report quote them. Training itself needs nothing of eda/.
+
+    Args:
+        work: The work folder.
+        ingest: The record of its manifest.
+        settings: Those of the training.
+
+    Raises:
+        DataError: They are missing, or of other data or settings.
     """
     path = work / "eda" / "exploration.json"
-    found = Exploration.read(path) if path.is_file() else None
-    if found and found.manifest_sha256 == ingest.manifest_sha256:
-        if found.numbers == _digest(settings, _NUMBERS):
+    problem = "is missing"
+    if path.is_file():
+        if _is_current(Exploration.read(path), ingest, settings):
             return
-        if not found.numbers and found.settings == _digest(settings, _PICTURES):
-            return
-    what = "is of other data or settings (image size, harmonise, seed)" if found else "is missing"
+        problem = "is of other data or settings (image size, harmonise, seed)"
     raise DataError(
-        f"{path} {what}: run `cxr explore --out {work}` with the flags of the training first"
+        f"{path} {problem}: run `cxr explore --out {work}` with the flags of the training first"
     )
 
 
-_NUMBERS = {"image_size", "harmonise", "seed"}
-_PICTURES = _NUMBERS | {"augmentation"}
+def _is_current(
+    record: Exploration,
+    ingest: Ingest,
+    settings: TrainingSettings,
+) -> bool:
+    """Return whether the numbers of audit and shift are of this data and these settings."""
+    if record.manifest_sha256 != ingest.manifest_sha256:
+        return False
+    if record.numbers:
+        return record.numbers == _digest(settings, _NUMBER_SETTINGS)
+    # Version 0.1 kept the digest for the pictures alone.
+    return record.settings == _digest(settings, _PICTURE_SETTINGS)
 
 
 def _digest(settings: TrainingSettings, names: set[str]) -> str:
-    """Return the digest of these settings, 64 hex digits."""
+    """Return the digest of some of the settings, 64 hex digits."""
     chosen = settings.model_dump(mode="json", include=names)
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
-class Pictures:
-    """Pictures of some images of the manifest, for a person to look at.
+class OriginalImages:
+    """Images of the manifest in their own shape, for a person to look at.
 
-    They come from the cached pixels where these are as large as what is drawn. Originals are read
-    again only for smaller ones.
+    They come from the cached pixels where these are as large as what is drawn. Only otherwise are
+    the original files read again.
 
     Args:
         table: The manifest.
-        cached: The pixels of its rows.
+        cached: The cached pixels of its rows.
         storage: Where DATA is.
-        inspection: Where the inspection of DATA is remembered.
+        inspection: Folder of the inspection of DATA.
     """
 
-    def __init__(self, table: pd.DataFrame, cached: Rows, storage: Storage, inspection: Path):
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        cached: Rows,
+        storage: Storage,
+        inspection: Path,
+    ):
         self._table = table
         self._cached = cached
         self._storage = storage
         self._inspection = inspection
 
-    def of(self, key: str) -> rejection.Pixels:
-        """Return the gray pixels of one image, uint8 (h, w), in its own shape."""
-        at = int(np.flatnonzero(self._table["image"] == key)[0])
-        row = self._table.iloc[at]
-        if self._cached.shape[1] < SHOWN_SIDE:
+    def read(self, key: str) -> Pixels:
+        """Return the gray pixels of one image, uint8 (height, width).
+
+        Args:
+            key: The column `image` of the manifest.
+        """
+        position = int(np.flatnonzero(self._table["image"] == key)[0])
+        row = self._table.iloc[position]
+        cached_side = self._cached.shape[1]
+        if cached_side < SHOWN_SIDE:
             version = scanning.versions(self._inspection, [key]).get(key)
-            return np.asarray(
-                model_input.to_gray(pixel_cache.original(self._storage, row, version))
-            )
-        scale = self._cached.shape[1] / max(row["width"], row["height"])
-        size = (max(1, round(row["width"] * scale)), max(1, round(row["height"] * scale)))
-        return np.asarray(Image.fromarray(self._cached[at]).resize(size))
+            original = pixel_cache.original(self._storage, row, version)
+            return np.asarray(model_input.to_gray(original))
+        scale = cached_side / max(row["width"], row["height"])
+        width = max(1, round(row["width"] * scale))
+        height = max(1, round(row["height"] * scale))
+        square = Image.fromarray(self._cached[position])
+        return np.asarray(square.resize((width, height)))
 
 
 def _draw_augmentation(
-    table: pd.DataFrame, pictures: Pictures, folder: Path, settings: TrainingSettings
-) -> None:
+    table: pd.DataFrame,
+    originals: OriginalImages,
+    settings: TrainingSettings,
+    folder: Path,
+) -> Path:
+    """Draw some train images of both classes as training sees them; return the path."""
     train = table[table["split"] == "train"]
+    per_class = AUGMENTED_IMAGES // 2
     chosen = pd.concat(
         [
-            rows.sample(min(len(rows), SAMPLES // 2), random_state=settings.seed)
-            for _, rows in train.groupby("label")
+            members.sample(min(len(members), per_class), random_state=settings.seed)
+            for _, members in train.groupby("label")
         ]
     )
-    originals = np.stack(
-        [
-            model_input.resize(Image.fromarray(pictures.of(key)), SHOWN_SIDE)
-            for key in chosen["image"]
-        ]
-    )
-    variants = [
-        [
-            augmentation.augment(one, key, view + 1, settings.augmentation)
-            for view in range(VARIANTS)
-        ]
-        for one, key in zip(originals, chosen["pixel_sha256"], strict=True)
-    ]
-    samples.draw_augmentation(
-        originals, np.array(variants), list(chosen["label_name"]), settings.augmentation, folder
+    resized = []
+    augmented = []
+    for image, key in zip(chosen["image"], chosen["pixel_sha256"], strict=True):
+        original = Image.fromarray(originals.read(image))
+        pixels = model_input.resize(original, SHOWN_SIDE)
+        resized.append(pixels)
+        augmented.append(
+            [
+                augmentation.augment(
+                    pixels,
+                    key,
+                    number,
+                    settings.augmentation,
+                )
+                for number in range(1, AUGMENTATIONS + 1)
+            ]
+        )
+    return samples.draw_augmentation(
+        np.stack(resized),
+        np.array(augmented),
+        list(chosen["label_name"]),
+        settings.augmentation,
+        folder,
     )
 
 
 def _write_json(value: Any, path: Path) -> None:
+    """Publish a value as JSON."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(as_json(value), indent=2) + "\n")

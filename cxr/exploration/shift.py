@@ -1,28 +1,26 @@
-"""What differs between train and the other splits within each class: intensity, size, sharpness and border.
+"""Distribution shift: how train differs from the other splits within each class.
 
-A test set that was photographed otherwise is another question than the one that was learned. Patients are compared,
-not images: those of one patient are no independent draws. Left out: why splits differ, and whether it matters to a
-network; and differences in spread alone, which the test used does not see.
+A test set that was photographed otherwise is another question than the one that was learned.
+Patients are compared, not images: those of one patient are no independent draws. Why splits differ,
+and whether it matters to a network, is not answered here; the test used does not see differences in
+spread alone.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cxr.core.formatting import describe_p_value
+from cxr.core.formatting import format_p_value
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
 from cxr.data import splits
 from cxr.data.images.border import border_mask
-from cxr.exploration.audit import sample_patients
+from cxr.exploration.sampling import Positions, sample_patients
 from cxr.stats.comparison import holm
 from cxr.stats.intervals import Interval, bootstrap_intervals
 from cxr.storage.arrays import Stored
-
-if TYPE_CHECKING:
-    pass
 
 SIGNALS = {
     "mean": "brightness (mean)",
@@ -37,18 +35,32 @@ SIGNALS = {
 COMPARED = ("test", "val")
 FEWEST_PATIENTS = 5
 TRIVIAL = 0.1  # an effect this close to 0.5 is no difference worth a warning, however small its p
-LEVEL = 0.05
-DRAWS = 1_000
-_MOST_ROWS = 8_000  # of each split: sharpness takes a millisecond each
-Vector = np.ndarray[Any, Any]
+SIGNIFICANCE_LEVEL = 0.05
+DRAWS = 1_000  # of the bootstrap
+MOST_IMAGES = 8_000  # of each split: sharpness takes a millisecond each
+Array = np.ndarray[Any, Any]
 
 
 class Difference(Strict):
-    """One signal of one class, train against another split; n counts patients.
+    """How one signal of one class differs between train and another split.
 
-    `effect` is the probability that a patient of the other split has the higher value (0.5: no difference).
-    `p` is of the two-sided Mann-Whitney test, `p_holm` corrected for all tests of the table. `significant` means
-    p_holm < 0.05 and an effect more than 0.1 from 0.5. None: not estimable, or no difference at all; see `note`.
+    What cannot be estimated is None; `note` then says why.
+
+    Attributes:
+        label_name: The class.
+        compared: The other split.
+        signal: A key of SIGNALS.
+        n_train: Patients in train.
+        n_compared: Patients in the other split.
+        median_train: Median over the patients in train.
+        median_compared: Median over the patients in the other split.
+        effect: Probability that a patient of the other split has the higher value; 0.5 means no
+            difference.
+        interval: The 95 % interval of the effect.
+        p: Of the two-sided Mann-Whitney test.
+        p_holm: `p` corrected for all tests of the table.
+        significant: Whether p_holm < 0.05 and the effect is more than 0.1 from 0.5.
+        note: Why something is None.
     """
 
     label_name: str
@@ -67,7 +79,14 @@ class Difference(Strict):
 
 
 class Shift(Record):
-    """eda/shift.json: every difference looked for, in the order class, split, signal; `tests` is Holm's number."""
+    """All differences that were looked for, in eda/shift.json.
+
+    Attributes:
+        manifest_sha256: SHA-256 of clean_metadata.csv.
+        seed: Of samples and bootstrap.
+        tests: How many tests were made, for which Holm's method corrects.
+        differences: In the order class, split, signal.
+    """
 
     manifest_sha256: str
     seed: int
@@ -75,22 +94,25 @@ class Shift(Record):
     differences: tuple[Difference, ...]
 
     def table(self) -> pd.DataFrame:
-        """Return one row per difference, the columns its fields; the interval as `low` and `high`."""
+        """Return one row for each difference, the interval as `low` and `high`."""
         rows = []
-        for each in self.differences:
-            row = each.model_dump(exclude={"interval"})
-            ends = (each.interval.low, each.interval.high) if each.interval else (None, None)
-            rows.append(row | dict(zip(("low", "high"), ends, strict=True)))
+        for difference in self.differences:
+            row = difference.model_dump(exclude={"interval"})
+            interval = difference.interval
+            row["low"] = interval.low if interval else None
+            row["high"] = interval.high if interval else None
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def sentences(self) -> list[str]:
-        """Return one sentence for each significant difference, the largest first."""
-        found = [
-            (each, each.effect)
-            for each in self.differences
-            if each.significant and each.effect is not None
+        """Return a sentence for each significant difference, the largest first."""
+        significant = [
+            (difference, difference.effect)
+            for difference in self.differences
+            if difference.significant and difference.effect is not None
         ]
-        return [_sentence(*each) for each in sorted(found, key=lambda pair: -abs(pair[1] - 0.5))]
+        significant.sort(key=lambda pair: -abs(pair[1] - 0.5))
+        return [_describe(difference, effect) for difference, effect in significant]
 
 
 def measure_shift(
@@ -100,44 +122,63 @@ def measure_shift(
     seed: int = 0,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Shift:
-    """Return train against test and val, for each class and signal; at most 8,000 images of a split, whole patients.
+    """Compare train with test and with val, for each class and signal.
 
-    `pixels` is uint8 (n, side, side) in the order of `table`. Groups of fewer than five patients are not estimable.
-    A patient in both splits counts in both, as if two.
+    At most 8,000 images of a split are looked at, of whole patients. Groups of fewer than five
+    patients are not estimable. A patient who is in both splits counts in both, as if two.
+
+    Args:
+        table: The manifest.
+        pixels: The cached pixels of its rows, uint8 (n, side, side).
+        manifest_sha256: SHA-256 of clean_metadata.csv.
+        seed: Of samples and bootstrap.
+        on_step: Called with what is looked at next.
+
+    Returns:
+        The record.
     """
     on_step("sharpness and border of the pixels")
-    patients = _patients(table, pixels, seed)
+    patients = _measure_patients(table, pixels, seed)
     on_step("differences between the splits")
-    found = []
+    differences = []
     for label_name in LABEL_NAMES:
-        own = patients[patients["label_name"] == label_name]
+        members = patients[patients["label_name"] == label_name]
+        train = members[members["split"] == "train"]
         for compared in COMPARED:
-            train, other = own[own["split"] == "train"], own[own["split"] == compared]
-            found += [
-                _difference(label_name, compared, name, train[name], other[name], seed)
-                for name in SIGNALS
-            ]
+            other = members[members["split"] == compared]
+            for signal in SIGNALS:
+                difference = _compare(
+                    label_name,
+                    compared,
+                    signal,
+                    train,
+                    other,
+                    seed,
+                )
+                differences.append(difference)
     return Shift(
         manifest_sha256=manifest_sha256,
         seed=seed,
-        tests=sum(each.p is not None for each in found),
-        differences=tuple(_corrected(found)),
+        tests=sum(difference.p is not None for difference in differences),
+        differences=tuple(_correct(differences)),
     )
 
 
-def _patients(table: pd.DataFrame, pixels: Stored, seed: int) -> pd.DataFrame:
+def _measure_patients(
+    table: pd.DataFrame,
+    pixels: Stored,
+    seed: int,
+) -> pd.DataFrame:
     """Return one row per class, split and patient: the mean of each of SIGNALS over the patient's images."""
-    parts = [
-        np.flatnonzero((table["split"] == split).to_numpy(dtype=bool))
-        for split in ("train", *COMPARED)
-    ]
-    chosen = np.sort(
-        np.concatenate([sample_patients(table, part, _MOST_ROWS, seed) for part in parts])
-    )
-    rows = table.iloc[chosen]
-    looks = np.array([_look(np.asarray(pixels[at])) for at in chosen], dtype=np.float64).reshape(
-        -1, 2
-    )
+    positions = _choose_images(table, seed)
+    rows = table.iloc[positions]
+    sharpness = np.empty(len(positions))
+    border = np.empty(len(positions))
+    for number, position in enumerate(positions):  # one image in memory at a time
+        image = np.asarray(pixels[position])
+        sharpness[number] = measure_sharpness(image)
+        border[number] = measure_border(image)
+    area = rows["width"] * rows["height"]
     measured = pd.DataFrame(
         {
             "label_name": rows["label_name"],
@@ -148,103 +189,151 @@ def _patients(table: pd.DataFrame, pixels: Stored, seed: int) -> pd.DataFrame:
             "width": rows["width"],
             "height": rows["height"],
             "aspect": rows["width"] / rows["height"],
-            "bytes_per_pixel": rows["bytes"] / (rows["width"] * rows["height"]),
-            "sharpness": looks[:, 0],
-            "border": looks[:, 1],
+            "bytes_per_pixel": rows["bytes"] / area,
+            "sharpness": sharpness,
+            "border": border,
         }
     )
-    means = measured.groupby(["label_name", "split", "patient"])[list(SIGNALS)].mean()
-    return means.round(9).reset_index()  # else the last bit of a mean decides what is a tie
+    groups = measured.groupby(["label_name", "split", "patient"])
+    means = groups[list(SIGNALS)].mean()
+    # Rounded, or else the last bit of a mean decides what is a tie.
+    return means.round(9).reset_index()
 
 
-def _look(pixels: Vector) -> tuple[float, float]:
-    """Return sharpness (variance of the Laplacian) and the mean gray of the border of one image, uint8 (side, side).
+def _choose_images(table: pd.DataFrame, seed: int) -> Positions:
+    """Return the positions of the images to look at, int (n,), in rising order."""
+    chosen = []
+    for split in ("train", *COMPARED):
+        is_member = (table["split"] == split).to_numpy(dtype=bool)
+        members = np.flatnonzero(is_member)
+        chosen.append(sample_patients(table, members, MOST_IMAGES, seed))
+    return np.sort(np.concatenate(chosen))
 
-    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (2000), for the sharpness.
+
+def measure_sharpness(image: Array) -> float:
+    """Return the variance of the Laplacian of an image, uint8 (side, side).
+
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (2000).
     """
     from scipy.ndimage import laplace
 
-    border = border_mask(*pixels.shape)
-    return float(laplace(pixels.astype(np.float32)).var()), float(pixels[border].mean())
+    return float(laplace(image.astype(np.float32)).var())
 
 
-def _difference(
+def measure_border(image: Array) -> float:
+    """Return the mean gray value of the border of an image, uint8 (side, side)."""
+    return float(image[border_mask(*image.shape)].mean())
+
+
+def _compare(
     label_name: str,
     compared: str,
     signal: str,
-    train: "pd.Series[float]",
-    other: "pd.Series[float]",
+    train: pd.DataFrame,
+    other: pd.DataFrame,
     seed: int,
 ) -> Difference:
-    """Return one difference, not yet corrected: the values of the patients of train and of the other split."""
-    start: dict[str, Any] = {
-        "label_name": label_name,
-        "compared": compared,
-        "signal": signal,
-        "n_train": len(train),
-        "n_compared": len(other),
-        "median_train": _median(train),
-        "median_compared": _median(other),
-    }
+    """Compare the patients of train and of the other split; p is not yet corrected."""
+    train_values = train[signal].to_numpy()
+    other_values = other[signal].to_numpy()
+    difference = Difference(
+        label_name=label_name,
+        compared=compared,
+        signal=signal,
+        n_train=len(train),
+        n_compared=len(other),
+        median_train=_median(train_values),
+        median_compared=_median(other_values),
+    )
     fewest = min(len(train), len(other))
     if fewest < FEWEST_PATIENTS:
-        return Difference(
-            **start,
-            note=f"not estimable (n = {fewest}): expected {FEWEST_PATIENTS} patients or more of each split",
+        note = (
+            f"not estimable (n = {fewest}): "
+            f"expected {FEWEST_PATIENTS} patients or more of each split"
         )
-    values = np.concatenate([train.to_numpy(), other.to_numpy()])
-    if np.ptp(values) == 0:
-        return Difference(**start, effect=0.5, note="no difference: the same value in every image")
-    return Difference(**start, **_tested(values, np.repeat([0, 1], [len(train), len(other)]), seed))
+        return difference.model_copy(update={"note": note})
+    if np.ptp(np.concatenate([train_values, other_values])) == 0:
+        note = "no difference: the same value in every image"
+        return difference.model_copy(update={"effect": 0.5, "note": note})
+    return difference.model_copy(update=_test(train_values, other_values, seed))
 
 
-def _median(values: "pd.Series[float]") -> float | None:
-    return float(values.median()) if len(values) else None
+def _median(values: Array) -> float | None:
+    """Return the median, None for no values."""
+    return float(np.median(values)) if len(values) else None
 
 
-def _tested(values: Vector, other: Vector, seed: int) -> dict[str, Any]:
-    """Return effect, interval and p of values float (n,), `other` int (n,) being 1 for the other split.
+def _test(
+    train: Array,
+    other: Array,
+    seed: int,
+) -> dict[str, Any]:
+    """Return effect, interval, p and note of the values of two groups of patients, float (n,).
 
-    Mann and Whitney (1947); the effect is U over the number of pairs, the AUROC of the value (Hanley & McNeil 1982).
+    Mann and Whitney (1947). The effect is U over the number of pairs, which is the AUROC of the
+    value (Hanley and McNeil, 1982).
     """
     from scipy.stats import mannwhitneyu, rankdata
 
-    test = mannwhitneyu(values[other == 1], values[other == 0], alternative="two-sided")
-    drawn = bootstrap_intervals(
-        other, rankdata(values) / len(values), [""] * len(values), 0.5, DRAWS, seed
+    test = mannwhitneyu(other, train, alternative="two-sided")
+    values = np.concatenate([train, other])
+    is_other = np.repeat([0, 1], [len(train), len(other)])
+    intervals = bootstrap_intervals(
+        is_other,
+        rankdata(values) / len(values),
+        [""] * len(values),
+        0.5,
+        DRAWS,
+        seed,
     )
-    effect = float(test.statistic) / (int(other.sum()) * int((1 - other).sum()))
-    note = (
-        ""
-        if drawn["auroc"]
-        else "no interval: the effect is the same in every draw of the patients"
-    )
-    return {"effect": effect, "interval": drawn["auroc"], "p": float(test.pvalue), "note": note}
+    interval = intervals["auroc"]
+    note = ""
+    if interval is None:
+        note = "no interval: the effect is the same in every draw of the patients"
+    return {
+        "effect": float(test.statistic) / (len(train) * len(other)),
+        "interval": interval,
+        "p": float(test.pvalue),
+        "note": note,
+    }
 
 
-def _corrected(found: list[Difference]) -> list[Difference]:
-    """Return the differences with `p_holm` and `significant` where there was a test."""
-    out = []
-    for each, p in zip(found, holm([each.p for each in found]), strict=True):
-        far = each.effect is not None and abs(each.effect - 0.5) > TRIVIAL
-        out.append(
-            each.model_copy(
-                update={"p_holm": p, "significant": far and p is not None and p < LEVEL}
-            )
-        )
-    return out
+def _correct(differences: list[Difference]) -> list[Difference]:
+    """Set `p_holm` and `significant` where there was a test."""
+    corrected = []
+    p_values = holm([difference.p for difference in differences])
+    for difference, p_holm in zip(differences, p_values, strict=True):
+        effect = difference.effect
+        relevant = effect is not None and abs(effect - 0.5) > TRIVIAL
+        significant = relevant and p_holm is not None and p_holm < SIGNIFICANCE_LEVEL
+        update = {"p_holm": p_holm, "significant": significant}
+        corrected.append(difference.model_copy(update=update))
+    return corrected
 
 
-def _sentence(each: Difference, effect: float) -> str:
+def _describe(difference: Difference, effect: float) -> str:
     """Return e.g. "NORMAL, train against test: width is lower in test (median 1,640 to 1,312, ...)"."""
+    signal = SIGNALS[difference.signal]
+    direction = "higher" if effect > 0.5 else "lower"
+    medians = (
+        f"{format_value(difference.median_train)} to {format_value(difference.median_compared)}"
+    )
     return (
-        f"{each.label_name}, train against {each.compared}: {SIGNALS[each.signal]} is "
-        f"{'higher' if effect > 0.5 else 'lower'} in {each.compared} (median {format_value(each.median_train)} to "
-        f"{format_value(each.median_compared)}, effect {effect:.2f}, {describe_p_value(each.p_holm)} after Holm, "
-        f"n = {each.n_train:,} and {each.n_compared:,} patients)"
+        f"{difference.label_name}, train against {difference.compared}: {signal} is {direction} "
+        f"in {difference.compared} (median {medians}, effect {effect:.2f}, "
+        f"{format_p(difference.p_holm)} after Holm, "
+        f"n = {difference.n_train:,} and {difference.n_compared:,} patients)"
     )
 
 
 def format_value(value: float | None) -> str:
     """Write a measured value for people."""
-    return "none" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if value is None:
+        return "none"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def format_p(p: float | None) -> str:
+    """Write a p value for a sentence, with its relation: "p < 0.001", "p = 0.012"."""
+    text = format_p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"

@@ -86,7 +86,7 @@ def test_smaller_pixels_cost_no_more_fetching(proxy, decoded, tmp_path):
     asked = fetched(between)
     assert {asked[image] for image in table["image"]} == {1}
     again = sum(decoded[md5] - 1 for md5 in table["md5"])
-    assert 0 < again <= 2 * 5 + explore.SAMPLES
+    assert 0 < again <= 2 * 5 + explore.AUGMENTED_IMAGES
 
 
 def test_another_size_costs_one_more_decoding(phantoms, decoded, tmp_path):

@@ -48,7 +48,7 @@ def test_deep_pictures_and_negatives_are_cached_as_films(tmp_path):
     ).astype(int)
     for at, name in enumerate(table["image"]):
         assert np.abs(held[[at]][0].astype(int) - expected).mean() < 1.5, name
-        shown = explore.Pictures(table, held, storage, tmp_path).of(name)
+        shown = explore.OriginalImages(table, held, storage, tmp_path).read(name)
         assert np.abs(shown.astype(int) - np.asarray(FILM)).mean() < 3, name
 
 
@@ -77,11 +77,11 @@ def test_pictures_to_look_at_come_from_the_cache_where_it_is_large_enough(tmp_pa
     )
     for name in FILES:
         (tmp_path / "data" / name).unlink()
-    pictures = explore.Pictures(table, held, storage, tmp_path)
+    originals = explore.OriginalImages(table, held, storage, tmp_path)
     width, height = FILM.size
     size = (round(width * 224 / max(FILM.size)), round(height * 224 / max(FILM.size)))
     expected = np.asarray(FILM.resize(size, Image.Resampling.BILINEAR)).astype(int)
     for name in table["image"]:
-        shown = pictures.of(name)
+        shown = originals.read(name)
         assert shown.shape == expected.shape, name
         assert np.abs(shown.astype(int) - expected).mean() < 3, name

@@ -11,7 +11,8 @@ from cxr.core.files import read_table
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.images import model_input
 from cxr.data.images.decoding import decoder
-from cxr.exploration import audit, audit_plot
+from cxr.exploration import audit, baselines, sampling
+from cxr.exploration.figures import audit_plot
 from tests.conftest import ROOT, preprocess
 
 SIDE = 32
@@ -21,7 +22,7 @@ ORIGINALS = ROOT.parent / "shared" / "data" / "full_resolution_sample"
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch: pytest.MonkeyPatch):
     """A fifth of the bootstrap draws: intervals are compared with wide margins here."""
-    monkeypatch.setattr(audit, "DRAWS", 200)
+    monkeypatch.setattr(baselines, "DRAWS", 200)
 
 
 def data(
@@ -193,17 +194,18 @@ def test_sampling_takes_whole_patients_up_to_the_limit():
     """Of 120 images in pairs at most 31 are 30: no patient is halved, another seed takes others."""
     table, _ = data()
     rows = np.flatnonzero(table["split"] == "test")
-    one, again, other = (audit.sample_patients(table, rows, 31, seed) for seed in (0, 0, 1))
+    one, again, other = (sampling.sample_patients(table, rows, 31, seed) for seed in (0, 0, 1))
     assert len(one) == 30
     assert (table.iloc[one].groupby("patient_id").size() == 2).all()
     assert (one == again).all()
     assert set(one) != set(other)
-    assert (audit.sample_patients(table, rows, 60, 0) == rows).all()
+    assert (sampling.sample_patients(table, rows, 60, 0) == rows).all()
 
 
 def test_large_tables_are_sampled(monkeypatch: pytest.MonkeyPatch):
     """Train and test have limits of their own, so that a large train cannot crowd out test."""
-    monkeypatch.setattr(audit, "_MOST_ROWS", {False: 80, True: 40})
+    monkeypatch.setattr(audit, "MOST_TRAIN_IMAGES", 80)
+    monkeypatch.setattr(audit, "MOST_TEST_IMAGES", 40)
     found = audited(*data())
     assert found.images == 120
     assert (found.floors[0].train.n, found.floors[0].test.n) == (80, 40)

@@ -14,7 +14,8 @@ from cxr.core import plotting
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import LABEL_NAMES, Augmentation
-from cxr.exploration import distributions, samples, summary
+from cxr.exploration import summary
+from cxr.exploration.figures import distributions, samples
 
 FIGURES = ["class_distribution.png", "image_sizes.png", "modes.png", "intensity.png", "samples.png"]
 MIXED = {

@@ -9,7 +9,8 @@ from PIL import Image
 
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.images.border import border_mask
-from cxr.exploration import shift, shift_plot
+from cxr.exploration import shift
+from cxr.exploration.figures import shift_plot
 
 SIDE = 16
 
