@@ -1,4 +1,7 @@
-"""Who is in train, val and test: carved by patient, stratified by label, the published test untouched."""
+"""Assign images to train, val and test: by patient, stratified by label.
+
+A published test set is never changed.
+"""
 
 from collections.abc import Mapping
 
@@ -168,7 +171,9 @@ def _carve(
 
 
 def _require_two_patients_a_class(
-    pooled: pd.DataFrame, labels: "pd.Series[int]", target: str
+    pooled: pd.DataFrame,
+    labels: "pd.Series[int]",
+    target: str,
 ) -> None:
     """Raise DataError where a class has fewer than two patients, which cannot be divided."""
     patients_by_label = labels.value_counts().reindex([0, 1], fill_value=0)
@@ -205,7 +210,7 @@ def require_both_classes(rows: pd.DataFrame) -> None:
 
 
 def _describe_excluded(rows: pd.DataFrame) -> str:
-    """Return that images were excluded for their patient, as what may have emptied a class; "" for none."""
+    """Return how many images were excluded for their patient: that may have emptied a class."""
     excluded_count = int((rows["split"] == EXCLUDED).sum())
     if not excluded_count:
         return ""

@@ -1,8 +1,8 @@
 """Read the split and the class of a file from the folders that it lies in.
 
-A folder is a split if exactly one word of its name is a split word (`chest_xray_train`), above or below
-the class folder. A class folder is one whose whole name is a class word. Whatever could be read in two
-ways is not read: `Unread` says why, and the account by folder asks.
+A folder is a split if exactly one word of its name is a split word (`chest_xray_train`), above or
+below the class folder. A class folder is one whose whole name is a class word. Whatever could be
+read in two ways is not read: `Unread` says why, and the account by folder asks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,11 +57,30 @@ class Unread(NamedTuple):
     folder: str
 
 
+class _Folder(NamedTuple):
+    """What the name of one folder above a file means.
+
+    Attributes:
+        depth: 0 at the top of DATA.
+        path: Its path below DATA.
+        label: 0 NORMAL, 1 PNEUMONIA, None where it is no class folder.
+        split: train, val, test, UNCLEAR or "".
+        is_given: Whether `--splits` says so.
+    """
+
+    depth: int
+    path: str
+    label: int | None
+    split: str
+    is_given: bool
+
+
 class Layout:
-    """How the folders of one data set are read: by the words known, and by those that a person gave.
+    """How the folders of one data set are read: by known words, and by those that were given.
 
     Args:
-        settings: The words given with `--splits` and `--classes`, and whether backslashes are folders.
+        settings: The words given with `--splits` and `--classes`, and whether backslashes are
+            folders.
     """
 
     def __init__(self, settings: ReadingSettings):
@@ -76,7 +95,7 @@ class Layout:
         self._readings: dict[str, Reading | Unread] = {}
 
     def path(self, key: str) -> str:
-        """Return a key as its folders are read: with slashes, also where backslashes are folders."""
+        """Return a key with slashes between its folders, also where it has backslashes."""
         return key.replace("\\", "/") if self.backslash_folders else key
 
     def folder(self, key: str) -> str:
@@ -113,62 +132,55 @@ class Layout:
 
     def _read_folder(self, folder: str) -> Reading | Unread:
         """Read the names of a folder and of all folders above it."""
-        paths = parent_paths(folder)
-        labels = [self.classes.get(normalise_name(_name(path))) for path in paths]
-        splits = [
-            self._folder_split(path, label) for path, label in zip(paths, labels, strict=True)
+        folders = [
+            self._describe_folder(depth, path) for depth, path in enumerate(parent_paths(folder))
         ]
-        split_places = self._split_place_above_class(paths, labels, splits)
-        class_place = _first_class(labels, start=split_places[0] + 1 if split_places else 0)
-        if class_place is None:
+        split_above = _split_above_class(folders)
+        class_folder = _first_class_below(folders, split_above)
+        if class_folder is None:
             return Unread("no_class", folder)
-        label = labels[class_place] or 0
-        for path in paths[class_place + 1 :]:
-            if self._contradicts(_name(path), label):
-                return Unread("two_classes", path)
-        split_places += [place for place in range(class_place, len(paths)) if splits[place]]
-        doubt = _doubt_about_split(paths, splits, split_places)
+        label = class_folder.label or 0
+        class_and_below = folders[class_folder.depth :]
+        for folder_below in class_and_below[1:]:
+            if self._contradicts(_name(folder_below.path), label):
+                return Unread("two_classes", folder_below.path)
+        split_folders = [folder for folder in class_and_below if folder.split]
+        if split_above:
+            split_folders.insert(0, split_above)
+        doubt = _doubt_about_split(split_folders)
         if doubt:
             return doubt
-        top_place = min([*split_places[:1], class_place])
-        group_place = max([*split_places, class_place])
-        split_path = paths[split_places[0]] if split_places else ""
-        named_by_word = bool(split_places) and self.given_split(split_path) is None
+        top = split_above or class_folder
+        lowest = max([class_folder, *split_folders], key=lambda folder: folder.depth)
+        split = ""
+        split_path = ""
+        if split_folders:
+            split = split_folders[0].split
+            split_path = "" if split_folders[0].is_given else split_folders[0].path
         return Reading(
-            root=paths[top_place].rpartition("/")[0],
-            split=splits[split_places[0]] if split_places else "",
+            root=top.path.rpartition("/")[0],
+            split=split,
             label=label,
-            etiology=_etiology(paths[class_place:]),
-            group=paths[group_place],
-            class_folder=paths[class_place],
-            split_folder=split_path if named_by_word else "",
+            etiology=_etiology(class_and_below),
+            group=lowest.path,
+            class_folder=class_folder.path,
+            split_folder=split_path,
         )
 
-    def _folder_split(
-        self,
-        path: str,
-        label: int | None,
-    ) -> str:
-        """Return the split that a folder means; a class folder means one only where that was given."""
-        if label is None:
-            return self.split(path)
-        return self.given_split(path) or ""
-
-    def _split_place_above_class(
-        self, paths: Sequence[str], labels: Sequence[int | None], splits: Sequence[str]
-    ) -> list[int]:
-        """Return the place of the split folder above a class folder, as a list of one, or none.
-
-        Of several, the nearest one that was given counts, otherwise the nearest one.
-        """
-        class_places = [place for place, label in enumerate(labels) if label is not None]
-        if not class_places:
-            return []
-        places = [
-            place for place in range(class_places[-1]) if splits[place] and labels[place] is None
-        ]
-        given_places = [place for place in places if self.given_split(paths[place])]
-        return (given_places or places)[-1:]
+    def _describe_folder(self, depth: int, path: str) -> _Folder:
+        """Return what the last name of a path means; a class folder is a split only if given."""
+        label = self.classes.get(normalise_name(_name(path)))
+        given_split = self.given_split(path)
+        split = given_split or ""
+        if label is None and given_split is None:
+            split = split_of(_name(path))
+        return _Folder(
+            depth=depth,
+            path=path,
+            label=label,
+            split=split,
+            is_given=given_split is not None,
+        )
 
     def _contradicts(
         self,
@@ -190,46 +202,60 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _first_class(
-    labels: Sequence[int | None],
-    start: int,
-) -> int | None:
-    """Return the place of the first class folder at or below `start`, None where there is none."""
-    for place in range(start, len(labels)):
-        if labels[place] is not None:
-            return place
+def _split_above_class(folders: Sequence[_Folder]) -> _Folder | None:
+    """Return the split folder above a class folder: the nearest given one, else the nearest one."""
+    class_depths = [folder.depth for folder in folders if folder.label is not None]
+    if not class_depths:
+        return None
+    above = folders[: class_depths[-1]]
+    split_folders = [folder for folder in above if folder.split and folder.label is None]
+    given_folders = [folder for folder in split_folders if folder.is_given]
+    nearest = (given_folders or split_folders)[-1:]
+    return nearest[0] if nearest else None
+
+
+def _first_class_below(
+    folders: Sequence[_Folder],
+    split_folder: _Folder | None,
+) -> _Folder | None:
+    """Return the topmost class folder below a split folder, None where there is none."""
+    start = split_folder.depth + 1 if split_folder else 0
+    for folder in folders[start:]:
+        if folder.label is not None:
+            return folder
     return None
 
 
-def _doubt_about_split(
-    paths: Sequence[str], splits: Sequence[str], split_places: Sequence[int]
-) -> Unread | None:
-    """Return why the split cannot be read, None where it can."""
-    for place in split_places:
-        if splits[place] == UNCLEAR:
-            return Unread("unclear_split", paths[place])
-    if len({splits[place] for place in split_places}) > 1:
-        return Unread("two_splits", paths[split_places[-1]])
+def _doubt_about_split(split_folders: Sequence[_Folder]) -> Unread | None:
+    """Return why the split cannot be read from these folders, None where it can."""
+    for folder in split_folders:
+        if folder.split == UNCLEAR:
+            return Unread("unclear_split", folder.path)
+    if len({folder.split for folder in split_folders}) > 1:
+        return Unread("two_splits", split_folders[-1].path)
     return None
 
 
-def _etiology(paths: Iterable[str]) -> str:
-    """Return bacteria or virus where the class folder, or one below it, names one of the two alone."""
+def _etiology(folders: Iterable[_Folder]) -> str:
+    """Return bacteria or virus where the class folder, or one below it, names only one."""
     etiologies = set()
-    for path in paths:
-        for word in name_words(_name(path)):
+    for folder in folders:
+        for word in name_words(_name(folder.path)):
             if word in _ETIOLOGIES:
                 etiologies.add(_ETIOLOGIES[word])
     return etiologies.pop() if len(etiologies) == 1 else ""
 
 
 def unused_settings(
-    layout: Layout, settings: ReadingSettings, keys: Sequence[str], empty: Sequence[str]
+    layout: Layout,
+    settings: ReadingSettings,
+    keys: Sequence[str],
+    empty: Sequence[str],
 ) -> tuple[list[str], list[str]]:
     """Return which of the given words and patterns fit nothing, in sentences.
 
-    A split or a pattern without wildcards that fits nothing is a misspelling: what it should have set
-    aside would be used after all.
+    A split or a pattern without wildcards that fits nothing is a misspelling: what it should have
+    set aside would be used after all.
 
     Args:
         layout: How the folders are read.

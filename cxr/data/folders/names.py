@@ -1,7 +1,8 @@
 """What the name of a folder means: a split, a class, masks, or nothing.
 
-Names are compared in Unicode form NFC, without case and without surrounding blanks. What a name means
-for certain is told apart from what it only suggests: suggestions appear in messages and are never assumed.
+Names are compared in Unicode form NFC, without case and without surrounding blanks. What a name
+means for certain is told apart from what it only suggests: suggestions appear in messages and are
+never assumed.
 """
 
 import re
@@ -126,8 +127,10 @@ def _camel_case_words(name: str) -> list[str]:
 def split_of(name: str) -> str:
     """Return the split that a folder's name means.
 
-    >>> [split_of(name) for name in ("chest_xray_train", "hold-out", "ward 3", "train_test", "testset")]
-    ['train', 'test', '', '?', '?']
+    >>> [split_of(name) for name in ("chest_xray_train", "hold-out", "ward 3")]
+    ['train', 'test', '']
+    >>> [split_of(name) for name in ("train_test", "testset")]
+    ['?', '?']
 
     Args:
         name: The name of one folder.

@@ -15,16 +15,10 @@ def unfit_patterns(
 ) -> list[str]:
     """Return a sentence for each `--exclude` pattern that fits none of the keys."""
     sentences = []
+    backslash_folders = settings.backslash_folders
     for pattern in settings.exclude:
-        matches = (
-            excluded_by(
-                key,
-                (pattern,),
-                settings.backslash_folders,
-            )
-            for key in keys
-        )
-        if not any(matches):
+        patterns = (pattern,)
+        if not any(excluded_by(key, patterns, backslash_folders) for key in keys):
             sentences.append(f"--exclude {printable(pattern)} fits no file")
     return sentences
 
@@ -37,10 +31,12 @@ def has_wildcard(pattern: str) -> bool:
 def matches_pattern(pattern: str, path: str) -> bool:
     """Return whether a pattern means the file or folder at the end of a path.
 
-    A pattern without a slash is compared with the name, one with a slash with the path from the top; a
-    leading slash says that the name is at the top. Case, Unicode form and surrounding blanks do not matter.
+    A pattern without a slash is compared with the name, one with a slash with the path from the
+    top; a leading slash says that the name is at the top. Case, Unicode form and surrounding blanks
+    do not matter.
 
-    >>> [matches_pattern(pattern, "test/NORMAL") for pattern in ("normal", "test/*", "./Test/NORMAL", "/NORMAL")]
+    >>> patterns = ("normal", "test/*", "./Test/NORMAL", "/NORMAL")
+    >>> [matches_pattern(pattern, "test/NORMAL") for pattern in patterns]
     [True, True, True, False]
     """
     pattern = pattern.replace("\\", "/").strip().rstrip("/")

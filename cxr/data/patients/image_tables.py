@@ -1,6 +1,7 @@
 """Read tables that other people made and that name images, and match their rows to the images.
 
-Whatever a spreadsheet or a script saves as CSV is read. What the columns mean is in `patient_table`.
+Whatever a spreadsheet or a script saves as CSV is read. What the columns mean is in
+`patient_table`.
 """
 
 import csv
@@ -88,7 +89,7 @@ def _read_bytes(uri: str) -> bytes:
 
 
 def _decode(uri: str, data: bytes) -> str:
-    """Return the text of a table; DataError where it is no text, or in an encoding that would be guessed."""
+    """Return the text of a table; DataError where its encoding would have to be guessed."""
     if data.startswith(_SPREADSHEET_STARTS):
         raise DataError(f"{uri}: expected a CSV file, found a spreadsheet: {_SAVE_AS}")
     if data.startswith(_GZIP_START):
@@ -143,8 +144,8 @@ def match_images(
 ) -> Match:
     """Find out which row of a table names which image.
 
-    Separators, `./`, the path of DATA, Unicode form and surrounding blanks do not matter; case does not
-    where that leaves one image. A bare file name counts where one image has it.
+    Separators, `./`, the path of DATA, Unicode form and surrounding blanks do not matter; case does
+    not where that leaves one image. A bare file name counts where one image has it.
 
     Args:
         names: The table's image names, by row.
@@ -188,7 +189,7 @@ class _ImageIndex:
         self._root_prefix = f"{_normalise_path(root)}/" if root else ""
 
     def find(self, name: str) -> str | None:
-        """Return the key of the image that a name means, "" where it means several, None for none."""
+        """Return the key of the image that a name means, "" for several, None for none."""
         path = _normalise_path(name)
         candidates = self._candidate_paths(path)
         for candidate in candidates:
@@ -208,7 +209,8 @@ class _ImageIndex:
             *(path.removeprefix(prefix) for prefix in prefixes if path.startswith(prefix)),
             # As seen from the folder of the data set.
             self._root_prefix + path,
-            # As seen from another machine or folder: what is left must be a whole key, folder and all.
+            # As seen from another machine or folder: what is left must be a whole key, folder and
+            # all.
             *("/".join(parts[start:]) for start in range(1, len(parts) - 1)),
         ]
 
@@ -225,9 +227,9 @@ def _normalise_path(name: str) -> str:
 
 
 def _data_prefixes(data: str) -> list[str]:
-    """Return what may stand before a key in a table: DATA as given, absolute, resolved or by its name alone.
+    """Return what may stand before a key in a table, the longest first.
 
-    The longest one comes first.
+    DATA may be written as given, absolute, resolved or by its name alone.
     """
     places = [data]
     if "://" in data:

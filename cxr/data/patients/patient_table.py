@@ -10,7 +10,8 @@ from cxr.core.formatting import printable
 from cxr.data.patients import image_tables
 
 _COLUMNS = ["image", "patient_id"]
-# What spreadsheets and scripts write where there is no patient. Taken as one patient, it would join all such images.
+# What spreadsheets and scripts write where there is no patient. Taken as one patient, it would join
+# all such images.
 _NO_PATIENT = {"", "nan", "na", "n/a", "<na>", "none", "null", "unknown", "missing", "-", "?"}
 
 
@@ -100,7 +101,9 @@ def list_patients(
 
 
 def _patients_by_image(
-    uri: str, match: image_tables.Match, patients: "pd.Series[str]"
+    uri: str,
+    match: image_tables.Match,
+    patients: "pd.Series[str]",
 ) -> dict[str, str]:
     """Return the patient of each image that a row names; DataError where two rows disagree."""
     by_image: dict[str, str] = {}

@@ -1,9 +1,9 @@
 """Which patient an image shows, by an explicit rule: read from the file name or from a table.
 
 The published names number bacterial and viral patients apart, and two series of NORMAL images, too.
-Other readings of the same names merge them. Validation is carved by the strictest reading, so that no
-reading finds a patient on both sides. The first publisher's names (NORMAL-1049278-0001.jpeg: class,
-child, image) are read, too. Who goes into which split is in `splits`.
+Other readings of the same names merge them. Validation is carved by the strictest reading, so that
+no reading finds a patient on both sides. The first publisher's names (NORMAL-1049278-0001.jpeg:
+class, child, image) are read, too. Who goes into which split is in `splits`.
 """
 
 import re
@@ -36,7 +36,8 @@ class Patients(NamedTuple):
 
     Attributes:
         table: patient_id, etiology and patient_group of each image, empty texts where not known.
-            `patient_group` is the strictest reading of the same rule: no smaller group may be divided.
+            `patient_group` is the strictest reading of the same rule: no smaller group may be
+            divided.
         notes: What of a given table was not used, in sentences.
     """
 
@@ -45,7 +46,9 @@ class Patients(NamedTuple):
 
 
 def require_readable(key: str) -> None:
-    """Raise DataError where a table that names patients cannot be read: before any image is looked at.
+    """Raise DataError where a table that names patients cannot be read.
+
+    A run calls it before it looks at any image.
 
     Args:
         key: As in `read_patients`.
@@ -65,11 +68,12 @@ def read_patients(
 
     Args:
         images: The images' keys below DATA.
-        key: One of READINGS, `regex:PATTERN` with a group named patient, or `csv:FILE` with the columns
-            image and patient_id.
+        key: One of READINGS, `regex:PATTERN` with a group named patient, or `csv:FILE` with the
+            columns image and patient_id.
         data: DATA as it was given, which may stand before the names in the table.
         root: The folder of the data set below DATA.
-        others: Further images below DATA, which are not used: a row that names one of them is no mistake.
+        others: Further images below DATA, which are not used: a row that names one of them is no
+            mistake.
 
     Raises:
         DataError: The CSV file cannot be used, or a rule that was given fits no image.
@@ -105,7 +109,10 @@ def _patients_by_name(
     images: Iterable[str],
     key: str,
 ) -> list[str]:
-    """Return the patient of each image by a rule that reads keys; images of a patient share one text."""
+    """Return the patient of each image by a rule that reads keys.
+
+    All images of a patient share one text: there may be hundreds of thousands.
+    """
     read = _patient_reader(key)
     return [sys.intern(read(image)) for image in images]
 

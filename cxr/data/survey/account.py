@@ -1,8 +1,8 @@
 """The account by folder: how many files each folder has, what became of them, and what to do.
 
-The same rows feed the terminal, ingest.json, the page in Prefect's UI, the report and the sentence with
-which a run stops. Folders are summed up: a class folder stands for all folders below it, and a folder in
-which nothing is used for all below it.
+The same rows feed the terminal, ingest.json, the page in Prefect's UI, the report and the sentence
+with which a run stops. Folders are summed up: a class folder stands for all folders below it, and a
+folder in which nothing is used for all below it.
 """
 
 from collections import Counter, defaultdict
@@ -56,7 +56,7 @@ class Account(NamedTuple):
     remedies: tuple[Remedy, ...]
 
     def question(self) -> str:
-        """Return what is not used and what to do, in one sentence; "" where nothing has to be asked."""
+        """Return in one sentence what is not used and what to do; "" where nothing is asked."""
         asking = [f"{row.folder} ({_describe_unused(row)})" for row in self.folders if row.asks]
         if not asking:
             return ""
@@ -82,8 +82,8 @@ def account_by_folder(
 
     Args:
         files: Every file that was found.
-        places: Folders, links and files that are called like a split or a class and stand where one is
-            looked for; those in which nothing is used are asked about.
+        places: Folders, links and files that are called like a split or a class and stand where one
+            is looked for; those in which nothing is used are asked about.
 
     Returns:
         One row a folder, in the order of their names; those of `places` follow.
@@ -148,10 +148,10 @@ class _UsedFolders:
 
 
 def _shown_folder(file: File, used: _UsedFolders) -> str:
-    """Return the row that counts a file: the folder in question, or the split or class folder around it.
+    """Return the row that counts a file: the folder in question, or its split or class folder.
 
-    Where there is neither, it is the highest folder above the file in which nothing is used. Masks get a
-    row of their own.
+    Where there is neither, it is the highest folder above the file in which nothing is used. Masks
+    get a row of their own.
     """
     if file.about:
         return file.about
@@ -211,7 +211,9 @@ def _folder_asks(
 
 
 def _account_of_place(
-    place: str, files: Sequence[File], used: _UsedFolders
+    place: str,
+    files: Sequence[File],
+    used: _UsedFolders,
 ) -> tuple[FolderAccount, Remedy]:
     """Return the row and the remedy of a split or class folder in which nothing is used."""
     inside = [file for file in files if f"{file.path}/".startswith(f"{place}/")]
@@ -271,13 +273,15 @@ def _remedy(file: File, used: _UsedFolders) -> Remedy:
 
 
 def account_with_outcomes(
-    files: Iterable[File], outcomes: Mapping[str, tuple[str, str]]
+    files: Iterable[File],
+    outcomes: Mapping[str, tuple[str, str]],
 ) -> Account:
     """Return the account after inspection.
 
     Args:
         files: As after the scan.
-        outcomes: For the key of each image that was used then, (used as, reason): one of the two is "".
+        outcomes: For the key of each image that was used then, (used as, reason): one of the two is
+            "".
     """
     final_files = []
     for file in files:
@@ -292,9 +296,10 @@ def account_with_outcomes(
 
 
 def _name_lost_sites(files: list[File]) -> None:
-    """Give files of a folder right below a class folder, all of whose images are lost, a row of their own.
+    """Give each site of which no image can be used a row of its own.
 
-    A few images, as of one patient, are no such folder.
+    A site is a folder right below a class folder. A few images, as of one patient, are no such
+    folder.
 
     Args:
         files: Changed in place: there may be hundreds of thousands.
@@ -315,7 +320,7 @@ def _name_lost_sites(files: list[File]) -> None:
 
 
 def _folder_below_group(file: File) -> str:
-    """Return the folder of a file right below its split or class folder, "" where it lies in that itself."""
+    """Return the folder of a file right below its split or class folder, "" for none."""
     if not file.group or not file.path.startswith(f"{file.group}/"):
         return ""
     name, slash, _ = file.path.removeprefix(f"{file.group}/").partition("/")

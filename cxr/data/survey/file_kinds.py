@@ -1,7 +1,7 @@
 """Decide by name, size and first bytes what a listed file is, before any of it is decoded.
 
-Training and prediction share this rule. What the folders mean is in `folders.layout`, what the pixels are
-in `images`.
+Training and prediction share this rule. What the folders mean is in `folders.layout`, what the
+pixels are in `images`.
 """
 
 from collections import Counter
@@ -50,7 +50,9 @@ _KINDS_BY_SIGNATURE = {
     **dict.fromkeys(("jpeg2000", "nrrd", "numpy", "hdf5"), "foreign"),
 }
 _DETAILS = {
-    "dicom": "DICOM file: expected an image; export it as 8-bit gray with the display window applied",
+    "dicom": (
+        "DICOM file: expected an image; export it as 8-bit gray with the display window applied"
+    ),
     "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
     "archive": "archive: expected an image; unpack it",
     "gif": "GIF: expected an image in a format for films",
@@ -75,7 +77,10 @@ class JudgedFile(NamedTuple):
 
 
 def judge_files(
-    storage: Storage, entries: Iterable[Entry], files: FileSettings, memory: Path | None = None
+    storage: Storage,
+    entries: Iterable[Entry],
+    files: FileSettings,
+    memory: Path | None = None,
 ) -> list[JudgedFile]:
     """Judge what each listed file is; a file without a telling suffix is judged by its first bytes.
 
@@ -83,8 +88,8 @@ def judge_files(
         storage: Where the files are.
         entries: What it listed.
         files: What is left out, and how names are read.
-        memory: A table in which the kinds found by first bytes are kept, so that an unchanged file is
-            not looked into again; None to remember nothing.
+        memory: A table in which the kinds found by first bytes are kept, so that an unchanged file
+            is not looked into again; None to remember nothing.
 
     Returns:
         The judged files, in the order of their keys.
@@ -131,7 +136,7 @@ def _judge_by_name(
 
 
 def _is_system_file(parts: Sequence[str]) -> bool:
-    """Return whether a file is hidden, in a hidden folder, or made by a system rather than a person."""
+    """Return whether a file is hidden, or made by a system rather than a person."""
     # "." and ".." are possible names of folders in a bucket.
     is_hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
     return is_hidden or "__MACOSX" in parts or parts[-1].lower() in _SYSTEM_NAMES
@@ -186,9 +191,11 @@ def _problem_of_excluded(pattern: str) -> Problem:
 
 
 def _kinds_by_content(
-    storage: Storage, entries: Sequence[Entry], memory: Path | None
+    storage: Storage,
+    entries: Sequence[Entry],
+    memory: Path | None,
 ) -> dict[str, str]:
-    """Return the kind of each file, by key, from its first bytes; keep the answers in the table `memory`."""
+    """Return the kind of each file, by key, from its first bytes; remember the answers."""
     known = remembered.read_answers(memory, _MEMORY_COLUMNS)
     new = [entry for entry in entries if (entry.key, entry.version) not in known]
     wanted = [(entry.key, entry.version) for entry in new]
@@ -203,7 +210,7 @@ def _kinds_by_content(
 
 
 def _kind_of_answer(answer: bytes | Exception) -> str:
-    """Return the kind of a file by its first bytes, or by the error that reading them ended with."""
+    """Return the kind of a file by its first bytes, or by the error of reading them."""
     if isinstance(answer, ConflictError):
         return "image"  # it changed since it was listed: inspection says so
     if isinstance(answer, OSError | DataError):

@@ -1,4 +1,4 @@
-"""One found file in the account by folder: what it is, what it is used as, or why it is not used."""
+"""A found file as the account by folder sees it: what it is, and what becomes of it."""
 
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -70,7 +70,10 @@ class File(NamedTuple):
 
     @property
     def asks_alone(self) -> bool:
-        """Return whether this file alone stops a run: a linked folder stands for any number of images."""
+        """Return whether this file alone stops a run.
+
+        A linked folder does: it stands for any number of images.
+        """
         if self.kind != "linked_folder" or self.reason == "excluded":
             return False
         if self.reason == "outside_root":

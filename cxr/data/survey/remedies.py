@@ -1,4 +1,4 @@
-"""What a person can do about a file that is not used: the flag that would use it, or leave it out."""
+"""What a person can do about a file that is not used, by a flag or otherwise."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -23,7 +23,8 @@ class Remedy(NamedTuple):
     name: str = ""
 
 
-# Images of such patients are kept in clean_metadata.csv with the split "excluded", and used nowhere.
+# Images of such patients are kept in clean_metadata.csv with the split "excluded", and used
+# nowhere.
 SHARED = "patient_in_another_split"
 _EXPORT_DICOM = "export DICOM as 8-bit gray PNG or JPEG"
 _BY_KIND = {
@@ -54,7 +55,11 @@ _BY_REASON = {
 
 
 def find_remedy(
-    kind: str, reason: str, path: str, about: str, used_names: frozenset[str]
+    kind: str,
+    reason: str,
+    path: str,
+    about: str,
+    used_names: frozenset[str],
 ) -> Remedy:
     """Return what would make a file used.
 
@@ -63,7 +68,8 @@ def find_remedy(
         reason: Its reject reason.
         path: Where it is, with slashes between the folders.
         about: The folder that its reason is about, "" where it lies in no folder of its own.
-        used_names: Names, as `names.normalise_name` gives them, of the folders in which something is
+        used_names: Names, as `names.normalise_name` gives them, of the folders in which something
+            is
             used: a flag with such a name would change more than this file.
     """
     if kind in {"link", "linked_folder"}:
@@ -128,7 +134,7 @@ def _remedy_of_folder(
 
 
 def _split_to_propose(folder: str) -> str:
-    """Return none for a folder whose name is clearly a split, and is not meant as one; else the likely split."""
+    """Return the likely split; none where the name says one, which cannot be what is meant."""
     name = PurePosixPath(folder).name
     if split_of(name) in {"train", "val", "test"}:
         return "none"
@@ -154,7 +160,9 @@ def _remedy_of_class_folder(folder: str, flag_value: str) -> Remedy:
 def remedies_sentence(remedies: Iterable[Remedy]) -> str:
     """Return remedies in one sentence, each flag once.
 
-    >>> remedies_sentence([Remedy("--classes", "PNEUMONIA=virus", "virus"), Remedy("--exclude", "COVID", "COVID")])
+    >>> virus = Remedy("--classes", "PNEUMONIA=virus", "virus")
+    >>> covid = Remedy("--exclude", "COVID", "COVID")
+    >>> remedies_sentence([virus, covid])
     '--classes PNEUMONIA=virus if that is what they show; --exclude virus COVID leaves them out'
     """
     values_by_flag: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Tables of what was found by looking into files, so that an unchanged file is not looked into again."""
+"""Tables of what was found in files, so that an unchanged file is not looked into again."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +31,9 @@ def read_answers(
 
 
 def write_answers(
-    path: Path, columns: Sequence[str], answers: Iterable[tuple[Question, str]]
+    path: Path,
+    columns: Sequence[str],
+    answers: Iterable[tuple[Question, str]],
 ) -> None:
     """Replace the table of answers."""
     rows = [(*question, answer) for question, answer in answers]

@@ -1,7 +1,9 @@
-"""From a listing to what each file is used as: find the one data set, tell copies from other data, lose nothing.
+"""Decide from a listing what each file is used as.
 
-A survey reads names and sizes, and bytes only of files that have no telling name or may be copies. What
-it cannot decide is asked: `Survey.question` is the sentence with which a run stops.
+The one data set is found, its copies are told from other data, and no file is lost in silence.
+
+A survey reads names and sizes, and bytes only of files that have no telling name or may be copies.
+What it cannot decide is asked: `Survey.question` is the sentence with which a run stops.
 """
 
 from collections import Counter
@@ -67,14 +69,18 @@ class Survey(NamedTuple):
 
 
 def survey_folders(
-    storage: Storage, settings: ReadingSettings, memory: Path | None = None, own: str | None = None
+    storage: Storage,
+    settings: ReadingSettings,
+    memory: Path | None = None,
+    own: str | None = None,
 ) -> Survey:
     """Find out what is at `storage` and what a run would make of it; nothing is changed there.
 
     Args:
         storage: Where DATA is.
         settings: How it is read.
-        memory: A folder for tables of what was found by looking into files; None to remember nothing.
+        memory: A folder for tables of what was found by looking into files; None to remember
+            nothing.
         own: Key of the work folder where it lies inside DATA: its files are not data.
 
     Raises:
@@ -89,17 +95,8 @@ def survey_folders(
     _ignore_work_folders(judged)
     root, data_sets = _choose_root(judged, layout)
     mask_folders = MaskFolders(layout, root)
-    verdicts = [
-        judge_by_folders(
-            file,
-            layout,
-            mask_folders,
-        )
-        for file in judged
-    ]
-    del (
-        judged
-    )  # there may be hundreds of thousands of files: nothing is kept longer than it is needed
+    verdicts = [judge_by_folders(file, layout, mask_folders) for file in judged]
+    del judged  # of hundreds of thousands of files, nothing is kept longer than it is needed
     verdicts = reject_nested_copies(storage, verdicts, root, layout, copies_table)
     verdicts = reject_links_to_unused_folders(storage, verdicts)
     files = tuple(_describe_file(verdict, layout) for verdict in verdicts)
@@ -229,7 +226,9 @@ def _describe_file(verdict: Verdict, layout: Layout) -> File:
 
 @lru_cache(maxsize=16)  # one text for all images that are used alike
 def describe_use(split: str, label: int) -> str:
-    """Return what an image is used as, in the words of the account; without a split it may be carved into any.
+    """Return what an image is used as, in the words of the account.
+
+    An image without a split may be carved into any.
 
     >>> describe_use("test", 1)
     'test PNEUMONIA'
@@ -259,9 +258,15 @@ def _rejects(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, str, str]]:
 
 
 def _empty_folders(
-    storage: Storage, files: Iterable[File], root: str, own: str | None
+    storage: Storage,
+    files: Iterable[File],
+    root: str,
+    own: str | None,
 ) -> list[str]:
-    """Return the folders at the top of a local data set that hold no file at all: copies that failed, perhaps."""
+    """Return the folders at the top of a local data set that hold no file at all.
+
+    A copy may have failed.
+    """
     if not isinstance(storage, LocalStorage):
         return []
     folders_of_files = {file.key.rpartition("/")[0] for file in files}

@@ -1,4 +1,4 @@
-"""Folders, links and archives that stand where a split or a class is looked for, and hold no usable image."""
+"""Find folders, links and archives that stand where a split or a class is looked for."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -26,9 +26,9 @@ def misplaced_containers(
     layout: Layout,
     settings: FileSettings,
 ) -> list[str]:
-    """Find the folders, links and archives that are called like a split or class and stand where one is looked for.
+    """Find folders, links and archives that are called like a split or class and may hold one.
 
-    Such places are at the top of the data set, or one below a split or class folder there. An empty val
+    They are at the top of the data set, or one below a split or class folder there. An empty val
     does no harm: val is carved from train.
 
     Args:
@@ -64,20 +64,15 @@ def _folders_to_look_at(
             continue
         path = file.path.rstrip("/")
         folder = path.rpartition("/")[0]
-        stands_for_folder = _is_container(file) and (
-            file.kind == "linked_folder"
-            or not _is_unpacked(
-                file.path,
-                used_folders,
-                splits,
-            )
-        )
+        stands_for_folder = _is_container(file)
+        if stands_for_folder and file.kind != "linked_folder":
+            stands_for_folder = not _is_unpacked(file.path, used_folders, splits)
         folders.add(path if stands_for_folder else folder)
     return folders
 
 
 def _is_container(file: File) -> bool:
-    """Return whether a file could stand for a folder of images: an archive, an array, a link, a bare name."""
+    """Return whether a file may hold images: an archive, an array, a link, a bare name."""
     is_bare_name = file.kind == "other" and not PurePosixPath(file.key).suffix
     return is_bare_name or file.kind in _CONTAINER_KINDS
 
@@ -100,7 +95,7 @@ def _places_on_path(
     root: str,
     layout: Layout,
 ) -> Iterable[str]:
-    """Yield the first one or two folders of a path below `root` that are called like a split or class."""
+    """Yield the first two folders of a path below `root`, if called like a split or class."""
     if root and not path.startswith(f"{root}/"):
         return
     parts = path.removeprefix(f"{root}/" if root else "").split("/")
@@ -121,7 +116,7 @@ def _places_on_path(
 
 
 def _is_needed(split: str) -> bool:
-    """Return whether a folder of this split has to be there: val is carved from train where it is not."""
+    """Return whether this split has to be there: val is carved from train if it is not."""
     return split in {"train", "test", UNCLEAR}
 
 
@@ -129,7 +124,7 @@ def _meaning(
     path: str,
     layout: Layout,
 ) -> tuple[str, bool]:
-    """Return the split that a folder or archive is called like, and whether it is called like a class."""
+    """Return the split that a place is called like, and whether it is called like a class."""
     stem = _stem(path)
     split = layout.given_split(path)
     if split is None:

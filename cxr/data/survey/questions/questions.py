@@ -82,7 +82,7 @@ def ask_which_data_set(data_sets: Mapping[str, int]) -> str:
 
 
 def _likely_split_of_site(name: str) -> str:
-    """Return the split to propose for one of several data sets: what its name suggests, else train."""
+    """Return the split to propose for a data set: what its name suggests, else train."""
     normal_name = normalise_name(name)
     if any(word in normal_name for word in ("test", "val", "eval", "hold")):
         return likely_split(name)
@@ -141,7 +141,8 @@ def ask_about_unsplit_images(images: Sequence[Image]) -> str:
     own_folders = [folder for folder in counts if folder not in split_classes]
     sentences = [f"some images lie in no split folder, others do: {_format_image_counts(counts)}"]
     if own_folders:
-        # A name alone would mean folders of that name elsewhere, too: a slash says that it is at the top.
+        # A name alone would mean folders of that name elsewhere, too: a slash says that it is at
+        # the top.
         names = [folder if "/" in folder else f"/{folder}" for folder in own_folders]
         splits_flag = format_flag("--splits", [f"{name}=train" for name in names])
         sentences.append(f"{splits_flag} (or =test, =val) says which split they are")
@@ -162,7 +163,8 @@ def _unsplit_folder(
 ) -> str:
     """Return the folder to name for an image without a split.
 
-    It is the class folder, or the folder below it where other images of that class folder have a split.
+    It is the class folder, or the folder below it where other images of that class folder have a
+    split.
     """
     class_folder = image.reading.class_folder
     if class_folder not in split_classes:
@@ -200,7 +202,7 @@ def _count_by_split_folder(
     images: Sequence[Image],
     split: str,
 ) -> Counter[str]:
-    """Count the images of a split by its folders, as far as a word in their names makes them that."""
+    """Count the images of a split by those of its folders that a word in the name makes one."""
     readings = (image.reading for image in images)
     return Counter(
         reading.split_folder

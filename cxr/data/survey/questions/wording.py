@@ -43,7 +43,10 @@ def format_flag(
     name: str,
     values: Sequence[str],
 ) -> str:
-    """Return a flag with its values, quoted for a shell: the first NAMES_SHOWN, and how many more there are."""
+    """Return a flag with its values, quoted for a shell.
+
+    Of many values the first NAMES_SHOWN are written, and how many more there are.
+    """
     quoted = [shlex.quote(printable(_typeable(value))) for value in values[:NAMES_SHOWN]]
     flag = " ".join([name, *quoted])
     hidden_count = len(values) - NAMES_SHOWN

@@ -1,4 +1,7 @@
-"""A copy of the data set inside itself, as archives often hold one, is told by its bytes, never by names alone."""
+"""Find copies of the data set inside itself, as archives often hold one.
+
+A copy is told by its bytes, never by names alone.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -43,14 +46,14 @@ def reject_nested_copies(
     final_verdicts = []
     for verdict in verdicts:
         key = verdict.entry.key
-        final_verdict = verdict
-        if verdict.reading and verdict.reading.root != root:
-            if key in copies:
-                problem = ("nested_copy", f"copy of {originals[key]}")
-                final_verdict = verdict._replace(reading=None, problem=problem)
-            else:
-                final_verdict = _reject_unknown_split(verdict, verdict.reading, root, layout)
-        final_verdicts.append(final_verdict)
+        if verdict.reading is None or verdict.reading.root == root:
+            final_verdicts.append(verdict)
+        elif key in copies:
+            problem = ("nested_copy", f"copy of {originals[key]}")
+            final_verdicts.append(verdict._replace(reading=None, problem=problem))
+        else:
+            rejected = _reject_unknown_split(verdict, verdict.reading, root, layout)
+            final_verdicts.append(rejected)
     return final_verdicts
 
 
@@ -59,7 +62,10 @@ def _candidate_pairs(
     root: str,
     layout: Layout,
 ) -> list[_Pair]:
-    """Return each image of another data set with the image of equal size at the same place of this one."""
+    """Return each image that may be a copy, with its possible original.
+
+    The original has the same size and lies at the same place of the data set in `root`.
+    """
     original_paths = {}
     for verdict in verdicts:
         if verdict.reading and verdict.reading.root != root:
@@ -95,9 +101,9 @@ def _copies_among(
     """Return the keys of the first files whose bytes are those of the second."""
     known = remembered.read_answers(memory, _MEMORY_COLUMNS)
     if not isinstance(storage, LocalStorage):
-        for pair in pairs:  # in a bucket, equal ETags of equal sizes are equal bytes
-            if pair[0].version == pair[1].version:
-                known[_question(pair)] = "1"
+        for entry, original in pairs:  # in a bucket, equal ETags of equal sizes are equal bytes
+            if entry.version == original.version:
+                known[_question((entry, original))] = "1"
     new = [pair for pair in pairs if _question(pair) not in known]
     wanted = [(entry.key, entry.version) for pair in new for entry in pair]
     answers = storage.read_many(wanted)

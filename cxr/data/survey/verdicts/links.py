@@ -1,4 +1,4 @@
-"""Links to folders of DATA: harmless where their files are used at their own place, lost where they are not."""
+"""Links to folders of DATA: harmless where their files are used at their own place."""
 
 import os
 from collections.abc import Sequence
@@ -25,9 +25,7 @@ def reject_links_to_unused_folders(
     links = [verdict for verdict in verdicts if verdict.problem == ("ignored", FOLDER_LINK)]
     if not links or not isinstance(storage, LocalStorage):
         return list(verdicts)
-    used_folders = {"."}
-    for folder in {v.entry.key.rpartition("/")[0] for v in verdicts if v.reading}:
-        used_folders.update(parent_paths(folder))
+    used_folders = _used_folders(verdicts)
     top = os.path.realpath(storage.folder)
     unused = set()
     for link in links:
@@ -39,3 +37,15 @@ def reject_links_to_unused_folders(
         verdict._replace(problem=problem) if verdict.entry.key in unused else verdict
         for verdict in verdicts
     ]
+
+
+def _used_folders(verdicts: Sequence[Verdict]) -> set[str]:
+    """Return the folders in which images are used, or below which: as paths relative to DATA."""
+    folders = set()
+    for verdict in verdicts:
+        if verdict.reading:
+            folders.add(verdict.entry.key.rpartition("/")[0])
+    used_folders = {"."}  # DATA itself
+    for folder in folders:
+        used_folders.update(parent_paths(folder))
+    return used_folders

@@ -10,6 +10,8 @@ from cxr.data.folders.names import is_of_masks, parent_paths
 from cxr.data.survey.file_kinds import JudgedFile, Problem
 from cxr.storage.base import Entry
 
+_MASK_PROBLEM = ("mask", "lies in a folder of masks")
+
 
 class Verdict(NamedTuple):
     """A listed file with either a reading (it is used) or a problem (it is rejected).
@@ -55,6 +57,7 @@ class MaskFolders:
         return self._known[folder]
 
     def _find_above(self, folder: str) -> str:
+        """Return the topmost folder of masks among a folder and those above it."""
         for path in parent_paths(folder):
             if path in self._paths_above or self._layout.given_split(path) is not None:
                 continue
@@ -68,91 +71,79 @@ def judge_by_folders(
     layout: Layout,
     mask_folders: MaskFolders,
 ) -> Verdict:
-    """Decide what becomes of a file; an image of another data set below the root keeps its reading for now.
+    """Decide what becomes of a file.
+
+    An image of another data set below the root keeps its reading until copies are told apart.
 
     Args:
         judged: The file.
         layout: How the folders are read.
         mask_folders: Where the masks are.
     """
-    entry = judged.entry
-    reading = layout.read(entry.key)
-    if isinstance(reading, Reading):
-        return _judge_below_class(judged, reading, mask_folders)
-    about = _likely_class_folder(layout, entry.key)
+    key = judged.entry.key
+    reading = layout.read(key)
+    if isinstance(reading, Unread):
+        return _judge_unread(judged, reading, layout, mask_folders)
     if judged.problem:
-        about = "" if judged.kind == "linked_folder" else about
-        return Verdict(
-            entry,
-            judged.kind,
-            None,
-            judged.problem,
-            about=about,
-        )
-    mask_folder = mask_folders.find(entry.key)
+        return _reject(judged, judged.problem, reading.group)
+    mask_folder = mask_folders.find(key)
     if mask_folder:
-        return _mask(judged, "", mask_folder)
-    if reading.why != "no_class":
-        about = reading.folder
-    unread_backslash = "\\" in entry.key and not layout.backslash_folders
-    problem = _problem_of_unread(reading, unread_backslash)
+        return _reject(judged, _MASK_PROBLEM, reading.group, mask_folder)
     return Verdict(
-        entry,
-        judged.kind,
-        None,
-        problem,
+        entry=judged.entry,
+        kind=judged.kind,
+        reading=reading,
+        problem=None,
+        group=reading.group,
+    )
+
+
+def _judge_unread(
+    judged: JudgedFile,
+    unread: Unread,
+    layout: Layout,
+    mask_folders: MaskFolders,
+) -> Verdict:
+    """Decide why a file is rejected whose folders cannot be read."""
+    key = judged.entry.key
+    if judged.kind == "linked_folder" and judged.problem:
+        return _reject(judged, judged.problem)  # a question is about the link, not about a folder
+    if judged.problem:
+        return _reject(judged, judged.problem, about=_likely_class_folder(layout, key))
+    mask_folder = mask_folders.find(key)
+    if mask_folder:
+        return _reject(judged, _MASK_PROBLEM, about=mask_folder)
+    about = unread.folder
+    if unread.why == "no_class":
+        about = _likely_class_folder(layout, key)
+    has_unread_backslash = "\\" in key and not layout.backslash_folders
+    problem = _problem_of_unread(unread, has_unread_backslash)
+    return _reject(judged, problem, about=about)
+
+
+def _reject(
+    judged: JudgedFile,
+    problem: Problem,
+    group: str = "",
+    about: str = "",
+) -> Verdict:
+    """Return the verdict on a file that is not used."""
+    return Verdict(
+        entry=judged.entry,
+        kind=judged.kind,
+        reading=None,
+        problem=problem,
+        group=group,
         about=about,
     )
 
 
-def _judge_below_class(
-    judged: JudgedFile,
-    reading: Reading,
-    mask_folders: MaskFolders,
-) -> Verdict:
-    """Decide what becomes of a file whose folders can be read."""
-    if judged.problem:
-        return Verdict(
-            judged.entry,
-            judged.kind,
-            None,
-            judged.problem,
-            reading.group,
-        )
-    mask_folder = mask_folders.find(judged.entry.key)
-    if mask_folder:
-        return _mask(judged, reading.group, mask_folder)
-    return Verdict(
-        judged.entry,
-        judged.kind,
-        reading,
-        None,
-        reading.group,
-    )
-
-
-def _mask(
-    judged: JudgedFile,
-    group: str,
-    mask_folder: str,
-) -> Verdict:
-    problem = ("mask", "lies in a folder of masks")
-    return Verdict(
-        judged.entry,
-        judged.kind,
-        None,
-        problem,
-        group,
-        mask_folder,
-    )
-
-
-def _problem_of_unread(unread: Unread, unread_backslash: bool) -> Problem:
+def _problem_of_unread(unread: Unread, has_unread_backslash: bool) -> Problem:
     """Return why a file is rejected whose folders cannot be read."""
     name = PurePosixPath(unread.folder).name
     if unread.why == "no_class":
         class_names = " or ".join(LABEL_NAMES)
-        hint = "; its name holds backslashes" if unread_backslash else ""
+        hint = "; its name holds backslashes" if has_unread_backslash else ""
         return "unknown_class", f"not below one folder named {class_names}{hint}"
     if unread.why == "two_classes":
         return "unknown_class", f"below folders of both classes: {unread.folder}"
