@@ -1,4 +1,4 @@
-"""Fixtures: phantom images, a work folder already preprocessed, one Prefect server for all flow tests."""
+"""Fixtures: phantom images, a finished run, S3 servers, and one Prefect server for all tests."""
 
 import os
 import shutil
@@ -24,14 +24,14 @@ from cxr.data.phantoms import dataset
 from cxr.storage.addresses import open_storage
 from tests.support import finished, s3_servers
 
-# A slow machine is no failure: nothing here is timed.
+# A slow machine must not fail a test: no test here measures time.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A slow test starts many processes: what would be hanging for a fast one is a busy machine for it."""
+    """Give slow tests a longer timeout: they start many processes on a machine that may be busy."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(900))
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom data set with duplicates, a label conflict and broken files. Read only."""
+    """A phantom dataset with duplicates, a label conflict and broken files; read only."""
     folder = tmp_path_factory.mktemp("data") / "phantoms"
     dataset.make_dataset(folder, images=90, size=96, seed=1)
     return folder
@@ -52,7 +52,15 @@ def preprocess(
     reading: ReadingSettings | None = None,
     kept: PixelSettings | None = None,
 ) -> Ingest:
-    """Run the preprocessing without Prefect, in this process; `kept` are the pixels to cache on the way."""
+    """Preprocess images without Prefect, in this process.
+
+    Args:
+        data: The folder or address of the images.
+        work: The work folder.
+        settings: How images are divided into splits.
+        reading: How folders are read.
+        kept: The pixels to cache while images are inspected; None caches none.
+    """
     reading = reading or ReadingSettings()
     storage = open_storage(str(data), reading.follow_links)
     scan = scanning.scan(storage, work, reading, pixels=kept)
@@ -67,7 +75,7 @@ def preprocess(
 
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder with a complete made-up run: read only, see `finished_work`."""
+    """A work folder with a finished synthetic run; read only, see `finished_work`."""
     work = tmp_path_factory.mktemp("finished")
     finished.complete(work)
     return work
@@ -75,13 +83,13 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished_work(finished_once: Path, tmp_path: Path) -> Path:
-    """A copy of a work folder with a complete made-up run, to be spoilt at will."""
+    """A copy of a work folder with a finished synthetic run, which a test may damage."""
     return Path(shutil.copytree(finished_once, tmp_path / "finished"))
 
 
 @pytest.fixture
 def tiny() -> TrainingSettings:
-    """The smallest training that goes through both phases."""
+    """Settings of the smallest training that fits the head and fine-tunes."""
     return training_settings(
         "demo",
         arch=("MobileNetV2",),
@@ -93,7 +101,7 @@ def tiny() -> TrainingSettings:
 
 @pytest.fixture
 def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """A function that puts a shell script in the place of nvidia-smi; before it is called there is no such tool."""
+    """A function that installs a shell script as nvidia-smi; until it is called there is none."""
     tool = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -106,7 +114,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prefect server that ends with the tests."""
+    """The API address of a Prefect server that is stopped after the tests."""
     home = tmp_path_factory.mktemp("prefect")
     kept = {name: os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_API_URL")}
     os.environ["PREFECT_HOME"] = str(home)
@@ -138,7 +146,7 @@ def ceph() -> Iterator[s3_servers.Server]:
 def use(
     server: s3_servers.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> s3_servers.Bucket:
-    """Return a fresh bucket on a server that this process and its children find by their variables, and no other."""
+    """Return a fresh bucket on the only server that this and its worker processes know of."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in server.environment().items():
@@ -173,13 +181,13 @@ def bucket(request: pytest.FixtureRequest) -> s3_servers.Bucket:
 
 
 class Command:
-    """The command line: called with arguments, it runs them in a process of its own."""
+    """The command line, run in a separate process."""
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
 
     def __call__(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Return how the command ended and what it said."""
+        """Return the finished process of `cxr ARGUMENTS`, with its output."""
         return subprocess.run(
             [sys.executable, "-m", "flows.command", *map(str, arguments)],
             capture_output=True,
@@ -192,5 +200,5 @@ class Command:
 
 @pytest.fixture
 def cxr(api: str) -> Command:
-    """The command line against the shared server."""
+    """The command line, using the shared Prefect server."""
     return Command(os.environ | {"PREFECT_API_URL": api})

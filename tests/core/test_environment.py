@@ -7,7 +7,7 @@ from cxr.core.errors import UsageError
 from tests.conftest import ROOT
 
 
-def test_what_is_set_is_read_and_what_is_not_has_a_default(monkeypatch):
+def test_variables_are_read_or_have_a_default(monkeypatch):
     """Each variable, set and not set; CXR_S3_CONNECTIONS is at least 1."""
     for name in ("CACHE", "CACHE_GB", "S3_CONNECTIONS", "S3_PATH_STYLE", "THREADS"):
         monkeypatch.delenv(f"CXR_{name}", raising=False)
@@ -38,16 +38,16 @@ def test_what_is_set_is_read_and_what_is_not_has_a_default(monkeypatch):
         ("CXR_S3_CONNECTIONS", environment.s3_connections),
     ],
 )
-def test_a_variable_that_is_no_number_is_named(monkeypatch, name, read):
-    """Which one, and what it is."""
+def test_an_invalid_number_is_an_error_that_names_the_variable(monkeypatch, name, read):
+    """The error says which variable it is and what it holds."""
     monkeypatch.setenv(name, "many")
     with pytest.raises(UsageError, match=f"{name}: expected a number, found 'many'"):
         read()
 
 
-def test_only_one_module_reads_them():
-    """No other file of the product asks the environment for a CXR_ variable."""
-    asks = re.compile(r"""(environ(\.get)?|getenv)[(\[]\s*["']CXR_""")
+def test_only_one_module_reads_the_variables():
+    """No other file of the product reads a CXR_ variable from the environment."""
+    reads = re.compile(r"""(environ(\.get)?|getenv)[(\[]\s*["']CXR_""")
     files = [path for room in ("cxr", "tasks", "flows") for path in (ROOT / room).rglob("*.py")]
-    asking = [path.name for path in files if asks.search(path.read_text())]
-    assert asking == ["environment.py"]
+    readers = [path.name for path in files if reads.search(path.read_text())]
+    assert readers == ["environment.py"]

@@ -1,4 +1,4 @@
-"""Debian's chromium, headless, driven over its debugging port: open a page, wait for words on it, keep a picture."""
+"""Chromium without a window, driven over its debugging protocol, for the tests of the UI."""
 
 import base64
 import contextlib
@@ -21,13 +21,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Page:
-    """One tab. Every wait is bounded and fails with what the page shows instead."""
+    """One tab. Every wait has a limit, and fails with the text that the page shows instead."""
 
     def __init__(self, socket: Connection):
-        self.socket, self.calls = socket, 0
+        self.socket = socket
+        self.calls = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return the browser's answer to one command of its debugging protocol."""
+        """Return the browser's answer to a command of its debugging protocol."""
         self.calls += 1
         self.socket.send(json.dumps({"id": self.calls, "method": method, "params": parameters}))
         while (answer := json.loads(self.socket.recv(timeout=60))).get("id") != self.calls:
@@ -42,16 +43,16 @@ class Page:
         )
 
     def text(self) -> str:
-        """Return the words on the page."""
+        """Return the text of the page."""
         return str(self.run("document.body.innerText"))
 
     def open(self, url: str, *words: str, seconds: float = 60) -> str:
-        """Open an address, wait until all the words are on the page, return its text."""
+        """Open an address, wait until the page has all these words, and return its text."""
         self.call("Page.navigate", url=url)
         return self.wait(*words, seconds=seconds)
 
     def wait(self, *words: str, seconds: float = 60) -> str:
-        """Wait until all the words are on the page; return its text."""
+        """Wait until the page has all these words, and return its text."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(AssertionError):
@@ -63,21 +64,30 @@ class Page:
 
     def click(self, words: str) -> None:
         """Click the smallest element that shows exactly these words."""
-        script = f"""(() => {{ const found = [...document.querySelectorAll('a,button,li,span,p,div')]
-            .filter(e => e.innerText && e.innerText.trim() === {json.dumps(words)});
-            if (!found.length) return false; found[found.length - 1].click(); return true; }})()"""
+        script = f"""(() => {{
+            const matches = [...document.querySelectorAll('a,button,li,span,p,div')]
+                .filter(e => e.innerText && e.innerText.trim() === {json.dumps(words)});
+            if (!matches.length) return false;
+            matches[matches.length - 1].click();
+            return true;
+        }})()"""
         assert self.run(script), f"nothing to click says {words!r}: {self.text()[:1000]}"
 
     def fill(self, label: str, words: str) -> None:
-        """Type words into the field under a label, in place of what is there, key by key for the page's scripts."""
-        script = f"""(() => {{ const found = [...document.querySelectorAll('.p-label')]
-            .find(e => e.querySelector('label')?.innerText.trim() === {json.dumps(label)});
-            const field = found?.querySelector('input,textarea'); field?.focus(); field?.select(); return !!field; }})()"""
+        """Replace the text of the field with this label, as typing would."""
+        script = f"""(() => {{
+            const match = [...document.querySelectorAll('.p-label')]
+                .find(e => e.querySelector('label')?.innerText.trim() === {json.dumps(label)});
+            const field = match?.querySelector('input,textarea');
+            field?.focus();
+            field?.select();
+            return !!field;
+        }})()"""
         assert self.run(script), f"no field is called {label!r}: {self.text()[:1000]}"
         self.call("Input.insertText", text=words)
 
     def picture(self, path: Path, settle: float = 1.5) -> Path:
-        """Write what the page looks like, after `settle` seconds where the pictures are kept for a person (see `keep`)."""
+        """Save a screenshot; wait `settle` s first if it is kept for people (`operated.keep`)."""
         if os.environ.get("CXR_TEST_OUTPUTS"):
             time.sleep(settle)
         path.write_bytes(
@@ -88,13 +98,23 @@ class Page:
 
 @contextlib.contextmanager
 def browser(profile: Path, width: int = 1500, height: int = 1300) -> Iterator[Page]:
-    """Give a page of a fresh browser with its profile in a folder; the browser ends with the block."""
+    """Start a browser with a new profile in a folder; give its page; stop it after the block."""
     port = free_port()
     process = subprocess.Popen(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--remote-debugging-port={port}",
-         f"--window-size={width},{height}", f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            str(CHROMIUM),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--remote-debugging-port={port}",
+            f"--window-size={width},{height}",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         with connect(_tab(port), max_size=None) as socket:
             page = Page(socket)

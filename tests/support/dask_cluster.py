@@ -1,4 +1,4 @@
-"""A Dask scheduler and workers as processes of their own on loopback, for tests and the bench."""
+"""A Dask scheduler and its workers as separate processes on loopback, for tests and benches."""
 
 import contextlib
 import os
@@ -16,14 +16,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Cluster:
-    """A scheduler that runs, and the workers that joined it, by name."""
+    """A running scheduler, and the workers that joined it, by name."""
 
     def __init__(self, home: Path):
-        self.home, self.address = home, f"tcp://127.0.0.1:{free_port()}"
+        self.home = home
+        self.address = f"tcp://127.0.0.1:{free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *words: str, **environment: str) -> None:
-        """Start `dask WORDS`; what it prints goes to NAME.log."""
+        """Start the command `dask WORDS`, whose output goes to NAME.log."""
         variables = (
             os.environ
             | {"PYTHONPATH": str(ROOT), "PREFECT_LOGGING_EXTRA_LOGGERS": "cxr"}
@@ -32,16 +33,19 @@ class Cluster:
         with (self.home / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"],
-                env=variables, stdout=log, stderr=log, cwd=self.home,
-            )  # fmt: skip
+                env=variables,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+            )
 
     def join(self, name: str, *options: str, **environment: str) -> None:
-        """Start a worker with one thread and without a nanny: killed, it stays away."""
+        """Start a worker with one thread and without a nanny, which would restart a killed one."""
         words = ("worker", self.address, "--name", name, "--no-nanny", "--nthreads", "1", *options)
         self.start(name, *words, **environment)
 
     def busy(self, client: Any) -> list[str]:
-        """Return the names of the workers that have a task in hand."""
+        """Return the names of the workers that are working on a task."""
         names = {
             address: worker["name"]
             for address, worker in client.scheduler_info()["workers"].items()
@@ -57,7 +61,7 @@ class Cluster:
         return (self.home / f"{name}.log").read_text(errors="replace")
 
     def joined(self, *names: str) -> None:
-        """Wait until these workers are there."""
+        """Wait until these workers have joined."""
         wait(
             lambda: all("Registered to:" in self.log(name) for name in names),
             90,
@@ -66,7 +70,7 @@ class Cluster:
         )
 
     def kill(self, name: str) -> None:
-        """End a process with kill -9."""
+        """Send SIGKILL to a process and wait for its end."""
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait(timeout=30)
 
@@ -80,16 +84,16 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(home: Path) -> Iterator[Cluster]:
-    """Start a scheduler; end it and every worker at the end."""
+    """Start a scheduler; stop it and every worker after the block."""
     home.mkdir(parents=True, exist_ok=True)
-    found = Cluster(home)
+    started = Cluster(home)
     try:
-        found.start("scheduler", "scheduler", "--port", found.address.rpartition(":")[2])
-        yield found
+        started.start("scheduler", "scheduler", "--port", started.address.rpartition(":")[2])
+        yield started
     finally:
-        for process in found.processes.values():
+        for process in started.processes.values():
             process.terminate()
-        for process in found.processes.values():
+        for process in started.processes.values():
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -98,10 +102,11 @@ def cluster(home: Path) -> Iterator[Cluster]:
 
 
 def wait(done: Any, seconds: float, what: str, why: Any = lambda: "") -> Any:
-    """Return the first true answer of `done`."""
+    """Wait until `done` returns something true, and return that."""
     started = time.monotonic()
     while time.monotonic() - started < seconds:
-        if found := done():
-            return found
+        answer = done()
+        if answer:
+            return answer
         time.sleep(0.1)
     raise AssertionError(f"after {seconds} s not yet: {what}\n{why()}")

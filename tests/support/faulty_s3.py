@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that fails as told: error answers, connections reset, bodies cut short, answers lost."""
+"""A proxy in front of an S3 server that injects faults, each into one request."""
 
 import http.client
 import socket
@@ -16,7 +16,15 @@ from tests.support.s3_servers import Server
 
 
 class Fault(NamedTuple):
-    """What happens to one request. `how`: error, reset, cut (half of the body comes), lost (done, but no answer)."""
+    """What happens to one request.
+
+    Attributes:
+        how: error (the server answers with an error), reset (the connection is reset before the
+            request is forwarded), cut (half of the body is sent) or lost (the request is carried
+            out, and the connection reset).
+        status: HTTP status of an error.
+        code: S3's code of an error.
+    """
 
     how: str
     status: int = 0
@@ -24,7 +32,14 @@ class Fault(NamedTuple):
 
 
 class Faulty:
-    """The proxy: `faults` are taken one by one by requests of the `methods`; `asked` are those requests."""
+    """What a proxy does, and what it saw.
+
+    Attributes:
+        address: The proxy's address.
+        faults: The faults; each request with one of the `methods` takes the next.
+        methods: HTTP methods of the requests that faults are for.
+        asked: Those requests: method and path.
+    """
 
     def __init__(self, address: str):
         self.address = address
@@ -33,7 +48,7 @@ class Faulty:
         self.asked: list[str] = []
 
     def next(self, method: str, path: str) -> Fault | None:
-        """Return the fault for a request."""
+        """Return the fault for a request, or None."""
         if method not in self.methods:
             return None
         self.asked.append(f"{method} {path}")
@@ -41,7 +56,7 @@ class Faulty:
 
 
 class _Proxy(ThreadingHTTPServer):
-    """Listens on loopback and forwards to `upstream`, as `faulty` says."""
+    """A server on loopback that forwards to `upstream`, with the faults of `faulty`."""
 
     daemon_threads = True
 
@@ -51,7 +66,7 @@ class _Proxy(ThreadingHTTPServer):
         self.faulty = Faulty(f"http://127.0.0.1:{self.server_address[1]}")
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of a connection that was reset on purpose."""
+        """Ignore connections that were reset on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
-        """Forward the request and its answer, or do what the fault says."""
+        """Forward the request and its answer, or inject the fault."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.faulty.next(self.command, self.path)
         how = fault.how if fault else ""
@@ -94,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         return response.status, dict(response.getheaders()), data
 
     def send(self, status: int, headers: dict[str, str], data: bytes, cut: bool = False) -> None:
-        """Send an answer; `cut`: half of its body."""
+        """Send an answer, or with `cut` half of its body."""
         self.send_response_only(status)
         own = {"content-length", "transfer-encoding", "connection"}
         for name, value in headers.items():
@@ -119,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def before(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    """Give a proxy before `server`, found by AWS_ENDPOINT_URL."""
+    """Start a proxy in front of `server`, and set AWS_ENDPOINT_URL to it."""
     with _Proxy(urlparse(server.endpoint).netloc) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.faulty.address)

@@ -1,4 +1,7 @@
-"""A finished run made of made-up scores, for the tests of selection, report and verification: no Keras needed."""
+"""A finished run of synthetic scores, for the tests of selection, report and recomputation.
+
+No model is trained, so these tests need no Keras.
+"""
 
 import hashlib
 from pathlib import Path
@@ -30,17 +33,30 @@ COUNTS = {"NORMAL": 40, "PNEUMONIA": 60}
 def scores(
     path: Path, seed: int, apart: float = 0.4, fitted: calibration.Calibration | None = None
 ) -> pd.DataFrame:
-    """Write 40 NORMAL and 60 PNEUMONIA whose scores overlap by `apart`; two images a patient. Return them."""
+    """Write and return the scores of 40 NORMAL and 60 PNEUMONIA images, two of each patient.
+
+    Args:
+        path: The file.
+        seed: Seed of the scores.
+        apart: Distance of the two classes' mean scores.
+        fitted: The calibration to apply; None for none.
+    """
     label = np.repeat([0, 1], [40, 60])
     raw = np.clip(np.random.default_rng(seed).normal(0.3 + apart * label, 0.15), 0.001, 0.999)
     names = [
         f"person{i // 2}_virus_{i}.jpeg" if label[i] else f"IM-{i // 2:04d}-{i}.jpeg"
         for i in range(100)
     ]
-    rows = pd.DataFrame({
-        "image": names, "patient_id": [f"p{i // 2}" for i in range(100)], "etiology": np.where(label, "virus", ""),
-        "width": 64, "height": 64, "label": label,
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "image": names,
+            "patient_id": [f"p{i // 2}" for i in range(100)],
+            "etiology": np.where(label, "virus", ""),
+            "width": 64,
+            "height": 64,
+            "label": label,
+        }
+    )
     write_scores(rows, raw, fitted.apply(raw) if fitted else raw, path)
     return read_table(path)
 
@@ -53,7 +69,16 @@ def trained(
     milliseconds: float = 5.0,
     specific: float | None = None,
 ) -> Training:
-    """Write the folder of a training with made-up scores below `run`; `specific` overrides its specificity."""
+    """Write the folder of a training with synthetic scores, and return its record.
+
+    Args:
+        run: The run's folder.
+        name: The training, as its folder is called.
+        seed: Seed of the scores.
+        apart: Distance of the two classes' mean scores.
+        milliseconds: The time to score an image.
+        specific: The specificity to record instead of the measured one; None to keep that.
+    """
     table = scores(run / name / "scores_val.csv", seed, apart)
     seed_of = int(name.partition("-seed")[2] or 0)
     found = validation.fit_on_validation(table, chosen.training_settings("demo", seed=seed_of))
@@ -69,16 +94,30 @@ def trained(
     }
     write_table(pd.DataFrame(history), run / name / "history.csv")
     return Training(
-        name=name, architecture=name.split("-", maxsplit=1)[0], weights="none", weights_sha256="", image_size=64,
-        seed=seed_of, epochs=2, best_epoch=2, seconds=61.0, images_per_second=10.0,
-        stages=(Stage(name="features", images=300, seconds=31.0, memory=900.0), Stage(name="frozen", images=600, seconds=30.0)),
-        milliseconds=milliseconds, **found, model_sha256=MODEL_SHA256,
-        optimizer_sha256="ef" * 32, versions={"keras": "3.15"},
-    ).write(run / name / "training.json")  # fmt: skip
+        name=name,
+        architecture=name.split("-", maxsplit=1)[0],
+        weights="none",
+        weights_sha256="",
+        image_size=64,
+        seed=seed_of,
+        epochs=2,
+        best_epoch=2,
+        seconds=61.0,
+        images_per_second=10.0,
+        stages=(
+            Stage(name="features", images=300, seconds=31.0, memory=900.0),
+            Stage(name="frozen", images=600, seconds=30.0),
+        ),
+        milliseconds=milliseconds,
+        **found,
+        model_sha256=MODEL_SHA256,
+        optimizer_sha256="ef" * 32,
+        versions={"keras": "3.15"},
+    ).write(run / name / "training.json")
 
 
 def finish(work: Path) -> Path:
-    """Make a work folder with one run, finished but for its pictures and its report; return the run's folder."""
+    """Make a run that is finished except for its figures and report; return its folder."""
     run = work / "runs" / "abc"
     models = [trained(run, name, seed) for seed, name in enumerate(NAMES)]
     failed = [Failure(name="VGG16", architecture="VGG16", error="killed <by signal 9>")]
@@ -88,12 +127,18 @@ def finish(work: Path) -> Path:
     training = next(one for one in models if one.name == choice.name)
     table = scores(run / "scores_test.csv", seed=9, fitted=training.calibration)
     Evaluation(
-        architecture=training.architecture, model_sha256=MODEL_SHA256, threshold=training.threshold,
-        **evaluation.test_metrics(table, training.threshold), reload_max_difference=3e-8, reload_images=64,
-        optimizer_equal=True, scores_sha256=file_sha256(run / "scores_test.csv"),
-    ).write(run / "evaluation.json")  # fmt: skip
+        architecture=training.architecture,
+        model_sha256=MODEL_SHA256,
+        threshold=training.threshold,
+        **evaluation.test_metrics(table, training.threshold),
+        reload_max_difference=3e-8,
+        reload_images=64,
+        optimizer_equal=True,
+        scores_sha256=file_sha256(run / "scores_test.csv"),
+    ).write(run / "evaluation.json")
     attention(training).write(run / "attention.json")
-    demo, (audited, shifted) = chosen.training_settings("demo"), looked(work)
+    demo = chosen.training_settings("demo")
+    audited, shifted = looked()
     audited.write(work / "eda" / "audit.json")
     shifted.write(work / "eda" / "shift.json")
     ingest(work).write(work / "ingest.json")
@@ -105,24 +150,50 @@ def finish(work: Path) -> Path:
 
 
 def attention(training: Training) -> Attention:
-    """Return a made-up record of where a model looks."""
+    """Return a synthetic record of where a model looks."""
     group = Group(images=1, examined=1, with_map=1, border_share=0.2)
     return Attention(
-        architecture=training.architecture, model_sha256=MODEL_SHA256, threshold=training.threshold, split="test", images=100,
-        examined=100, with_map=90, grid=(7, 7), side_fraction=0.1, border_share=0.21, interval=(0.19, 0.23),
-        uniform_share=0.36, groups=dict.fromkeys(("tp", "fn", "fp", "tn"), group), figure="gradcam.png",
-    )  # fmt: skip
+        architecture=training.architecture,
+        model_sha256=MODEL_SHA256,
+        threshold=training.threshold,
+        split="test",
+        images=100,
+        examined=100,
+        with_map=90,
+        grid=(7, 7),
+        side_fraction=0.1,
+        border_share=0.21,
+        interval=(0.19, 0.23),
+        uniform_share=0.36,
+        groups=dict.fromkeys(("tp", "fn", "fp", "tn"), group),
+        figure="gradcam.png",
+    )
 
 
-def looked(work: Path) -> tuple[audit.Audit, shift.Shift]:
-    """Return the audit and the shift of a made-up table and noise."""
+def looked() -> tuple[audit.Audit, shift.Shift]:
+    """Return the audit and the distribution shift of a synthetic table and noise."""
     n = 120
-    label, split = np.arange(n) % 2, np.array(["train", "test", "val"])[np.arange(n) % 3]
-    table = pd.DataFrame({
-        "image": [f"{i}.png" for i in range(n)], "patient_id": "", "label": label, "split": split,
-        "label_name": np.array(["NORMAL", "PNEUMONIA"])[label], "width": 64, "height": 64, "bytes": 900 + np.arange(n) % 7,
-        "mode": "L", "format": "PNG", "icc": 0, "exif": 0, "quantisation": "", "mean": 90.0 + np.arange(n) % 5, "std": 40.0,
-    })  # fmt: skip
+    label = np.arange(n) % 2
+    split = np.array(["train", "test", "val"])[np.arange(n) % 3]
+    table = pd.DataFrame(
+        {
+            "image": [f"{i}.png" for i in range(n)],
+            "patient_id": "",
+            "label": label,
+            "split": split,
+            "label_name": np.array(["NORMAL", "PNEUMONIA"])[label],
+            "width": 64,
+            "height": 64,
+            "bytes": 900 + np.arange(n) % 7,
+            "mode": "L",
+            "format": "PNG",
+            "icc": 0,
+            "exif": 0,
+            "quantisation": "",
+            "mean": 90.0 + np.arange(n) % 5,
+            "std": 40.0,
+        }
+    )
     noise = np.random.default_rng(0).integers(0, 256, (n, 64, 64)).astype(np.uint8)
     return audit.run_audit(table, noise, "34" * 32, True), shift.measure_shift(
         table, noise, "34" * 32
@@ -130,7 +201,7 @@ def looked(work: Path) -> tuple[audit.Audit, shift.Shift]:
 
 
 def ingest(work: Path) -> Ingest:
-    """Write a rejects.csv with an odd name and return the books that go with it."""
+    """Write a rejects.csv with an odd name and return the counts that belong to it."""
     rejects = pd.DataFrame(
         {"image": [ODD], "reason": ["truncated"], "detail": ["<b>ends</b> too early"]}
     )
@@ -145,15 +216,23 @@ def ingest(work: Path) -> Ingest:
     )
     empty = pd.DataFrame(columns=["image_a", "image_b"])
     return Ingest(
-        data="/data", root="", found=301, kept=300, rejected={"truncated": 1}, newly_read=301,
-        splits=dict.fromkeys(("train", "val", "test"), COUNTS), patients={"train": 9, "val": 9, "test": 9},
-        patient_wise=False, split_policy="by patient", leakage=gate.measure_leakage(rows, rows, empty, "person+etiology", False),
+        data="/data",
+        root="",
+        found=301,
+        kept=300,
+        rejected={"truncated": 1},
+        newly_read=301,
+        splits=dict.fromkeys(("train", "val", "test"), COUNTS),
+        patients={"train": 9, "val": 9, "test": 9},
+        patient_wise=False,
+        split_policy="by patient",
+        leakage=gate.measure_leakage(rows, rows, empty, "person+etiology", False),
         manifest_sha256="34" * 32,
-    )  # fmt: skip
+    )
 
 
 def complete(work: Path) -> Path:
-    """Write the report and the checksums too; return the run's folder."""
+    """Make a finished run with report and checksums; return its folder."""
     run = finish(work)
     exporting.write_checksums(run / "export")
     report.write_report(run)

@@ -1,4 +1,4 @@
-"""The stack of `make up` inside a test: a real server and a real worker in a folder of their own, on a free port."""
+"""The stack of `make up` inside a test: a real server and worker, in a separate folder."""
 
 import contextlib
 import json
@@ -26,23 +26,28 @@ TINY = {
 
 
 class Operated(Stack):
-    """A stack that a test brought up: what an operator does to it, and what the API says of it."""
+    """A stack that a test started: what an operator does to it, and what its API answers."""
 
     extra: dict[str, str]
 
     def environment(self) -> dict[str, str]:
-        """Return the stack's environment with this checkout first on the path, and what the test adds."""
+        """Return the stack's environment variables, this checkout's path and those of the test."""
         return super().environment() | {"PYTHONPATH": str(ROOT)} | self.extra
 
     def prefect(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the prefect command against this server, as an operator with a shell would."""
+        """Run the prefect command against this server, as an operator would in a shell."""
         return subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments], capture_output=True, text=True, check=False,
-            env=self.environment() | environment, timeout=200, cwd=ROOT,
-        )  # fmt: skip
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment() | environment,
+            timeout=200,
+            cwd=ROOT,
+        )
 
     def start_run(self, deployment: str, **parameters: Any) -> str:
-        """Start a run of FLOW/NAME over the API; return its id."""
+        """Start a run of a deployment (FLOW/NAME) over the API; return its id."""
         found = self.call(f"/deployments/name/{deployment}")
         return str(
             self.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})[
@@ -67,7 +72,7 @@ class Operated(Stack):
         )
 
     def kill_runs(self) -> None:
-        """Send kill -9 to every process of a run, with all that it started."""
+        """Send SIGKILL to every process of a run and to all that they started."""
         own = {self.pids.get("server"), self.pids.get("worker")}
         for pid in marked(self.token):
             if pid not in own:
@@ -85,7 +90,17 @@ class Operated(Stack):
 def wait(
     done: Callable[[], Any], seconds: float, what: str, why: Callable[[], str] = lambda: ""
 ) -> float:
-    """Return after how many seconds `done` gave something true; a failing API call counts as not yet."""
+    """Wait until `done` returns something true; return after how many seconds it did.
+
+    Args:
+        done: What is asked; an OSError, such as a failed API call, counts as not yet.
+        seconds: How long to wait at most.
+        what: What is waited for, for the error.
+        why: Gives the logs for the error.
+
+    Raises:
+        AssertionError: It did not happen in time.
+    """
     started = time.monotonic()
     while time.monotonic() - started < seconds:
         with contextlib.suppress(OSError):
@@ -99,7 +114,7 @@ def wait(
 def operated(
     home: Path, pool: str = "cxr-cpu", host: str = "127.0.0.1", **extra: str
 ) -> Iterator[Operated]:
-    """Bring a stack up in `home` and take it down at the end; `extra` goes into the environment of its processes."""
+    """Start a stack in `home`, with `extra` environment variables; stop it after the block."""
     stack = Operated(home)
     stack.extra = extra
     try:
@@ -110,13 +125,14 @@ def operated(
 
 
 def newly_read(work: Path) -> int:
-    """Return how many images the last preprocessing read anew."""
+    """Return how many images the last preprocessing decoded, because they were new."""
     return int(json.loads((work / "ingest.json").read_text())["newly_read"])
 
 
 def keep(folder: Path, name: str) -> Path | None:
-    """Return where test outputs that a person looks at are kept, as CXR_TEST_OUTPUTS says; None where it does not."""
-    if not (place := os.environ.get("CXR_TEST_OUTPUTS")):
+    """Copy test outputs for people to CXR_TEST_OUTPUTS; return where, or None if it is not set."""
+    place = os.environ.get("CXR_TEST_OUTPUTS")
+    if not place:
         return None
     target = Path(place) / name
     shutil.copytree(folder, target, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Picture files for the tests, written by Pillow or by hand where Pillow has no way to write them."""
+"""Image files for the tests, written by Pillow, or by hand where Pillow cannot write them."""
 
 import io
 import struct
@@ -14,14 +14,14 @@ _COLOUR_TYPES = {1: _GRAY, 2: _GRAY_ALPHA, 3: _RGB, 4: _RGBA}
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """Return the image as a file of this kind."""
+    """Return the bytes of an image file of this kind."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def soft(side: int = 160, seed: int = 0) -> Image.Image:
-    """Return a smooth gray picture of random patches, with a little grain."""
+    """Return a smooth gray image of random patches with a little noise."""
     rng = np.random.default_rng(seed)
     patches = Image.fromarray(rng.integers(20, 230, (9, 9), dtype=np.uint8))
     smooth = np.asarray(patches.resize((side, side - 16), Image.Resampling.BICUBIC), np.float64)
@@ -29,7 +29,7 @@ def soft(side: int = 160, seed: int = 0) -> Image.Image:
 
 
 def png16(channels: Pixels) -> bytes:
-    """Return a PNG of 16 bits a channel, uint16 (h, w) or (h, w, 2 to 4), by the specification (ISO/IEC 15948)."""
+    """Return a PNG with 16 bits a channel (ISO/IEC 15948) of uint16 (h, w) or (h, w, 2 to 4)."""
     height, width = channels.shape[:2]
     colour = _COLOUR_TYPES[1 if channels.ndim == 2 else channels.shape[2]]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
@@ -44,7 +44,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def tiff(channels: Pixels, big_endian: bool = False, white_is_zero: bool = False) -> bytes:
-    """Return an uncompressed TIFF of uint8 or uint16 (h, w) or (h, w, 3), by the specification (TIFF 6.0)."""
+    """Return an uncompressed TIFF 6.0 file of uint8 or uint16 (h, w) or (h, w, 3)."""
     order = ">" if big_endian else "<"
     height, width = channels.shape[:2]
     samples = 1 if channels.ndim == 2 else channels.shape[2]

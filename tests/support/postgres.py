@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, on loopback: started, ended as a power cut would, started again."""
+"""A PostgreSQL server for one test, on loopback, which can be stopped as by a power cut."""
 
 import contextlib
 import os
@@ -15,14 +15,15 @@ from typing import Any
 from flows.server.process import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-_LINKED = shutil.which("initdb")  # perhaps a link, with nothing of its own beside it
+# A link on the path has none of the other programs beside it, so it is followed.
+_LINKED = shutil.which("initdb")
 _FOUND = (
     os.path.realpath(_LINKED) if _LINKED else (str(BINARIES[-1] / "initdb") if BINARIES else None)
 )
 
 
 def missing() -> str:
-    """Return why there can be no database here, or nothing."""
+    """Return why no database can be started here, or an empty text."""
     if not _FOUND:
         return "PostgreSQL is not installed: apt-get install postgresql"
     if os.geteuid() == 0:
@@ -34,16 +35,17 @@ def missing() -> str:
 
 
 class Database:
-    """A cluster in a folder; trust is for loopback and for this folder only."""
+    """A database cluster in a folder, without passwords: it listens on loopback only."""
 
     def __init__(self, folder: Path):
-        self.folder, self.port = folder, free_port()
+        self.folder = folder
+        self.port = free_port()
         self.user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Return what PREFECT_API_DATABASE_CONNECTION_URL wants."""
+        """Return the value for PREFECT_API_DATABASE_CONNECTION_URL."""
         return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/prefect"
 
     def make(self) -> None:
@@ -64,9 +66,22 @@ class Database:
         """Start the server and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [_binary("postgres"), "-D", self.folder / "data", "-k", self.folder, "-p", str(self.port), "-h", "127.0.0.1"],
-                stdout=log, stderr=log, cwd=self.folder, **self.user,
-            )  # fmt: skip
+                [
+                    _binary("postgres"),
+                    "-D",
+                    self.folder / "data",
+                    "-k",
+                    self.folder,
+                    "-p",
+                    str(self.port),
+                    "-h",
+                    "127.0.0.1",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self.user,
+            )
         ready = [_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)]
         end = time.monotonic() + 60
         while subprocess.run(ready, capture_output=True, check=False).returncode:
@@ -76,14 +91,14 @@ class Database:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it at once, without a checkpoint (pg_ctl stop -m immediate)."""
+        """Stop the server at once, without a checkpoint (pg_ctl stop -m immediate)."""
         if self.process:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait(timeout=30)
             self.process = None
 
     def run(self, program: str, *arguments: str) -> bytes:
-        """Return what a client program (psql, pg_dump) says of this database."""
+        """Return the output of a client program (psql, pg_dump) for this database."""
         command = [
             _binary(program),
             "-h",
@@ -103,18 +118,17 @@ def _binary(name: str) -> str:
 
 @contextlib.contextmanager
 def database() -> Iterator[Database]:
-    """Give a running database; it and its folder are gone afterwards."""
-    folder = Path(
-        tempfile.mkdtemp(prefix="cxr-postgres-")
-    )  # pytest's own folders are closed to the user postgres
+    """Start a database; stop it and delete its folder after the block."""
+    # The user postgres cannot enter the folders that pytest makes.
+    folder = Path(tempfile.mkdtemp(prefix="cxr-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
-    found = Database(folder)
+    started = Database(folder)
     try:
-        found.make()
-        found.start()
-        found.run("createdb", "prefect")
-        yield found
+        started.make()
+        started.start()
+        started.run("createdb", "prefect")
+        yield started
     finally:
-        found.stop()
+        started.stop()
         shutil.rmtree(folder)

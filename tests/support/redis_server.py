@@ -1,4 +1,4 @@
-"""A Redis of a test's own, on loopback, with nothing on disk."""
+"""A Redis server for one test, on loopback and in memory."""
 
 import contextlib
 import shutil
@@ -15,7 +15,7 @@ REDIS = shutil.which("redis-server")
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[redis.Redis]:
-    """Give a client of a fresh server; the server ends with the block."""
+    """Start a server and give a client of it; stop the server after the block."""
     port = free_port()
     command = [
         str(REDIS),

@@ -1,4 +1,4 @@
-"""S3 servers for the tests: moto's (a mock, fast) and Ceph's RADOS gateway (real, slow), both on loopback."""
+"""S3 servers on loopback: moto's (a mock, fast) and Ceph's RADOS gateway (real, slow)."""
 
 import functools
 import logging
@@ -29,22 +29,29 @@ class Server(NamedTuple):
     secret: str
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a process finds it."""
+        """Return the environment variables by which a process finds it."""
         return {
-            "AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret,
-            "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-        }  # fmt: skip
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     @functools.cache  # noqa: B019  # two servers in a session; a client costs half a second
     def client(self) -> Any:
-        """Return a plain boto3 client: what tests look at the server with."""
+        """Return a plain boto3 client, with which tests look at the server."""
         checks = dict.fromkeys(
             ("request_checksum_calculation", "response_checksum_validation"), "when_required"
         )
         return boto3.client(
-            "s3", endpoint_url=self.endpoint, aws_access_key_id=self.key, aws_secret_access_key=self.secret,
-            region_name="us-east-1", config=Config(s3={"addressing_style": "path"}, **checks),
-        )  # fmt: skip
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}, **checks),
+        )
 
 
 class Bucket(NamedTuple):
@@ -55,7 +62,7 @@ class Bucket(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """Return the address of a prefix in it, with odd characters."""
+        """Return the address of a prefix in it that has unusual characters."""
         return f"s3://{self.name}/a b/ü%41"
 
     def client(self) -> Any:
@@ -63,7 +70,7 @@ class Bucket(NamedTuple):
         return self.server.client()
 
     def upload(self, folder: Path, prefix: str) -> None:
-        """Put every file of a folder below a prefix."""
+        """Upload every file of a folder below a prefix."""
         for path in folder.rglob("*"):
             if path.is_file():
                 key = f"{prefix}/{path.relative_to(folder).as_posix()}"
@@ -71,7 +78,7 @@ class Bucket(NamedTuple):
 
 
 def fresh_bucket(server: Server) -> Bucket:
-    """Make a bucket of its own."""
+    """Make a bucket with a new name."""
     name = f"cxr-{uuid.uuid4().hex[:12]}"
     server.client().create_bucket(Bucket=name)
     return Bucket(server, name)
@@ -79,7 +86,7 @@ def fresh_bucket(server: Server) -> Bucket:
 
 @contextmanager
 def mock() -> Iterator[Server]:
-    """Give moto's server, in this process."""
+    """Run moto's server in this process during the block."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
@@ -94,10 +101,10 @@ def mock() -> Iterator[Server]:
 
 @contextmanager
 def real() -> Iterator[Server]:
-    """Give a RADOS gateway with its own folder and port; skips the test where its packages cannot be had."""
-    with FileLock(
-        Path(tempfile.gettempdir()) / f"cxr-s3-install-{os.geteuid()}.lock"
-    ):  # two workers, one apt-get
+    """Run a RADOS gateway during the block; skip the test if it cannot be installed."""
+    # Of several test processes only one at a time may install packages.
+    lock = Path(tempfile.gettempdir()) / f"cxr-s3-install-{os.geteuid()}.lock"
+    with FileLock(lock):
         installed = subprocess.run([SCRIPT, "install"], capture_output=True, text=True, check=False)
     if installed.returncode:
         pytest.skip(f"no real S3 server here: {installed.stderr.strip().splitlines()[-1]}")
