@@ -14,7 +14,7 @@ from cxr.core.errors import ChangedError, ConflictError, DataError, StorageError
 from cxr.models import pretrained_weights
 from cxr.storage.addresses import open_storage
 from cxr.storage.s3.writing import S3Storage
-from cxr.storage.workspace import lease, staging, workspace
+from cxr.storage.workspace import lease, shared_files, workspace
 from tests.conftest import ROOT
 
 
@@ -43,7 +43,7 @@ def tree(folder: Path) -> dict[str, str]:
     files = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
     }
-    return {key: path.read_text() for key, path in files.items() if staging.is_shared(key)}
+    return {key: path.read_text() for key, path in files.items() if shared_files.is_shared(key)}
 
 
 def published(work: str) -> set[str]:

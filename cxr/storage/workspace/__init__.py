@@ -1,1 +1,1 @@
-"""Work folders by URI: what lies on S3 has a local folder while it is worked with."""
+"""Work folders by address: one on S3 has a folder on this machine while it is worked with."""

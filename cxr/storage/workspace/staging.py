@@ -1,46 +1,47 @@
-"""The local side of a work folder on S3: pulled when it is opened, pushed when a stage is done.
+"""The local copy of a work folder on S3: pulled when it is opened, pushed when a stage is done.
 
-Files go first, then the records that tell of them, so a record's presence means that its stage is whole there too.
-Where somebody else published since, theirs is taken; where nobody did, what a killed run left here is kept. Not
-shared: caches, logs, the registry (it has its own rules) and trainings that are not finished.
+Files are published before the records that describe them, so a record's presence means that its
+stage is complete there too. If somebody else published since this machine did, theirs is taken;
+otherwise what a killed run left here is kept. Which files are published: `shared_files`.
+
+That each file is compared before it is replaced is a second safeguard behind the lease, for a
+process that was suspended for longer than the lease lasts.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import Field
 
 from cxr.core.files import file_sha256
 from cxr.core.records import Record
 from cxr.core.settings import Strict
-from cxr.storage.base import Entry, Storage, changed_error, path_below
+from cxr.storage.base import Entry, path_below
 from cxr.storage.s3.writing import S3Storage
 from cxr.storage.workspace.lease import Lease
+from cxr.storage.workspace.shared_files import (
+    in_publishing_order,
+    in_removal_order,
+    is_record,
+    is_shared,
+    shared_keys,
+)
+from cxr.storage.workspace.transfers import download_entry, run_concurrently
 
 logger = logging.getLogger("cxr.storage.workspace.workspace")
-RECORDS = (  # in the order in which they are published: each only tells of what is there already
-    "ingest.json",
-    "exploration.json",
-    "run.json",
-    "failure.json",
-    "training.json",
-    "selection.json",
-    "evaluation.json",
-    "export.json",
-)
-AT_A_TIME = 8  # transfers
 STATE = ".cxr-state.json"
-_APART = ("cache", "registry")
-_NO_TRAINING = ("export", "data", "challenge")
-T = TypeVar("T")
 
 
 class File(Strict):
-    """A published file: its version there; SHA-256 ("" where not known), size and time of change here."""
+    """What this machine knows of a published file.
+
+    Attributes:
+        version: Its version on S3.
+        sha256: SHA-256 of the local copy, empty if it is not known.
+        size: Bytes of the local copy, -1 if they are not known.
+        mtime: The local copy's time of change in ns, -1 if it is not known.
+    """
 
     version: str
     sha256: str = ""
@@ -49,7 +50,13 @@ class File(Strict):
 
 
 class State(Record):
-    """What this machine knows of the place. `lease` is its last; `clean`: its last push came to its end."""
+    """What this machine knows of the published work folder; kept in STATE.
+
+    Attributes:
+        lease: The nonce of this machine's last lease.
+        clean: Whether its last push was completed.
+        files: The published files, by key.
+    """
 
     lease: str = ""
     clean: bool = True
@@ -57,68 +64,93 @@ class State(Record):
 
 
 class Staging:
-    """A work folder on S3 and its folder on this machine, whose lock the caller holds.
+    """A work folder on S3 and its local copy.
 
-    Raises ConflictError where another cxr is at work there.
+    Attributes:
+        folder: The local copy.
+        storage: The work folder on S3.
+        lease: The right to publish there.
     """
 
     def __init__(self, folder: Path, storage: S3Storage):
-        self.folder, self.storage, self._pushing = folder, storage, threading.Lock()
-        self._state = State.read(folder / STATE) if (folder / STATE).is_file() else State()
-        # Whoever had this folder before on this machine is dead: its lock was free.
-        self.lease = Lease(storage, self._state.lease)
-        self._last_was_here = bool(self._state.lease) and self._state.lease == self.lease.before
+        """Take the work folder's lease.
+
+        Args:
+            folder: The local copy, whose lock the caller holds.
+            storage: The work folder on S3.
+
+        Raises:
+            ConflictError: Another cxr is at work there.
+        """
+        self.folder = folder
+        self.storage = storage
+        self._pushing = threading.Lock()
+        state_path = folder / STATE
+        self._state = State.read(state_path) if state_path.is_file() else State()
+        last_lease = self._state.lease
+        # Whoever had the local copy before is dead, because its lock was free.
+        self.lease = Lease(storage, dead_holder=last_lease)
+        self._was_last_here = bool(last_lease) and last_lease == self.lease.previous
         self._save(lease=self.lease.nonce)
 
     def pull(self) -> None:
-        """Make the folder what is published, unless what is here is newer than that."""
-        there = {entry.key: entry for entry in self.storage.list() if is_shared(entry.key)}
-        mine = self._is_newer_here(there)
-        if (
-            mine
-        ):  # what is missing here alone is fetched: a cleaned cache is no wish to remove it there
-            wanted = [
-                entry
-                for entry in there.values()
-                if not path_below(self.folder, entry.key).is_file()
-            ]
+        """Make the local copy equal to what is published, unless the local copy is newer."""
+        published = {entry.key: entry for entry in self.storage.list() if is_shared(entry.key)}
+        local_is_newer = self._local_is_newer(published)
+        if local_is_newer:
+            # A file missing locally is fetched, not deleted remotely: a cache may be cleaned.
+            wanted = [entry for entry in published.values() if not self._path(entry.key).is_file()]
         else:
-            self._drop([key for key in self._here() if key not in there])
-            wanted = [entry for entry in there.values() if not self._is_same(entry)]
-        run_together(self._fetch, wanted)
-        self._save(files={key: self._known(entry, mine) for key, entry in there.items()})
+            self._remove_local([key for key in shared_keys(self.folder) if key not in published])
+            wanted = [entry for entry in published.values() if not self._is_same(entry)]
+        run_concurrently(self._fetch, wanted)
+        files = {
+            key: self._describe_published(entry, local_is_newer) for key, entry in published.items()
+        }
+        self._save(files=files)
         if wanted:
-            logger.info("%s: %s of %s files fetched", self.storage.uri, len(wanted), len(there))
+            logger.info("%s: %s of %s files fetched", self.storage.uri, len(wanted), len(published))
 
-    def _is_newer_here(self, there: dict[str, Entry]) -> bool:
-        """Return whether nobody else published since this machine did, or since its last push was cut off."""
-        known = {key: file.version for key, file in self._state.files.items()}
-        unchanged = known == {key: entry.version for key, entry in there.items()}
-        return unchanged or (self._last_was_here and not self._state.clean)
+    def _local_is_newer(self, published: dict[str, Entry]) -> bool:
+        """Return whether nobody else published since this machine did or tried to."""
+        known_versions = {key: file.version for key, file in self._state.files.items()}
+        versions = {key: entry.version for key, entry in published.items()}
+        push_was_cut_off = self._was_last_here and not self._state.clean
+        return known_versions == versions or push_was_cut_off
 
-    def _drop(self, keys: list[str]) -> None:
-        for key in sorted(keys, key=_rank, reverse=True):
-            path_below(self.folder, key).unlink()
+    def _remove_local(self, keys: list[str]) -> None:
+        """Remove files from the local copy."""
+        for key in in_removal_order(keys):
+            self._path(key).unlink()
 
     def _is_same(self, entry: Entry) -> bool:
-        path, known = path_below(self.folder, entry.key), self._state.files.get(entry.key)
-        if not path.is_file() or path.stat().st_size != entry.size:
+        """Return whether the local copy of a file is what is published."""
+        path = self._path(entry.key)
+        if not path.is_file():
             return False
-        if known and (known.version, known.mtime) == (entry.version, path.stat().st_mtime_ns):
+        status = path.stat()
+        if status.st_size != entry.size:
+            return False
+        known = self._state.files.get(entry.key)
+        if known and known.version == entry.version and known.mtime == status.st_mtime_ns:
             return True
         return self.storage.sha256(entry.key) == file_sha256(path)
 
     def _fetch(self, entry: Entry) -> None:
+        """Download a file to the local copy."""
         download_entry(self.storage, entry, self.folder)
 
-    def _known(self, entry: Entry, mine: bool) -> File:
-        """Return what is known of a file there; of one that a cut-off push may have left, only its version."""
+    def _describe_published(self, entry: Entry, local_is_newer: bool) -> File:
+        """Return what is known of a published file.
+
+        Of one that a push may have left when it was cut off, this is its version only.
+        """
         known = self._state.files.get(entry.key)
         if known and known.version == entry.version:
             return known
-        if mine:
+        if local_is_newer:
             return File(version=entry.version)
-        path = path_below(self.folder, entry.key)
+        path = self._path(entry.key)
         return File(
             version=entry.version,
             sha256=file_sha256(path),
@@ -127,120 +159,89 @@ class Staging:
         )
 
     def push(self) -> None:
-        """Publish every file that is new or changed, remove there what is gone here; records last."""
+        """Publish files that are new or changed and remove those that are gone, records last.
+
+        Raises:
+            ConflictError: Somebody else has taken the work folder over, or changed a file.
+        """
         with self._pushing:
             self.lease.renew()
-            here = self._here()
-            new = [key for key in here if self._differs(key)]
-            gone = [key for key in self._state.files if key not in here]
-            if new or gone or not self._state.clean:
-                self._save(clean=False)
-                try:
-                    self._publish(new, gone)
-                finally:
-                    self._save()
-                self._save(clean=True)
-                logger.info(
-                    "%s: %s files published, %s removed", self.storage.uri, len(new), len(gone)
-                )
+            local = shared_keys(self.folder)
+            changed = [key for key in local if self._is_changed(key)]
+            gone = [key for key in self._state.files if key not in local]
+            if self._state.clean and not changed and not gone:
+                return
+            self._save(clean=False)
+            try:
+                self._publish(changed, gone)
+            finally:
+                self._save()
+            self._save(clean=True)
+            logger.info(
+                "%s: %s files published, %s removed", self.storage.uri, len(changed), len(gone)
+            )
 
-    def _publish(self, new: list[str], gone: list[str]) -> None:
-        files = [key for key in new if not _is_record(key)]
-        records = [key for key in new if _is_record(key)]
-        # No record tells of files that are being replaced: it goes first and comes back last.
-        stale = [key for key in (*gone, *(records if files else ())) if _is_record(key)]
-        for key in sorted(stale, key=_rank, reverse=True):
+    def _publish(self, changed: list[str], gone: list[str]) -> None:
+        """Upload changed files and remove those that are gone.
+
+        While files are replaced no record may describe them: changed records are removed first and
+        come back last.
+        """
+        files = [key for key in changed if not is_record(key)]
+        records = [key for key in changed if is_record(key)]
+        gone_files = [key for key in gone if not is_record(key)]
+        stale_records = [key for key in gone if is_record(key)]
+        if files:
+            stale_records += records
+        for key in in_removal_order(stale_records):
             self._remove(key)
-        run_together(self._send, files)
-        run_together(self._remove, [key for key in gone if not _is_record(key)])
+        run_concurrently(self._send, files)
+        run_concurrently(self._remove, gone_files)
         self.lease.renew()
-        for key in sorted(records, key=_rank):
+        for key in in_publishing_order(records):
             self._send(key)
 
     def _send(self, key: str) -> None:
-        """Upload a file, provided that what is there is what this machine knows of."""
+        """Upload a file, provided that what it replaces is what this machine knows of."""
         self.lease.check()
-        path, known = path_below(self.folder, key), self._state.files.get(key)
+        path = self._path(key)
+        known = self._state.files.get(key)
+        expected = known.version if known else None
         try:
-            status, digest = path.stat(), file_sha256(path)
-            version = self.storage.upload(path, key, known.version if known else None)
+            status = path.stat()
+            digest = file_sha256(path)
+            version = self.storage.upload(path, key, expected)
         except FileNotFoundError:
             return  # replaced or removed meanwhile: the next push sees it
         self._state.files[key] = File(
-            version=version, sha256=digest, size=status.st_size, mtime=status.st_mtime_ns
+            version=version,
+            sha256=digest,
+            size=status.st_size,
+            mtime=status.st_mtime_ns,
         )
 
     def _remove(self, key: str) -> None:
+        """Remove a published file."""
         self.lease.check()
         self.storage.delete(key)
         self._state.files.pop(key, None)
 
-    def _differs(self, key: str) -> bool:
-        path, known = path_below(self.folder, key), self._state.files.get(key)
+    def _is_changed(self, key: str) -> bool:
+        """Return whether a local file is new, or has other bytes than the published one."""
+        known = self._state.files.get(key)
         if known is None:
             return True
+        path = self._path(key)
         status = path.stat()
-        if (known.size, known.mtime) == (status.st_size, status.st_mtime_ns):
+        if known.size == status.st_size and known.mtime == status.st_mtime_ns:
             return False
         return known.sha256 != file_sha256(path)
 
-    def _here(self) -> set[str]:
-        """Return the keys of all files to be published."""
-        paths = (
-            path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()
-        )
-        keys = (path.relative_to(self.folder).as_posix() for path in paths)
-        return {key for key in keys if is_shared(key) and self._is_finished(key)}
-
-    def _is_finished(self, key: str) -> bool:
-        """Return whether a file is of no training, or of one that has ended: a half-trained model serves nobody else."""
-        parts = key.split("/")
-        if len(parts) < 4 or parts[0] != "runs" or parts[2] in _NO_TRAINING:
-            return True
-        training = self.folder.joinpath(*parts[:3])
-        return any((training / name).is_file() for name in ("training.json", "failure.json"))
+    def _path(self, key: str) -> Path:
+        """Return the local path of a key."""
+        return path_below(self.folder, key)
 
     def _save(self, **changes: object) -> None:
-        self._state = self._state.model_copy(update=changes).write(self.folder / STATE)
-
-
-def is_shared(key: str) -> bool:
-    """Return whether a file is for others too.
-
-    >>> [is_shared(key) for key in ("eda/eda.json", "cache/pixels.npy", "runs/a/M/training.log", ".lock")]
-    [True, False, False, False]
-    """
-    parts = key.split("/")
-    apart = any(part.startswith((".", "checkpoint-")) for part in parts) or parts[0] in _APART
-    return not apart and not key.endswith(".log")
-
-
-def _is_record(key: str) -> bool:
-    return key.rpartition("/")[2] in RECORDS
-
-
-def _rank(key: str) -> tuple[int, str]:
-    name = key.rpartition("/")[2]
-    return RECORDS.index(name) if name in RECORDS else -1, key
-
-
-def download_entry(storage: Storage, entry: Entry, folder: Path) -> None:
-    """Download what was listed; ConflictError where it is another file by now."""
-    try:
-        version = storage.download(entry.key, path_below(folder, entry.key))
-    except FileNotFoundError:
-        raise changed_error(f"{storage.uri}/{entry.key}", entry.version, None) from None
-    if version != entry.version:
-        raise changed_error(f"{storage.uri}/{entry.key}", entry.version, version)
-
-
-def run_together(do: Callable[[T], object], each: Iterable[T]) -> None:
-    """Do something for each, several at a time; the first error ends it."""
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        futures = [pool.submit(do, one) for one in each]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        """Write the state, with some changes, to the local copy."""
+        state = self._state.model_copy(update=changes)
+        self._state = state.write(self.folder / STATE)

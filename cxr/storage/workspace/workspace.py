@@ -1,7 +1,7 @@
-"""Work folders, models and weights by URI: what lies on S3 has a local folder while it is worked with.
+"""Work folders, models and weights by address: each has a folder on this machine while it is used.
 
-One cxr at a time is at work in a work folder: here by a lock, on S3 by a lease (`lease`). What is pulled and pushed,
-and in which order, is in `staging`.
+One process at a time works in a work folder. On this machine a lock sees to that, on S3 a lease
+(`lease`); what is copied from and to S3, and in which order, is decided in `staging`.
 """
 
 import contextlib
@@ -11,8 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,65 +19,37 @@ from filelock import FileLock, Timeout
 from cxr.core.errors import ConflictError, CxrError, DataError, UsageError
 from cxr.storage import object_cache
 from cxr.storage.addresses import is_local, local_folder, open_storage
-from cxr.storage.base import Storage
+from cxr.storage.base import Entry, Storage
 from cxr.storage.local import LocalStorage
 from cxr.storage.local_files import storage_error
 from cxr.storage.s3.writing import S3Storage
-from cxr.storage.workspace.staging import Staging, download_entry, run_together
+from cxr.storage.workspace.open_folders import OpenFolders
+from cxr.storage.workspace.staging import Staging
+from cxr.storage.workspace.transfers import download_entry, run_concurrently
 
 logger = logging.getLogger("cxr.storage.workspace.workspace")
 DAY = 86_400.0  # seconds
-WAIT = 5.0  # seconds between looks at a work folder where another is at work
-
-
-class OpenFolders:
-    """The work folders that this process has open.
-
-    Whether a folder is open is known within a context, a flow and what it calls: a thread that opens it on its own meets
-    the lock. What is staged is known to the whole process: tasks in other threads publish, and an interrupt gives back
-    the leases.
-    """
-
-    def __init__(self) -> None:
-        self._entered: ContextVar[frozenset[Path]] = ContextVar("entered", default=frozenset())
-        self._stagings: dict[Path, Staging] = {}
-
-    def __contains__(self, folder: Path) -> bool:
-        return folder in self._entered.get()
-
-    @contextlib.contextmanager
-    def entered(self, folder: Path) -> Iterator[None]:
-        """Count a folder as open in this context while the block lasts."""
-        token = self._entered.set(self._entered.get() | {folder})
-        try:
-            yield
-        finally:
-            self._entered.reset(token)
-
-    @contextlib.contextmanager
-    def staged(self, staging: Staging) -> Iterator[None]:
-        """Publish a folder by this staging while the block lasts."""
-        self._stagings[staging.folder] = staging
-        try:
-            yield
-        finally:
-            del self._stagings[staging.folder]
-
-    def stagings(self) -> dict[Path, Staging]:
-        """Return what is staged, by folder."""
-        return dict(self._stagings)
-
+WAIT = 5.0  # seconds between attempts to open a work folder that another process has open
 
 _open = OpenFolders()
 
 
 @contextlib.contextmanager
 def open_workspace(uri: str) -> Iterator[Path]:
-    """Give the local folder of a work folder (a path, `file://…` or `s3://…`), alone in it; publish at the end.
+    """Open a work folder for this process alone and publish it at the end.
 
-    Opened again inside, it is the same folder, and what was done in it is published when the inner block ends.
-    Raises ConflictError where another cxr is at work there, StorageError where it cannot be made or
-    written.
+    Opened again inside, it is the same folder, and what was done is published when the inner block
+    ends, too.
+
+    Args:
+        uri: A path, `file://…` or `s3://…`.
+
+    Yields:
+        The folder on this machine.
+
+    Raises:
+        ConflictError: Another cxr is at work there.
+        StorageError: The folder cannot be made or written to.
     """
     storage = open_storage(uri)
     folder = local_copy_of(uri)
@@ -86,122 +57,169 @@ def open_workspace(uri: str) -> Iterator[Path]:
         yield folder
         push(folder)
         return
-    _make(folder)
-    with _open.entered(folder), _alone(folder, storage.uri):
+    _make_folder(folder)
+    with _open.entered(folder), _locked(folder, storage.uri):
         if isinstance(storage, S3Storage):
-            with _sharing(folder, storage):
+            with _staged(folder, storage):
                 yield folder
         else:
             yield folder
 
 
 def local_copy_of(uri: str) -> Path:
-    """Return the folder on this machine in which a work folder is worked with; it need not be there yet."""
+    """Return the folder on this machine that stands for a work folder; it need not exist yet."""
     storage = open_storage(uri)
-    return storage.folder if isinstance(storage, LocalStorage) else _cached("work", storage)
+    if isinstance(storage, LocalStorage):
+        return storage.folder
+    return _cache_folder("work", storage)
 
 
 @contextlib.contextmanager
 def open_workspace_when_free(uri: str) -> Iterator[Path]:
-    """Give what `opened` gives, and wait while another cxr is at work there."""
+    """Do what `open_workspace` does, but wait while another cxr is at work there."""
     with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                folder = stack.enter_context(open_workspace(uri))
-                break
-            except ConflictError as error:
-                logger.info("waiting: %s", error)
-                time.sleep(WAIT)
-        yield folder
+        yield _enter_when_free(stack, uri)
+
+
+def _enter_when_free(stack: contextlib.ExitStack, uri: str) -> Path:
+    """Open a work folder as soon as no other process has it open; `stack` closes it."""
+    while True:
+        try:
+            return stack.enter_context(open_workspace(uri))
+        except ConflictError as error:
+            logger.info("waiting: %s", error)
+            time.sleep(WAIT)
 
 
 def push(folder: Path) -> None:
-    """Publish what changed in an opened work folder since; nothing happens for a local one."""
+    """Publish what changed in an open work folder; nothing happens for one that is not on S3."""
     staging = stagings().get(folder)
     if staging:
         staging.push()
 
 
 def published_address(path: Path) -> str:
-    """Return the URI of a path in an opened work folder: itself, or where it is published."""
+    """Return the address of a path: where it is published, or itself if it is not on S3."""
     for folder, staging in stagings().items():
         if path.is_relative_to(folder):
-            return f"{staging.storage.uri}/{path.relative_to(folder).as_posix()}".removesuffix("/.")
+            key = path.relative_to(folder).as_posix()
+            return f"{staging.storage.uri}/{key}".removesuffix("/.")
     return str(path)
 
 
 def key_inside(work: Path, data: Storage) -> str | None:
-    """Return the key of an opened work folder below DATA, None where it lies elsewhere.
+    """Return the key of an open work folder below DATA, or None if it is elsewhere.
+
+    Args:
+        work: The folder on this machine.
+        data: The storage of the images.
 
     Raises:
         DataError: The work folder is DATA itself.
     """
-    place = published_address(work)
-    if isinstance(data, LocalStorage):
-        inside = data.folder.resolve()
-        key = (
-            work.resolve().relative_to(inside).as_posix()
-            if work.resolve().is_relative_to(inside)
-            else None
-        )
-    else:
-        base = f"{data.uri}/"
-        key = f"{place}/".removeprefix(base).rstrip("/") if f"{place}/".startswith(base) else None
+    address = published_address(work)
+    key = _key_below(work, address, data)
     if key in {"", "."}:
+        example = f"{address.rstrip('/')}/work"
         raise DataError(
-            f"{place}: --out is DATA itself: give a folder of its own, for example {place.rstrip('/')}/work"
+            f"{address}: --out is DATA itself: give a folder of its own, for example {example}"
         )
     return key
 
 
-def fetch_folder(uri: str) -> Path:
-    """Return a local folder with the files of a folder: itself, or a copy by version of what is on S3.
+def _key_below(work: Path, address: str, data: Storage) -> str | None:
+    """Return the key of a work folder below DATA; empty or "." for DATA itself."""
+    if isinstance(data, LocalStorage):
+        real_work = work.resolve()
+        real_data = data.folder.resolve()
+        if not real_work.is_relative_to(real_data):
+            return None
+        return real_work.relative_to(real_data).as_posix()
+    data_prefix = f"{data.uri}/"
+    work_prefix = f"{address}/"
+    if not work_prefix.startswith(data_prefix):
+        return None
+    return work_prefix.removeprefix(data_prefix).rstrip("/")
 
-    Raises DataError where there is nothing on S3. The copy is to be read only.
+
+def fetch_folder(uri: str) -> Path:
+    """Return a folder on this machine with the files of a folder, to be read only.
+
+    Args:
+        uri: A path, `file://…` or `s3://…`.
+
+    Returns:
+        The folder itself if it is on this machine, otherwise a copy. There is one copy for each
+        version of a folder, so that another version does not replace it while it is read.
+
+    Raises:
+        DataError: There is nothing at this address on S3.
     """
     if is_local(uri):
         return local_folder(uri).absolute()
     storage = open_storage(uri)
-    listed = sorted(storage.list())
-    if not listed:
+    entries = sorted(storage.list())
+    if not entries:
         raise DataError(
             f"{storage.uri}: expected a folder with files, found nothing: check the address"
         )
-    family = _cached("fetched", storage)
-    folder = family / _digest("\n".join(f"{entry.key} {entry.version}" for entry in listed))
-    family.mkdir(parents=True, exist_ok=True)
-    with FileLock(family / ".lock"):
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=family, prefix=".") as name:
-                part = Path(name) / "part"
-                run_together(lambda entry: download_entry(storage, entry, part), listed)
-                part.rename(folder)
-        os.utime(folder)
-        _drop_unused(family)
-    return folder
+    versions = "\n".join(f"{entry.key} {entry.version}" for entry in entries)
+    copies = _cache_folder("fetched", storage)
+    copy = copies / _digest(versions)
+    copies.mkdir(parents=True, exist_ok=True)
+    with FileLock(copies / ".lock"):
+        if not copy.is_dir():
+            _download_folder(storage, entries, copy)
+        os.utime(copy)  # the time of last use
+        _remove_unused(copies)
+    return copy
+
+
+def _download_folder(storage: Storage, entries: Sequence[Entry], folder: Path) -> None:
+    """Download files to a new folder that appears under its name when it is whole."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as name:
+        part = Path(name) / "part"
+
+        def download(entry: Entry) -> None:
+            download_entry(storage, entry, part)
+
+        run_concurrently(download, entries)
+        part.rename(folder)
+
+
+def _remove_unused(copies: Path) -> None:
+    """Remove the copies that were not used within a day."""
+    for copy in copies.iterdir():
+        if copy.is_dir() and time.time() - copy.stat().st_mtime > DAY:
+            shutil.rmtree(copy)
 
 
 def stagings() -> dict[Path, Staging]:
-    """Return what is opened on S3 in this process, by local folder."""
+    """Return the work folders on S3 that this process has open, by local folder."""
     return _open.stagings()
-
-
-def _drop_unused(family: Path) -> None:
-    """Remove the copies of other versions that nobody asked for within a day."""
-    for each in family.iterdir():
-        if each.is_dir() and time.time() - each.stat().st_mtime > DAY:
-            shutil.rmtree(each)
 
 
 @contextlib.contextmanager
 def open_output(uri: str) -> Iterator[Path]:
-    """Give a local path for a file to be at `uri`; on S3 it is put there when the block ends well.
+    """Give a path on this machine for a file that is to be written to an address.
 
-    Folders above it are made. Raises StorageError or DataError at once where no file can be written.
+    The folders above it are made. A file on S3 is put there if the block ends without an error.
+
+    Args:
+        uri: A path, `file://…` or `s3://…` of a file.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        UsageError: The address is that of a folder or a bucket.
+        DataError: There is a folder at this address.
+        StorageError: No file can be written there; raised before the block begins.
     """
     if uri.endswith("/"):
         raise UsageError(
-            f"{uri}: expected a file to write, found the name of a folder: give {uri}predictions.csv"
+            f"{uri}: expected a file to write, found the name of a folder: "
+            f"give {uri}predictions.csv"
         )
     if is_local(uri):
         path = local_folder(uri)
@@ -214,14 +232,15 @@ def open_output(uri: str) -> Iterator[Path]:
             f"{uri}: expected s3://bucket/name of a file to write, found a bucket alone"
         )
     storage = open_storage(parent)
-    storage.version(name)  # an endpoint or a bucket that is not there shows before the work
+    storage.version(name)  # shows before the work that an endpoint or bucket does not exist
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
-        yield Path(scratch) / name
-        storage.upload(Path(scratch) / name, name)
+        path = Path(scratch) / name
+        yield path
+        storage.upload(path, name)
 
 
-def _make(folder: Path) -> None:
-    """Make a folder where it is not there; StorageError in words where that cannot be."""
+def _make_folder(folder: Path) -> None:
+    """Make a folder if it does not exist; StorageError if it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -229,33 +248,36 @@ def _make(folder: Path) -> None:
 
 
 def _require_writable(path: Path) -> None:
-    """Make the folders above a file and try to write there; StorageError where that cannot be."""
+    """Make the folders above a file and try to write there; StorageError if that fails."""
     try:
         if path.is_dir():
-            better = path / "predictions.csv"
-            raise DataError(f"{path}: expected a file to write, found a folder: give {better}")
-        _make(path.parent)
+            example = path / "predictions.csv"
+            raise DataError(f"{path}: expected a file to write, found a folder: give {example}")
+        _make_folder(path.parent)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", suffix=path.suffix):
             pass
     except OSError as error:
         raise storage_error("write", str(path), error) from error
 
 
-def _cached(kind: str, storage: Storage) -> Path:
+def _cache_folder(kind: str, storage: Storage) -> Path:
+    """Return the cache's folder for a storage: "work" for work folders, "fetched" for copies."""
     return object_cache.home() / kind / _digest(storage.place)
 
 
 def _digest(text: str) -> str:
+    """Return the name of a folder for a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, place: str) -> Iterator[None]:
+def _locked(folder: Path, uri: str) -> Iterator[None]:
+    """Hold a folder's lock; ConflictError if another process of this machine holds it."""
     try:
         lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise ConflictError(
-            f"{place}: another cxr is at work in this folder: wait for it, or give another --out"
+            f"{uri}: another cxr is at work in this folder: wait for it, or give another --out"
         ) from None
     except OSError as error:
         raise storage_error("write in", str(folder), error) from error
@@ -264,8 +286,11 @@ def _alone(folder: Path, place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sharing(folder: Path, storage: S3Storage) -> Iterator[None]:
-    """Pull, and push at the end, what a failed stage left too; the lease is held in between."""
+def _staged(folder: Path, storage: S3Storage) -> Iterator[None]:
+    """Pull a work folder, and push it at the end; the lease is held in between.
+
+    What a failed stage left is pushed, too.
+    """
     staging = Staging(folder, storage)
     try:
         staging.pull()
@@ -273,20 +298,23 @@ def _sharing(folder: Path, storage: S3Storage) -> Iterator[None]:
             try:
                 yield
                 staging.push()
-            except ConflictError:  # the folder is somebody else's now
-                raise
+            except ConflictError:
+                raise  # the work folder is somebody else's now
             except Exception:
-                _push_what_there_is(staging)
+                _push_after_failure(staging)
                 raise
     finally:
-        with contextlib.suppress(CxrError):  # it expires
+        with contextlib.suppress(CxrError):  # a lease that cannot be released expires
             staging.lease.release()
 
 
-def _push_what_there_is(staging: Staging) -> None:
+def _push_after_failure(staging: Staging) -> None:
+    """Push what there is; an error is only logged, because the failure before it is reported."""
     try:
         staging.push()
-    except CxrError as error:  # what went wrong first is what is told
+    except CxrError as error:
         logger.warning(
-            "what was done so far could not be published and waits in %s: %s", staging.folder, error
+            "what was done so far could not be published and waits in %s: %s",
+            staging.folder,
+            error,
         )
