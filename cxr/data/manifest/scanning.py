@@ -1,4 +1,4 @@
-"""List DATA, find the one data set in it, and lay out the images that were not inspected before in shards.
+"""List DATA, find the one data set in it, and lay out shards of images to inspect.
 
 What was inspected is remembered by key, size and version, so an unchanged file is never read again.
 """
@@ -38,7 +38,7 @@ def scan(
     shard_size: int = 200,
     most_shards: int = 400,
 ) -> Scan:
-    """List a storage, find the one data set in it, and lay out shards of what was not inspected before.
+    """List a storage, find the one data set in it, and lay out shards of what is new.
 
     Writes listed.csv, scan_rejects.csv, files.csv and shards/*.csv in the folder of the inspection.
 
@@ -125,7 +125,7 @@ def _list_images(survey: Survey) -> pd.DataFrame:
 
 
 def _select_new(listed: pd.DataFrame, inspection: Path) -> pd.DataFrame:
-    """Return the listed rows that were not inspected at this size and version, or failed in passing."""
+    """Return the rows that were not inspected at this size and version, or failed in passing."""
     inspected = known_rows(inspection, [*VERSIONED, "reason"])
     lasting = inspected[~inspected["reason"].isin(_PASSING_REASONS)]
     known = set(
@@ -186,7 +186,7 @@ def folder_of(scan: Scan, work: Path) -> Path:
 def scanned_files(inspection: Path) -> list[File]:
     """Return every file that the last scan found, as the account by folder reads them."""
     table = read_table(inspection / "files.csv")
-    return [File(*row) for row in table.itertuples(index=False, name=None)]
+    return [File.from_cells(row) for row in table.itertuples(index=False, name=None)]
 
 
 def versions(inspection: Path, keys: Iterable[str]) -> dict[str, str]:

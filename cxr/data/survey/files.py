@@ -1,7 +1,9 @@
 """A found file as the account by folder sees it: what it is, and what becomes of it."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from cxr.data.folders.names import split_of, usual_class
 
@@ -53,6 +55,22 @@ class File(NamedTuple):
     group: str = ""
     about: str = ""
     path: str = ""
+
+    @classmethod
+    def from_cells(cls, cells: Iterable[str]) -> Self:
+        """Return a file from its fields as a table holds them.
+
+        Texts that thousands of files have in common are shared, which a table does not do.
+        """
+        file = cls(*cells)
+        return file._replace(
+            kind=sys.intern(file.kind),
+            used_as=sys.intern(file.used_as),
+            reason=sys.intern(file.reason),
+            group=sys.intern(file.group),
+            about=sys.intern(file.about),
+            path=file.key if file.path == file.key else file.path,
+        )
 
     @property
     def folder(self) -> str:
