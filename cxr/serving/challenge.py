@@ -1,7 +1,7 @@
-"""Challenger against champion on the same test images: both scored by the same path, compared by paired tests.
+"""Challenger against champion on the same test images.
 
-Left out: any choice of threshold or calibration (each model brings its own in its card), and the promotion itself
-(`registry`). Done by `child.run`: it scores the test images with an exported model.
+Both are scored in the same way and compared by paired tests, each with the threshold and the
+calibration of its own card. The promotion itself is in `registry`.
 """
 
 from collections.abc import Callable
@@ -13,34 +13,30 @@ import pandas as pd
 
 from cxr.core.errors import DataError
 from cxr.core.files import read_table
-from cxr.core.formatting import format_metric
 from cxr.core.parallel import usable_cores
 from cxr.core.records import Versioned
 from cxr.data.images import pixel_cache
 from cxr.models import runs, scoring
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
-from cxr.models.selection import MIN_SPECIFICITY, SIGNIFICANT
 from cxr.results.model_card import Card, read_card
+from cxr.serving import challenge_rule
 from cxr.stats import comparison, intervals, metrics
-from cxr.stats.comparison import Difference, Disagreement
+from cxr.stats.comparison import Difference, Disagreement, Subset
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics, Vector
 from cxr.stats.subgroups import TOO_FEW
 from cxr.storage.addresses import open_storage
 
-MIN_SENSITIVITY = 0.5
-RULE = (
-    "A challenger becomes champion when, on the test images at its own operating point, its sensitivity is at least "
-    f"{MIN_SENSITIVITY} and its specificity at least {MIN_SPECIFICITY}, and when, on the same test images, its AUROC is not lower than "
-    f"the champion's and its decisions are not significantly worse (McNemar, exact, p < {SIGNIFICANT}); test images of which the "
-    f"champion saw the picture or the patient in training are left out of the comparison where {TOO_FEW} of each class remain; where "
-    "there is no champion, sensitivity and specificity alone decide; in every other case the champion stays."
-)
-
 
 class Side(NamedTuple):
-    """One model on the test images: its version, its card, and its rows as in scores_test.csv."""
+    """One model on the test images.
+
+    Attributes:
+        version: Its version in the registry.
+        card: Its model card.
+        scores: Its rows, as in scores_test.csv.
+    """
 
     version: str
     card: Card
@@ -48,17 +44,36 @@ class Side(NamedTuple):
 
 
 class Challenge(Versioned):
-    """A challenger's comparison with the champion, and what the rule says of it. Figures are of the compared images.
+    """A challenger's comparison with the champion, and the verdict of the rule.
 
-    `images` counts the test images, `seen` those whose picture or patient the champion had in training (None: not known),
-    `compared` those behind every figure here. `auroc` and `decisions` (all, ill, healthy) are challenger minus champion;
-    None and empty without a champion. `audit` is each floor's AUROC on the challenger's test images, shown, never a rule.
+    All metrics are of the compared images. Fields about the champion are None or empty where
+    there is none.
+
+    Attributes:
+        challenger: The challenger's version.
+        champion: The champion's version.
+        manifest_sha256: The manifest that the test images are from.
+        rule: The rule in words.
+        promote: Whether the rule makes the challenger the champion.
+        reason: Why.
+        images: How many test images there are.
+        seen: How many of them show a picture or a patient that the champion had in training; None
+            where that is not known.
+        compared: How many of them are compared.
+        challenger_figures: The challenger's metrics.
+        challenger_intervals: Their 95 % intervals; None where one is not estimable.
+        champion_figures: The champion's metrics.
+        champion_intervals: Their 95 % intervals.
+        auroc: DeLong's test of challenger minus champion.
+        decisions: McNemar's tests of the predictions, over all images and over each class.
+        audit: The AUROC that each non-clinical baseline reaches on the challenger's test images.
+            It is shown; the rule does not use it.
     """
 
     challenger: str
     champion: str | None
     manifest_sha256: str
-    rule: str = RULE
+    rule: str = challenge_rule.RULE
     promote: bool
     reason: str
     images: int
@@ -74,139 +89,126 @@ class Challenge(Versioned):
 
 
 def compare_with_champion(
-    challenger: Side, champion: Side | None, seen: Vector | None = None
+    challenger: Side,
+    champion: Side | None,
+    seen: Vector | None = None,
 ) -> Challenge:
-    """Return the comparison by RULE. `seen` (bool, n) marks test images that the champion knew; None: not known.
+    """Compare a challenger with the champion by `challenge_rule.RULE`.
 
-    Raises DataError where the two were not scored on the same images, or a class is missing.
+    Args:
+        challenger: The new model on the test images.
+        champion: The present champion on the same images, None where there is none.
+        seen: Which test images the champion knew from its training, bool (n,); None where that is
+            not known.
+
+    Raises:
+        DataError: The two were not scored on the same images, or a class is missing.
     """
     count = len(challenger.scores)
-    if champion is not None and list(champion.scores["image"]) != list(challenger.scores["image"]):
-        raise DataError(
-            f"expected both models scored on the same {count} test images, found others for {champion.version}: score it again"
-        )
-    kept = _kept(challenger.scores["label"].to_numpy(), seen)
-    new = challenger._replace(scores=challenger.scores[kept])
-    old = champion._replace(scores=champion.scores[kept]) if champion is not None else None
-    auroc, decisions = (_auroc(new, old), _decisions(new, old)) if old is not None else (None, ())
-    figures, ends = _measured(new)
-    theirs, their_ends = _measured(old) if old is not None else (None, None)
-    problem = _problem(figures, theirs, decisions)
-    words = f"{_outcome(figures, theirs, auroc, decisions)} {_about_seen(seen, kept)}".strip()
+    if champion is not None:
+        _require_same_images(challenger, champion)
+    is_compared = _select_images(challenger.scores["label"].to_numpy(), seen)
+    challenger = challenger._replace(scores=challenger.scores[is_compared])
+    challenger_metrics, challenger_intervals = _measure(challenger)
+    champion_metrics = None
+    champion_intervals = None
+    auroc = None
+    decisions: tuple[Disagreement, ...] = ()
+    if champion is not None:
+        champion = champion._replace(scores=champion.scores[is_compared])
+        champion_metrics, champion_intervals = _measure(champion)
+        auroc = _compare_aurocs(challenger, champion)
+        decisions = _compare_decisions(challenger, champion)
+    objection = challenge_rule.find_objection(challenger_metrics, champion_metrics, decisions)
+    compared = int(is_compared.sum())
+    seen_count = None if seen is None else int(seen.sum())
+    sentences = [
+        objection or challenge_rule.describe_success(champion is not None),
+        challenge_rule.describe_metrics(challenger_metrics, champion_metrics, auroc, decisions),
+        challenge_rule.describe_seen(seen_count or 0, compared, count),
+    ]
+    baselines = challenger.card.audit.floors
     return Challenge(
         challenger=challenger.version,
         champion=champion.version if champion else None,
-        promote=not problem,
         manifest_sha256=challenger.card.data.manifest_sha256,
-        reason=f"{problem or _WON[old is None]} {words}",
+        promote=not objection,
+        reason=" ".join(filter(None, sentences)),
         images=count,
-        seen=None if seen is None else int(seen.sum()),
-        compared=int(kept.sum()),
-        challenger_figures=figures,
-        challenger_intervals=ends,
-        champion_figures=theirs,
-        champion_intervals=their_ends,
+        seen=seen_count,
+        compared=compared,
+        challenger_figures=challenger_metrics,
+        challenger_intervals=challenger_intervals,
+        champion_figures=champion_metrics,
+        champion_intervals=champion_intervals,
         auroc=auroc,
         decisions=decisions,
-        audit={floor.signal: floor.test.auroc for floor in challenger.card.audit.floors},
+        audit={baseline.signal: baseline.test.auroc for baseline in baselines},
     )
 
 
-_WON = {
-    False: "The challenger reaches the floors and is not worse than the champion.",
-    True: "There is no champion yet, and the challenger reaches the floors.",
-}
+def _require_same_images(challenger: Side, champion: Side) -> None:
+    """Raise DataError where two models were scored on different images, or in another order."""
+    if list(champion.scores["image"]) != list(challenger.scores["image"]):
+        raise DataError(
+            f"expected both models scored on the same {len(challenger.scores)} test images, "
+            f"found others for {champion.version}: score it again"
+        )
 
 
-def _kept(labels: Vector, seen: Vector | None) -> Vector:
-    """Return which test images are compared, bool (n,): those not seen, or all where too few of a class would be left."""
+def _select_images(labels: Vector, seen: Vector | None) -> Vector:
+    """Return which test images are compared, bool (n,).
+
+    Those that the champion did not know, or all where too few of a class would be left.
+    """
     everything = np.ones(len(labels), bool)
     if seen is None:
         return everything
-    enough = all(int((~seen & (labels == label)).sum()) >= TOO_FEW for label in (0, 1))
-    return ~seen if enough else everything
+    for label in (0, 1):
+        left = int((~seen & (labels == label)).sum())
+        if left < TOO_FEW:
+            return everything
+    return ~seen
 
 
-def _measured(side: Side) -> tuple[Metrics, dict[str, Interval | None]]:
-    rows, threshold = side.scores, side.card.threshold
-    labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
-    ends = intervals.bootstrap_intervals(labels, scores, rows["patient_id"].to_numpy(), threshold)
+def _measure(side: Side) -> tuple[Metrics, dict[str, Interval | None]]:
+    """Return a model's metrics at its own threshold, and their intervals."""
+    labels = side.scores["label"].to_numpy()
+    scores = side.scores["score"].to_numpy()
+    patients = side.scores["patient_id"].to_numpy()
+    threshold = side.card.threshold
+    ends = intervals.bootstrap_intervals(labels, scores, patients, threshold)
     return metrics.compute_metrics(labels, scores, threshold), ends
 
 
-def _auroc(new: Side, old: Side) -> Difference | None:
+def _compare_aurocs(challenger: Side, champion: Side) -> Difference | None:
     """Return DeLong's test by patient, or None where it is not estimable."""
-    labels, patients = new.scores["label"].to_numpy(), new.scores["patient_id"].to_numpy()
     try:
         return comparison.delong(
-            labels, new.scores["score"].to_numpy(), old.scores["score"].to_numpy(), patients
+            challenger.scores["label"].to_numpy(),
+            challenger.scores["score"].to_numpy(),
+            champion.scores["score"].to_numpy(),
+            challenger.scores["patient_id"].to_numpy(),
         )
     except DataError:
         return None
 
 
-def _decisions(new: Side, old: Side) -> tuple[Disagreement, ...]:
-    """Return McNemar's test of the predictions at each one's own threshold, over all images, the ill, the healthy."""
-    a, b = (
-        (side.scores["score"] >= side.card.threshold).to_numpy().astype(int) for side in (new, old)
-    )
-    labels = new.scores["label"].to_numpy()
-    return tuple(comparison.mcnemar(labels, a, b, of) for of in ("all", "ill", "healthy"))
-
-
-def _problem(figures: Metrics, theirs: Metrics | None, decisions: tuple[Disagreement, ...]) -> str:
-    """Return why the rule keeps the champion, or an empty text."""
-    for name, floor in (("sensitivity", MIN_SENSITIVITY), ("specificity", MIN_SPECIFICITY)):
-        if (value := figures[name]) is None or value < floor:
-            return f"The challenger's {name} is {format_metric(value)}, below the floor of {floor}."
-    if theirs is None:
-        return ""
-    if (figures["auroc"] or 0.0) < (theirs["auroc"] or 0.0):
-        return "The challenger's AUROC is lower than the champion's."
-    overall = decisions[0]
-    if overall.p is not None and overall.p < SIGNIFICANT and overall.only_b > overall.only_a:
-        return "The challenger's decisions are significantly worse than the champion's."
-    return ""
-
-
-def _outcome(
-    figures: Metrics,
-    theirs: Metrics | None,
-    auroc: Difference | None,
-    decisions: tuple[Disagreement, ...],
-) -> str:
-    own = f"sensitivity {format_metric(figures['sensitivity'])}, specificity {format_metric(figures['specificity'])}, n = {figures['n']}"
-    if theirs is None:
-        return f"AUROC {format_metric(figures['auroc'], 4)}, {own}."
-    p = chance(auroc.p if auroc else None)
-    return (
-        f"AUROC {format_metric(figures['auroc'], 4)} against {format_metric(theirs['auroc'], 4)} (DeLong p = {p}); {own}; right where the "
-        f"champion is wrong on {decisions[0].only_a} images, wrong where it is right on {decisions[0].only_b} "
-        f"(McNemar p = {chance(decisions[0].p)})."
+def _compare_decisions(challenger: Side, champion: Side) -> tuple[Disagreement, ...]:
+    """Return McNemar's tests of the predictions, over all images and over each class."""
+    labels = challenger.scores["label"].to_numpy()
+    challenger_predictions = _predictions(challenger)
+    champion_predictions = _predictions(champion)
+    subsets: tuple[Subset, ...] = ("all", "positive", "negative")
+    return tuple(
+        comparison.mcnemar(labels, challenger_predictions, champion_predictions, subset)
+        for subset in subsets
     )
 
 
-def chance(p: float | None) -> str:
-    """Return a p value for people, or "not estimable".
-
-    >>> chance(0.000123)
-    '0.000123'
-    """
-    return "not estimable" if p is None else f"{p:.3g}"
-
-
-def _about_seen(seen: Vector | None, kept: Vector) -> str:
-    if seen is None or not seen.any():
-        return ""
-    words = f"The champion saw the picture or the patient of {int(seen.sum())} of {len(seen)} test images in training: "
-    if not kept.all():
-        return (
-            words + f"they are left out, and the two are compared on the other {int(kept.sum())}."
-        )
-    return (
-        words
-        + f"fewer than {TOO_FEW} of a class would be left, so all are compared, which favours the champion."
-    )
+def _predictions(side: Side) -> Vector:
+    """Return a model's predictions at its own threshold, int (n,), 0 or 1."""
+    return (side.scores["score"] >= side.card.threshold).to_numpy().astype(int)
 
 
 def score_champion(
@@ -216,7 +218,7 @@ def score_champion(
     out: Path,
     on_images: Callable[[int, int], None] = lambda *_: None,
 ) -> Side:
-    """Score the test images now in the work folder with an exported model, in a child process.
+    """Score the test images of the work folder with an exported model, in a worker process.
 
     The pixels have the side and the encoding of the model's own card.
 
@@ -230,16 +232,18 @@ def score_champion(
     Raises:
         ModelError: The export is not whole.
         DataError: Images changed.
-        TrainingError: The child died.
+        TrainingError: The worker process died.
     """
     card = read_card(export)
     data = open_storage(runs.read_ingest(work).data)
     cache = pixel_cache.fill_pixel_cache(rows, data, card.image_size, card.settings.harmonise, work)
     job = ScoringJob(export=export, manifest=work / "clean_metadata.csv", pixels=cache, out=out)
     log = out.with_suffix(".log")
-    worker.run_job(
-        job, log, usable_cores(), lambda progress: on_images(int(progress.done), len(rows))
-    )
+
+    def on_progress(progress: Progress) -> None:
+        on_images(int(progress.done), len(rows))
+
+    worker.run_job(job, log, usable_cores(), on_progress)
     log.unlink(missing_ok=True)
     return Side(version=export.name, card=card, scores=read_table(out))
 

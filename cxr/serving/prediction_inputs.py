@@ -17,7 +17,14 @@ from cxr.storage.local import describe_missing
 
 
 class ImageToScore(NamedTuple):
-    """One image to score: where it is, at which version, and what it is called in the table."""
+    """One image to score.
+
+    Attributes:
+        storage: Where it is.
+        key: Its key there.
+        version: Its version there, None where the storage has none.
+        name: What it is called in the table.
+    """
 
     storage: Storage
     key: str
@@ -28,95 +35,147 @@ class ImageToScore(NamedTuple):
 class Inputs(NamedTuple):
     """What a person pointed at.
 
-    `wanted` are the images, `rejects` the (name, reason, detail) of every other file, `judged` all.
+    Attributes:
+        wanted: The images to score.
+        rejects: Name, reason and detail of every other file.
+        judged: All files, as they were judged.
     """
 
     wanted: list[ImageToScore]
     rejects: list[tuple[str, str, str]]
-    judged: list[file_kinds.JudgedFile]
+    judged: list[JudgedFile]
 
 
-def find_images(data: Sequence[str], out: str, files: FileSettings) -> Inputs:
-    """Return what is at the addresses `data`, judged as training judges it.
+class _Place(NamedTuple):
+    """The files behind one address, and what stands before their keys in it."""
+
+    storage: Storage
+    entries: list[Entry]
+    prefix: str
+
+
+def find_images(
+    data: Sequence[str],
+    out: str,
+    files: FileSettings,
+) -> Inputs:
+    """Find what is at the addresses `data`, judged as training judges it.
 
     Images at one address are called by their keys below it, those at several by address and key.
 
     Args:
         data: Images, folders or S3 prefixes.
-        out: The table to be written, which is no data where it lies among the images.
+        out: The table to be written, which is no input where it lies among the images.
         files: Which files are looked at.
 
     Returns:
         Every file, each once.
 
     Raises:
-        DataError: Where there is nothing.
-        StorageError: Where a place cannot be read.
+        DataError: There is nothing, or a pattern of `files` fits nothing.
+        StorageError: A place cannot be read.
     """
-    found = Inputs([], [], [])
+    inputs = Inputs([], [], [])
     names: set[str] = set()
     for address in data:
-        storage, entries, prefix = _opened(address, files)
-        own = [entry for entry in entries if not _is_at(storage, entry.key, out)]
-        for one in _without_masks(file_kinds.judge_files(storage, own, files), files):
-            name = prefix + one.entry.key if len(data) > 1 else one.entry.key
+        place = _open_place(address, files)
+        for file in _judge(place, out, files):
+            key = file.entry.key
+            name = place.prefix + key if len(data) > 1 else key
             if name in names:  # given twice
                 continue
             names.add(name)
-            found.judged.append(one)
-            if one.problem:
-                found.rejects.append((name, *one.problem))
+            inputs.judged.append(file)
+            if file.problem:
+                inputs.rejects.append((name, *file.problem))
             else:
-                found.wanted.append(ImageToScore(storage, one.entry.key, one.entry.version, name))
-    unfit = [words for words in unfit_patterns(files, sorted(names)) if not has_wildcard(words)]
-    if unfit and found.judged:
-        raise DataError(f"{'; '.join(unfit)}: correct it, or leave it out")
-    if not found.judged:
+                image = ImageToScore(place.storage, key, file.entry.version, name)
+                inputs.wanted.append(image)
+    if not inputs.judged:
         raise DataError(f"{', '.join(data)}: {file_kinds.explain_no_images([])}")
-    found.wanted.sort(key=lambda one: one.name)
-    return found
+    _require_fitting_patterns(files, names)
+    inputs.wanted.sort(key=lambda image: image.name)
+    return inputs
 
 
-def _without_masks(judged: list[JudgedFile], files: FileSettings) -> list[JudgedFile]:
-    """Return the judged files, those in folders of masks rejected, as in training."""
-    out = []
-    for one in judged:
-        key = one.entry.key.replace("\\", "/") if files.backslash_folders else one.entry.key
-        is_mask = one.problem is None and any(map(is_of_masks, key.split("/")[:-1]))
-        out.append(one._replace(problem=("mask", "lies in a folder of masks")) if is_mask else one)
-    return out
+def _require_fitting_patterns(
+    files: FileSettings,
+    names: set[str],
+) -> None:
+    """Raise DataError where a setting names a file that is not there."""
+    unfit = unfit_patterns(files, sorted(names))
+    # A pattern with a wildcard may well fit nothing here: it was written for the whole data set.
+    missing = [sentence for sentence in unfit if not has_wildcard(sentence)]
+    if missing:
+        raise DataError(f"{'; '.join(missing)}: correct it, or leave it out")
 
 
-def _opened(address: str, files: FileSettings) -> tuple[Storage, list[Entry], str]:
-    """Return the storage behind an address, its files, and what stands before their keys in it."""
+def _judge(
+    place: _Place,
+    out: str,
+    files: FileSettings,
+) -> list[JudgedFile]:
+    """Judge the files at a place; as in training, those in folders of masks are rejected."""
+    entries = [entry for entry in place.entries if not _is_at(place.storage, entry.key, out)]
+    judged = []
+    for file in file_kinds.judge_files(place.storage, entries, files):
+        if file.problem is None and _is_in_mask_folder(file, files):
+            judged.append(file._replace(problem=("mask", "lies in a folder of masks")))
+        else:
+            judged.append(file)
+    return judged
+
+
+def _is_in_mask_folder(
+    file: JudgedFile,
+    files: FileSettings,
+) -> bool:
+    """Return whether one of the folders above a file is one of masks."""
+    key = file.entry.key
+    if files.backslash_folders:
+        key = key.replace("\\", "/")
+    folders = key.split("/")[:-1]
+    return any(map(is_of_masks, folders))
+
+
+def _open_place(
+    address: str,
+    files: FileSettings,
+) -> _Place:
+    """Open a folder, a prefix or a single file."""
     if is_local(address):
         path = local_folder(address)
         if not _is_folder(path):
-            return _opened_file(address, str(path.parent), path.name, describe_missing(path))
+            return _open_file(address, str(path.parent), path.name, describe_missing(path))
         storage = open_storage(address, files.follow_links)
     else:
         storage = open_storage(address)
     entries = list(storage.list())
     parent, _, name = address.rpartition("/")
     if not entries and name and not is_local(parent):
-        return _opened_file(address, parent, name, f"{address}: {file_kinds.explain_no_images([])}")
-    return storage, entries, address.rstrip("/") + "/"
+        problem = f"{address}: {file_kinds.explain_no_images([])}"
+        return _open_file(address, parent, name, problem)
+    return _Place(storage, entries, address.rstrip("/") + "/")
 
 
-def _opened_file(
+def _open_file(
     address: str,
     parent: str,
     name: str,
     problem: str,
-) -> tuple[Storage, list[Entry], str]:
-    """Return the storage around one file; a link that a person names is followed."""
+) -> _Place:
+    """Open the folder around one file; a link that a person names is followed.
+
+    Raises:
+        DataError: There is no such file; with `problem`, or a word on patterns.
+    """
     storage = open_storage(parent, follow_links=True)
     entry = storage.find(name)
     if entry is None:
         is_pattern = any(sign in name for sign in "*?[")
         raise DataError(f"{address}: no file fits this pattern" if is_pattern else problem)
     above, slash, _ = address.rpartition("/")
-    return storage, [entry], above + slash
+    return _Place(storage, [entry], above + slash)
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,16 +1,16 @@
-"""The registry: whole export folders at a path or in S3, one of them the champion. No server of its own.
+"""The registry: whole export folders at a path or in S3, one of them the champion. It needs no server.
 
     versions/<version>/     the files of the export folder, seen.csv, and version.json, written last
     champion.json           which version is in use; every change is one conditional write
-    challenges/<version>/   what the rule said of it against a champion
+    challenges/<version>/   the verdict of the rule on it against a champion
     log/                    one file per event: when, who, what, why; nothing is ever overwritten
-    retrainings/            what each retraining found and did (`retraining`)
+    retrainings/            what each retraining found and did (`retrain`)
 
-Left out: deleting versions (remove a folder of versions/ that is neither the champion nor in its `previous`).
+Nothing deletes versions: remove a folder of versions/ that is neither the champion nor in its
+`previous`.
 """
 
 import contextlib
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,40 +19,56 @@ from typing import TypeVar
 
 import pandas as pd
 
-from cxr.core.errors import ConflictError, DataError, ModelError, RegistryError
-from cxr.core.files import file_sha256, read_table, write_table
+from cxr.core.errors import ConflictError, DataError, RegistryError
+from cxr.core.files import file_sha256
 from cxr.core.records import Record
-from cxr.results.model_card import Card, read_card
+from cxr.results.model_card import read_card
+from cxr.serving import registry_files
 from cxr.serving.challenge import Challenge
-from cxr.serving.registry_records import Champion, Event, Version, What
+from cxr.serving.registry_files import require_inside
+from cxr.serving.registry_records import Champion, Event, Version, What, to_bytes
 from cxr.stats.metrics import Vector
 from cxr.storage.addresses import open_storage
 
+_CHAMPION = "champion.json"
 _Kind = TypeVar("_Kind", bound=Record)
-_SUMS, _RECORD, _SEEN, _CHAMPION = "SHA256SUMS", "version.json", "seen.csv", "champion.json"
 
 
 class Registry:
-    """The versions below one URI, and which of them is the champion."""
+    """The versions below one URI, and which of them is the champion.
+
+    Attributes:
+        uri: Where the registry is, a path or s3://bucket/prefix.
+        storage: The storage there.
+    """
 
     def __init__(self, uri: str):
         self.uri = uri
         self.storage = open_storage(uri)
 
     def register(self, export: Path, who: str, manifest: Path | None = None) -> Version:
-        """Upload an export folder, the record last, and return it; what is there already is left alone.
+        """Upload an export folder, its record last; a version that is there already is left alone.
 
-        `manifest` is the clean_metadata.csv of the model's training: what it had seen is kept as digests. Raises
-        ModelError for a folder that does not fit its SHA256SUMS and card, DataError for another manifest than the card's.
+        Args:
+            export: The export folder.
+            who: Who registers it, for the log.
+            manifest: The clean_metadata.csv of the model's training: what it saw is kept as
+                digests.
+
+        Raises:
+            ModelError: The folder does not fit its SHA256SUMS and card.
+            DataError: The card names another manifest.
         """
-        card, files = read_whole_export(export)
-        name = f"{card.run}-{file_sha256(export / _SUMS)[:8]}"
-        if known := self._find(name):
+        card, files = registry_files.read_whole_export(export)
+        checksums_digest = file_sha256(export / registry_files.CHECKSUMS)
+        name = f"{card.run}-{checksums_digest[:8]}"
+        known = self._find(name)
+        if known:
             return known
         for file in files:
             self.storage.upload(export / file, f"versions/{name}/{file}")
         if manifest is not None:
-            self._upload_seen(name, manifest, card)
+            registry_files.upload_seen(self.storage, name, manifest, card)
         version = Version(
             name=name,
             run=card.run,
@@ -66,260 +82,242 @@ class Registry:
             bytes=sum((export / file).stat().st_size for file in files),
             seen=manifest is not None,
         )
+        key = f"versions/{name}/{registry_files.RECORD}"
         try:
-            self.storage.write(f"versions/{name}/{_RECORD}", _data(version), expected=None)
-        except ConflictError:  # another registered the very same export meanwhile
+            self.storage.write(key, to_bytes(version), expected=None)
+        except ConflictError:  # another registered the very same export in the meantime
             return self.version(name)
-        self._note(self._event("register", name, who, f"run {card.run}", version.registered))
+        self._log(self._event("register", name, who, f"run {card.run}", version.registered))
         return version
 
     def versions(self) -> list[Version]:
-        """Return every whole version, the first registered first; a half uploaded one has no record yet."""
-        parts = (key.split("/") for key in self.keys("versions/"))
-        names = [name for _, name, *rest in parts if rest == [_RECORD]]
-        return sorted(
-            map(self.version, names), key=lambda version: (version.registered, version.name)
-        )
+        """Return every whole version, the first registered first.
+
+        One that was uploaded in part has no record yet.
+        """
+        versions = []
+        for key in self.keys("versions/"):
+            _, name, *rest = key.split("/")
+            if rest == [registry_files.RECORD]:
+                versions.append(self.version(name))
+        return sorted(versions, key=lambda version: (version.registered, version.name))
 
     def version(self, name: str) -> Version:
-        """Return one version's record; RegistryError where there is none."""
-        if found := self._find(name):
-            return found
+        """Return one version's record; RegistryError if there is none."""
+        version = self._find(name)
+        if version:
+            return version
         known = ", ".join(version.name for version in self.versions()) or "none yet"
         raise RegistryError(
             f"{self.uri}: expected one of the versions registered ({known}), found {name!r}"
         )
 
     def champion(self) -> Champion | None:
-        """Return the champion's record, or None where nothing was promoted yet."""
-        return self._champion()[0]
+        """Return the champion's record, or None if nothing was promoted yet."""
+        champion, _ = self._champion_and_token()
+        return champion
 
     def promote(self, name: str, who: str, why: str, against_the_rule: bool = False) -> Champion:
-        """Make a version the champion, its bytes verified first, by one conditional write; return the new record.
+        """Make a version the champion by one conditional write, its files verified first.
 
-        Raises RegistryError where no challenge says that it may follow the present champion, unless `against_the_rule`,
-        which the log keeps; ConflictError where another promotion came first; ModelError for bytes that are not whole.
+        Args:
+            name: The version.
+            who: Who promotes it, for the log.
+            why: The reason, for the log.
+            against_the_rule: Promote it even if no challenge says that it may follow the present
+                champion; the log says so.
+
+        Raises:
+            RegistryError: There is no such version, or the rule is against it.
+            ConflictError: Another promotion came first.
+            ModelError: A file is not as registered.
         """
-        now, token = self._champion()
+        present, token = self._champion_and_token()
         version = self.version(name)
-        if now and now.version == name:
-            return now
-        problem = self._refusal(name, now)
-        if problem and not against_the_rule:
-            raise RegistryError(f"{name} is not promoted: {problem}")
-        what: What = "promote against the rule" if problem else "promote"
-        previous = (now.version, *now.previous) if now else ()
-        return self._switch(version, what, who, why, previous, now, token)
+        if present and present.version == name:
+            return present
+        objection = self._find_objection(name, present)
+        if objection and not against_the_rule:
+            raise RegistryError(f"{name} is not promoted: {objection}")
+        what: What = "promote against the rule" if objection else "promote"
+        previous = (present.version, *present.previous) if present else ()
+        champion = version.as_champion(what, who, why, previous)
+        return self._replace_champion(champion, present, token)
 
     def rollback(self, who: str, why: str) -> Champion:
-        """Make the champion before this one the champion again, its bytes verified first; return the new record.
+        """Make the champion before this one the champion again, its files verified first.
 
-        Raises RegistryError where there was none before; else as `promote`.
+        Args:
+            who: Who does it, for the log.
+            why: The reason, for the log.
+
+        Raises:
+            RegistryError: There was no champion before this one.
+            ConflictError: Another change of the champion came first.
+            ModelError: A file is not as registered.
         """
-        now, token = self._champion()
-        if now is None or not now.previous:
+        present, token = self._champion_and_token()
+        if present is None or not present.previous:
             raise RegistryError(
                 f"{self.uri}: expected an earlier champion to go back to, found none"
             )
-        return self._switch(
-            self.version(now.previous[0]), "rollback", who, why, now.previous[1:], now, token
-        )
+        earlier, *previous = present.previous
+        version = self.version(earlier)
+        champion = version.as_champion("rollback", who, why, tuple(previous))
+        return self._replace_champion(champion, present, token)
 
     def keep(self, challenge: Challenge, who: str, why: str) -> None:
         """Note in the log that a challenger was not promoted."""
-        self._note(self._event("keep", challenge.challenger, who, why, _now()))
+        self._log(self._event("keep", challenge.challenger, who, why, _now()))
 
     def add_challenge(self, challenge: Challenge) -> Challenge:
-        """Keep what the rule said, for `promote`, and return it; a later comparison of the two replaces it."""
-        self.storage.write(
-            _challenge_key(challenge.challenger, challenge.champion), _data(challenge)
-        )
+        """Keep a verdict for `promote`; a later comparison of the same two versions replaces it."""
+        key = _challenge_key(challenge.challenger, challenge.champion)
+        self.storage.write(key, to_bytes(challenge))
         return challenge
 
     def restore(self, name: str, folder: Path) -> Path:
-        """Write a version's files to `folder`, byte for byte those registered, and return it; ModelError otherwise."""
-        version = self.version(name)
-        for file, digest in version.files.items():
-            path = folder / _inside(file)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self.storage.download(f"versions/{name}/{file}", path)
-            except FileNotFoundError:
-                raise ModelError(
-                    f"{self.uri}: {file} of version {name} is gone: register its export again"
-                ) from None
-            if file_sha256(path) != digest:
-                raise ModelError(
-                    f"{self.uri}: {file} of version {name} is not as registered (SHA-256 differs)"
-                )
+        """Write a version's files to a folder, byte for byte as registered, and return it.
+
+        Raises:
+            ModelError: A file is gone or not as registered.
+        """
+        registry_files.download(self.storage, self.version(name), folder)
         return folder
 
     def seen(self, name: str, rows: pd.DataFrame, patient_key: str) -> Vector | None:
-        """Return which rows (of a manifest) the version had in train or val, by picture or patient: bool (n,).
+        """Return which rows show a picture or a patient that a version had in train or val.
 
-        None where that is not known. Patients are the same where their id and the rule that reads it are.
+        Args:
+            name: The version.
+            rows: Rows of a manifest.
+            patient_key: How their patients are read.
+
+        Returns:
+            bool (n,); None if the version does not tell.
         """
         if not self.version(name).seen:
             return None
-        with tempfile.TemporaryDirectory() as scratch:
-            self.storage.download(f"versions/{name}/{_SEEN}", Path(scratch) / _SEEN)
-            known = read_table(Path(scratch) / _SEEN)
-        patients = set(known["patient"]) - {""}
-        same = rows["pixel_sha256"].isin(set(known["pixel_sha256"])) | _patients(
-            rows, patient_key
-        ).isin(patients)
-        return same.to_numpy(dtype=bool)
+        seen = registry_files.download_seen(self.storage, name)
+        return registry_files.mark_seen(rows, seen, patient_key)
 
     def log(self) -> list[Event]:
         """Return every event, the first one first."""
         events = [self._record(Event, key) for key in self.keys("log/")]
-        if (champion := self.champion()) and (own := _event_of(champion)) not in events:
-            events.append(own)  # a process killed right after its switch did not write it
+        champion = self.champion()
+        if champion:
+            event = champion.event()
+            if event not in events:  # a process killed right after its change did not write it
+                events.append(event)
         return sorted(events, key=lambda event: event.when)
 
     def keys(self, prefix: str) -> list[str]:
-        """Return the keys below the registry that begin with `prefix`, sorted; not those of half written files."""
+        """Return the keys that begin with `prefix`, sorted, without those of half-written files."""
         try:
-            found = [entry.key for entry in self.storage.list(prefix) if not entry.problem]
+            keys = [entry.key for entry in self.storage.list(prefix) if not entry.problem]
         except DataError:  # no such folder yet
             return []
-        return sorted(key for key in found if not PurePosixPath(key).name.startswith("."))
+        return sorted(key for key in keys if not PurePosixPath(key).name.startswith("."))
 
-    def _champion(self) -> tuple[Champion | None, str | None]:
-        token = self.storage.version(
-            _CHAMPION
-        )  # before the content: an older token can only make a write fail
+    def _champion_and_token(self) -> tuple[Champion | None, str | None]:
+        """Return the champion's record and the version of its file, for a conditional write.
+
+        The file's version is asked for before its content: an older one can only make a write
+        fail, a newer one would overwrite a change that was not seen.
+        """
+        token = self.storage.version(_CHAMPION)
         if token is None:
             return None, None
         return self._record(Champion, _CHAMPION), token
 
     def _find(self, name: str) -> Version | None:
+        """Return a version's record, or None."""
+        key = f"versions/{require_inside(name)}/{registry_files.RECORD}"
         try:
-            return self._record(Version, f"versions/{_inside(name)}/{_RECORD}")
+            return self._record(Version, key)
         except FileNotFoundError:
             return None
 
     def _record(self, kind: type[_Kind], key: str) -> _Kind:
-        """Return the record at `key`; RegistryError where it is none that can be read."""
+        """Return the record at a key; RegistryError if it cannot be read as one."""
         try:
             return kind.parse(self.storage.read(key), f"{self.uri}/{key}")
         except DataError as error:
             raise RegistryError(str(error)) from error
 
-    def _refusal(self, name: str, now: Champion | None) -> str:
+    def _find_objection(self, name: str, present: Champion | None) -> str:
         """Return why the rule does not let a version follow the present champion, or an empty text."""
-        against = now.version if now else None
+        champion = present.version if present else None
         try:
-            found = self._record(Challenge, _challenge_key(name, against))
+            challenge = self._record(Challenge, _challenge_key(name, champion))
         except FileNotFoundError:
-            return f"it was never compared with the champion ({against or 'none yet'}): `cxr retrain` does that"
-        return "" if found.promote else found.reason
+            return (
+                f"it was never compared with the champion ({champion or 'none yet'}): "
+                "`cxr retrain` does that"
+            )
+        return "" if challenge.promote else challenge.reason
 
-    def _switch(
+    def _replace_champion(
         self,
-        version: Version,
-        what: What,
-        who: str,
-        why: str,
-        previous: tuple[str, ...],
-        now: Champion | None,
+        champion: Champion,
+        present: Champion | None,
         token: str | None,
     ) -> Champion:
+        """Verify the new champion's files, then write its record over that of the present one.
+
+        Args:
+            champion: The new champion.
+            present: The present one.
+            token: The version of its file, as it was read.
+        """
         with tempfile.TemporaryDirectory() as scratch:
-            read_card(self.restore(version.name, Path(scratch)))
-        if now:
-            self._note(_event_of(now))  # a process killed right after its switch did not
-        champion = Champion(
-            version=version.name,
-            model_sha256=version.model_sha256,
-            what=what,
-            when=_now(),
-            who=who,
-            why=why,
-            previous=previous,
-        )
+            read_card(self.restore(champion.version, Path(scratch)))
+        if present:
+            self._log(present.event())  # a process killed right after its change did not
         try:
-            self.storage.write(_CHAMPION, _data(champion), expected=token)
+            self.storage.write(_CHAMPION, to_bytes(champion), expected=token)
         except ConflictError:
-            found = self.champion()
-            if found != champion:  # equal: the write was repeated after its own answer was lost
+            winner = self.champion()
+            # They are equal if the write was repeated after its own answer was lost.
+            if winner != champion:
+                name = winner.version if winner else "none"
                 raise ConflictError(
-                    f"{self.uri}: another change of the champion came first, it is {found.version if found else 'none'} "
-                    "now: look with `cxr registry list`, then decide again"
+                    f"{self.uri}: another change of the champion came first, it is {name} now: "
+                    "look with `cxr registry list`, then decide again"
                 ) from None
-        self._note(_event_of(champion))
+        self._log(champion.event())
         return champion
 
     def _event(self, what: What, name: str, who: str, why: str, when: datetime) -> Event:
-        now = self.champion()
+        """Return an event that leaves the champion as it is."""
+        champion = self.champion()
         return Event(
             when=when,
             who=who,
             what=what,
             version=name,
             why=why,
-            champion=now.version if now else None,
+            champion=champion.version if champion else None,
         )
 
-    def _note(self, event: Event) -> None:
-        key = (
-            f"log/{event.when:%Y%m%dT%H%M%S.%f}-{event.what.replace(' ', '-')}-{event.version}.json"
-        )
-        with contextlib.suppress(ConflictError):  # noted before
-            self.storage.write(key, _data(event), expected=None)
-
-    def _upload_seen(self, name: str, manifest: Path, card: Card) -> None:
-        if file_sha256(manifest) != card.data.manifest_sha256:
-            raise DataError(
-                f"{manifest} is not the manifest that the model's card names (SHA-256 differs)"
-            )
-        rows = read_table(manifest)
-        rows = rows[rows["split"].isin(["train", "val"])]
-        table = pd.DataFrame(
-            {
-                "pixel_sha256": rows["pixel_sha256"],
-                "patient": _patients(rows, card.data.leakage.patient_key),
-            }
-        )
-        with tempfile.TemporaryDirectory() as scratch:
-            write_table(table, Path(scratch) / _SEEN)
-            self.storage.upload(Path(scratch) / _SEEN, f"versions/{name}/{_SEEN}")
-
-
-def read_whole_export(export: Path) -> tuple[Card, dict[str, str]]:
-    """Return an export folder's card and {file: SHA-256}, SHA256SUMS itself included.
-
-    Raises ModelError where a file is missing or differs, or where model.keras is not the card's.
-    """
-    if not (export / _SUMS).is_file():
-        raise ModelError(
-            f"{export}: expected an export folder with {_SUMS}, model.keras and model_card.json"
-        )
-    lines = (export / _SUMS).read_text(encoding="utf-8").splitlines()
-    files = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name, digest in files.items():
-        if name in {_RECORD, _SEEN} or not (export / _inside(name)).is_file():
-            raise ModelError(
-                f"{export}: {name} is in {_SUMS} but missing, or has a name that the registry uses"
-            )
-        if file_sha256(export / name) != digest:
-            raise ModelError(
-                f"{export}: {name} is not the file in {_SUMS} (SHA-256 differs): export again"
-            )
-    card = read_card(export)
-    if not {"model.keras", "model_card.json"} <= set(files):
-        raise ModelError(
-            f"{export}: {_SUMS} leaves out model.keras or model_card.json: export again"
-        )
-    return card, files | {_SUMS: file_sha256(export / _SUMS)}
+    def _log(self, event: Event) -> None:
+        """Write an event to the log, once."""
+        time = f"{event.when:%Y%m%dT%H%M%S.%f}"
+        what = event.what.replace(" ", "-")
+        with contextlib.suppress(ConflictError):  # it is there already
+            key = f"log/{time}-{what}-{event.version}.json"
+            self.storage.write(key, to_bytes(event), expected=None)
 
 
 @contextlib.contextmanager
 def find_model(model: str) -> Iterator[str]:
-    """Give the address of an export folder: the one given (or the model.keras given), or a registry's champion.
+    """Give the address of an export folder.
 
-    A place with champion.json in it is a registry; its champion is restored to a folder here, verified, for the time of
-    the block.
+    A place with champion.json in it is a registry; its champion is restored to a folder here,
+    verified, which is there while the block runs.
+
+    Args:
+        model: An export folder, the model.keras in it, or a registry.
     """
     champion = None if model.endswith(".keras") else Registry(model).champion()
     if champion is None:
@@ -329,37 +327,9 @@ def find_model(model: str) -> Iterator[str]:
         yield str(Registry(model).restore(champion.version, Path(folder)))
 
 
-def _event_of(champion: Champion) -> Event:
-    """Return the log's event of a change of the champion: the same from the record itself, whenever it is written."""
-    given = champion.model_dump(include={"when", "who", "what", "why", "version"})
-    return Event(**given, champion=champion.version)
-
-
 def _challenge_key(challenger: str, champion: str | None) -> str:
-    return f"challenges/{_inside(challenger)}/{champion or 'no-champion'}.json"
-
-
-def _patients(rows: pd.DataFrame, patient_key: str) -> "pd.Series[str]":
-    """Return a digest for each row's patient, "" where it has none: the registry keeps no id."""
-
-    def digest(patient: str) -> str:
-        return hashlib.sha256(
-            f"{patient_key}\0{patient}".encode("utf-8", "surrogateescape")
-        ).hexdigest()
-
-    return rows["patient_id"].map(lambda patient: digest(patient) if patient else "")
-
-
-def _inside(name: str) -> str:
-    """Return a relative name that stays inside its folder; RegistryError otherwise."""
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts:
-        raise RegistryError(f"expected a name inside the registry, found {name!r}")
-    return name
-
-
-def _data(record: Record) -> bytes:
-    return (record.model_dump_json(indent=2) + "\n").encode()
+    """Return the key of the verdict on a challenger against a champion."""
+    return f"challenges/{require_inside(challenger)}/{champion or 'no-champion'}.json"
 
 
 def _now() -> datetime:

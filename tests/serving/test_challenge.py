@@ -1,17 +1,17 @@
-"""Challenger against champion on made-up scores: the rule, the floors, images that the champion knew."""
+"""Challenger against champion on made-up scores: the rule, the required rates, images that the champion knew."""
 
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
 from cxr.core.errors import DataError
-from cxr.serving import challenge
+from cxr.serving import challenge, challenge_rule
 from cxr.stats import metrics
 from tests.support.registered import side
 
 
 def test_the_better_one_wins_and_the_worse_one_never(finished_once, tmp_path):
-    """The same two models, once each way: the clearly worse challenger stays out, the clearly better one comes in."""
+    """The same two models, once each way: the clearly worse challenger is not promoted, the better one is."""
     good, bad = (
         side(finished_once, tmp_path, name, apart, seed, threshold=0.4)
         for seed, (name, apart) in enumerate([("good", 0.4), ("bad", 0.12)])
@@ -25,7 +25,7 @@ def test_the_better_one_wins_and_the_worse_one_never(finished_once, tmp_path):
     assert up.auroc.difference == pytest.approx(-down.auroc.difference) and up.auroc.p < 0.001
     assert up.auroc.patients == 50 and up.auroc.method == "DeLong, by patient"
     assert "AUROC is lower" in down.reason
-    assert up.rule == challenge.RULE and "not lower than" in up.rule
+    assert up.rule == challenge_rule.RULE and "not lower than" in up.rule
 
 
 def test_the_figures_are_those_of_the_scores(finished_once, tmp_path):
@@ -43,11 +43,11 @@ def test_the_figures_are_those_of_the_scores(finished_once, tmp_path):
     a, b = (new.scores["score"] >= 0.6) == labels, (old.scores["score"] >= 0.45) == labels
     table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
     assert found.decisions[0].p == pytest.approx(mcnemar(table, exact=True).pvalue)
-    assert [each.of for each in found.decisions] == ["all", "ill", "healthy"]
+    assert [each.of for each in found.decisions] == ["all", "positive", "negative"]
 
 
 def test_a_lower_auroc_is_enough_even_where_no_test_says_so(finished_once, tmp_path):
-    """A difference that chance may explain still keeps the champion: the margin is nought."""
+    """A lower AUROC keeps the champion even where chance may explain it: there is no margin."""
     one, other = (side(finished_once, tmp_path, str(seed), 0.3, seed) for seed in (0, 1))
     pairs = [
         challenge.compare_with_champion(one, other),
@@ -72,14 +72,14 @@ def test_significantly_worse_decisions_keep_the_champion(finished_once, tmp_path
     found = challenge.compare_with_champion(new, old)
     assert (
         found.auroc.difference > 0
-        and found.challenger_figures["sensitivity"] >= challenge.MIN_SENSITIVITY
+        and found.challenger_figures["sensitivity"] >= challenge_rule.MIN_SENSITIVITY
     )
     assert not found.promote and "decisions are significantly worse" in found.reason
 
 
 @pytest.mark.parametrize(("threshold", "name"), [(0.05, "specificity"), (0.99, "sensitivity")])
-def test_below_a_floor_nothing_is_promoted(finished_once, tmp_path, threshold, name):
-    """Without a champion, and against a worse one, a model that calls nearly all ill or nearly all healthy stays out."""
+def test_below_the_required_rates_nothing_is_promoted(finished_once, tmp_path, threshold, name):
+    """Without a champion, and against a worse one, a model that calls nearly all positive or negative stays out."""
     new = side(finished_once, tmp_path, "new", 0.4, threshold=threshold)
     old = side(finished_once, tmp_path, "old", 0.0, seed=1)
     for found in (
@@ -89,12 +89,12 @@ def test_below_a_floor_nothing_is_promoted(finished_once, tmp_path, threshold, n
         assert (
             not found.promote
             and f"The challenger's {name} is 0." in found.reason
-            and "floor" in found.reason
+            and "below the required" in found.reason
         )
 
 
-def test_the_first_champion_needs_the_floors_alone(finished_once, tmp_path):
-    """No champion: no test, the floors decide, and what the audit reached is shown."""
+def test_the_first_champion_needs_the_required_rates_alone(finished_once, tmp_path):
+    """No champion: no test; sensitivity and specificity decide, and the audit's baselines are shown."""
     found = challenge.compare_with_champion(side(finished_once, tmp_path, "first", 0.4), None)
     assert (
         found.promote and found.auroc is None and found.champion is None and found.decisions == ()

@@ -24,11 +24,11 @@ from cxr.data.images.decoding import formats
 from cxr.data.images.decoding.rejection import Rejected
 from cxr.data.manifest import shard_inspection
 from cxr.data.negatives import polarity
-from cxr.models import scoring
-from cxr.models.compute import backend
+from cxr.models import model_surgery, scoring
+from cxr.models.compute import backend, worker
 from cxr.models.features import batching
 from cxr.results.model_card import Card
-from cxr.serving import prediction, prediction_inputs
+from cxr.serving import batch_scoring, prediction, prediction_inputs
 from cxr.storage.local import LocalStorage
 
 
@@ -78,7 +78,7 @@ def rows_of(model, storage, keys, card):
 
 def batches_of(model, storage, keys, card):
     wanted = [prediction_inputs.ImageToScore(storage, key, None, key) for key in keys]
-    return prediction.score_images(model, wanted, card, FileSettings())
+    return batch_scoring.score_images(model, wanted, card, FileSettings())
 
 
 def one_by_one(storage, keys, card):
@@ -155,7 +155,7 @@ def test_a_storage_error_in_the_middle_stops_with_its_own_words(picture, card):
     with pytest.raises(StorageError, match=r"0300.jpeg: SlowDown") as caught:
         done.extend(len(batch) for batch in batches)
     assert caught.value is error and 300 - 32 <= sum(done) <= 300
-    assert storage.reads <= 300 + 32 + prediction.AHEAD
+    assert storage.reads <= 300 + 32 + batch_scoring.AHEAD
     assert threading.active_count() == before
 
 
@@ -165,8 +165,8 @@ def test_reading_goes_on_while_the_model_works_and_stays_within_its_bound(pictur
 
     def wait_for_reads():
         batches = next(begun)
-        least = min(batches * size + prediction.AHEAD, 300)
-        most = min((batches + 2 * backend.parallel_batches()) * size + prediction.AHEAD, 300)
+        least = min(batches * size + batch_scoring.AHEAD, 300)
+        most = min((batches + 2 * backend.parallel_batches()) * size + batch_scoring.AHEAD, 300)
         deadline = time.monotonic() + 60
         while storage.reads < least - 1 and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -298,12 +298,12 @@ def scored(finished_work, tmp_path, monkeypatch):
     """
     loader = types.SimpleNamespace(models=types.SimpleNamespace(load_model=lambda path: Darkness()))
     monkeypatch.setitem(sys.modules, "keras", loader)
-    monkeypatch.setattr(prediction.architectures, "folded", lambda model: model)
+    monkeypatch.setattr(model_surgery, "fuse_batch_norm", lambda model: model)
 
     def in_this_process(job, log, threads, on_progress):
         type(job).model_validate_json(job.model_dump_json()).work(on_progress)
 
-    monkeypatch.setattr(prediction.child, "run", in_this_process)
+    monkeypatch.setattr(worker, "run_job", in_this_process)
     export = next((finished_work / "runs").iterdir()) / "export"
     monkeypatch.chdir(tmp_path)
 
@@ -330,7 +330,9 @@ def reasons(table):
     return {image: reason.partition(":")[0] for image, reason in table["reason"].items()}
 
 
-def test_the_child_reports_batches_and_publishes_a_sorted_table(phantoms, tmp_path, scored):
+def test_the_worker_process_reports_batches_and_publishes_a_sorted_table(
+    phantoms, tmp_path, scored
+):
     """Progress rises to the number of images; rejects by name are in the table."""
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "notes.txt").write_text("no image")

@@ -312,7 +312,7 @@ def test_killed_between_upload_and_switch_the_old_champion_is_whole(
 def test_killed_between_switch_and_log_nothing_is_forgotten(two, monkeypatch):
     """The champion's record carries its own event: the log shows it at once, and the next change writes it."""
     registry, _, second = two
-    monkeypatch.setattr(Registry, "_note", lambda self, event: None)
+    monkeypatch.setattr(Registry, "_log", lambda self, event: None)
     registry.promote(second, "bob", "better")
     monkeypatch.undo()
     assert [(e.what, e.who) for e in registry.log()][-1] == ("promote", "bob")

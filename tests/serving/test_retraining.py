@@ -16,7 +16,7 @@ from cxr.core.settings import TrainingSettings
 from cxr.data.manifest.records import Ingest
 from cxr.data.phantoms import dataset
 from cxr.models.runs import Run
-from cxr.serving import challenge, retrain
+from cxr.serving import challenge, challenge_rule, retrain
 from cxr.serving.registry import Registry
 from cxr.serving.retrain import Retraining
 from cxr.storage.workspace import workspace
@@ -167,7 +167,7 @@ def ask(api, monkeypatch):
     monkeypatch.setattr(approval, "POLL_SECONDS", 1)
 
     def asking(waiting: Retraining, minutes: float, place: str) -> Retraining:
-        return retrain._asked(waiting, minutes, place)
+        return retrain._ask_for_approval(waiting, minutes, place)
 
     def make(name):
         return flow(name=name)(asking)
@@ -236,8 +236,8 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
     from flows.predict import predict
     from flows.retrain import retrain
 
-    for floor in ("MIN_SENSITIVITY", "MIN_SPECIFICITY"):
-        monkeypatch.setattr(challenge, floor, 0.0)
+    for minimum in ("MIN_SENSITIVITY", "MIN_SPECIFICITY"):
+        monkeypatch.setattr(challenge_rule, minimum, 0.0)
     monkeypatch.setattr(approval, "POLL_SECONDS", 1)
     data, work = Path(shutil.copytree(phantoms, tmp_path / "data")), tmp_path / "work"
     settings = tiny.model_copy(update={"epochs": 0})

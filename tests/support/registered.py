@@ -1,4 +1,4 @@
-"""Export folders and registries made of made-up bytes, for the tests of registry, challenge and retraining."""
+"""Export folders and registries of synthetic content, for the tests of serving."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 from cxr.core.files import file_sha256, write_table
 from cxr.results import exporting
 from cxr.results.model_card import Card
-from cxr.serving import challenge
+from cxr.serving import challenge_rule
 from cxr.serving.challenge import Challenge, Side
 from tests.support import finished
 
@@ -16,7 +16,7 @@ from tests.support import finished
 def exported(
     source: Path, folder: Path, run: str, model: bytes, manifest: Path | None = None
 ) -> Path:
-    """Copy an export folder with another model in it, whole again: card and checksums fit."""
+    """Copy an export folder with another model in it; card and checksums fit that model."""
     shutil.copytree(source, folder)
     (folder / "model.keras").write_bytes(model)
     card = Card.read(folder / "model_card.json")
@@ -29,7 +29,12 @@ def exported(
 
 
 def manifest(path: Path, rows: list[tuple[str, str, str]]) -> Path:
-    """Write the columns of a manifest that the registry reads: (pixel_sha256, patient_id, split)."""
+    """Write the columns of a manifest that the registry reads.
+
+    Args:
+        path: The file.
+        rows: pixel_sha256, patient_id and split of each image.
+    """
     write_table(pd.DataFrame(rows, columns=["pixel_sha256", "patient_id", "split"]), path)
     return path
 
@@ -37,7 +42,7 @@ def manifest(path: Path, rows: list[tuple[str, str, str]]) -> Path:
 def side(
     work: Path, folder: Path, version: str, apart: float, seed: int = 0, threshold: float = 0.5
 ) -> Side:
-    """Return a model on 40 NORMAL and 60 PNEUMONIA whose made-up scores lie `apart`."""
+    """Return a model with synthetic scores of 40 NORMAL and 60 PNEUMONIA, see `finished.scores`."""
     card = Card.read(next(work.glob("runs/*/export/model_card.json"))).model_copy(
         update={"threshold": threshold}
     )
@@ -47,10 +52,23 @@ def side(
 
 
 def won(work: Path, challenger: str, champion: str | None, promote: bool = True) -> Challenge:
-    """Return a comparison that ended as told."""
+    """Return a comparison whose outcome is `promote`."""
     card = Card.read(next(work.glob("runs/*/export/model_card.json")))
     return Challenge(
-        challenger=challenger, champion=champion, manifest_sha256="34" * 32, promote=promote, images=100, seen=0, compared=100,
-        reason="made up", challenger_figures=card.evaluation.test, challenger_intervals=card.evaluation.intervals,
-        champion_figures=None, champion_intervals=None, auroc=None, decisions=(), audit={}, rule=challenge.RULE,
-    )  # fmt: skip
+        challenger=challenger,
+        champion=champion,
+        manifest_sha256="34" * 32,
+        promote=promote,
+        images=100,
+        seen=0,
+        compared=100,
+        reason="made up",
+        challenger_figures=card.evaluation.test,
+        challenger_intervals=card.evaluation.intervals,
+        champion_figures=None,
+        champion_intervals=None,
+        auroc=None,
+        decisions=(),
+        audit={},
+        rule=challenge_rule.RULE,
+    )
