@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cxr.core.formatting import printable
+from cxr.core.formatting import format_count, printable
 from cxr.core.settings import Strict
 from cxr.data.folders.names import normalise_name, parent_paths
 from cxr.data.survey.files import KINDS, File
-from cxr.data.survey.questions.wording import format_count, format_names
+from cxr.data.survey.questions.wording import format_names
 from cxr.data.survey.remedies import Remedy, find_remedy, flag_value_for, remedies_sentence
 
 # Share of a folder's images: where a flag could bring in more than these, the run asks.

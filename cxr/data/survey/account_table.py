@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from cxr.core.formatting import format_count
 from cxr.data.survey.account import FolderAccount
-from cxr.data.survey.questions.wording import format_count
 
 HEADINGS = ("folder", "files", "used as", "not used", "what to do")
 

@@ -1,4 +1,4 @@
-"""How counts, lists of names and flags are written in the sentences of the survey."""
+"""How lists of names and flags are written in the sentences of the survey."""
 
 import shlex
 from collections.abc import Sequence
@@ -6,20 +6,6 @@ from collections.abc import Sequence
 from cxr.core.formatting import printable
 
 NAMES_SHOWN = 6  # names in one sentence, values in one flag
-
-
-def format_count(count: int, things: str) -> str:
-    """Return a number of things in words.
-
-    >>> format_count(1, "linked folders")
-    '1 linked folder'
-    >>> format_count(1, "pictures of other kinds")
-    '1 picture of other kinds'
-    """
-    if count != 1:
-        return f"{count:,} {things}"
-    noun, of, rest = things.partition(" of ")
-    return f"1 {noun.removesuffix('s')}{of}{rest}"
 
 
 def format_names(
