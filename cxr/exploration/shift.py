@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.core.formatting import format_p_value
+from cxr.core.formatting import describe_p_value
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
 from cxr.data import splits
@@ -169,7 +169,7 @@ def _measure_patients(
     pixels: Stored,
     seed: int,
 ) -> pd.DataFrame:
-    """Return one row per class, split and patient: the mean of each of SIGNALS over the patient's images."""
+    """Return a row per class, split and patient: the mean of each signal over the images."""
     positions = _choose_images(table, seed)
     rows = table.iloc[positions]
     sharpness = np.empty(len(positions))
@@ -312,7 +312,7 @@ def _correct(differences: list[Difference]) -> list[Difference]:
 
 
 def _describe(difference: Difference, effect: float) -> str:
-    """Return e.g. "NORMAL, train against test: width is lower in test (median 1,640 to 1,312, ...)"."""
+    """Return e.g. "NORMAL, train against test: width is lower in test (median 1,640 to ...)"."""
     signal = SIGNALS[difference.signal]
     direction = "higher" if effect > 0.5 else "lower"
     medians = (
@@ -321,7 +321,7 @@ def _describe(difference: Difference, effect: float) -> str:
     return (
         f"{difference.label_name}, train against {difference.compared}: {signal} is {direction} "
         f"in {difference.compared} (median {medians}, effect {effect:.2f}, "
-        f"{format_p(difference.p_holm)} after Holm, "
+        f"{describe_p_value(difference.p_holm)} after Holm, "
         f"n = {difference.n_train:,} and {difference.n_compared:,} patients)"
     )
 
@@ -331,9 +331,3 @@ def format_value(value: float | None) -> str:
     if value is None:
         return "none"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def format_p(p: float | None) -> str:
-    """Write a p value for a sentence, with its relation: "p < 0.001", "p = 0.012"."""
-    text = format_p_value(p)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr.core import plotting
+from cxr.core.formatting import describe_p_value
 from cxr.core.settings import LABEL_NAMES
 from cxr.exploration.shift import (
     COMPARED,
@@ -12,7 +13,6 @@ from cxr.exploration.shift import (
     TRIVIAL,
     Difference,
     Shift,
-    format_p,
     format_value,
 )
 
@@ -118,7 +118,7 @@ def _draw_effect(
     height: float,
     difference: Difference,
 ) -> None:
-    """Draw an effect and its interval, filled where significant, and write the numbers beside it."""
+    """Draw an effect, filled where significant, and its interval; write the numbers beside it."""
     colour = _COLOURS[difference.compared]
     style: dict[str, Any] = {"fontsize": 8, "va": "center", "color": colour, "clip_on": False}
     if difference.effect is None or difference.p is None:
@@ -151,7 +151,7 @@ def _draw_effect(
     )
     train = format_value(difference.median_train)
     other = format_value(difference.median_compared)
-    text = f"{difference.compared}: {train} to {other}, {format_p(difference.p_holm)}"
+    text = f"{difference.compared}: {train} to {other}, {describe_p_value(difference.p_holm)}"
     axes.text(1.02, height, text, **style)
 
 
