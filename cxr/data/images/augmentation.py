@@ -28,7 +28,12 @@ class _Draw(NamedTuple):
     brightness: float
 
 
-def augment(pixels: Pixels, key: str, index: int, ranges: Augmentation) -> Pixels:
+def augment(
+    pixels: Pixels,
+    key: str,
+    index: int,
+    ranges: Augmentation,
+) -> Pixels:
     """Return one augmented version of an image: moved, then changed in its gray levels.
 
     There are no flips: the heart is on one side.
@@ -46,13 +51,19 @@ def augment(pixels: Pixels, key: str, index: int, ranges: Augmentation) -> Pixel
         return pixels
     seed = hashlib.sha256(f"{key} {index}".encode()).digest()
     rng = np.random.default_rng(list(seed))
-    draw = _Draw(*rng.uniform(-1, 1, len(_Draw._fields)))
+    draws = rng.uniform(-1, 1, len(_Draw._fields))
+    draw = _Draw(*draws)
     moved = _move(pixels, draw, ranges)
-    augmented: Pixels = np.take(_gray_levels(draw, ranges), moved)
+    gray_levels = _gray_levels(draw, ranges)
+    augmented: Pixels = gray_levels[moved]
     return augmented
 
 
-def _move(pixels: Pixels, draw: _Draw, ranges: Augmentation) -> Pixels:
+def _move(
+    pixels: Pixels,
+    draw: _Draw,
+    ranges: Augmentation,
+) -> Pixels:
     """Rotate, zoom and shift an image in one step, by bilinear interpolation."""
     side = pixels.shape[0]
     coefficients = _affine_coefficients(
@@ -110,5 +121,5 @@ def _gray_levels(draw: _Draw, ranges: Augmentation) -> Pixels:
     levels = (np.arange(256) / 255) ** gamma
     levels = (levels - 0.5) * contrast + 0.5 + brightness
     rounded = np.floor(255 * levels + 0.5)
-    changed: Pixels = np.clip(rounded, 0, 255).astype(np.uint8)
-    return changed
+    limited: Pixels = np.clip(rounded, 0, 255)
+    return limited.astype(np.uint8)

@@ -1,14 +1,14 @@
 """The border of an image: how wide it is wherever a non-clinical signal is looked for there."""
 
-from typing import Any
-
 import numpy as np
+
+from cxr.data.images.decoding.rejection import Pixels
 
 # Of each side of the image: where side markers, written labels and the edges of the beam are.
 BORDER_FRACTION = 0.1
 
 
-def border_mask(height: int, width: int) -> np.ndarray[Any, Any]:
+def border_mask(height: int, width: int) -> Pixels:
     """Select the pixels of the border: the outer BORDER_FRACTION of each side, at least one pixel.
 
     Args:
@@ -24,5 +24,6 @@ def border_mask(height: int, width: int) -> np.ndarray[Any, Any]:
     rows = max(1, round(BORDER_FRACTION * height))
     columns = max(1, round(BORDER_FRACTION * width))
     mask = np.ones((height, width), bool)
-    mask[rows:-rows, columns:-columns] = False
+    inside = (slice(rows, -rows), slice(columns, -columns))
+    mask[inside] = False
     return mask

@@ -34,7 +34,11 @@ class ExaminedImage(NamedTuple):
     decoded: Decoded
 
 
-def examine(data: bytes, settings: FileSettings, invert: bool = False) -> ExaminedImage:
+def examine(
+    data: bytes,
+    settings: FileSettings,
+    invert: bool = False,
+) -> ExaminedImage:
     """Decode a file and check that its image can be a film.
 
     Args:
@@ -57,7 +61,11 @@ def examine(data: bytes, settings: FileSettings, invert: bool = False) -> Examin
         return ExaminedImage(image, pixels, counts, decoded)
 
 
-def check_content(image: Image.Image, counts: Pixels, settings: FileSettings) -> None:
+def check_content(
+    image: Image.Image,
+    counts: Pixels,
+    settings: FileSettings,
+) -> None:
     """Check that an image can be a film.
 
     Args:
@@ -122,7 +130,8 @@ def _commonest_near(shares: Pixels, value: int) -> int:
 
 def gray_counts(image: Image.Image) -> Pixels:
     """Count the pixels of each gray value, int64 (256,)."""
-    return np.array(to_gray(image).histogram(), np.int64)
+    histogram = to_gray(image).histogram()
+    return np.array(histogram, np.int64)
 
 
 def mean_and_std(counts: Pixels) -> tuple[float, float]:
@@ -141,4 +150,5 @@ def mean_and_std(counts: Pixels) -> tuple[float, float]:
     mean = int(counts @ levels) / pixel_count
     mean_square = int(counts @ levels**2) / pixel_count
     variance = max(0.0, mean_square - mean**2)  # rounding can leave it below 0
-    return round(mean, 3), round(math.sqrt(variance), 3)
+    std = math.sqrt(variance)
+    return round(mean, 3), round(std, 3)

@@ -39,8 +39,10 @@ def perceptual_hashes(thumbnails: Pixels) -> list[str]:
     from scipy.fft import dctn
 
     terms = dctn(thumbnails.astype(np.float64), axes=(1, 2))
-    low_terms = terms[:, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES]
+    lowest = slice(_LOW_FREQUENCIES)
+    low_terms = terms[:, lowest, lowest]
     low_terms = low_terms.reshape(len(thumbnails), _LOW_FREQUENCIES**2)
     medians = np.median(low_terms, axis=1, keepdims=True)
-    packed = np.packbits(low_terms > medians, axis=1)
+    bits = low_terms > medians
+    packed = np.packbits(bits, axis=1)
     return [row.tobytes().hex() for row in packed]

@@ -44,7 +44,11 @@ def measure_image(
         Rejected: The image cannot be a film, see `content.examine`.
     """
     with rejecting_errors(data):
-        examined = content.examine(data, settings or FileSettings(), invert)
+        examined = content.examine(
+            data,
+            settings or FileSettings(),
+            invert,
+        )
         decoded = examined.decoded
         image = examined.image
         mean, std = content.mean_and_std(examined.gray_counts)

@@ -13,7 +13,11 @@ THUMBNAIL_SIDE = 64
 UNIFORM_QUALITY = 90
 
 
-def decode_kept_image(data: bytes, bit_depth: int, inverted: bool) -> Image.Image:
+def decode_kept_image(
+    data: bytes,
+    bit_depth: int,
+    inverted: bool,
+) -> Image.Image:
     """Decode an image of the manifest, as every stage after inspection uses it.
 
     Args:
@@ -63,7 +67,11 @@ def resize(image: Image.Image, side: int) -> Pixels:
     return np.asarray(resized)
 
 
-def prepare_for_model(image: Image.Image, side: int, harmonise: bool) -> Pixels:
+def prepare_for_model(
+    image: Image.Image,
+    side: int,
+    harmonise: bool,
+) -> Pixels:
     """Return what a model sees of an image.
 
     Args:
@@ -78,8 +86,8 @@ def prepare_for_model(image: Image.Image, side: int, harmonise: bool) -> Pixels:
     pixels = resize(image, side)
     if not harmonise:
         return pixels
-    encoded = encode_uniformly(pixels)
-    return np.asarray(Image.open(io.BytesIO(encoded)))
+    file = io.BytesIO(encode_uniformly(pixels))
+    return np.asarray(Image.open(file))
 
 
 def encode_uniformly(pixels: Pixels) -> bytes:
@@ -89,5 +97,6 @@ def encode_uniformly(pixels: Pixels) -> bytes:
         pixels: uint8 (height, width).
     """
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=UNIFORM_QUALITY)
+    image = Image.fromarray(pixels)
+    image.save(buffer, "JPEG", quality=UNIFORM_QUALITY)
     return buffer.getvalue()

@@ -110,7 +110,11 @@ def fill_pixel_cache(
         DataError: An image has changed or is gone since it was inspected.
         StorageError: The disk is full.
     """
-    cache = cache_of(work, PixelSettings(image_size=side, harmonise=harmonise))
+    settings = PixelSettings(
+        image_size=side,
+        harmonise=harmonise,
+    )
+    cache = cache_of(work, settings)
     keys = table["pixel_sha256"]
     with cache.filling(keys), ThreadPoolExecutor(usable_cores()) as pool:
         missing = cache.missing(keys)
@@ -127,12 +131,16 @@ def fill_pixel_cache(
         with timing.time_stage(work / timing.FOLDER, "decode", len(missing)):
             for start in range(0, len(missing), cache.segment_rows):
                 stop = min(start + cache.segment_rows, len(missing))
-                segment = list(pool.map(prepare, range(start, stop)))
-                cache.add(missing[start:stop], np.stack(segment))
+                prepared = pool.map(prepare, range(start, stop))
+                cache.add(missing[start:stop], np.stack(list(prepared)))
     return cache.folder
 
 
-def original(storage: Storage, row: "pd.Series[Any]", version: str | None = None) -> "Image.Image":
+def original(
+    storage: Storage,
+    row: "pd.Series[Any]",
+    version: str | None = None,
+) -> "Image.Image":
     """Read and decode the image of a manifest's row again.
 
     Args:
@@ -152,12 +160,17 @@ def original(storage: Storage, row: "pd.Series[Any]", version: str | None = None
         data = _read_current(storage, row["image"], version)
     except OSError as error:
         raise DataError(f"{name}: cannot be read any more ({error}): preprocess again") from error
-    if hashlib.md5(data, usedforsecurity=False).hexdigest() != row["md5"]:
+    digest = hashlib.md5(data, usedforsecurity=False)
+    if digest.hexdigest() != row["md5"]:
         raise DataError(f"{name}: changed since it was inspected: preprocess again")
     return decode_row(data, row)
 
 
-def _read_current(storage: Storage, key: str, version: str | None) -> bytes:
+def _read_current(
+    storage: Storage,
+    key: str,
+    version: str | None,
+) -> bytes:
     try:
         return storage.read(key, version)
     except ConflictError:

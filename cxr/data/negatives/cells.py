@@ -29,10 +29,11 @@ def mean_cells(thumbnails: Pixels) -> Pixels:
     boxes = _boxes_inside_frames(thumbnails)
     cells = np.empty((len(thumbnails), SIDE, SIDE))
     for index, thumbnail in enumerate(thumbnails):
+        left, top, right, bottom = boxes[index].tolist()
         shrunk = Image.fromarray(thumbnail).resize(
             (SIDE, SIDE),
             Image.Resampling.BOX,
-            box=tuple(boxes[index].tolist()),
+            box=(left, top, right, bottom),
         )
         cells[index] = np.asarray(shrunk)
     return cells
@@ -55,8 +56,10 @@ def _frame_widths(plain: Pixels) -> Pixels:
     Args:
         plain: Whether each line, from the edge inwards, is plain: bool (n, 64).
     """
-    ended = np.pad(plain, ((0, 0), (0, 1)))  # an image that is plain throughout ends, too
-    widths: Pixels = np.minimum(np.argmin(ended, axis=1), _WIDEST_FRAME)
+    # A last line that is not plain: an image that is plain throughout has an end, too.
+    ended = np.pad(plain, ((0, 0), (0, 1)))
+    first_not_plain = np.argmin(ended, axis=1)
+    widths: Pixels = np.minimum(first_not_plain, _WIDEST_FRAME)
     return widths
 
 
@@ -69,7 +72,8 @@ def standardise(cells: Pixels) -> Pixels:
     Returns:
         float64 (n, rows * columns).
     """
-    vectors = cells.reshape(len(cells), math.prod(cells.shape[1:]))
+    cell_count = math.prod(cells.shape[1:])
+    vectors = cells.reshape(len(cells), cell_count)
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     standardised: Pixels = vectors / np.maximum(lengths, _TINY)

@@ -37,8 +37,12 @@ def correlate_with_drawn_film(cells: Pixels) -> float:
     Args:
         cells: float64 (1, 16, 16), see `cells.mean_cells`.
     """
-    of_whole = float(correlate(cells, DRAWN_FILM)[0])
-    of_centre = float(correlate(centres(cells), centres(DRAWN_FILM))[0])
+    [of_whole] = correlate(cells, DRAWN_FILM)
+    [of_centre] = correlate(
+        centres(cells),
+        centres(DRAWN_FILM),
+    )
     if of_whole * of_centre <= 0:
         return 0.0
-    return min(of_whole, of_centre, key=abs)
+    weaker = min(of_whole, of_centre, key=abs)
+    return float(weaker)

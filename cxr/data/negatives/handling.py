@@ -43,7 +43,11 @@ class HandledNegatives(NamedTuple):
     by_folder: dict[str, int]
 
 
-def handle_negatives(rows: pd.DataFrame, scan: Scan, folder: Path) -> HandledNegatives:
+def handle_negatives(
+    rows: pd.DataFrame,
+    scan: Scan,
+    folder: Path,
+) -> HandledNegatives:
     """Find the negatives among the good images and do with them what `--negatives` says.
 
     Args:
@@ -72,16 +76,23 @@ def handle_negatives(rows: pd.DataFrame, scan: Scan, folder: Path) -> HandledNeg
     if not suspects.any():
         return unchanged
     if scan.settings.negatives == "reject":
-        rejects = rows.loc[suspects, ["image"]].assign(reason="negative", detail=_REJECT_DETAIL)
+        rejects = rows.loc[suspects, ["image"]].assign(
+            reason="negative",
+            detail=_REJECT_DETAIL,
+        )
         kept = rows[~suspects].reset_index(drop=True)
         return unchanged._replace(rows=kept, rejects=rejects)
     if scan.settings.negatives == "invert":
-        return unchanged._replace(rows=invert_rows(rows, suspects, scan, folder))
+        inverted = invert_rows(rows, suspects, scan, folder)
+        return unchanged._replace(rows=inverted)
     counts = Counter(rows.loc[suspects, "group"])
     sizes = Counter(rows["group"])
     _require_few(counts, sizes, scan.data)
     by_folder = {printable(name): count for name, count in sorted(counts.items())}
-    return unchanged._replace(notes=(_note_on_kept(by_folder),), by_folder=by_folder)
+    return unchanged._replace(
+        notes=(_note_on_kept(by_folder),),
+        by_folder=by_folder,
+    )
 
 
 def _positions_to_learn_from(rows: pd.DataFrame) -> Pixels:
@@ -118,7 +129,11 @@ def _find_all_suspects(reference: Reference, thumbnails: Thumbnails) -> Pixels:
     return suspects
 
 
-def _require_few(counts: Counter[str], sizes: Counter[str], data: str) -> None:
+def _require_few(
+    counts: Counter[str],
+    sizes: Counter[str],
+    data: str,
+) -> None:
     """Raise DataError if more than ASKING_SHARE of some folder's images look like negatives."""
     full_folders = [
         f"{printable(name)} ({count} of {sizes[name]})"
@@ -133,5 +148,7 @@ def _require_few(counts: Counter[str], sizes: Counter[str], data: str) -> None:
 
 
 def _note_on_kept(by_folder: dict[str, int]) -> str:
-    folders = ", ".join(f"{name} {count}" for name, count in by_folder.items())
-    return f"negatives of films, as it looks, which are kept (see --negatives): {folders}"
+    folders = [f"{name} {count}" for name, count in by_folder.items()]
+    return (
+        f"negatives of films, as it looks, which are kept (see --negatives): {', '.join(folders)}"
+    )

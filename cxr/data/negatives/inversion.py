@@ -46,7 +46,11 @@ def invert_rows(
     return changed
 
 
-def _measure_inverted(rows: pd.DataFrame, scan: Scan, folder: Path) -> pd.DataFrame:
+def _measure_inverted(
+    rows: pd.DataFrame,
+    scan: Scan,
+    folder: Path,
+) -> pd.DataFrame:
     """Return the measured columns of these images, inverted.
 
     The measurements are kept on disk, named by these very files. The pixels go into the cache.
@@ -55,11 +59,16 @@ def _measure_inverted(rows: pd.DataFrame, scan: Scan, folder: Path) -> pd.DataFr
     path = folder / f"{name}.csv"
     if path.is_file():
         return read_table(path)
-    writer = Writer(folder.parents[1], scan.pixels)  # `folder` is WORK/inspection/<data>
+    work = folder.parents[1]  # `folder` is WORK/inspection/<data>
+    writer = Writer(work, scan.pixels)
     measured_rows: list[dict[str, Any]] = []
     thumbnails: list[Pixels] = []
     storage = open_storage(scan.data, scan.settings.follow_links)
-    versions = zip(rows["image"], rows["version"], strict=True)
+    versions = zip(
+        rows["image"],
+        rows["version"],
+        strict=True,
+    )
     for key, answer in storage.read_many(versions):
         measured = _measure_negative(key, answer, scan)
         place = f"{name}:{len(thumbnails)}"
@@ -86,7 +95,11 @@ def _digest_of_files(rows: pd.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def _measure_negative(key: str, answer: bytes | Exception, scan: Scan) -> MeasuredImage:
+def _measure_negative(
+    key: str,
+    answer: bytes | Exception,
+    scan: Scan,
+) -> MeasuredImage:
     try:
         data = require_bytes(answer)
         return measure_image(data, scan.settings, invert=True)

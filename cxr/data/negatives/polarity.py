@@ -96,9 +96,10 @@ def learn_reference(thumbnails: Thumbnails, positions: Pixels | None = None) -> 
     typical_cells = typical.reshape(1, SIDE, SIDE)
     film_sign = _sign_of_films(typical_cells, signs)
     template = standardise(film_sign * typical_cells) * _TEMPLATE_SCALE
+    rows = template.round().astype(int).reshape(SIDE, SIDE)
     is_negative = signs * film_sign < 0
     return Reference(
-        template=template.round().astype(int).reshape(SIDE, SIDE).tolist(),
+        template=rows.tolist(),
         threshold=_THRESHOLD,
         images=len(chosen),
         negatives=int(is_negative.sum()),
@@ -109,7 +110,8 @@ def _thin_out(positions: Pixels) -> Pixels:
     """Return at most _MOST_IMAGES of the positions, evenly spread."""
     count = min(len(positions), _MOST_IMAGES)
     spread = np.linspace(0, len(positions) - 1, count)
-    thinned: Pixels = positions[spread.round().astype(np.int64)]
+    indices = spread.round().astype(np.int64)
+    thinned: Pixels = positions[indices]
     return thinned
 
 
@@ -123,11 +125,16 @@ def _common_direction(images: Pixels) -> Pixels:
     direction: Pixels = products[:, most_varied_cell]
     for _ in range(_ITERATIONS):
         direction = products @ direction
-        direction /= max(float(np.linalg.norm(direction)), 1e-9)
+        length = float(np.linalg.norm(direction))
+        direction /= max(length, 1e-9)
     return direction
 
 
-def _are_alike(images: Pixels, signs: Pixels, typical: Pixels) -> bool:
+def _are_alike(
+    images: Pixels,
+    signs: Pixels,
+    typical: Pixels,
+) -> bool:
     """Return whether enough of the images correlate with the mean of the others.
 
     Args:
@@ -137,8 +144,10 @@ def _are_alike(images: Pixels, signs: Pixels, typical: Pixels) -> bool:
     """
     others = typical - signs[:, None] * images
     products = signs * np.sum(images * others, axis=1)
-    correlations = products / (np.linalg.norm(others, axis=1) + 1e-9)
-    return bool(np.quantile(correlations, 1 - _CORRELATED_SHARE) >= _LEAST_CORRELATION)
+    lengths = np.linalg.norm(others, axis=1) + 1e-9
+    correlations = products / lengths
+    low_correlation = np.quantile(correlations, 1 - _CORRELATED_SHARE)
+    return bool(low_correlation >= _LEAST_CORRELATION)
 
 
 def _sign_of_films(typical: Pixels, signs: Pixels) -> int:
@@ -165,7 +174,7 @@ def find_suspects(reference: Reference, thumbnails: Pixels) -> Pixels:
         bool (n,).
     """
     cells = mean_cells(thumbnails)
-    template = np.array(reference.template, np.float64).reshape(1, SIDE, SIDE)
+    template = np.array([reference.template], np.float64)
     of_whole = correlate(cells, template)
     of_centre = correlate(centres(cells), centres(template))
     suspects: Pixels = np.maximum(of_whole, of_centre) < reference.threshold

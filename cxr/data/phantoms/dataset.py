@@ -55,7 +55,10 @@ def make_dataset(
         return _read_counts(folder, arguments)
     if images < _FEWEST_IMAGES:
         raise DataError(f"expected at least {_FEWEST_IMAGES} images, got {images}: ask for more")
-    planned = plan_images(np.random.default_rng([seed, _PLAN_STREAM]), images)
+    planned = plan_images(
+        np.random.default_rng([seed, _PLAN_STREAM]),
+        images,
+    )
     with _atomic_folder(folder) as root:
         places = _write_good_images(root, planned, seed, size)
         counts = {"good": images}
@@ -65,7 +68,10 @@ def make_dataset(
             counts |= flaws.write_near_duplicates(root, planned, places)
             counts |= flaws.write_broken(root, seed, size)
         _write_places(root / _OPACITIES_FILE, places)
-        state = json.dumps(arguments | {"counts": counts}, indent=2)
+        state = json.dumps(
+            arguments | {"counts": counts},
+            indent=2,
+        )
         (root / _STATE_FILE).write_text(state + "\n")
     return counts
 

@@ -17,7 +17,11 @@ _ANATOMY_STREAM = 1
 _IMAGE_STREAM = 2
 
 
-def draw_film(planned: PlannedImage, seed: int, size: int) -> tuple[Image.Image, Place | None]:
+def draw_film(
+    planned: PlannedImage,
+    seed: int,
+    size: int,
+) -> tuple[Image.Image, Place | None]:
     """Draw a planned image.
 
     Args:

@@ -36,13 +36,21 @@ def _first_of_each_class(planned: list[PlannedImage]) -> tuple[PlannedImage, Pla
     return normal, pneumonia
 
 
-def _reencode(path: Path, mode: str, file_format: str) -> None:
+def _reencode(
+    path: Path,
+    mode: str,
+    file_format: str,
+) -> None:
     with Image.open(path) as film:
         data = encode(film.convert(mode), file_format)
     write_file(path, data)
 
 
-def write_duplicates(root: Path, planned: list[PlannedImage], places: Places) -> dict[str, int]:
+def write_duplicates(
+    root: Path,
+    planned: list[PlannedImage],
+    places: Places,
+) -> dict[str, int]:
     """Write exact copies: three within a split, three of a test or val image in train.
 
     Args:
@@ -63,7 +71,10 @@ def write_duplicates(root: Path, planned: list[PlannedImage], places: Places) ->
         _, class_folder, name = image.key.split("/")
         copies[f"train/{class_folder}/{name}"] = image
     for key, image in copies.items():
-        write_file(root / key, (root / image.key).read_bytes())
+        write_file(
+            root / key,
+            (root / image.key).read_bytes(),
+        )
         places[key] = places[image.key]
     return {"duplicate": len(copies)}
 
@@ -77,7 +88,13 @@ def _key_of_copy(image: PlannedImage, index: int) -> str:
     split, class_folder, _ = image.key.split("/")
     number = _FIRST_DUPLICATE + index
     rng = np.random.default_rng(index)
-    [name] = draw_file_names(rng, image.label, number, number, 1)
+    [name] = draw_file_names(
+        rng,
+        image.label,
+        number,
+        number,
+        1,
+    )
     return f"{split}/{class_folder}/{name}"
 
 
@@ -114,7 +131,11 @@ class _File(NamedTuple):
     data: bytes
 
 
-def write_broken(root: Path, seed: int, size: int) -> dict[str, int]:
+def write_broken(
+    root: Path,
+    seed: int,
+    size: int,
+) -> dict[str, int]:
     """Write files that preprocessing rejects, and a pair of equal images with two labels.
 
     Args:
@@ -133,9 +154,18 @@ def write_broken(root: Path, seed: int, size: int) -> dict[str, int]:
     return dict(Counter(file.reason for file in files))
 
 
-def _draw_extra(number: int, seed: int, size: int) -> Image.Image:
+def _draw_extra(
+    number: int,
+    seed: int,
+    size: int,
+) -> Image.Image:
     """Return a film with pneumonia of a patient who is nowhere else."""
-    planned = PlannedImage(key="", patient=number, label=1, number=number)
+    planned = PlannedImage(
+        key="",
+        patient=number,
+        label=1,
+        number=number,
+    )
     film, _ = draw_film(planned, seed, size)
     return film
 

@@ -63,7 +63,13 @@ def plan_images(rng: np.random.Generator, images: int) -> list[PlannedImage]:
             if index < group.val_images:
                 splits[-1] = "val"
             first_number = len(planned) + 1
-            names = draw_file_names(rng, group.label, patient, first_number, size)
+            names = draw_file_names(
+                rng,
+                group.label,
+                patient,
+                first_number,
+                size,
+            )
             for split, name in zip(splits, names, strict=True):
                 key = f"{split}/{LABEL_NAMES[group.label]}/{name}"
                 number = len(planned) + 1
@@ -82,7 +88,11 @@ def _groups(images: int) -> list[_Group]:
     ]
 
 
-def _groups_of_classes(split: str, images: int, val_images: int) -> list[_Group]:
+def _groups_of_classes(
+    split: str,
+    images: int,
+    val_images: int,
+) -> list[_Group]:
     normal_val_images = val_images // 2
     normal_images = normal_val_images + round((images - val_images) * _NORMAL_SHARE)
     pneumonia_images = images - normal_images
@@ -93,7 +103,11 @@ def _groups_of_classes(split: str, images: int, val_images: int) -> list[_Group]
     ]
 
 
-def _images_per_patient(rng: np.random.Generator, images: int, val_images: int) -> list[int]:
+def _images_per_patient(
+    rng: np.random.Generator,
+    images: int,
+    val_images: int,
+) -> list[int]:
     """Return how many images each patient has, 1 to 3.
 
     The first patients have at least 2, so that one can go to val and another stays in train.

@@ -34,7 +34,11 @@ def bits_per_sample(image: Image.Image, data: bytes) -> int:
     return 8
 
 
-def require_scale(image: Image.Image, stored_bits: int, bit_depth: int | None) -> int:
+def require_scale(
+    image: Image.Image,
+    stored_bits: int,
+    bit_depth: int | None,
+) -> int:
     """Return the bit depth by which an image of more than 8 bits can be scaled.
 
     Args:
@@ -59,8 +63,8 @@ def _has_one_unsigned_channel(image: Image.Image) -> bool:
         return False
     if not isinstance(image, TiffImageFile):
         return True
-    sample_formats = set(image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,)))
-    return sample_formats == {_UNSIGNED}
+    sample_formats = image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+    return set(sample_formats) == {_UNSIGNED}
 
 
 def scale_to_8_bits(image: Image.Image, bit_depth: int) -> Image.Image:
@@ -84,9 +88,16 @@ def scale_to_8_bits(image: Image.Image, bit_depth: int) -> Image.Image:
         detail = f"a value of {highest:,}, more than {white:,}, the white of {bit_depth} bits"
         raise Rejected("unsupported_mode", f"{detail}: correct --bit-depth")
     pixels = _gray_levels(bit_depth)[values]
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if _is_white_zero(image):
         pixels = 255 - pixels  # as Pillow does with 8 bits
     return Image.fromarray(pixels)
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    if not isinstance(image, TiffImageFile):
+        return False
+    photometric = image.tag_v2.get(_PHOTOMETRIC)
+    return bool(photometric == _WHITE_IS_ZERO)
 
 
 @functools.lru_cache
@@ -94,6 +105,6 @@ def _gray_levels(bit_depth: int) -> Pixels:
     """Return the gray level of each value of `bit_depth` bits, uint8 (2^bit_depth,)."""
     white = 2**bit_depth - 1
     values = np.arange(white + 1, dtype=np.uint32)
-    # round(255 * value / white) in whole numbers.
-    gray_levels: Pixels = ((values * 510 + white) // (2 * white)).astype(np.uint8)
-    return gray_levels
+    # This is round(255 * value / white) in whole numbers.
+    gray_levels: Pixels = (values * 510 + white) // (2 * white)
+    return gray_levels.astype(np.uint8)

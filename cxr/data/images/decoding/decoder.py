@@ -114,9 +114,11 @@ def _rejection_of_unidentified(data: bytes) -> Rejected:
         return Rejected("not_an_image", beginning)
     if kind != "image":
         return Rejected("not_an_image", f"{kind}, {beginning}")
-    precision = jpeg.read_precision(data) if data[:1] == b"\xff" else None
+    is_jpeg = data[:1] == b"\xff"
+    precision = jpeg.read_precision(data) if is_jpeg else None
     if precision is not None and precision != 8:
-        return Rejected("unsupported_mode", f"a JPEG of {precision} bits: {EXPORT_HINT}")
+        detail = f"a JPEG of {precision} bits: {EXPORT_HINT}"
+        return Rejected("unsupported_mode", detail)
     return Rejected("unreadable", f"a damaged or unknown header, {beginning}")
 
 
@@ -139,7 +141,10 @@ def _decode(data: bytes, bit_depth: int | None) -> Decoded:
     oversized = formats.too_many_bytes(len(data))
     if oversized is not None:
         raise Rejected(*oversized)
-    opened: Image.Image = Image.open(io.BytesIO(data), formats=_OPENED_FORMATS)
+    opened: Image.Image = Image.open(
+        io.BytesIO(data),
+        formats=_OPENED_FORMATS,
+    )
     _check_header(opened)
     stored_bits = bits_per_sample(opened, data)
     file_format = opened.format or ""
@@ -148,7 +153,13 @@ def _decode(data: bytes, bit_depth: int | None) -> Decoded:
     if stored_bits > 8:
         scale = require_scale(opened, stored_bits, bit_depth)
         scaled = scale_to_8_bits(opened, scale)
-        return Decoded(_upright(scaled, opened), file_format, mode, container, scale)
+        return Decoded(
+            _upright(scaled, opened),
+            file_format,
+            mode,
+            container,
+            scale,
+        )
     if mode not in _ACCEPTED_MODES:
         raise Rejected("unsupported_mode", f"{mode}: expected gray, RGB or palette")
     if file_format in _JPEG_FORMATS:
@@ -156,7 +167,13 @@ def _decode(data: bytes, bit_depth: int | None) -> Decoded:
         stored = Image.fromarray(pixels)
         upright = _upright(stored, opened)
         pixels_at_hand = pixels if upright is stored else None
-        return Decoded(upright, file_format, mode, container, pixels=pixels_at_hand)
+        return Decoded(
+            upright,
+            file_format,
+            mode,
+            container,
+            pixels=pixels_at_hand,
+        )
     if file_format == "PNG":
         png.check_checksums(data)
     opened.load()
@@ -193,8 +210,10 @@ def _describe_container(image: Image.Image) -> dict[str, int | str]:
     """
     quantisation = ""
     if image.format in _JPEG_FORMATS:
-        tables = sorted(getattr(image, "quantization", {}).items())
-        quantisation = hashlib.sha256(repr(tables).encode()).hexdigest()[:8]
+        tables = getattr(image, "quantization", {})
+        text = repr(sorted(tables.items()))
+        digest = hashlib.sha256(text.encode())
+        quantisation = digest.hexdigest()[:8]
     return {
         "icc": int("icc_profile" in image.info),
         "exif": int("exif" in image.info),
@@ -210,15 +229,22 @@ def _decode_jpeg(opened: Image.Image, data: bytes) -> Pixels:
     """
     channels = 1 if opened.mode == "L" else 3
     try:
-        pixels = jpeg.decode_pixels(data, opened.width, opened.height, channels)
+        pixels = jpeg.decode_pixels(
+            data,
+            opened.width,
+            opened.height,
+            channels,
+        )
     except jpeg.DamagedError as error:
         if channels == 3 and "subsampling" in str(error):
             detail = "a rare chroma subsampling: export as an ordinary JPEG or PNG"
             raise Rejected("unsupported_mode", detail) from None
         raise Rejected(_reason(error), str(error)) from None
     first = pixels[:, :, 0]
-    is_gray = all(np.array_equal(first, pixels[:, :, channel]) for channel in range(1, channels))
-    return np.ascontiguousarray(first) if is_gray else pixels
+    for channel in range(1, channels):
+        if not np.array_equal(first, pixels[:, :, channel]):
+            return pixels
+    return np.ascontiguousarray(first)
 
 
 def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
@@ -249,16 +275,21 @@ def _as_gray_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "1" and "transparency" not in image.info:
         return image.convert("L")
     image = _without_alpha(image)
-    red, green, blue = (channel.tobytes() for channel in image.split())
-    return image.getchannel(0) if red == green == blue else image
+    red, green, blue = image.split()
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        return red
+    return image
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:
     """Convert to mode RGB; raises Rejected if there are transparent pixels."""
-    if "transparency" in image.info or image.mode in {"LA", "PA"}:
+    has_alpha = image.mode in {"LA", "PA"} or "transparency" in image.info
+    if has_alpha:
         image = image.convert("RGBA")
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
-        raise Rejected("unsupported_mode", "transparent pixels: their background is unknown")
+    if image.mode == "RGBA":
+        extremes = image.getchannel("A").getextrema()
+        if extremes != (255, 255):
+            raise Rejected("unsupported_mode", "transparent pixels: their background is unknown")
     if image.mode == "RGB":
         return image  # `convert` would copy it
     return image.convert("RGB")

@@ -62,7 +62,12 @@ class Segment(NamedTuple):
     end: int
 
 
-def decode_pixels(data: bytes, width: int, height: int, channels: int) -> Pixels:
+def decode_pixels(
+    data: bytes,
+    width: int,
+    height: int,
+    channels: int,
+) -> Pixels:
     """Decode a whole JPEG.
 
     What is wrong with the header but does not concern the pixels is passed over: bytes between
@@ -103,12 +108,22 @@ def read_precision(data: bytes) -> int | None:
     return None
 
 
-def _decode_strictly(data: bytes, width: int, height: int, channels: int) -> Pixels:
+def _decode_strictly(
+    data: bytes,
+    width: int,
+    height: int,
+    channels: int,
+) -> Pixels:
     """Return the pixels, uint8 (height, width, channels); raises ValueError at the first warning."""
     # A buffer of the size that was checked: a second header further on cannot ask for more memory.
     buffer = np.empty(height * width * channels, np.uint8)
     colour_space = "GRAY" if channels == 1 else "RGB"
-    pixels: Pixels = simplejpeg.decode_jpeg(data, colour_space, buffer=buffer, strict=True)
+    pixels: Pixels = simplejpeg.decode_jpeg(
+        data,
+        colour_space,
+        buffer=buffer,
+        strict=True,
+    )
     if pixels.shape != (height, width, channels):
         decoded_height, decoded_width = pixels.shape[:2]
         sizes = f"{width}x{height} and {decoded_width}x{decoded_height}"
@@ -182,7 +197,8 @@ def _completed_coefficients(scan: Segment, frame: Segment) -> set[tuple[int, int
     lowest_bit = approximation & 0x0F
     if lowest_bit > 0:  # later scans refine it
         return set()
-    coefficients = range(first, min(last, _COEFFICIENTS - 1) + 1)
+    last = min(last, _COEFFICIENTS - 1)
+    coefficients = range(first, last + 1)
     return {(component, coefficient) for component in components for coefficient in coefficients}
 
 
@@ -195,7 +211,8 @@ def _with_plain_header(data: bytes) -> bytes:
             continue
         if segment.marker in _SEQUENTIAL_FRAMES:
             is_sequential = True
-        parts.append(_as_bytes(segment.marker, _corrected_body(segment, is_sequential)))
+        body = _corrected_body(segment, is_sequential)
+        parts.append(_as_bytes(segment.marker, body))
         if segment.marker == _START_OF_SCAN:
             parts.append(data[segment.end :])
             break
@@ -204,22 +221,28 @@ def _with_plain_header(data: bytes) -> bytes:
 
 def _as_bytes(marker: int, body: bytes) -> bytes:
     length = len(body) + 2  # its own two bytes count
-    return bytes([0xFF, marker]) + length.to_bytes(2, "big") + body
+    head = bytes([0xFF, marker])
+    return head + length.to_bytes(2, "big") + body
 
 
 def _corrected_body(segment: Segment, is_sequential: bool) -> bytes:
-    """Return a segment's body with the values that libjpeg assumes, after a warning, for unknown ones."""
+    """Return a segment's body with what libjpeg assumes, after a warning, for unknown values."""
     body = segment.body
     if segment.marker == _APP0_JFIF and body[:5] == b"JFIF\0":
         revision = b"\1\1"
         return body[:5] + revision + body[7:]
-    position = _ADOBE_TRANSFORM_POSITION
-    if segment.marker == _APP14_ADOBE and body[:5] == b"Adobe" and len(body) > position:
-        transform = body[position]
-        if transform not in _ADOBE_TRANSFORMS:
-            transform = _ADOBE_YCBCR
-        return body[:position] + bytes([transform]) + body[position + 1 :]
+    if segment.marker == _APP14_ADOBE and body[:5] == b"Adobe":
+        return _with_known_transform(body)
     if segment.marker == _START_OF_SCAN and is_sequential:
         all_coefficients = b"\0\x3f\0"
         return body[:-3] + all_coefficients
     return body
+
+
+def _with_known_transform(body: bytes) -> bytes:
+    """Return the body of Adobe's segment with a colour transform that libjpeg knows."""
+    position = _ADOBE_TRANSFORM_POSITION
+    if len(body) <= position or body[position] in _ADOBE_TRANSFORMS:
+        return body
+    transform = bytes([_ADOBE_YCBCR])
+    return body[:position] + transform + body[position + 1 :]

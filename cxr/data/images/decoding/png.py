@@ -34,9 +34,9 @@ def check_checksums(data: bytes) -> None:
         checksum = data[content_end : content_end + _CHECKSUM_BYTES]
         is_critical = name[:1].isupper()  # a small letter marks a chunk that pixels do not need
         if is_critical and len(checksum) == _CHECKSUM_BYTES:
-            # The checksum covers the chunk's name and content, not its length.
-            expected = zlib.crc32(view[name_start:content_end]).to_bytes(_CHECKSUM_BYTES, "big")
-            if checksum != expected:
+            # It covers the chunk's name and content, not its length.
+            expected = zlib.crc32(view[name_start:content_end])
+            if int.from_bytes(checksum, "big") != expected:
                 chunk = name.decode("latin-1")
                 raise Rejected(
                     "truncated", f"wrong checksum of the chunk {chunk} at byte {start:,}"

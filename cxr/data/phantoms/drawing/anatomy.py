@@ -58,7 +58,14 @@ class Anatomy:
             rib_slope=rng.uniform(1.7, 2.8),
             clavicle=rng.uniform(-0.03, 0.03),
             dome=rng.uniform(0.07, 0.12),
-            stomach_gas=rng.choice([0.0, rng.uniform(0.05, 0.16)]),
+            stomach_gas=_draw_stomach_gas(rng),
             tissue=rng.uniform(0.46, 0.56),
             markings=int(rng.integers(2**31)),
         )
+
+
+def _draw_stomach_gas(rng: np.random.Generator) -> float:
+    """Return how much darker the gas bubble is; half of the patients have none."""
+    darkness = rng.uniform(0.05, 0.16)
+    stomach_gas: float = rng.choice([0.0, darkness])
+    return stomach_gas

@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cxr.data.phantoms.drawing import lung_markings, skeleton, soft_tissue
+from cxr.data.phantoms.drawing import skeleton, soft_tissue
 from cxr.data.phantoms.drawing.anatomy import Anatomy
-from cxr.data.phantoms.drawing.lung_markings import Place
-from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, clouds, pose_body
+from cxr.data.phantoms.drawing.lung_markings import Place, draw_opacities, vessels
+from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, clouds, pose_body, saturate
 
 _DARKEST = 0.02  # of a plate before exposure
 
@@ -32,24 +32,32 @@ def draw_chest(
     """
     grid = pose_body(rng, size)
     lungs = soft_tissue.lungs(grid, anatomy)
-    air = lungs * (1 - 0.93 * soft_tissue.mediastinum(grid, anatomy))
+    mediastinum = soft_tissue.mediastinum(grid, anatomy)
+    air = lungs * (1 - 0.93 * mediastinum)
     plate = _plate(grid, lungs, air, anatomy)
-    plate = plate + 0.13 * (clouds(rng, size, 10) - 0.5)
+    unevenness = clouds(rng, size, 10) - 0.5
+    plate = plate + 0.13 * unevenness
     plate = np.maximum(plate, _DARKEST)
     place = None
     if pneumonia:
-        opacities, place = lung_markings.draw_opacities(rng, air, grid.y)
+        opacities, place = draw_opacities(rng, air, grid.y)
         # Exposure is automatic: an opacity brightens its place, not the whole film, so that the
         # mean brightness gives nothing away.
         plate = plate + opacities - np.mean(opacities)
     return _expose(rng, plate), place
 
 
-def _plate(grid: BodyGrid, lungs: Plane, air: Plane, anatomy: Anatomy) -> Plane:
+def _plate(
+    grid: BodyGrid,
+    lungs: Plane,
+    air: Plane,
+    anatomy: Anatomy,
+) -> Plane:
     """Return what the body of a patient absorbs, about 0 to 1."""
-    plate: Plane = soft_tissue.body(grid, anatomy) - 0.37 * air
-    plate = plate + skeleton.bones(grid, lungs, anatomy)
-    plate = plate + lung_markings.vessels(grid, anatomy) * air
+    tissue = soft_tissue.body(grid, anatomy) - 0.37 * air
+    bones = skeleton.bones(grid, lungs, anatomy)
+    markings = vessels(grid, anatomy) * air
+    plate: Plane = tissue + bones + markings
     return plate
 
 
@@ -63,12 +71,12 @@ def _expose(rng: np.random.Generator, plate: Plane) -> Plane:
     gain = rng.uniform(0.98, 1.28)
     offset = rng.uniform(-0.03, 0.05)
     gamma = rng.uniform(0.85, 1.2)
-    noise = rng.normal(0, 1, (size, size)).astype(np.float32)
-    grain = noise * rng.uniform(0.008, 0.018)
-    exposed = np.clip(plate * gain + offset, 0, 1)
-    light = np.clip(exposed ** np.float32(gamma) + grain, 0, 1)
-    levels = (light * 255).round().astype(np.uint8)
-    return _with_side_marker(rng, levels)
+    noise = rng.normal(0, 1, (size, size))
+    grain = noise.astype(np.float32) * rng.uniform(0.008, 0.018)
+    exposed = saturate(plate * gain + offset)
+    light = saturate(exposed ** np.float32(gamma) + grain)
+    levels = (light * 255).round()
+    return _with_side_marker(rng, levels.astype(np.uint8))
 
 
 def _with_side_marker(rng: np.random.Generator, film: Plane) -> Plane:
@@ -78,5 +86,10 @@ def _with_side_marker(rng: np.random.Generator, film: Plane) -> Plane:
     top = rng.uniform(0.03, 0.25) * size
     image = Image.fromarray(film)
     font = ImageFont.load_default(size * 0.055)
-    ImageDraw.Draw(image).text((left, top), "R", fill=235, font=font)
+    ImageDraw.Draw(image).text(
+        (left, top),
+        "R",
+        fill=235,
+        font=font,
+    )
     return np.asarray(image)

@@ -3,7 +3,15 @@
 import numpy as np
 
 from cxr.data.phantoms.drawing.anatomy import Anatomy
-from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, bell, clouds, fill
+from cxr.data.phantoms.drawing.shapes import (
+    BodyGrid,
+    Plane,
+    bell,
+    clouds,
+    fill,
+    pixel_axis,
+    saturate,
+)
 
 Place = tuple[float, float]
 
@@ -18,9 +26,9 @@ def vessels(grid: BodyGrid, anatomy: Anatomy) -> Plane:
     for side in (-1, 1):
         x = grid.x * side - 0.06
         y = grid.y - 0.44
-        angles = np.linspace(-1.25, 1.35, _BRANCHES)
-        angles = angles + rng.uniform(-0.16, 0.16, _BRANCHES)
-        for angle in angles:
+        even_angles = np.linspace(-1.25, 1.35, _BRANCHES)
+        deviations = rng.uniform(-0.16, 0.16, _BRANCHES)
+        for angle in even_angles + deviations:
             curvature = np.float32(rng.uniform(-2.0, 2.0))
             markings += _branch(x, y, angle, curvature)
     return markings
@@ -32,7 +40,12 @@ def _hila(grid: BodyGrid) -> Plane:
     return np.exp(-(x**2) - y**2)
 
 
-def _branch(x: Plane, y: Plane, angle: float, curvature: np.float32) -> Plane:
+def _branch(
+    x: Plane,
+    y: Plane,
+    angle: float,
+    curvature: np.float32,
+) -> Plane:
     """Return one branch of the vessels.
 
     Args:
@@ -46,13 +59,19 @@ def _branch(x: Plane, y: Plane, angle: float, curvature: np.float32) -> Plane:
     along = x * cos + y * sin
     across = y * cos - x * sin
     from_axis = across - curvature * along**2
-    half_width = 0.0025 + 0.004 * np.clip(1 - along / 0.25, 0, 1)
-    fading = np.clip(1 - along / 0.27, 0, 1)
-    brightness = 0.10 * (fill(along - 0.02, 0.015) * fading)
+    tapering = saturate(1 - along / 0.25)
+    half_width = 0.0025 + 0.004 * tapering
+    fading = saturate(1 - along / 0.27)
+    outside_hilum = fill(along - 0.02, softness=0.015)
+    brightness = 0.10 * (outside_hilum * fading)
     return brightness * bell(from_axis, half_width)
 
 
-def draw_opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plane, Place]:
+def draw_opacities(
+    rng: np.random.Generator,
+    air: Plane,
+    y: Plane,
+) -> tuple[Plane, Place]:
     """Draw one or two patchy consolidations inside the lungs.
 
     Args:
@@ -65,21 +84,35 @@ def draw_opacities(rng: np.random.Generator, air: Plane, y: Plane) -> tuple[Plan
         image.
     """
     size = len(air)
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
-    candidates = np.flatnonzero((air > 0.9) & (y > 0.27))
+    in_lungs = (air > 0.9) & (y > 0.27)
+    candidates = np.flatnonzero(in_lungs)
     count = int(rng.integers(1, 3))
-    strengths = np.sort(rng.uniform(0.45, 0.65, count))[::-1]
-    filled = np.zeros_like(air)
+    strengths = rng.uniform(0.45, 0.65, count)
+    opacities = np.zeros_like(air)
     places: list[Place] = []
-    for strength in strengths:
-        row, column = divmod(int(rng.choice(candidates)), size)
-        place = (float(axis[column]), float(axis[row]))
-        half_width, half_height = rng.uniform(0.10, 0.16, 2)
-        x_distance = (axis[None, :] - place[0]) / half_width
-        y_distance = (axis[:, None] - place[1]) / half_height
-        distance = x_distance**2 + y_distance**2
-        patch = np.exp(-0.5 * distance**1.4)
-        filled = np.maximum(filled, np.float32(strength) * patch)
+    for strength in sorted(strengths, reverse=True):
+        chosen = int(rng.choice(candidates))
+        row, column = divmod(chosen, size)
+        patch, place = _patch(rng, row, column, size)
+        opacities = np.maximum(opacities, np.float32(strength) * patch)
         places.append(place)
     texture = 0.72 + 0.5 * clouds(rng, size, 14)
-    return filled * air * texture, places[0]
+    return opacities * air * texture, places[0]
+
+
+def _patch(
+    rng: np.random.Generator,
+    row: int,
+    column: int,
+    size: int,
+) -> tuple[Plane, Place]:
+    """Return a patch of random width and height, 0 to 1, about one pixel, and the pixel's place."""
+    axis = pixel_axis(size)
+    centre_x = float(axis[column])
+    centre_y = float(axis[row])
+    half_width, half_height = rng.uniform(0.10, 0.16, 2)
+    x = (axis - centre_x) / half_width
+    y = (axis - centre_y) / half_height
+    distance = x[None, :] ** 2 + y[:, None] ** 2
+    patch = np.exp(-0.5 * distance**1.4)
+    return patch, (centre_x, centre_y)

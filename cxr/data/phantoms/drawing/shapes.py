@@ -36,15 +36,22 @@ def pose_body(rng: np.random.Generator, size: int) -> BodyGrid:
     scale = rng.uniform(0.92, 1.08)
     right = rng.uniform(-0.03, 0.03)
     down = rng.uniform(-0.03, 0.03)
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
-    axis = axis - 0.5
-    x = (axis[None, :] - np.float32(right)) / scale
-    y = (axis[:, None] - np.float32(down)) / scale
+    axis = pixel_axis(size) - 0.5
+    shifted_x = axis - np.float32(right)
+    shifted_y = axis - np.float32(down)
+    x = shifted_x[None, :] / scale
+    y = shifted_y[:, None] / scale
     cos = np.float32(np.cos(angle))
     sin = np.float32(np.sin(angle))
     turned_x = x * cos + y * sin
     turned_y = y * cos - x * sin
     return BodyGrid(turned_x, turned_y + np.float32(0.5))
+
+
+def pixel_axis(size: int) -> Plane:
+    """Return the middles of so many pixels in a row, in fractions of it, float32 (size,)."""
+    positions = np.arange(size, dtype=np.float32)
+    return (positions + 0.5) / size
 
 
 def fill(distance: Plane, softness: float) -> Plane:
@@ -54,11 +61,17 @@ def fill(distance: Plane, softness: float) -> Plane:
         distance: From the edge, above 0 inside.
         softness: Half the width of the edge, in the unit of `distance`.
     """
-    return 0.5 + 0.5 * np.tanh(distance / np.float32(softness))
+    scaled = distance / np.float32(softness)
+    return 0.5 + 0.5 * np.tanh(scaled)
 
 
-def ellipse(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
-    """Return the distance from the edge of an ellipse: 1 in its centre, 0 on the edge.
+def ellipse(
+    x: Plane,
+    y: Plane,
+    half_width: float,
+    half_height: float,
+) -> Plane:
+    """Return the distance from the edge of an ellipse, 1 in its centre and 0 on the edge.
 
     Args:
         x: From the centre.
@@ -66,12 +79,20 @@ def ellipse(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
         half_width: In the unit of `x`.
         half_height: In the unit of `y`.
     """
-    return 1 - np.sqrt((x / half_width) ** 2 + (y / half_height) ** 2)
+    scaled_x = x / half_width
+    scaled_y = y / half_height
+    return 1 - np.sqrt(scaled_x**2 + scaled_y**2)
+
+
+def saturate(plane: Plane) -> Plane:
+    """Return the plane with values below 0 as 0 and above 1 as 1."""
+    return np.clip(plane, 0, 1)
 
 
 def bell(distance: Plane, width: float | Plane) -> Plane:
     """Return a bell curve: 1 at the distance 0, 1/e at `width`."""
-    return np.exp(-((distance / width) ** 2))
+    scaled = distance / width
+    return np.exp(-(scaled**2))
 
 
 def bone(distance: Plane, half_width: float) -> Plane:

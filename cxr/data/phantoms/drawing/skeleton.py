@@ -13,7 +13,11 @@ _RIBS = 9  # pairs
 _FRONT_RIBS = 7  # pairs whose fronts are bone: those of the lower ones are cartilage
 
 
-def bones(grid: BodyGrid, lungs: Plane, anatomy: Anatomy) -> Plane:
+def bones(
+    grid: BodyGrid,
+    lungs: Plane,
+    anatomy: Anatomy,
+) -> Plane:
     """Return the brightness that bones add, with the darker windpipe.
 
     Args:
@@ -28,20 +32,31 @@ def bones(grid: BodyGrid, lungs: Plane, anatomy: Anatomy) -> Plane:
 
 
 def _spine(grid: BodyGrid) -> Plane:
-    column = fill(0.042 - grid.from_spine, 0.010)
-    vertebrae = np.cos(2 * np.pi * grid.y / 0.058)
+    column = fill(0.042 - grid.from_spine, softness=0.010)
+    vertebra = 0.058  # its height with the disc below
+    vertebrae = np.cos(2 * np.pi * grid.y / vertebra)
     return column * (0.085 + 0.022 * vertebrae)
 
 
 def _windpipe(grid: BodyGrid) -> Plane:
-    tube = fill(0.017 - grid.from_spine, 0.007)
-    above_fork = fill(0.36 - grid.y, 0.03)
+    tube = fill(0.017 - grid.from_spine, softness=0.007)
+    above_fork = fill(0.36 - grid.y, softness=0.03)
     return 0.09 * tube * above_fork
 
 
-def _rib_cage(grid: BodyGrid, lungs: Plane, anatomy: Anatomy) -> Plane:
-    within_wall = fill(distance_from_chest_wall(grid, anatomy) + 0.10, 0.03)
-    above_base = fill(anatomy.lung_base + 0.08 - grid.y, 0.03)
+def _rib_cage(
+    grid: BodyGrid,
+    lungs: Plane,
+    anatomy: Anatomy,
+) -> Plane:
+    within_wall = fill(
+        distance_from_chest_wall(grid, anatomy) + 0.10,
+        softness=0.03,
+    )
+    above_base = fill(
+        anatomy.lung_base + 0.08 - grid.y,
+        softness=0.03,
+    )
     cage = within_wall * above_base
     visibility = 0.45 + 0.55 * lungs
     rib_cage: Plane = visibility * cage * _ribs(grid, anatomy)
@@ -53,16 +68,17 @@ def _ribs(grid: BodyGrid, anatomy: Anatomy) -> Plane:
     across = grid.from_spine
     turn = 0.31  # from the spine: where a rib turns from the back to the front
     back = -0.34 * across + anatomy.rib_slope * across**2
-    height_at_turn = float(-0.34 * turn + anatomy.rib_slope * turn**2)
+    height_at_turn = -0.34 * turn + anatomy.rib_slope * turn**2
     front = height_at_turn + 0.55 * (turn - across)
-    beside_breastbone = fill(across - 0.11, 0.02)
+    beside_breastbone = fill(across - 0.11, softness=0.02)
     ribs = np.zeros_like(across)
     for number in range(_RIBS):
         start = anatomy.rib_start + anatomy.rib_gap * number
         below_start = grid.y - start
-        ribs += 0.085 * bone(below_start - back, 0.013)
+        ribs += 0.085 * bone(below_start - back, half_width=0.013)
         if number < _FRONT_RIBS:
-            ribs += 0.042 * beside_breastbone * bone(below_start - front, 0.014)
+            front_bone = bone(below_start - front, half_width=0.014)
+            ribs += 0.042 * beside_breastbone * front_bone
     return ribs
 
 
@@ -70,16 +86,21 @@ def _clavicles(grid: BodyGrid, anatomy: Anatomy) -> Plane:
     across = grid.from_spine
     height = 0.205 + anatomy.clavicle - 0.17 * across
     height = height + 0.016 * np.sin(across * 20)  # a slight double bend
-    ends = fill(across - 0.035, 0.01) * fill(0.36 - across, 0.02)
-    clavicles: Plane = 0.10 * bone(grid.y - height, 0.012) * ends
+    inner_end = fill(across - 0.035, softness=0.01)
+    outer_end = fill(0.36 - across, softness=0.02)
+    ends = inner_end * outer_end
+    shaft = bone(grid.y - height, half_width=0.012)
+    clavicles: Plane = 0.10 * shaft * ends
     return clavicles
 
 
 def _shoulders(grid: BodyGrid) -> Plane:
     x = grid.from_spine - 0.43
     y = grid.y - 0.20
-    joint = fill(1 - np.hypot(x / 0.055, y / 0.055), 0.15)
-    outside_joint = fill(x, 0.01)
-    arm = bone(y - 0.45 * x, 0.034) * outside_joint
+    radius = 0.055
+    inside_joint = 1 - np.hypot(x / radius, y / radius)
+    joint = fill(inside_joint, softness=0.15)
+    outside_joint = fill(x, softness=0.01)
+    arm = bone(y - 0.45 * x, half_width=0.034) * outside_joint
     shoulders: Plane = 0.09 * np.maximum(joint, arm)
     return shoulders
