@@ -8,6 +8,8 @@ from cxr.storage.base import Entry
 from cxr.storage.s3.connection import connect, split_address
 from cxr.storage.s3.faults import code_of, errors, failure
 
+Answer = dict[str, Any]  # what boto3 makes of a server's answer
+
 
 class S3Prefix:
     """A prefix in an S3-compatible bucket, to be listed.
@@ -47,8 +49,9 @@ class S3Prefix:
 
         Folder markers (keys that end with a slash, as consoles make them) are left out.
         """
+        key_prefix = self.prefix + prefix
         paginator = self.client.get_paginator("list_objects_v2")
-        pages = paginator.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix)
+        pages = paginator.paginate(Bucket=self.bucket, Prefix=key_prefix)
         try:
             for page in pages:
                 for item in page.get("Contents", []):
@@ -56,7 +59,8 @@ class S3Prefix:
                     if key and not key.endswith("/"):
                         yield Entry(key, item["Size"], etag_of(item))
         except errors() as error:
-            raise failure("list", self._uri(prefix).rstrip("/"), error) from error
+            uri = self._uri(prefix).rstrip("/")
+            raise failure("list", uri, error) from error
 
     def find(self, key: str) -> Entry | None:
         """Return one object as `list` would yield it, or None if there is none.
@@ -71,12 +75,17 @@ class S3Prefix:
     def version(self, key: str) -> str | None:
         """Return the object's ETag, or None if there is no such object."""
         head = self._head(key)
-        return etag_of(head) if head else None
+        if head is None:
+            return None
+        return etag_of(head)
 
     def sha256(self, key: str) -> str | None:
         """Return the SHA-256 that an object was written with, or None if it has none."""
         head = self._head(key)
-        return head["Metadata"].get("sha256") if head else None
+        if head is None:
+            return None
+        sha256: str | None = head["Metadata"].get("sha256")
+        return sha256
 
     def age(self, key: str) -> float | None:
         """Return how long ago the object was written, in seconds by the server's clock.
@@ -85,28 +94,34 @@ class S3Prefix:
             None if there is no such object.
         """
         head = self._head(key)
-        if not head:
+        if head is None:
             return None
-        now = parsedate_to_datetime(head["ResponseMetadata"]["HTTPHeaders"]["date"])
+        headers = head["ResponseMetadata"]["HTTPHeaders"]
+        now = parsedate_to_datetime(headers["date"])
         elapsed = now - head["LastModified"]
         return float(elapsed.total_seconds())
 
-    def _head(self, key: str) -> dict[str, Any] | None:
+    def _head(self, key: str) -> Answer | None:
         """Return the server's answer about an object, or None if there is no such object."""
         target = self._target(key)
         try:
-            head: dict[str, Any] = self.client.head_object(**target)
-            return head
+            head: Answer = self.client.head_object(**target)
         except errors():
             # The answer to a HEAD request has no body, so its error has no code: a GET has one.
-            try:
-                answer: dict[str, Any] = self.client.get_object(**target)
-            except errors() as error:
-                if code_of(error) == "NoSuchKey":
-                    return None
-                raise failure("look at", self._uri(key), error) from error
-            answer["Body"].close()
-            return answer
+            return self._head_by_get(key)
+        return head
+
+    def _head_by_get(self, key: str) -> Answer | None:
+        """Do what `_head` does with a GET request whose body is not read."""
+        target = self._target(key)
+        try:
+            answer: Answer = self.client.get_object(**target)
+        except errors() as error:
+            if code_of(error) == "NoSuchKey":
+                return None
+            raise failure("look at", self._uri(key), error) from error
+        answer["Body"].close()
+        return answer
 
     def _target(self, key: str) -> dict[str, str]:
         """Return the parameters of a request that name an object."""
@@ -117,6 +132,7 @@ class S3Prefix:
         return f"{self.uri}/{key}"
 
 
-def etag_of(answer: dict[str, Any]) -> str:
+def etag_of(answer: Answer) -> str:
     """Return the ETag in a server's answer, without its quotes."""
-    return str(answer["ETag"]).strip('"')
+    etag = str(answer["ETag"])
+    return etag.strip('"')

@@ -15,11 +15,19 @@ from cxr.core.files import atomic_write
 from cxr.core.parallel import map_in_order
 from cxr.storage import object_cache
 from cxr.storage.base import FileContent, WantedFile, changed_error, mismatch_error
-from cxr.storage.s3.faults import CONFLICTS, EMPTY, code_of, errors, failure, is_cut_short
+from cxr.storage.s3.faults import (
+    CONFLICTS,
+    EMPTY,
+    code_of,
+    errors,
+    failure,
+    is_cut_short,
+)
 from cxr.storage.s3.listing import S3Prefix, etag_of
 from cxr.storage.s3.retries import retry_read
 
 _CHUNK = 1024 * 1024  # bytes written at a time by a download
+_Condition = dict[str, str]  # parameters of a GET request that restrict it
 
 
 class _NotModifiedError(Exception):
@@ -39,7 +47,8 @@ class S3Reader(S3Prefix):
 
     def read(self, key: str, version: str | None = None) -> bytes:
         """Return the bytes of an object, from the local cache if its ETag is still the same."""
-        cached = object_cache.find(self._cache_name(key))
+        name = self._cache_name(key)
+        cached = object_cache.find(name)
         if cached and cached.version == version:
             return cached.data
         condition = {}
@@ -48,20 +57,25 @@ class S3Reader(S3Prefix):
         elif cached:
             condition["IfNoneMatch"] = cached.version
         try:
-            body = retry_read("read", self._uri(key), lambda: self._get_whole(key, condition))
+            body = self._get_whole(key, condition)
         except _NotModifiedError:
             assert cached
             return cached.data
-        object_cache.keep(self._cache_name(key), body.etag, body.data)
+        object_cache.keep(name, body.etag, body.data)
         return body.data
 
-    def _get_whole(self, key: str, condition: dict[str, str]) -> _Body:
-        """Return a whole object, its SHA-256 checked."""
-        body = self._get(key, condition)
-        _check_sha256(self._uri(key), body.data, body.sha256)
-        return body
+    def _get_whole(self, key: str, condition: _Condition) -> _Body:
+        """Return a whole object, its SHA-256 checked; repeat the request if that is wrong."""
+        uri = self._uri(key)
 
-    def _get(self, key: str, condition: dict[str, str]) -> _Body:
+        def attempt() -> _Body:
+            body = self._get(key, condition)
+            _check_sha256(uri, body.data, body.sha256)
+            return body
+
+        return retry_read("read", uri, attempt)
+
+    def _get(self, key: str, condition: _Condition) -> _Body:
         """Return what the server sends of an object.
 
         Args:
@@ -74,8 +88,9 @@ class S3Reader(S3Prefix):
             ConflictError: The object does not have the ETag given as IfMatch any more.
         """
         uri = self._uri(key)
+        request = self._target(key) | condition
         try:
-            answer = self.client.get_object(**self._target(key), **condition)
+            answer = self.client.get_object(**request)
             data = answer["Body"].read()
         except errors() as error:
             code = code_of(error)
@@ -88,7 +103,8 @@ class S3Reader(S3Prefix):
             if is_cut_short(error):
                 raise
             raise failure("read", uri, error) from error
-        return _Body(data, etag_of(answer), answer["Metadata"].get("sha256"))
+        sha256 = answer["Metadata"].get("sha256")
+        return _Body(data, etag_of(answer), sha256)
 
     def read_many(self, wanted: Iterable[WantedFile]) -> Iterator[FileContent]:
         """Yield key and bytes or error in order, up to CXR_S3_CONNECTIONS read at a time."""
@@ -103,10 +119,12 @@ class S3Reader(S3Prefix):
         cached = object_cache.find(name)
         if cached and cached.version == version:
             return cached.data
+        options = {"if_match": version}
         try:
-            answer = store.get(self.prefix + key, options={"if_match": version})
+            answer = store.get(self.prefix + key, options=options)
             data = bytes(answer.bytes())
-            _check_sha256(self._uri(key), data, answer.attributes.get("sha256"))
+            sha256 = answer.attributes.get("sha256")
+            _check_sha256(self._uri(key), data, sha256)
         except Exception:  # noqa: BLE001 - boto3 repeats the request and names what is wrong
             return self.read(key, version)
         object_cache.keep(name, version, data)
@@ -124,7 +142,11 @@ class S3Reader(S3Prefix):
             if cached and cached.version == version:
                 return cached.data[:count]
             condition["IfMatch"] = version
-        body = retry_read("read", self._uri(key), lambda: self._get(key, condition))
+
+        def attempt() -> _Body:
+            return self._get(key, condition)
+
+        body = retry_read("read", self._uri(key), attempt)
         # A server may ignore the range and send the whole object.
         return body.data[:count]
 
@@ -162,8 +184,9 @@ class S3Reader(S3Prefix):
             except (OSError, StorageError) as error:
                 return key, error
 
-        connection = self._connection
-        return map_in_order(read_one, wanted, connection.pool, connection.limit + 1)
+        pool = self._connection.pool
+        most = self._connection.limit + 1
+        return map_in_order(read_one, wanted, pool, most)
 
     def download(self, key: str, path: Path) -> str:
         """Copy an object to a local path, with the time of change it was uploaded with.
@@ -171,17 +194,23 @@ class S3Reader(S3Prefix):
         Returns:
             The ETag.
         """
-        return retry_read("download", self._uri(key), lambda: self._download(key, path))
+
+        def attempt() -> str:
+            return self._download(key, path)
+
+        return retry_read("download", self._uri(key), attempt)
 
     def _download(self, key: str, path: Path) -> str:
         """Do what `download` does, once; a body that is cut short is boto3's error."""
         uri = self._uri(key)
+        target = self._target(key)
         try:
-            answer = self.client.get_object(**self._target(key))
+            answer = self.client.get_object(**target)
+            chunks = answer["Body"].iter_chunks(_CHUNK)
             metadata = answer["Metadata"]
             with atomic_write(path) as temporary:
                 with temporary.open("wb") as file:
-                    found = _write_chunks(answer["Body"].iter_chunks(_CHUNK), file)
+                    found = _write_chunks(chunks, file)
                 expected = metadata.get("sha256", found)
                 if found != expected:
                     raise mismatch_error(uri, expected, found)

@@ -23,6 +23,7 @@ from cxr.storage.s3.retries import DELAYS, pause
 LARGEST_PUT = 5 * 1024**3  # bytes: S3's own limit for an object put in one piece
 _BLOCK = 1024 * 1024  # bytes read at a time
 _BUSY = "ConditionalRequestConflict"  # another conditional request on this object is under way
+_Metadata = dict[str, str]
 
 
 class S3Storage(S3Reader):
@@ -33,7 +34,8 @@ class S3Storage(S3Reader):
 
         The server compares, so of several writers at once exactly one wins.
         """
-        return self._put(key, io.BytesIO(data), {}, expected)
+        file = io.BytesIO(data)
+        return self._put(key, file, {}, expected)
 
     def upload(self, path: Path, key: str, expected: str | None = ANY) -> str:
         """Put a file with its time of change and return its ETag.
@@ -51,7 +53,13 @@ class S3Storage(S3Reader):
                 return self._put(key, file, metadata, expected)
             return self._put_in_parts(key, file, metadata)
 
-    def _put(self, key: str, file: BinaryIO, metadata: dict[str, str], expected: str | None) -> str:
+    def _put(
+        self,
+        key: str,
+        file: BinaryIO,
+        metadata: _Metadata,
+        expected: str | None,
+    ) -> str:
         """Put an object in one piece.
 
         The server checks the MD5 sent with it; readers check the SHA-256 stored with it.
@@ -59,23 +67,25 @@ class S3Storage(S3Reader):
         uri = self._uri(key)
         writer = uuid.uuid4().hex
         sha256, md5 = _digests(file)
+        own_metadata = {"sha256": sha256.hex(), "writer": writer}
         request: dict[str, Any] = {
             **self._target(key),
             **_condition(expected),
             "ContentMD5": base64.b64encode(md5).decode(),
-            "Metadata": metadata | {"sha256": sha256.hex(), "writer": writer},
+            "Metadata": metadata | own_metadata,
         }
         for delay in (*DELAYS, None):
             file.seek(0)
             try:
-                return etag_of(self.client.put_object(Body=file, **request))
+                answer = self.client.put_object(Body=file, **request)
+                return etag_of(answer)
             except errors() as error:
                 code = code_of(error)
-                if expected == ANY or code not in CONFLICTS | {"NoSuchKey"}:
+                is_refused = code in CONFLICTS or code == "NoSuchKey"
+                if expected == ANY or not is_refused:
                     raise failure("write", uri, error) from error
-                head = self._head(key)
-                version = etag_of(head) if head else None
-                if version and head and head["Metadata"].get("writer") == writer:
+                version, last_writer = self._look_at(key)
+                if version and last_writer == writer:
                     # The request was repeated because the answer to its first attempt was lost.
                     return version
                 if code != _BUSY or delay is None:
@@ -83,21 +93,34 @@ class S3Storage(S3Reader):
                 pause(delay)
         raise AssertionError("not reached")
 
-    def _put_in_parts(self, key: str, file: BinaryIO, metadata: dict[str, str]) -> str:
+    def _look_at(self, key: str) -> tuple[str | None, str | None]:
+        """Return an object's ETag and the writer that `_put` stored with it, each None without."""
+        head = self._head(key)
+        if head is None:
+            return None, None
+        writer = head["Metadata"].get("writer")
+        return etag_of(head), writer
+
+    def _put_in_parts(self, key: str, file: BinaryIO, metadata: _Metadata) -> str:
         """Put a file that is too large for one piece; boto3 removes the parts if it fails."""
         sha256, _ = _digests(file)
+        own_metadata = {"sha256": sha256.hex()}
         file.seek(0)
-        extra = {"Metadata": metadata | {"sha256": sha256.hex()}}
         try:
-            self.client.upload_fileobj(file, **self._target(key), ExtraArgs=extra)
+            self.client.upload_fileobj(
+                file,
+                **self._target(key),
+                ExtraArgs={"Metadata": metadata | own_metadata},
+            )
         except errors() as error:
             raise failure("write", self._uri(key), error) from error
         return self.version(key) or ""
 
     def delete(self, key: str) -> None:
         """Remove an object if it is there."""
+        target = self._target(key)
         try:
-            self.client.delete_object(**self._target(key))
+            self.client.delete_object(**target)
         except errors() as error:
             raise failure("delete", self._uri(key), error) from error
 

@@ -4,6 +4,7 @@ Not published are caches, logs, checkpoints, trainings that have not ended, and 
 has its own rules.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 # In the order of publishing: each record describes only files that are there already.
@@ -49,11 +50,13 @@ def is_shared(key: str) -> bool:
 def _is_finished(folder: Path, key: str) -> bool:
     """Return False for a file of a training that has not ended: nobody else can use it."""
     parts = key.split("/")
-    in_training = len(parts) >= 4 and parts[0] == "runs" and parts[2] not in _NOT_A_TRAINING
-    if not in_training:
+    if len(parts) < 4 or parts[0] != "runs":
         return True
-    training = folder.joinpath(*parts[:3])
-    return any((training / name).is_file() for name in _ENDS_OF_TRAINING)
+    _, run_id, name, *_ = parts
+    if name in _NOT_A_TRAINING:
+        return True
+    training = folder / "runs" / run_id / name
+    return any((training / record).is_file() for record in _ENDS_OF_TRAINING)
 
 
 def is_record(key: str) -> bool:
@@ -61,12 +64,12 @@ def is_record(key: str) -> bool:
     return _name(key) in RECORDS
 
 
-def in_publishing_order(keys: list[str]) -> list[str]:
+def in_publishing_order(keys: Iterable[str]) -> list[str]:
     """Return keys in the order in which they are published: records last, by stage."""
     return sorted(keys, key=_rank)
 
 
-def in_removal_order(keys: list[str]) -> list[str]:
+def in_removal_order(keys: Iterable[str]) -> list[str]:
     """Return keys in the order in which they are removed: records first, last stage first."""
     return sorted(keys, key=_rank, reverse=True)
 

@@ -10,6 +10,7 @@ process that was suspended for longer than the lease lasts.
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -95,32 +96,41 @@ class Staging:
 
     def pull(self) -> None:
         """Make the local copy equal to what is published, unless the local copy is newer."""
-        published = {entry.key: entry for entry in self.storage.list() if is_shared(entry.key)}
+        published = [entry for entry in self.storage.list() if is_shared(entry.key)]
         local_is_newer = self._local_is_newer(published)
         if local_is_newer:
             # A file missing locally is fetched, not deleted remotely: a cache may be cleaned.
-            wanted = [entry for entry in published.values() if not self._path(entry.key).is_file()]
+            wanted = [entry for entry in published if not self._path(entry.key).is_file()]
         else:
-            self._remove_local([key for key in shared_keys(self.folder) if key not in published])
-            wanted = [entry for entry in published.values() if not self._is_same(entry)]
+            self._remove_unpublished(published)
+            wanted = [entry for entry in published if not self._is_same(entry)]
         run_concurrently(self._fetch, wanted)
-        files = {
-            key: self._describe_published(entry, local_is_newer) for key, entry in published.items()
-        }
+        files = {}
+        for entry in published:
+            files[entry.key] = self._describe_published(entry, local_is_newer)
         self._save(files=files)
         if wanted:
-            logger.info("%s: %s of %s files fetched", self.storage.uri, len(wanted), len(published))
+            logger.info(
+                "%s: %s of %s files fetched",
+                self.storage.uri,
+                len(wanted),
+                len(published),
+            )
 
-    def _local_is_newer(self, published: dict[str, Entry]) -> bool:
+    def _local_is_newer(self, published: Sequence[Entry]) -> bool:
         """Return whether nobody else published since this machine did or tried to."""
-        known_versions = {key: file.version for key, file in self._state.files.items()}
-        versions = {key: entry.version for key, entry in published.items()}
         push_was_cut_off = self._was_last_here and not self._state.clean
-        return known_versions == versions or push_was_cut_off
+        if push_was_cut_off:
+            return True
+        versions = {entry.key: entry.version for entry in published}
+        known_versions = {key: file.version for key, file in self._state.files.items()}
+        return versions == known_versions
 
-    def _remove_local(self, keys: list[str]) -> None:
-        """Remove files from the local copy."""
-        for key in in_removal_order(keys):
+    def _remove_unpublished(self, published: Sequence[Entry]) -> None:
+        """Remove what is not published from the local copy."""
+        published_keys = {entry.key for entry in published}
+        surplus = shared_keys(self.folder) - published_keys
+        for key in in_removal_order(surplus):
             self._path(key).unlink()
 
     def _is_same(self, entry: Entry) -> bool:
@@ -132,8 +142,10 @@ class Staging:
         if status.st_size != entry.size:
             return False
         known = self._state.files.get(entry.key)
-        if known and known.version == entry.version and known.mtime == status.st_mtime_ns:
-            return True
+        if known and known.version == entry.version:
+            is_untouched = known.mtime == status.st_mtime_ns
+            if is_untouched:
+                return True
         return self.storage.sha256(entry.key) == file_sha256(path)
 
     def _fetch(self, entry: Entry) -> None:
@@ -178,7 +190,10 @@ class Staging:
                 self._save()
             self._save(clean=True)
             logger.info(
-                "%s: %s files published, %s removed", self.storage.uri, len(changed), len(gone)
+                "%s: %s files published, %s removed",
+                self.storage.uri,
+                len(changed),
+                len(gone),
             )
 
     def _publish(self, changed: list[str], gone: list[str]) -> None:
