@@ -1,1 +1,1 @@
-"""Look at the data before a model is trained: figures, non-clinical baselines, distribution shift."""
+"""Look at the data before training: figures, non-clinical baselines, distribution shift."""

@@ -19,7 +19,7 @@ from cxr.exploration.sampling import Positions, sample_patients
 from cxr.storage.arrays import Stored
 
 CONTAINER_LIMIT = 0.75  # AUROC of the container above which the audit warns
-# 300,000 images must not take hours. Test has a limit of its own, so that train cannot crowd it out.
+# 300,000 images must not take hours. Test has a limit of its own: train cannot crowd it out.
 MOST_TRAIN_IMAGES = 15_000
 MOST_TEST_IMAGES = 5_000
 

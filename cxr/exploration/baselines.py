@@ -157,7 +157,7 @@ def _too_few_patients(study: Study, rows: Array) -> str:
 
 
 def _label_patients(study: Study, rows: Array) -> tuple[Array, Array]:
-    """Return the patients among the rows, and the label of each: 1 where any image has it, as in `splits`."""
+    """Return the patients among the rows and their labels: 1 where any image is positive."""
     labels = pd.Series(study.labels[rows])
     by_patient = labels.groupby(study.patients[rows]).max()
     return by_patient.index.to_numpy(), by_patient.to_numpy()
@@ -201,7 +201,7 @@ def _measure_separation(
     scores: Array,
     threshold: float | None = None,
 ) -> Separation:
-    """Return the metrics of the scores (0..1) of these rows; sensitivity and specificity at a threshold."""
+    """Return AUROC and interval; with a threshold, sensitivity and specificity as well."""
     from sklearn.metrics import roc_auc_score
 
     labels = study.labels[rows]

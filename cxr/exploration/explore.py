@@ -63,7 +63,7 @@ def explore(
     cache: Path,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Exploration:
-    """Write all of eda/: figures, numbers, shortcut audit, distribution shift and, last, the record.
+    """Write all of eda/: figures, numbers, audit, distribution shift and, last, the record.
 
     Nothing is done where the record of this data and these settings is there already.
 

@@ -85,7 +85,7 @@ def read_uniform_container(
     positions: Array,
     seed: int,
 ) -> Signal:
-    """Encode the pixels of all images alike, and read the bytes per pixel: all that is left of the container.
+    """Encode the pixels of all images alike: bytes per pixel are then all that is left.
 
     Args:
         pixels: The cached pixels, uint8 (n, side, side).

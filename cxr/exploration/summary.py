@@ -1,4 +1,4 @@
-"""The numbers behind the figures of the data: images, patients, causes, sizes, storage, intensity."""
+"""The numbers behind the figures: images, patients, causes, sizes, storage, intensity."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Data leakage: exact duplicates, near-duplicates and patients in two splits, and the gate that stops on them."""
+"""Data leakage: duplicates and patients in two splits, and the gate that stops on them."""

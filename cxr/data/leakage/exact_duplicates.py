@@ -1,4 +1,4 @@
-"""Find exact duplicates, across all splits: the same bytes (MD5) or the same decoded pixels (SHA-256).
+"""Find exact duplicates across all splits: the same bytes (MD5) or decoded pixels (SHA-256).
 
 Resized or otherwise changed copies are near-duplicates: see `near_duplicates`.
 """

@@ -1,4 +1,4 @@
-"""The gate against data leakage: fail the run where two splits share a near-duplicate or a patient."""
+"""The gate against data leakage: no two splits may share a near-duplicate or a patient."""
 
 from pathlib import Path
 
@@ -86,7 +86,10 @@ def _is_used(split: "pd.Series[str]") -> "pd.Series[bool]":
 
 
 def clear_folder(folder: Path) -> None:
-    """Delete what an earlier gate wrote: a run that fails before its gate must not show another's pairs."""
+    """Delete what an earlier gate wrote.
+
+    A run that fails before its gate must not show the pairs of another run.
+    """
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
 

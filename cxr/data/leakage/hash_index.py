@@ -19,8 +19,8 @@ PROBES = 64  # lists searched for each query where there are more hashes
 def build_index(hashes: Array) -> "IndexBinary":
     """Build an index over hashes.
 
-    Up to EXACT_LIMIT hashes it is a plain list. Above that it is an inverted file: each hash lies in
-    the list of the nearest of 2 sqrt(n) hashes drawn at random. Bands of bits would be the usual
+    Up to EXACT_LIMIT hashes it is a plain list. Above that it is an inverted file: each hash lies
+    in the list of the nearest of 2 sqrt(n) hashes drawn at random. Bands of bits would be the usual
     alternative, but many bits of chest X-rays are nearly the same in all images, which makes a few
     buckets of any band huge. Lists around drawn images are as even as the images. Sivic and
     Zisserman, "Video Google" (2003); for binary codes: Douze et al., "The Faiss library" (2024).

@@ -1,4 +1,4 @@
-"""Find near-duplicates: images that show the same X-ray mirrored, rotated, resized, re-encoded, brightened or cropped.
+"""Find near-duplicates: an X-ray mirrored, rotated, resized, brightened, cropped or re-encoded.
 
 The search works on 64x64 thumbnails alone. A perceptual hash of each proposes pairs through an
 index (`hash_index`), never by comparing all pairs. The correlation of the two thumbnails, seen in
@@ -143,7 +143,10 @@ def _hash_chunk(thumbnails: Thumbnails, positions: Array) -> tuple[Array, Array]
 
 
 def _pair_flat_thumbnails(gray_values: Array) -> pd.DataFrame:
-    """Pair each flat thumbnail with the first of its value: all pairs of many black images would be many."""
+    """Pair each flat thumbnail with the first of its value.
+
+    All pairs of many black images would be too many.
+    """
     flat = np.flatnonzero(gray_values != _NOT_FLAT)
     pairs = pd.DataFrame({"b": flat, "value": gray_values[flat]})
     pairs["a"] = pairs.groupby("value")["b"].transform("first")
@@ -166,7 +169,10 @@ def _find_pairs(
     indexed: Array,
     viewed: Array,
 ) -> pd.DataFrame:
-    """Find the pairs of the images at `viewed` with the images in the index, at positions `indexed`."""
+    """Find the pairs of some images with the images in the index.
+
+    Both are positions: of the images that are seen in all views, and of those in the index.
+    """
     pixels = np.asarray(thumbnails[viewed])
     proposals = []
     for number, view in enumerate(VIEWS):

@@ -107,7 +107,7 @@ def _best_nudged_correlation(
     reference: Array,
     view: View,
 ) -> float:
-    """Return the highest correlation over 81 crops: each edge as in the view, further out, further in."""
+    """Return the highest correlation over 81 crops: each edge as it is, further out, further in."""
     left, top, right, bottom = view.cut
     nudges = list(
         itertools.product(
@@ -123,7 +123,7 @@ def _best_nudged_correlation(
 
 
 def _pearson(first: Array, second: Array) -> Array:
-    """Return Pearson's correlation of each pair of (k, 64, 64), float64 (k,); 0 where one is constant."""
+    """Return Pearson's correlation of each pair, float64 (k,); 0 where an image is constant."""
     x = _centred(first)
     y = _centred(second)
     covariance = (x * y).sum(axis=1)

@@ -1,6 +1,6 @@
-"""Repair data leakage: remove near-duplicates, and exclude images of patients who are in another split.
+"""Repair data leakage: remove near-duplicates, exclude images of patients who are in another split.
 
-The hold-out is never made smaller here: of a picture that test and train share, train loses its copy.
+Test is never made smaller: of a picture that test and train share, train loses its copy.
 """
 
 from typing import Any

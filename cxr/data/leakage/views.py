@@ -1,4 +1,4 @@
-"""The views in which near-duplicates are searched: mirrored, rotated or cropped, and the hash of each view."""
+"""The views in which near-duplicates are searched, and the perceptual hash of each view."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -49,7 +49,8 @@ def _crops() -> Iterator[View]:
             )
 
 
-# There is no rotation by 270 degrees alone: such a pair is found from its other image, as a rotation by 90.
+# There is no rotation by 270 degrees alone: such a pair is found from its other image, as a
+# rotation by 90.
 VIEWS = (
     View("same"),
     View("mirrored", mirrored=True),
@@ -145,7 +146,7 @@ def orient(pixels: Array, view: View) -> Array:
 
 
 def _orient_terms(terms: Array, view: View) -> Array:
-    """Return the DCT terms (k, 16, 16) of the mirrored and rotated image: a mirror negates odd terms."""
+    """Return the DCT terms (k, 16, 16) of the oriented images: a mirror negates odd terms."""
     signs = np.where(np.arange(LOW) % 2, -1, 1).astype(np.float32)
     if view.mirrored:
         terms = terms * signs

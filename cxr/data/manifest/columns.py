@@ -1,4 +1,4 @@
-"""The columns of the tables of preprocessing, from the list of files to clean_metadata.csv and rejects.csv."""
+"""The columns of the tables of preprocessing, clean_metadata.csv and rejects.csv among them."""
 
 # Raise it when a measured column changes its meaning: every file is then inspected again.
 INSPECTION_VERSION = 3

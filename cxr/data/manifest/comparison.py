@@ -1,4 +1,4 @@
-"""What the search for near-duplicates leaves on disk, for publishing the manifest and for the next search."""
+"""The search for near-duplicates, as it is kept on disk for publishing and for the next search."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ class Comparison(Record):
         compared: How many of them are new to the search.
         found: How many pairs of near-duplicates there are.
         notes: What was given and not used, in sentences.
-        polarity: What an X-ray of train looks like; None where the images are too different to tell.
+        polarity: What an X-ray of train looks like; None where the images are too different.
         negatives: How many of the distinct images look like negatives, by folder.
     """
 

@@ -229,7 +229,7 @@ def _check_label_names(table: pd.DataFrame) -> list[BrokenRule]:
 
 
 def _describe(broken: BrokenRule, table: pd.DataFrame) -> str:
-    """Return e.g. "width: expected whole numbers above 0, found -1 in train/a.jpeg and 2 row(s) more"."""
+    """Return e.g. "width: expected whole numbers above 0, found -1 in a.jpeg and 2 row(s) more"."""
     if broken.column not in table:
         return f"expected a column {broken.column}, found none"
     examples = [
@@ -252,7 +252,7 @@ def _show_value(
     row: int,
     column: str,
 ) -> str:
-    """Return a value and where it is, on one line: names may hold line breaks and undecodable bytes."""
+    """Return a value and its place, on one line whatever the name of the file holds."""
     value = table[column].iloc[row]
     text = f'"{printable(value)[:80]}"' if isinstance(value, str) else str(value)
     if column == "image" or "image" not in table:

@@ -1,4 +1,4 @@
-"""The distinct images of a scan: the good ones with their patients, without negatives and exact duplicates."""
+"""The distinct images of a scan, with their patients: no rejects, no exact duplicates."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class DistinctImages(NamedTuple):
         rows: One row for each picture that is kept so far.
         rejects: image, reason and detail of every other file.
         notes: What was given and not used, in sentences.
-        polarity: What an X-ray of train looks like; None where the images are too different to tell.
+        polarity: What an X-ray of train looks like; None where the images are too different.
         negatives: How many of the kept images look like negatives, by folder.
     """
 
@@ -136,7 +136,7 @@ def account_for_images(
 
 
 def require_no_question(scan: Scan, folders: Account) -> None:
-    """Raise QuestionError where a folder would not be used, which would change what the results mean."""
+    """Raise QuestionError where a folder would not be used: that changes what the results mean."""
     question = folders.question()
     if question:
         raise QuestionError(f"{scan.data}: {question}", folders)

@@ -1,4 +1,4 @@
-"""The end of preprocessing: find near-duplicates, assign splits, pass the leakage gate, publish the manifest."""
+"""The end of preprocessing: near-duplicates, splits, the leakage gate, the published manifest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from cxr.core.settings import LABEL_NAMES, SPLITS, SplitSettings
 from cxr.data import splits
 from cxr.data.leakage import gate, near_duplicates, repair
 from cxr.data.manifest import contract, distinct_images, known_datasets, scanning
-from cxr.data.manifest.columns import ROW_COLUMNS
+from cxr.data.manifest.columns import REJECT_COLUMNS, ROW_COLUMNS
 from cxr.data.manifest.comparison import (
     COMPARISON,
     Comparison,
@@ -111,19 +111,11 @@ def publish_manifest(
     (work / "ingest.json").unlink(missing_ok=True)
     gate.clear_folder(work / "leakage")
     source = load_table(comparison.rows, inspection)
-    rejects = load_table(comparison.rejects, inspection)
     pairs = load_table(comparison.pairs, inspection)
-    rows = source
-    if settings.repair_leakage:
-        rows, near_rejects = repair.remove_near_duplicates(source, pairs)
-        rejects = pd.concat([rejects, near_rejects])
-    # The gate reads these columns of the rows before the repair: the others need not stay in memory.
-    source = source[["image", "source_split", "patient_id", "thumbnail"]]
+    rows, near_duplicate_rejects, split_policy = _assign_splits(source, pairs, settings)
+    rejects = pd.concat([load_table(comparison.rejects, inspection), near_duplicate_rejects])
     rejects = rejects.sort_values(["image", "reason"]).reset_index(drop=True)
-    rows, split_policy = splits.assign_splits(rows, settings)
-    if settings.repair_leakage:
-        rows = repair.exclude_shared_patients(rows)
-        splits.require_both_classes(rows)
+
     folders = distinct_images.account_for_images(
         inspection,
         rows,
@@ -132,6 +124,8 @@ def publish_manifest(
     )
     folders = _with_negatives(folders, comparison.negatives)
     distinct_images.require_no_question(scan, folders)
+    # The gate reads these columns alone: the others need not stay in memory.
+    source = source[["image", "source_split", "patient_id", "thumbnail"]]
     leakage = gate.measure_leakage(
         source,
         rows,
@@ -147,6 +141,7 @@ def publish_manifest(
         work / "leakage",
         inspection,
     )
+
     rows = rows[ROW_COLUMNS]
     write_table(rows, work / "clean_metadata.csv")
     write_table(rejects, work / "rejects.csv")
@@ -174,6 +169,26 @@ def publish_manifest(
     return record.write(work / "ingest.json")
 
 
+def _assign_splits(
+    source: pd.DataFrame,
+    pairs: pd.DataFrame,
+    settings: SplitSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Assign the splits, and repair leakage where the settings say so.
+
+    Returns:
+        The rows that are kept, the near-duplicates that are removed, and the policy in words.
+    """
+    if not settings.repair_leakage:
+        rows, split_policy = splits.assign_splits(source, settings)
+        return rows, pd.DataFrame(columns=REJECT_COLUMNS), split_policy
+    kept, rejects = repair.remove_near_duplicates(source, pairs)
+    rows, split_policy = splits.assign_splits(kept, settings)
+    rows = repair.exclude_shared_patients(rows)
+    splits.require_both_classes(rows)
+    return rows, rejects, split_policy
+
+
 def _with_negatives(folders: Account, negatives: dict[str, int]) -> Account:
     """Return the account with the number of suspected negatives in each folder."""
     rows = [
@@ -198,7 +213,7 @@ def _count_patients(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _differences(inspection: Path, settings: SplitSettings) -> tuple[str, ...]:
-    """Return in sentences how the listed images differ from the known data set, where one is named."""
+    """Return in sentences how the images differ from the known data set, where one is named."""
     if settings.contract == "none":
         return ()
     listed = read_table(inspection / "listed.csv", ["label", "source_split"])

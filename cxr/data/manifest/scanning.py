@@ -73,20 +73,7 @@ def scan(
     on_survey(survey)
     if survey.question:
         raise DataError(survey.question)
-    rejects = pd.DataFrame(
-        survey.rejects,
-        columns=REJECT_COLUMNS,
-    )
-    write_table(rejects, inspection / "scan_rejects.csv")
-    write_table(
-        pd.DataFrame(
-            survey.files,
-            columns=File._fields,
-        ),
-        inspection / "files.csv",
-    )
-    listed = _list_images(survey)
-    write_table(listed, inspection / "listed.csv")
+    listed = _write_listing(survey, inspection)
     new = _select_new(listed, inspection)
     rows_per_shard = max(shard_size, -(-len(new) // most_shards))
     shards = [
@@ -105,6 +92,17 @@ def scan(
         folders=survey.account.folders,
         notes=survey.notes,
     )
+
+
+def _write_listing(survey: Survey, inspection: Path) -> pd.DataFrame:
+    """Write what a survey found; return the images to inspect."""
+    rejects = pd.DataFrame(survey.rejects, columns=REJECT_COLUMNS)
+    write_table(rejects, inspection / "scan_rejects.csv")
+    files = pd.DataFrame(survey.files, columns=File._fields)
+    write_table(files, inspection / "files.csv")
+    listed = _list_images(survey)
+    write_table(listed, inspection / "listed.csv")
+    return listed
 
 
 def _list_images(survey: Survey) -> pd.DataFrame:

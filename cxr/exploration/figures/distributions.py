@@ -110,7 +110,10 @@ def _draw_bars(
     x: str,
     y: str,
 ) -> None:
-    """Draw a bar for each count; of x and y one is "count" and the other "group", the rows of `counts`."""
+    """Draw a bar for each count.
+
+    Of x and y one is "count" and the other "group": the rows of `counts`.
+    """
     import seaborn
     from matplotlib.container import BarContainer
 
@@ -131,7 +134,7 @@ def _draw_bars(
 
 
 def _image_sizes(table: pd.DataFrame, seed: int) -> "Figure":
-    """Draw width and height of every image, and the distribution of aspect ratios within each class."""
+    """Draw width and height of every image, and the aspect ratios within each class."""
     smallest = f"{table['width'].min()} x {table['height'].min()}"
     largest = f"{table['width'].max()} x {table['height'].max()}"
     if smallest == largest:

@@ -60,7 +60,7 @@ def _draw_class(
     rows: pd.DataFrame,
     read_pixels: Callable[[str], Pixels],
 ) -> None:
-    """Draw the samples of one class, and its name in front of them; panels without an image stay empty."""
+    """Draw the samples of one class, its name before them; panels without an image stay empty."""
     for axes in panels[len(rows) :]:
         axes.set_axis_off()
     columns = zip(rows["image"], rows["width"], rows["height"], strict=True)
