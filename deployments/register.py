@@ -1,8 +1,8 @@
-"""Work pools, the heartbeat automation and the deployments, put on the server that PREFECT_API_URL names.
+"""Register work pools, the heartbeat automation and the deployments with the server of PREFECT_API_URL.
 
     python -m deployments.register
 
-Idempotent: what is there is brought up to date; a schedule that an operator resumed or paused stays so.
+What is there is brought up to date; a schedule that an operator resumed or paused stays so.
 """
 
 import asyncio
@@ -29,69 +29,81 @@ ROOT = Path(__file__).parent.parent
 
 
 async def make_pools(client: PrefectClient) -> None:
-    """Create the pools that are missing as process pools; one that exists (of Kubernetes, say) is left as it is."""
+    """Create missing pools as process pools; an existing one (of Kubernetes, say) is left as it is."""
     for name in WORK_POOLS:
         try:
             await client.read_work_pool(name)
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
-            with contextlib.suppress(ObjectAlreadyExists):  # a starting worker was faster
+            with contextlib.suppress(ObjectAlreadyExists):  # a worker that starts was faster
                 await client.create_work_pool(
                     WorkPoolCreate(name=name, type="process", base_job_template=template)
                 )
 
 
 async def make_automation(path: Path = ROOT / "deployments" / "heartbeat.yaml") -> None:
-    """Create the automation in a file, or change the one of its name where it differs.
+    """Create the automation in a file, or update the one of its name if it differs.
 
-    An update makes the server forget which runs it is waiting for, so one that is as wanted is left alone.
+    An update makes the server forget which runs it waits for, so one that is the same is left alone.
     """
-    wanted = Automation.model_validate(yaml.safe_load(path.read_text()))
+    automation = Automation.model_validate(yaml.safe_load(path.read_text()))
     try:
-        there = await Automation.aread(name=wanted.name)
-    except ValueError:  # Prefect's word for: no automation of this name
-        await wanted.acreate()
+        existing = await Automation.aread(name=automation.name)
+    except ValueError:  # there is no automation of this name
+        await automation.acreate()
         return
-    if _meaning(there) != _meaning(wanted):
-        wanted.id = there.id
-        await wanted.aupdate()
+    if _comparable(existing) != _comparable(automation):
+        automation.id = existing.id
+        await automation.aupdate()
 
 
-def _meaning(automation: Automation) -> dict[str, Any]:
-    """Return what an automation does, without the ids that the server gives, its sets in one order."""
+def _comparable(automation: Automation) -> dict[str, Any]:
+    """Return what an automation does, without the server's ids and with its sets sorted."""
     fields: dict[str, Any] = automation.model_dump(
         mode="json", exclude={"id": True, "trigger": {"id"}}
     )
-    fields["trigger"] |= {
-        name: sorted(fields["trigger"][name]) for name in ("after", "expect", "for_each")
-    }
+    trigger = fields["trigger"]
+    for name in ("after", "expect", "for_each"):
+        trigger[name] = sorted(trigger[name])
     return fields
 
 
 def deploy() -> None:
-    """Deploy every block of prefect.yaml; raises CalledProcessError after printing what Prefect said."""
+    """Deploy every block of prefect.yaml; raises CalledProcessError if Prefect fails, which says why."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
 async def restore_schedules(client: PrefectClient, before: list[DeploymentResponse]) -> None:
-    """Set each schedule as it was before; but pause one whose deployment lacks a variable (an empty parameter)."""
-    active = {
-        (each.id, schedule.slug): schedule.active for each in before for schedule in each.schedules
-    }
-    for deployment in await client.read_deployments():
-        blank = [name for name, value in (deployment.parameters or {}).items() if value == ""]
+    """Set each schedule to what it was; pause one whose deployment has an empty parameter.
+
+    A parameter is empty if the server lacks the variable that it is taken from.
+
+    Args:
+        client: The server's client.
+        before: The deployments before they were deployed again.
+    """
+    was_active = {}
+    for deployment in before:
         for schedule in deployment.schedules:
-            wanted = active.get((deployment.id, schedule.slug), schedule.active) and not blank
-            if blank:
-                words = f"{deployment.name}: schedule {schedule.slug} paused, for its parameters are not set:"
-                print(words, ", ".join(blank), "(docs/operations.md, Schedules)")  # noqa: T201
-            if wanted != schedule.active:
-                await client.update_deployment_schedule(deployment.id, schedule.id, active=wanted)
+            was_active[deployment.id, schedule.slug] = schedule.active
+    for deployment in await client.read_deployments():
+        parameters = deployment.parameters or {}
+        empty = [name for name, value in parameters.items() if value == ""]
+        for schedule in deployment.schedules:
+            active = was_active.get((deployment.id, schedule.slug), schedule.active)
+            if empty:
+                active = False
+                print(  # noqa: T201
+                    f"{deployment.name}: schedule {schedule.slug} paused, since parameters are not "
+                    f"set: {', '.join(empty)} (docs/operations.md, Schedules)"
+                )
+            if active != schedule.active:
+                await client.update_deployment_schedule(deployment.id, schedule.id, active=active)
 
 
 async def register() -> None:
-    """Put everything on the server."""
+    """Register everything with the server."""
     async with get_client() as client:
         await make_pools(client)
         await make_automation()
@@ -101,10 +113,11 @@ async def register() -> None:
 
 
 def main() -> None:
-    """Register, or say that no server was named."""
+    """Register everything, or say that no server is configured."""
     if not get_current_settings().api.url:
         sys.exit(
-            "expected the server's address in PREFECT_API_URL, found none: export PREFECT_API_URL=http://…/api"
+            "expected the server's address in PREFECT_API_URL, found none: "
+            "export PREFECT_API_URL=http://…/api"
         )
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     asyncio.run(register())

@@ -176,7 +176,7 @@ class Stack:
         password = self.environment().get("PREFECT_API_AUTH_STRING", "")
         for delay in (0.5, 1, 2, 4, None):
             try:
-                return prefect_api.ask(f"{self.address}/api", path, password, body, method)
+                return prefect_api.request(f"{self.address}/api", path, password, body, method)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code in {401, 403}:

@@ -1,4 +1,7 @@
-"""A person's word before a promotion: the flow run pauses, the Prefect UI shows a form, silence means no."""
+"""A person's approval of a promotion.
+
+The flow run pauses, the Prefect UI shows a form, and no answer in time means no.
+"""
 
 import contextlib
 import logging
@@ -15,39 +18,49 @@ from pydantic import Field
 from cxr.core.errors import CxrError
 
 POLL_SECONDS = 5
-_MARGIN_SECONDS = 900  # the server's own end of the pause would fail the run: ours comes first
+# The server's own time limit of a pause would fail the run, so it is later than ours.
+_MARGIN_SECONDS = 900
 logger = logging.getLogger("cxr.serving.retrain")
 
 
 class Approval(RunInput):
-    """What the form asks for."""
+    """The form's fields."""
 
     approve: bool = Field(False, description="Make the challenger the champion?")
     name: str = Field(
-        min_length=1, description="Who decides: it goes into the registry's log, unchecked."
+        min_length=1,
+        description="Your name, for the registry's log. It is not checked.",
     )
-    reason: str = Field(min_length=1, description="Why: it goes into the registry's log.")
+    reason: str = Field(min_length=1, description="Your reason, for the registry's log.")
 
 
 def require_server() -> None:
-    """Raise CxrError where nobody could answer: no Prefect server with an address, or no flow run to pause."""
+    """Raise CxrError where nobody could answer: there is no Prefect server with an address."""
     if not get_current_settings().api.url:
         raise CxrError(
-            "approval needs a Prefect server that people can reach: set PREFECT_API_URL, or start this by `cxr retrain` or "
-            "as a deployment; without a server use approval 'none'"
+            "approval needs a Prefect server that people can reach: set PREFECT_API_URL, or start "
+            "this by `cxr retrain` or as a deployment; without a server use approval 'none'"
         )
 
 
-def ask(words: str, minutes: float) -> Approval:
-    """Pause this flow run until somebody answers in the UI, and return the answer; after `minutes` it is no."""
+def ask(page: str, minutes: float) -> Approval:
+    """Pause this flow run until somebody answers in the UI, and return the answer.
+
+    Args:
+        page: What the form shows above its fields, Markdown.
+        minutes: How long to wait; then the answer is no.
+    """
     answered = threading.Event()
     clock = threading.Thread(
-        target=_answer_no, args=(UUID(flow_run.id), minutes, answered), daemon=True, name="approval"
+        target=_answer_no,
+        args=(UUID(flow_run.id), minutes, answered),
+        daemon=True,
+        name="approval",
     )
     logger.info("waiting up to %.4g minutes for approval: %s", minutes, flow_run.ui_url)
     clock.start()
     try:
-        form = Approval.with_initial_data(description=words, approve=False)
+        form = Approval.with_initial_data(description=page, approve=False)
         return pause_flow_run(
             wait_for_input=form,
             timeout=int(minutes * 60) + _MARGIN_SECONDS,
@@ -59,16 +72,20 @@ def ask(words: str, minutes: float) -> Approval:
         clock.join()
 
 
-def _answer_no(run: UUID, minutes: float, answered: threading.Event) -> None:
-    """Resume the run with a no when the time is over; again and again while the server is away."""
-    words = f"no answer within {minutes:.4g} minutes: the champion stays"
+def _answer_no(
+    run: UUID,
+    minutes: float,
+    answered: threading.Event,
+) -> None:
+    """Resume the run with a no when the time is over; try again while the server is away."""
+    answer = {
+        "approve": False,
+        "name": "time limit",
+        "reason": f"no answer within {minutes:.4g} minutes: the champion stays",
+    }
     delay = minutes * 60
     while not answered.wait(delay):
         delay = POLL_SECONDS
-        with (
-            contextlib.suppress(Exception),
-            get_client(sync_client=True) as client,
-        ):  # answered meanwhile, or away
-            client.resume_flow_run(
-                run, run_input={"approve": False, "name": "time limit", "reason": words}
-            )
+        # Somebody has answered in the meantime, or the server is away.
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            client.resume_flow_run(run, run_input=answer)

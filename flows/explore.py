@@ -1,4 +1,4 @@
-"""Flow `explore`: what the data looks like, what in it is no disease, what shifts; and the class weights."""
+"""Flow `explore`: pictures of the data, non-clinical baselines, distribution shift, class weights."""
 
 from prefect import flow
 
@@ -7,12 +7,12 @@ from cxr.exploration.explore import Exploration
 from cxr.storage.workspace import workspace
 from flows import names
 from tasks import explore as explore_tasks
-from tasks.train import cache_pixels
+from tasks import train as train_tasks
 
 
 @flow(name="explore", flow_run_name=names.of_data, description=__doc__)
 def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
-    """Draw the exploration of the preprocessed data in OUT and show it in the UI.
+    """Explore the preprocessed data in OUT and show the result in the UI.
 
     Args:
         out: The work folder that `preprocess` wrote, a path or s3://bucket/prefix.
@@ -20,7 +20,7 @@ def explore(out: str, training: TrainingSettings | None = None) -> Exploration:
     """
     settings = training or TrainingSettings()
     with workspace.open_workspace(out) as work:
-        cache = cache_pixels(work, settings)
-        found = explore_tasks.explore_data(work, settings, cache)
-        explore_tasks.show_exploration(found, work)
-    return found
+        cache = train_tasks.cache_pixels(work, settings)
+        exploration = explore_tasks.explore_data(work, settings, cache)
+        explore_tasks.show_exploration(exploration, work)
+    return exploration

@@ -1,4 +1,4 @@
-"""Flow `export_model`: the chosen model tested once on the hold-out set, exported whole, reported."""
+"""Flow `export`: test the chosen model once on the test set, then export it with card and report."""
 
 from prefect import flow
 
@@ -9,17 +9,22 @@ from tasks import export as export_tasks
 from tasks import train as train_tasks
 
 
-@flow(name="export_model", flow_run_name=names.of_data, description=__doc__)
-def export_model(out: str, pickle: bool = False) -> Export:
-    """Export the newest run in OUT that has a selection.
+@flow(name="export", flow_run_name=names.of_data, description=__doc__)
+def export(out: str, pickle: bool = False) -> Export:
+    """Export the model chosen last in OUT.
 
     Args:
         out: The work folder, a path or s3://bucket/prefix.
-        pickle: Write model.pkl too, which nobody should load who does not trust where it came from.
+        pickle: Also write model.pkl. Whoever loads a pickle runs the code in it: load none from a
+            source that you do not trust.
     """
     with workspace.open_workspace(out) as work:
         run = export_tasks.find_run(work)
-        chosen = export_tasks.stage_model(run, work)
+        training = export_tasks.stage_model(run, work)
         cache = train_tasks.cache_pixels(work, run.settings)
-        evaluated = export_tasks.evaluate(chosen, run, work, cache)
-        return export_tasks.write_export(chosen, evaluated, run, work, pickle)
+        evaluation = export_tasks.evaluate(training, run, work, cache)
+        return export_tasks.write_export(training, evaluation, run, work, pickle)
+
+
+# The deployment export-model of version 0.1, kept for one version.
+export_model = export.with_options(name="export_model")

@@ -1,4 +1,4 @@
-"""Flow `predict`: images scored by an exported model, or by a registry's champion; a CSV file comes out."""
+"""Flow `predict`: score images with an exported model, or a registry's champion, into a CSV file."""
 
 from typing import Annotated
 
@@ -18,10 +18,11 @@ def predict(
     out: str,
     files: FileSettings | None = None,
 ) -> Predictions:
-    """Score images and write the table. Fails where none of them could be scored.
+    """Score images and write the table. Fails if none of them could be scored.
 
     Args:
-        model: An export folder, the model.keras in it, or a registry, which means its champion; a path or s3://…
+        model: An export folder, the model.keras in it, or a registry, which means its champion; a
+            path or s3://…
         images: Folder or s3://bucket/prefix with the images, or one image; or a list of several.
         out: The CSV file to write; a path or s3://…
         files: Which files are looked at, and what an image must be; best as in training.

@@ -20,30 +20,28 @@ def preprocess(
     runner: Runner = "threads",
     pixels: PixelSettings | None = None,
 ) -> Ingest:
-    """Scan DATA, inspect what is new shard by shard, publish the manifest.
+    """Scan DATA, inspect the new images shard by shard, publish the manifest.
 
     Args:
-        data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on, or a folder above it.
+        data: Folder or s3://bucket/prefix with the images: train/NORMAL, train/PNEUMONIA and so on,
+            or a folder above it.
         out: The work folder, a path or s3://bucket/prefix.
-        reading: Which folder is which split and class, which files are left out, and what counts as a film.
-        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        reading: Which folder is which split and class, which files are left out, and what counts
+            as a film.
+        splits: Who a patient is, how validation is carved, what is done about data leakage.
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
-        pixels: Size and encoding of the pixels kept of each image, as the training to come wants them: another size
-            later costs one more decoding of every image.
+        pixels: Size and encoding of the pixels kept of each image, as the training to come wants
+            them: another size later costs one more decoding of every image.
     """
-    settings = splits or SplitSettings()
+    reading = reading or ReadingSettings()
+    splits = splits or SplitSettings()
+    pixels = pixels or PixelSettings()
     with workspace.open_workspace(out) as work:
-        scan = preprocess_tasks.scan_images(
-            data,
-            work,
-            reading or ReadingSettings(),
-            settings.patient_key,
-            pixels or PixelSettings(),
-        )
+        scan = preprocess_tasks.scan_images(data, work, reading, splits.patient_key, pixels)
         with (
             runners.opened(runner, usable_cores(), work) as pool,
-            preprocess_tasks.inspecting(scan, work),
+            preprocess_tasks.inspection_shown(scan, work),
         ):
-            preprocess_tasks.inspect_each(scan, work, pool)
-        comparison = preprocess_tasks.find_near_duplicates(scan, work, settings)
-        return preprocess_tasks.publish_manifest(scan, comparison, work, settings)
+            preprocess_tasks.inspect_all(scan, work, pool)
+        comparison = preprocess_tasks.find_near_duplicates(scan, work, splits)
+        return preprocess_tasks.publish_manifest(scan, comparison, work, splits)

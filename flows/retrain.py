@@ -1,4 +1,7 @@
-"""Flow `retrain`: new data, a challenger, a comparison with the champion, a promotion or none; made for a schedule."""
+"""Flow `retrain`: train a challenger where something changed, compare it, promote it or keep the champion.
+
+It is made for a schedule.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -13,15 +16,19 @@ from cxr.storage.workspace import workspace
 from flows import approval as approvals
 from flows import names
 from flows.explore import explore
-from flows.export import export_model
+from flows.export import export
 from flows.preprocess import preprocess
-from flows.train import train_models
-from tasks import retrain as steps
-from tasks.train import check_weights, readied
+from flows.train import train
+from tasks import retrain as retrain_tasks
+from tasks import train as train_tasks
+from tasks.pages import retraining as retraining_page
 
 
 @flow(
-    name="retrain", flow_run_name=names.of_training, description=__doc__, validate_parameters=True
+    name="retrain",
+    flow_run_name=names.of_training,
+    description=__doc__,
+    validate_parameters=True,
 )
 def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     data: str,
@@ -35,47 +42,57 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     policy: Literal["refuse", "wait"] = "refuse",
     runner: Runner = "threads",
 ) -> Any:
-    """Return what was found and done; end as "Unchanged" where data, settings, weights and code are those of last time.
+    """Retrain; ends as "Unchanged" if data, settings, weights and code are those of the last time.
 
     Args:
         data: Folder or s3://bucket/prefix with the images.
         out: The work folder, a path or s3://bucket/prefix.
-        reading: Which folder is which split and class, which files are left out, and what counts as a film.
-        splits: Who a patient is, how validation is carved, what becomes of leakage.
+        reading: Which folder is which split and class, which files are left out, and what counts
+            as a film.
+        splits: Who a patient is, how validation is carved, what is done about data leakage.
         training: How each architecture is trained.
         registry: Where versions and champion are; OUT/registry where not given.
         approval: Whether a person must agree to a promotion, in a form on this run's page.
         approval_minutes: How long to wait for that person; then the champion stays.
-        policy: What becomes of a second run in one work folder.
-        runner: Where tasks run: threads, processes, or the address of a Dask scheduler.
+        policy: What a second run in the same work folder does: it is refused, or it waits.
+        runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
     """
-    settings, place = training or TrainingSettings(), registry or f"{out.rstrip('/')}/registry"
-    opened = workspace.open_workspace_when_free if policy == "wait" else workspace.open_workspace
-    if approval == "required":
+    settings = training or TrainingSettings()
+    place = registry or f"{out.rstrip('/')}/registry"
+    waits = policy == "wait"
+    open_work = workspace.open_workspace_when_free if waits else workspace.open_workspace
+    needs_approval = approval == "required"
+    if needs_approval:
         approvals.require_server()
-    with opened(out) as work:
-        check_weights(settings)
+    with open_work(out) as work:
+        train_tasks.check_weights(settings)
         preprocess(data, out, reading, splits, runner, settings.pixels())
-        run, before = steps.look_for_news(work, settings, place)
-        if before:
-            return Completed(name="Unchanged", message=steps.show_unchanged(before, place))
-        with readied(work, settings, runner):
+        run, last = retrain_tasks.look_for_changes(work, settings, place)
+        if last:
+            sentence = retrain_tasks.show_unchanged(last, place)
+            return Completed(name="Unchanged", message=sentence)
+        with train_tasks.prestarted_workers(work, settings, runner):
             explore(out, settings)
-            train_models(out, settings, runner)
-            export_model(out)
+            train(out, settings, runner)
+            export(out)
         who = f"flow run {flow_run.name} ({flow_run.id})"
-        found = steps.challenge_champion(steps.register(run, work, place, who), run, work, place)
-        workspace.push(
-            work
-        )  # before the promotion: what the champion comes from is there to be looked at
-        done = steps.decide(found, run, data, place, who, approval == "required")
-    # Whoever waits for a person holds nobody up.
-    if done.outcome == "awaiting approval":
-        done = _asked(done, approval_minutes, place)
-    steps.show_retraining(done)
-    return done
+        version = retrain_tasks.register(run, work, place, who)
+        verdict = retrain_tasks.challenge_champion(version, run, work, place)
+        # Before the promotion, so that what a champion was made from can always be looked at.
+        workspace.push(work)
+        retraining = retrain_tasks.decide(verdict, run, data, place, who, needs_approval)
+    # Outside the work folder: other runs may use it while this one waits for a person.
+    if retraining.outcome == "awaiting approval":
+        retraining = _ask_for_approval(retraining, approval_minutes, place)
+    retrain_tasks.show_retraining(retraining)
+    return retraining
 
 
-def _asked(waiting: Retraining, minutes: float, place: str) -> Retraining:
-    answer = approvals.ask(steps.page(waiting), minutes)
-    return steps.settle(waiting, answer.approve, answer.name, answer.reason, place)
+def _ask_for_approval(
+    waiting: Retraining,
+    minutes: float,
+    place: str,
+) -> Retraining:
+    """Pause until a person answers or the time is over, then promote or keep."""
+    answer = approvals.ask(retraining_page.page(waiting), minutes)
+    return retrain_tasks.record_answer(waiting, answer.approve, answer.name, answer.reason, place)

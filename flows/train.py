@@ -1,4 +1,4 @@
-"""Flow `train_models`: every architecture trained in its own process, compared and one chosen on validation."""
+"""Flow `train`: train every architecture in a process of its own, compare them, choose one."""
 
 from prefect import flow
 from prefect.utilities.annotations import quote
@@ -8,14 +8,16 @@ from cxr.models.selection import Selection
 from cxr.storage.workspace import workspace
 from flows import names
 from tasks import runners
-from tasks import train as steps
+from tasks import train as train_tasks
 
 
-@flow(name="train_models", flow_run_name=names.of_training, description=__doc__)
-def train_models(
-    out: str, training: TrainingSettings | None = None, runner: Runner = "threads"
+@flow(name="train", flow_run_name=names.of_training, description=__doc__)
+def train(
+    out: str,
+    training: TrainingSettings | None = None,
+    runner: Runner = "threads",
 ) -> Selection:
-    """Train on what `preprocess` and `explore` left in OUT, compare, choose.
+    """Train on what `preprocess` and `explore` left in OUT, compare, choose on validation.
 
     Args:
         out: The work folder, a path or s3://bucket/prefix.
@@ -24,12 +26,21 @@ def train_models(
     """
     settings = training or TrainingSettings()
     with workspace.open_workspace(out) as work:
-        run = steps.start_run(work, settings)
-        cache = steps.cache_pixels(work, settings)
+        run = train_tasks.start_run(work, settings)
+        cache = train_tasks.cache_pixels(work, settings)
         with runners.opened(runner, settings.trainings_at_a_time(), work, trainings=True) as pool:
-            features = steps.extract_each(run, work, cache, pool) if runners.is_dask(runner) else {}
-            outcomes = steps.train_each(run, work, cache, pool, features)
-        # Quoted: the UI shows an empty page for a task that it knows to have taken a flow's result. Prefect takes the
-        # quote off before the task sees it, which its types do not tell.
-        chosen: Selection = steps.compare_models(quote(outcomes), run.folder(work))  # type: ignore[call-overload]
+            features = {}
+            if runners.is_dask(runner):
+                features = train_tasks.extract_all(run, work, cache, pool)
+            outcomes = train_tasks.train_all(run, work, cache, pool, features)
+        # Quoted, because the UI shows an empty page for a task that it knows to have taken a flow's
+        # result. Prefect removes the quote before the task sees it, which its types do not tell.
+        chosen: Selection = train_tasks.compare_models(
+            quote(outcomes),  # type: ignore[call-overload]
+            run.folder(work),
+        )
         return chosen
+
+
+# The deployment train-models of version 0.1, kept for one version.
+train_models = train.with_options(name="train_models")

@@ -1,1 +1,1 @@
-"""Thin Prefect tasks: each calls one library function and returns a record."""
+"""The steps of the stages as Prefect tasks: each calls the library, shows the result, returns a record."""

@@ -1,4 +1,4 @@
-"""The pictures and numbers of the flow `explore`."""
+"""The tasks of the flow `explore`: pictures and numbers of the data."""
 
 import logging
 from pathlib import Path
@@ -11,65 +11,86 @@ from cxr.core.formatting import format_metric
 from cxr.core.settings import LABEL_NAMES, TrainingSettings
 from cxr.exploration import explore
 from cxr.exploration.audit import Audit
+from cxr.exploration.explore import Exploration
 from cxr.exploration.shift import Shift
 from cxr.stages import data_steps
-from tasks import pictures, progress, retries
+from tasks import progress, retries
+from tasks.pages import pictures
 
-LOOK = "look at the data"
+EXPLORE = "explore data"
 logger = logging.getLogger("cxr.exploration.explore")
 
 
 @task(name="explore data", task_run_name="explore data", cache_policy=NO_CACHE, **retries.POLICY)
-def explore_data(work: Path, settings: TrainingSettings, cache: Path) -> explore.Exploration:
-    """Write eda/: pictures, numbers, shortcut audit, shift; unless they are there for this very data."""
-    with progress.tracking(LOOK, len(explore.STEPS), "steps"):
-        return data_steps.explore_data(
-            work,
-            settings,
-            cache,
-            lambda step, done, _total: progress.advance(LOOK, to=done, note=step),
-        )
+def explore_data(
+    work: Path,
+    settings: TrainingSettings,
+    cache: Path,
+) -> Exploration:
+    """Write eda/ (pictures, numbers, shortcut audit, shift), unless it is there for this very data."""
+
+    def on_progress(step: str, done: float, _total: float) -> None:
+        progress.advance(EXPLORE, to=done, note=step)
+
+    with progress.tracking(EXPLORE, len(explore.STEPS), "steps"):
+        return data_steps.explore_data(work, settings, cache, on_progress)
 
 
 @task(name="show exploration", task_run_name="show exploration", cache_policy=NO_CACHE)
-def show_exploration(found: explore.Exploration, work: Path) -> None:
-    """Put the counts and the pictures where the UI shows them."""
-    rows = [{"split": split, **counts} for split, counts in found.counts.items()]
+def show_exploration(exploration: Exploration, work: Path) -> None:
+    """Show the counts, the pictures, the non-clinical baselines and the warnings in the UI."""
+    folder = work / "eda"
+    rows = [{"split": split, **counts} for split, counts in exploration.counts.items()]
     create_table_artifact(rows, key="class-distribution", description="Images by split and class")
-    shown = [pictures.markdown(work / "eda" / name) for name in found.figures]
     weights = ", ".join(
-        f"{LABEL_NAMES[label]} {weight:.3f}" for label, weight in found.class_weights.items()
+        f"{LABEL_NAMES[label]} {weight:.3f}" for label, weight in exploration.class_weights.items()
     )
-    page = (
-        f"# Exploratory data analysis\n\nClass weights (balanced, train): {weights}\n\n"
-        + "\n\n".join(shown)
+    blocks = [
+        "# Exploratory data analysis",
+        f"Class weights (balanced, train): {weights}",
+        *(pictures.to_markdown(folder / name) for name in exploration.figures),
+    ]
+    create_markdown_artifact(
+        "\n\n".join(blocks),
+        key="exploration",
+        description="Pictures of the data",
     )
-    create_markdown_artifact(page, key="eda", description="What the data looks like")
-    show_trust(Audit.read(work / "eda" / "audit.json"), Shift.read(work / "eda" / "shift.json"))
+    audit = Audit.read(folder / "audit.json")
+    shift = Shift.read(folder / "shift.json")
+    _show_baselines(audit)
+    _show_warnings(audit, shift)
 
 
-def show_trust(audited: Audit, shifted: Shift) -> None:
-    """Put the floors where the UI shows them, and warn of a container or a shift that separates."""
-    floors = [(each.signal, each) for each in (*audited.floors, audited.container_after)]
+def _show_baselines(audit: Audit) -> None:
+    """Show how well signals that are not clinical separate the classes."""
     rows = [
         {
-            "signal": name,
-            "AUROC train": format_metric(f.train.auroc),
-            "AUROC test": format_metric(f.test.auroc),
-            "n test": f.test.n,
+            "signal": baseline.signal,
+            "AUROC train": format_metric(baseline.train.auroc),
+            "AUROC test": format_metric(baseline.test.auroc),
+            "n test": baseline.test.n,
         }
-        for name, f in floors
+        for baseline in (*audit.floors, audit.container_after)
     ]
     create_table_artifact(
         rows,
         key="shortcut-audit",
-        description="How well signals that are no disease separate the classes",
+        description="How well non-clinical signals separate the classes",
     )
-    warnings = [*([audited.warning] if audited.warning else []), *shifted.sentences()]
-    for words in warnings:
-        logger.warning(words)
-    if warnings:
-        page = "# Before you believe a figure\n\n" + "\n".join(f"- {words}" for words in warnings)
-        create_markdown_artifact(
-            page, key="data-warnings", description="Shortcuts and shift in the data"
-        )
+
+
+def _show_warnings(audit: Audit, shift: Shift) -> None:
+    """Warn of a non-clinical signal or a distribution shift that separates."""
+    warnings = shift.sentences()
+    if audit.warning:
+        warnings = [audit.warning, *warnings]
+    if not warnings:
+        return
+    for warning in warnings:
+        logger.warning(warning)
+    lines = [f"- {warning}" for warning in warnings]
+    create_markdown_artifact(
+        "# Before you trust a metric\n\n" + "\n".join(lines),
+        key="data-warnings",
+        description="Non-clinical signals and distribution shift in the data",
+    )

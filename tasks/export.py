@@ -1,4 +1,4 @@
-"""Test once, export, report: the tasks of the flow `export_model`."""
+"""The tasks of the flow `export`: test the chosen model once, write card and report."""
 
 import logging
 from pathlib import Path
@@ -8,13 +8,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from cxr.models import runs
+from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.results import exporting
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
 from cxr.stages import export_steps
-from tasks import pictures, progress
+from tasks import progress
+from tasks.pages import pictures
 
 TEST = "test and Grad-CAM"
 logger = logging.getLogger("cxr.results.exporting")
@@ -37,29 +39,44 @@ def stage_model(run: Run, work: Path) -> Training:
     task_run_name="evaluate {training.architecture} on test",
     cache_policy=NO_CACHE,
 )
-def evaluate(training: Training, run: Run, work: Path, cache: Path) -> Evaluation:
-    """Score the test set once, in a fresh process that first proves the export equal to what was trained; Grad-CAM."""
+def evaluate(
+    training: Training,
+    run: Run,
+    work: Path,
+    cache: Path,
+) -> Evaluation:
+    """Score the test set once, in a worker process that first proves the exported model to be whole."""
+
+    def on_progress(update: Progress) -> None:
+        progress.advance(TEST, to=update.done)
+
     with progress.tracking(TEST, export_steps.test_images(work), "images"):
-        return export_steps.evaluate(
-            training, run, work, cache, lambda told: progress.advance(TEST, to=told.done)
-        )
+        return export_steps.evaluate(training, run, work, cache, on_progress)
 
 
 @task(name="write export", task_run_name="write export", cache_policy=NO_CACHE)
 def write_export(
-    training: Training, evaluated: Evaluation, run: Run, work: Path, pickle: bool
+    training: Training,
+    evaluation: Evaluation,
+    run: Run,
+    work: Path,
+    pickle: bool,
 ) -> Export:
-    """Write the model card, the report and the checksums; a pickle only where it was asked for."""
+    """Write the model card, the report and the checksums; a pickle only if it was asked for."""
     if pickle:
         logger.warning(exporting.PICKLE_WARNING)
-    written, figures = export_steps.write_export(training, run, work, pickle)
-    card = (run.folder(work) / "export" / "MODEL_CARD.md").read_text()
+    export, figures = export_steps.write_export(training, run, work, pickle)
+    card = run.folder(work) / "export" / "MODEL_CARD.md"
     create_markdown_artifact(
-        card, key="model-card", description=f"{training.architecture}, run {run.id}"
+        card.read_text(),
+        key="model-card",
+        description=f"{training.architecture}, run {run.id}",
     )
-    words = f"Test set: AUROC {evaluated.test['auroc']:.3f}, n = {evaluated.test['n']}"
-    logger.info(words)
+    sentence = f"Test set: AUROC {evaluation.test['auroc']:.3f}, n = {evaluation.test['n']}"
+    logger.info(sentence)
     create_markdown_artifact(
-        "\n\n".join(map(pictures.markdown, figures)), key="evaluation", description=words
+        "\n\n".join(pictures.to_markdown(figure) for figure in figures),
+        key="evaluation",
+        description=sentence,
     )
-    return written
+    return export

@@ -1,4 +1,4 @@
-"""Batch scoring: the task of the flow `predict`."""
+"""The task of the flow `predict`: score images."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,31 @@ from tasks import progress, retries
 
 
 @task(name="score images", task_run_name="score images", cache_policy=NO_CACHE, **retries.POLICY)
-def score_images(model: str, images: Sequence[str], out: str, files: FileSettings) -> Predictions:
-    """Score every image, publish the table whole at `out` (a path or in S3), show the counts."""
-    with progress.counting("score images", "images") as on_images:
-        found = cxr.predict(
-            model, images, out, files, lambda _step, done, total: on_images(done, total)
-        )
-    _show(found)
-    return found
+def score_images(
+    model: str,
+    images: Sequence[str],
+    out: str,
+    files: FileSettings,
+) -> Predictions:
+    """Score every image, publish the table at `out` (a path or in S3), show the counts."""
+    with progress.following("images") as on_progress:
+        predictions = cxr.predict(model, images, out, files, on_progress)
+    _show_counts(predictions)
+    return predictions
 
 
-def _show(found: Predictions) -> None:
-    rows = [
-        {"what": "scored", "images": found.scored},
-        {"what": f"of them {LABEL_NAMES[1]}", "images": found.positive},
+def _show_counts(predictions: Predictions) -> None:
+    """Show how many images were scored, how many of them are positive, and why others were not."""
+    rows: list[dict[str, str | int]] = [
+        {"what": "scored", "images": predictions.scored},
+        {"what": f"of them {LABEL_NAMES[1]}", "images": predictions.positive},
     ]
-    for reason, count in found.reasons.items():
+    for reason, count in predictions.reasons.items():
         rows.append({"what": f"not scored: {reason}", "images": count})
-    words = f"{found.model}, threshold {found.threshold:.6f}: {found.out}"
-    create_table_artifact(rows, key="predictions", description=words)
+    create_table_artifact(
+        rows,
+        key="predictions",
+        description=(
+            f"{predictions.model}, threshold {predictions.threshold:.6f}: {predictions.out}"
+        ),
+    )

@@ -1,13 +1,11 @@
-"""Scan, inspect, publish: the tasks of the flow `preprocess`."""
+"""The tasks of the flow `preprocess`: scan, inspect, find near-duplicates, publish the manifest."""
 
 import contextlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from prefect import task, unmapped
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
@@ -18,38 +16,34 @@ from cxr.data.images import pixel_cache
 from cxr.data.manifest import publish
 from cxr.data.manifest.comparison import Comparison
 from cxr.data.manifest.records import Ingest, Scan, Shard
-from cxr.data.survey import account_table
-from cxr.data.survey.account import FolderAccount
 from cxr.data.survey.survey import Survey
 from cxr.stages import data_steps
-from tasks import pictures, progress, retries, runners
+from tasks import progress, retries, runners
+from tasks.pages import manifest as manifest_page
 
-INSPECT, COMPARE = "inspect images", "find near-duplicates"
-logger = logging.getLogger("cxr.preprocessing")
+INSPECT = "inspect images"
+COMPARE = "find near-duplicates"
 
 
 @task(name="scan images", task_run_name="scan {data}", cache_policy=NO_CACHE, **retries.POLICY)
 def scan_images(
-    data: str, work: Path, settings: ReadingSettings, patient_key: str, kept: PixelSettings
+    data: str,
+    work: Path,
+    settings: ReadingSettings,
+    patient_key: str,
+    pixels: PixelSettings,
 ) -> Scan:
-    """List DATA, find the one data set in it, account by folder, lay out shards of the images not seen before.
-
-    A table that names patients is read first: that it cannot be is better known before the images are read.
+    """List DATA, find the one data set in it, lay out shards of the new images.
 
     Raises:
-        DataError: Something has to be asked: the account, which is shown first, says what.
+        DataError: Something has to be asked; the account by folder, which is shown first, says
+            what.
     """
-    return data_steps.scan_images(
-        data, work, settings, patient_key, kept, lambda found: _show_survey(found, data)
-    )
 
+    def on_survey(survey: Survey) -> None:
+        manifest_page.show_survey(survey, data)
 
-def _show_survey(found: Survey, data: str) -> None:
-    """Show the account by folder; in the log, with what fits nothing, where the run stops and asks."""
-    _show_folders(found.account.folders, data, bool(found.question))
-    if found.question:
-        for note in found.notes:
-            logger.warning("%s", note)
+    return data_steps.scan_images(data, work, settings, patient_key, pixels, on_survey)
 
 
 @contextlib.contextmanager
@@ -58,24 +52,17 @@ def _questions_shown(data: str) -> Iterator[None]:
     try:
         yield
     except QuestionError as error:
-        _show_folders(error.account.folders, data, True)
+        manifest_page.show_folders(error.account.folders, data, to_log=True)
         raise
 
 
-def _show_folders(folders: Sequence[FolderAccount], data: str, log: bool) -> None:
-    """Show the account by folder on the page of the run, and in its log where `log` says so."""
-    create_table_artifact(
-        account_table.table_cells(folders),
-        key="folders",
-        description=f"{data} by folder: what becomes of its files",
-    )
-    if log:
-        logger.warning("%s by folder:\n%s", data, account_table.format_table(folders))
-
-
 @contextlib.contextmanager
-def inspecting(scan: Scan, work: Path) -> Iterator[None]:
-    """Show and time the inspection of all shards; raise StorageError where the disk has no room for their pixels."""
+def inspection_shown(scan: Scan, work: Path) -> Iterator[None]:
+    """Show and time the inspection of all shards.
+
+    Raises:
+        StorageError: The disk has no room for their pixels.
+    """
     pixel_cache.cache_of(work, scan.pixels).require_space(scan.new)
     with (
         progress.tracking(INSPECT, scan.new, "images"),
@@ -91,32 +78,43 @@ def inspecting(scan: Scan, work: Path) -> Iterator[None]:
     **retries.POLICY,
 )
 def inspect_images(
-    shard: str, data: str, work: Path, settings: FileSettings, kept: PixelSettings
+    shard: str,
+    data: str,
+    work: Path,
+    settings: FileSettings,
+    pixels: PixelSettings,
 ) -> Shard:
-    """Read, decode, hash and measure each image of one shard, once, and cache its pixels."""
-    return data_steps.inspect_shard(
-        shard, data, work, settings, kept, lambda: progress.advance(INSPECT, 1)
-    )
+    """Read, decode, hash and measure each image of one shard once, and cache its pixels."""
+
+    def on_image() -> None:
+        progress.advance(INSPECT, 1)
+
+    return data_steps.inspect_shard(shard, data, work, settings, pixels, on_image)
 
 
-def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
-    """Return the records of all shards, inspected side by side; what other processes did shows when a shard is done."""
-    files = data_steps.file_settings(scan)
+def inspect_all(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
+    """Inspect all shards side by side and return their records.
+
+    What other processes did shows when a shard is done.
+    """
     parameters = {
         "shard": list(scan.shards),
         "data": scan.data,
         "work": work,
-        "settings": unmapped(files),
-        "kept": unmapped(scan.pixels),
+        "settings": unmapped(data_steps.file_settings(scan)),
+        "pixels": unmapped(scan.pixels),
     }
-    futures = pool.map(inspect_images, parameters)  # type: ignore[arg-type]  # its type asks for tasks that may be async
+    # The type of `map` asks for tasks that may be async.
+    futures = pool.map(inspect_images, parameters)  # type: ignore[arg-type]
     shards: list[Shard] = []
+    done = 0
     for future in futures:
-        found = runners.result(future)
-        if isinstance(found, Exception):
-            raise found
-        shards.append(found)
-        progress.advance(INSPECT, to=sum(shard.images + shard.rejected for shard in shards))
+        shard = runners.result(future)
+        if isinstance(shard, Exception):
+            raise shard
+        shards.append(shard)
+        done += shard.images + shard.rejected
+        progress.advance(INSPECT, to=done)
     return shards
 
 
@@ -126,12 +124,18 @@ def inspect_each(scan: Scan, work: Path, pool: TaskRunner[Any]) -> list[Shard]:
     cache_policy=NO_CACHE,
     **retries.POLICY,
 )
-def find_near_duplicates(scan: Scan, work: Path, settings: SplitSettings) -> Comparison:
-    """Take exact copies out and find near-duplicates among the rest, by perceptual hash and correlation."""
+def find_near_duplicates(
+    scan: Scan,
+    work: Path,
+    settings: SplitSettings,
+) -> Comparison:
+    """Remove exact duplicates and find near-duplicates among the rest, by perceptual hash and correlation."""
+
+    def on_images(count: int) -> None:
+        progress.advance(COMPARE, count)
+
     with progress.tracking(COMPARE, scan.images, "images"), _questions_shown(scan.data):
-        return publish.find_near_duplicates(
-            scan, work, settings, lambda n: progress.advance(COMPARE, n)
-        )
+        return publish.find_near_duplicates(scan, work, settings, on_images)
 
 
 @task(
@@ -141,68 +145,18 @@ def find_near_duplicates(scan: Scan, work: Path, settings: SplitSettings) -> Com
     **retries.POLICY,
 )
 def publish_manifest(
-    scan: Scan, comparison: Comparison, work: Path, settings: SplitSettings
+    scan: Scan,
+    comparison: Comparison,
+    work: Path,
+    settings: SplitSettings,
 ) -> Ingest:
-    """Take near-duplicates out, split by patient, pass the leakage gate, write clean_metadata.csv, rejects.csv, ingest.json."""
+    """Remove near-duplicates, split by patient, check for data leakage, write the manifest."""
     try:
         with _questions_shown(scan.data):
-            record = publish.publish_manifest(scan, comparison, work, settings)
-    finally:  # the contact sheet is what a failed gate is about; publishing removes an older one first
-        _show_pairs(work / "leakage" / "pairs.png")
-    books = [{"what": "found", "files": record.found}, {"what": "kept", "files": record.kept}]
-    books += [
-        {"what": f"rejected: {reason}", "files": count} for reason, count in record.rejected.items()
-    ]
-    _show_leakage(record)
-    create_table_artifact(
-        books, key="ingest", description=f"Files in {record.data}: found = kept + rejected"
-    )
-    _show_folders(
-        record.folders, record.data, any(row.left_out or row.negatives for row in record.folders)
-    )
-    for note in record.notes:
-        logger.warning("%s", note)
-    splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in record.splits.items())
-    counts = f"{record.found:,} files found, {record.kept:,} images kept: {splits}"
-    logger.info("%s: %s (%s)", record.data, counts, record.split_policy)
-    return record
-
-
-def _show_leakage(record: Ingest) -> None:
-    found = record.leakage
-    rows = [
-        {"reading of the patient key": name, **shared} for name, shared in found.readings.items()
-    ]
-    words = (
-        f"Patients in two splits, by reading; the key is {found.patient_key}. Near copies: {found.near_pairs} pairs found, "
-        f"{found.removed} images removed, {found.pairs_left} pairs left across splits. Images whose patient is not "
-        f"known, so that nothing could be looked for: {found.without_patient}"
-    )
-    create_table_artifact(rows, key="leakage", description=words)
-    if not found.clean:
-        logger.warning(
-            "leakage was allowed: %s pairs, %s patients in two splits",
-            found.pairs_left,
-            found.patients_left,
-        )
-    if not record.patient_wise:
-        logger.warning(
-            "the split is not patient-wise: %s images have no patient by this key",
-            found.without_patient,
-        )
-    for words in record.differences:
-        logger.warning(words)
-    if record.differences:
-        page = "# Not the counts that were expected\n\n" + "\n".join(
-            f"- {words}" for words in record.differences
-        )
-        create_markdown_artifact(
-            page, key="contract", description="Differences from the known data set"
-        )
-
-
-def _show_pairs(sheet: Path) -> None:
-    if sheet.is_file():
-        create_markdown_artifact(
-            pictures.markdown(sheet), key="near-copies", description="Near copies found"
-        )
+            ingest = publish.publish_manifest(scan, comparison, work, settings)
+    finally:
+        # Also where the leakage gate fails the run: the picture shows why. An older picture was
+        # removed before.
+        manifest_page.show_near_duplicates(work / "leakage" / "pairs.png")
+    manifest_page.show_manifest(ingest)
+    return ingest

@@ -1,9 +1,8 @@
-"""Progress of long steps, three ways at once: bars on a terminal, plain lines in a file, artifacts in the UI.
+"""The progress of long steps: bars on a terminal, plain lines in a file, artifacts in the UI.
 
-Outside a flow run there is no artifact, and Prefect is not imported: `cxr predict` needs none.
-
-A flow or a task opens a step with `tracking`; tasks in the same process `advance` it by name. Of work in other processes
-the flow itself tells when a task is done.
+A task opens a step with `tracking`; whatever runs in the same process moves it by its name with
+`advance`. What other processes did is added when their task is done. Outside a flow run there is no
+artifact, and Prefect is not imported: `cxr predict` does without it.
 """
 
 import contextlib
@@ -25,9 +24,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+ARTIFACT_SECONDS = 3.0  # between two updates of an artifact
+LINE_SECONDS = 10.0  # between two lines of the log
 logger = logging.getLogger("cxr.progress")
 console = Console(stderr=True)
-_ARTIFACT_SECONDS, _LINE_SECONDS = 3.0, 10.0
 _steps: dict[str, "_Step"] = {}
 _lock = threading.Lock()
 _bars = Progress(
@@ -42,98 +42,123 @@ _bars = Progress(
 
 
 class _Step:
-    def __init__(self, name: str, total: float, unit: str):
-        self.name, self.total, self.unit = name, total, unit
-        self.done, self.note = 0.0, ""
-        self.started = self.lined = self.sent = time.monotonic()
-        self.bar = _bars.add_task(name, total=total, note="")
-        self.artifact: UUID | None = None
-        if _is_in_a_run():
-            from prefect.artifacts import create_progress_artifact
+    """A step that is under way, with its bar, its lines and its artifact."""
 
-            with contextlib.suppress(Exception):  # progress must never end the work it tells of
-                self.artifact = create_progress_artifact(
-                    0.0, key=_key(name), description=f"{name} ({unit})"
-                )  # type: ignore[assignment]
+    def __init__(self, name: str, total: float, unit: str):
+        now = time.monotonic()
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.done = 0.0
+        self.note = ""
+        self.started = now
+        self.last_line = now
+        self.last_update = now
+        self.bar = _bars.add_task(name, total=total, note="")
+        self.artifact = _create_artifact(name, unit) if _is_in_a_run() else None
 
     def move(self, done: float, note: str) -> None:
-        self.done, self.note = done, note or self.note
+        """Show that so much is done, in each place as often as is useful there."""
+        self.done = done
+        self.note = note or self.note
         _bars.update(self.bar, completed=round(done, 1), note=self.note)
         now = time.monotonic()
-        if not sys.stderr.isatty() and now - self.lined >= _LINE_SECONDS:
-            self.lined = now
-            self.line()
-        if now - self.sent >= _ARTIFACT_SECONDS:
-            self.sent = now
-            self.send(100.0 * done / self.total)
+        if not sys.stderr.isatty() and now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            self.write_line()
+        if now - self.last_update >= ARTIFACT_SECONDS:
+            self.last_update = now
+            self.update_artifact(100.0 * done / self.total)
 
-    def line(self) -> None:
-        spent = time.monotonic() - self.started
+    def write_line(self) -> None:
+        """Write how far the step is to the log."""
         logger.info(
             "%s: %.4g of %.4g %s, %.0f s %s",
             self.name,
             self.done,
             self.total,
             self.unit,
-            spent,
+            time.monotonic() - self.started,
             self.note,
         )
 
-    def send(self, share: float) -> None:
-        if self.artifact:
-            from prefect.artifacts import update_progress_artifact
+    def update_artifact(self, percent: float) -> None:
+        """Show how far the step is in the UI."""
+        if self.artifact is None:
+            return
+        from prefect.artifacts import update_progress_artifact
 
-            words = f"{self.name}: {self.done:.4g} of {self.total:.4g} {self.unit} {self.note}"
-            with contextlib.suppress(Exception):
-                update_progress_artifact(
-                    self.artifact, round(min(100.0, share), 1), description=words
-                )
+        text = f"{self.name}: {self.done:.4g} of {self.total:.4g} {self.unit} {self.note}"
+        # Progress must never end the work that it tells of.
+        with contextlib.suppress(Exception):
+            update_progress_artifact(self.artifact, round(min(100.0, percent), 1), description=text)
 
 
 @contextlib.contextmanager
 def tracking(name: str, total: float, unit: str) -> Iterator[None]:
-    """Show a step of `total` units while the block runs; nothing is shown of a step without work."""
+    """Show a step while the block runs; a step without work is not shown.
+
+    Args:
+        name: What is done.
+        total: How many units there are.
+        unit: What is counted.
+    """
     if not total:
         yield
         return
+    on_terminal = sys.stderr.isatty()
     with _lock:
-        if not _steps and sys.stderr.isatty():
+        if not _steps and on_terminal:
             _bars.start()
-        step = _steps[name] = _Step(name, total, unit)
+        step = _Step(name, total, unit)
+        _steps[name] = step
     try:
         yield
-        step.send(
-            100.0
-        )  # early stopping and copies set aside leave the count below the total: it is done all the same
+        # Early stopping, and images that are left out, keep the count below the total.
+        step.update_artifact(100.0)
     finally:
         with _lock:
-            if not sys.stderr.isatty():
-                step.line()
+            if not on_terminal:
+                step.write_line()
             del _steps[name]
-            if not _steps and sys.stderr.isatty():
+            if not _steps and on_terminal:
                 _bars.stop()
-                for task in _bars.task_ids:
-                    _bars.remove_task(task)
+                for bar in _bars.task_ids:
+                    _bars.remove_task(bar)
 
 
 def advance(name: str, by: float = 0.0, to: float | None = None, note: str = "") -> None:
-    """Move a step on `by` units or `to` a count, never back; does nothing for a step that this process did not open."""
+    """Move a step on; does nothing for a step that this process did not open.
+
+    Args:
+        name: The step.
+        by: By how many units.
+        to: To which count; never back.
+        note: What is being done.
+    """
     with _lock:
-        if step := _steps.get(name):
-            step.move(step.done + by if to is None else max(step.done, to), note)
+        step = _steps.get(name)
+        if step is None:
+            return
+        done = step.done + by if to is None else max(step.done, to)
+        step.move(done, note)
 
 
 @contextlib.contextmanager
-def counting(name: str, unit: str) -> Iterator[Callable[[float, float], None]]:
-    """Give a function (done, of) that shows a step from its first call on, and moves it."""
+def following(unit: str) -> Iterator[Callable[[str, float, float], None]]:
+    """Give a function (step, done, total) that shows a step from its first call on, and moves it.
+
+    Args:
+        unit: What is counted.
+    """
     with contextlib.ExitStack() as shown:
 
-        def move(done: float, of: float) -> None:
+        def on_progress(name: str, done: float, total: float) -> None:
             if name not in _steps:
-                shown.enter_context(tracking(name, of, unit))
+                shown.enter_context(tracking(name, total, unit))
             advance(name, to=done)
 
-        yield move
+        yield on_progress
 
 
 def _is_in_a_run() -> bool:
@@ -145,5 +170,14 @@ def _is_in_a_run() -> bool:
     return bool(TaskRunContext.get() or FlowRunContext.get())
 
 
-def _key(name: str) -> str:
-    return "progress-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
+def _create_artifact(name: str, unit: str) -> UUID | None:
+    """Create the artifact of a step; None where that fails, for the work must not."""
+    from prefect.artifacts import create_progress_artifact
+
+    key = "progress-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
+    with contextlib.suppress(Exception):
+        artifact: UUID = create_progress_artifact(  # type: ignore[assignment]  # it is not async here
+            0.0, key=key, description=f"{name} ({unit})"
+        )
+        return artifact
+    return None

@@ -1,4 +1,4 @@
-"""The command line's commands, put together, and what becomes of their errors."""
+"""The command line: all commands put together, and how their errors are shown."""
 
 import os
 import sys
@@ -17,14 +17,14 @@ from flows.commands.registry import registry_app
 EXAMPLES = """
 Examples:
 
-- `cxr demo` runs everything on made-up images, in about 3 minutes
+- `cxr demo` runs the whole pipeline on made-up images, in about 3 minutes
 - `cxr run chest_xray --out work` runs the whole pipeline with ImageNet weights
 - `cxr run chest_xray --out work --arch MobileNetV2 --weights ~/weights --epochs 5`
-- `cxr scan chest_xray` shows what a run would make of each folder, and changes nothing
+- `cxr scan chest_xray` shows how a run would use each folder, and changes nothing
 - `cxr run data --out work --classes PNEUMONIA=bacteria,virus --splits holdout=test --exclude COVID`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
-- `cxr verify work/runs/RUN` computes every figure of a run again from its scores
-- `cxr retrain chest_xray --out work` trains where there is news, and promotes what is not worse
+- `cxr verify work/runs/RUN` computes every metric of a run again from its scores
+- `cxr retrain chest_xray --out work` trains if anything changed, and promotes what is not worse
 - `cxr registry list --out work` shows the versions and the champion
 """
 _COMMANDS = (
@@ -66,14 +66,14 @@ def run(arguments: list[str] | None = None) -> None:
             surroundings.prepare()
             app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        _end(2, usage.sentence(error))
+        _end(2, usage.describe_usage_error(error))
     except pydantic.ValidationError as error:
         if error.title.endswith("Settings"):
-            _end(2, usage.settings(error))
+            _end(2, usage.describe_settings_error(error))
         raise
     except CxrError as error:
         _end(2 if isinstance(error, UsageError) else 1, str(error))
-    except BrokenPipeError:  # whoever read what is printed has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -82,6 +82,7 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _end(status: int, sentence: str) -> NoReturn:
-    """End with one line for a person, whatever a file's name in it holds."""
-    print(f"cxr: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr)  # noqa: T201
+    """End with one line for a person, even if a file's name in it has line breaks."""
+    line = printable(" ".join(sentence.splitlines()))
+    print(f"cxr: {line}", file=sys.stderr)  # noqa: T201
     sys.exit(status)

@@ -14,35 +14,49 @@ def verify(
     /,
     *,
     table: Annotated[
-        Path | None, Parameter(help="A Markdown file whose table quotes the run.")
+        Path | None,
+        Parameter(help="A Markdown file with a table that quotes the run's metrics."),
     ] = None,
 ) -> None:
-    """Compute every figure of a finished run again from its scores, and compare every file with its digest.
+    """Compute every metric of a finished run again from its scores, and check every file's digest.
 
     Example: `cxr verify work/runs/RUN --table README.md`
     """
-    from cxr.results import recomputation
+    from cxr.results.verify.checks import verify_run
     from cxr.storage.workspace import workspace
 
-    checks = recomputation.verify(
-        workspace.fetch_folder(run.rstrip("/").removesuffix("/export")), table
-    )
+    folder = workspace.fetch_folder(run.rstrip("/").removesuffix("/export"))
+    checks = verify_run(folder, table)
     for check in checks:
-        word = "FAILED" if check.problem else "note" if check.note else "ok"
-        why = check.problem or check.note
-        print(f"{word:<7}{check.what}{': ' if why else ''}{why}")  # noqa: T201
+        if check.problem:
+            _print_check("FAILED", check.what, check.problem)
+        elif check.note:
+            _print_check("note", check.what, check.note)
+        else:
+            _print_check("ok", check.what)
     failed = sum(bool(check.problem) for check in checks)
     if failed:
-        raise CxrError(f"{run}: {failed} of {len(checks)} checks failed: do not use its figures")
+        raise CxrError(f"{run}: {failed} of {len(checks)} checks failed: do not use its metrics")
 
 
 def doctor(
     *,
-    data: Annotated[str | None, Parameter(help="Can these images be read?")] = None,
-    out: Annotated[str, Parameter(help="Is there room here, and may it be written?")] = "work",
-    weights: Annotated[str, Parameter(help="Are these at hand? As in `cxr run`.")] = "imagenet",
+    data: Annotated[
+        str | None,
+        Parameter(help="The images that a run will read: can they be listed?"),
+    ] = None,
+    out: Annotated[
+        str,
+        Parameter(help="The work folder: is there room, and may it be written to?"),
+    ] = "work",
+    weights: Annotated[
+        str,
+        Parameter(help="The starting weights, as in `cxr run`: are they available?"),
+    ] = "imagenet",
 ) -> None:
-    """Check this machine: versions, disk, memory, GPU, Prefect's server, storage and weights. Exit 1: no work without a fix.
+    """Check this machine: versions, disk, memory, GPU, Prefect's server, storage and weights.
+
+    Exit status 1 if something has to be corrected before a run can work.
 
     Example: `cxr doctor --data s3://bucket/images --out s3://bucket/work`
     """
@@ -50,12 +64,19 @@ def doctor(
 
     session.log_to_terminal()
     checks = examine(data, out, weights)
+    failed = 0
     for check in checks:
-        word = "ok" if check.ok else "FAILED" if check.essential else "note"
-        print(f"{word:<7}{check.what}: {check.advice}")  # noqa: T201
-    if failed := sum(check.essential and not check.ok for check in checks):
+        if check.ok:
+            _print_check("ok", check.what, check.advice)
+        elif check.essential:
+            _print_check("FAILED", check.what, check.advice)
+            failed += 1
+        else:
+            _print_check("note", check.what, check.advice)
+    if failed:
         raise CxrError(
-            f"{failed} of {len(checks)} checks failed: do what their lines say, then run cxr doctor again"
+            f"{failed} of {len(checks)} checks failed: "
+            "do what their lines say, then run cxr doctor again"
         )
 
 
@@ -77,3 +98,9 @@ def ui(
 
     session.log_to_terminal()
     show(port)
+
+
+def _print_check(result: str, what: str, detail: str = "") -> None:
+    """Print the result of one check."""
+    sentence = f"{what}: {detail}" if detail else what
+    print(f"{result:<7}{sentence}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""The flags that several commands share: their types, texts and checks."""
+"""The flags that several commands share: their types, help texts and checks."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -19,7 +19,7 @@ Out = Annotated[
     str,
     Parameter(
         name="--out",
-        help="The work folder (or s3://bucket/prefix): everything is written below it.",
+        help="The work folder (or s3://bucket/prefix), which holds everything that is written.",
     ),
 ]
 Data = Annotated[
@@ -32,8 +32,8 @@ Preset = Annotated[
     Literal["standard", "quick", "demo"],
     Parameter(
         help=(
-            "Named settings; flags given beside it win. quick: 160 pixels, the last layer alone. "
-            "demo: 64 pixels, random weights."
+            "Named settings; flags that are given override them. quick: 160 pixels, only the last "
+            "layer is trained. demo: 64 pixels, random weights."
         )
     ),
 ]
@@ -55,11 +55,11 @@ class TrainingFlags(TrainingSettings):
 
 Training = Annotated[TrainingFlags, Parameter(name="*", group="Training")]
 Images = Annotated[
-    int, Parameter(help="How many phantom images.", validator=validators.Number(gte=20))
+    int, Parameter(help="How many images to make.", validator=validators.Number(gte=20))
 ]
 RegistryPlace = Annotated[
     str | None,
-    Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry where not given."),
+    Parameter(help="Folder or s3://bucket/prefix of the registry; OUT/registry if not given."),
 ]
 Runner = Annotated[
     str,
@@ -73,7 +73,7 @@ Runner = Annotated[
     ),
 ]
 Pickle = Annotated[
-    bool, Parameter(help="Also write model.pkl (not recommended: loading one runs code).")
+    bool, Parameter(help="Also write model.pkl (not recommended: whoever loads it runs its code).")
 ]
 NO_FILES = FileSettings()
 NO_READING = ReadingSettings()
@@ -101,7 +101,12 @@ class PipelineFlags:
 NO_FLAGS = PipelineFlags()
 
 
-def merge(preset: str, given: TrainingSettings) -> TrainingSettings:
-    """Return the settings of a preset, changed by the flags that were given."""
-    changes = given.model_dump(include=given.model_fields_set, exclude_unset=True)
+def merge(preset: str, flags: TrainingSettings) -> TrainingSettings:
+    """Return the settings of a preset, changed by the flags that were given.
+
+    Args:
+        preset: The name of the preset.
+        flags: The training flags; those that were not given are unset.
+    """
+    changes = flags.model_dump(include=flags.model_fields_set, exclude_unset=True)
     return training_settings(preset, **changes)

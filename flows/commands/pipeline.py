@@ -1,4 +1,4 @@
-"""The commands that run the whole pipeline: demo, run, retrain; and phantoms, which makes images.
+"""The commands that run the whole pipeline (demo, run, retrain), and phantoms, which makes images.
 
 Prefect, Keras and the flows are imported when a command runs, so that --help answers at once.
 """
@@ -24,7 +24,6 @@ from flows.commands.flags import (
 
 _IMPORTED = (
     "flows.pipeline",
-    "pandera.pandas",
     "sklearn.model_selection",
     "seaborn",
     "sklearn.ensemble",
@@ -32,7 +31,7 @@ _IMPORTED = (
 
 
 def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
-    """Make phantom images and run the whole pipeline on them: all three architectures, local, no downloads.
+    """Run the whole pipeline on made-up images: all three architectures, local, no downloads.
 
     Example: `cxr demo --images 600`
     """
@@ -43,7 +42,7 @@ def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
     with workspace.open_workspace(out) as work:
         dataset.make_dataset(work / "phantom_images", images=images)
     logging.getLogger("cxr.demo").info(
-        "random weights: the demo downloads nothing, so its figures say nothing of the networks"
+        "random weights: the demo downloads nothing, so its metrics say nothing about the networks"
     )
     run(session.file_in(out, "phantom_images"), out=out, flags=PipelineFlags(preset="demo"))
 
@@ -51,7 +50,7 @@ def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
 def phantoms(
     folder: Annotated[str, Parameter(help="The folder to make.")], /, *, images: Images = 300
 ) -> None:
-    """Make phantom images in a folder, broken files and copies among them, to try things on.
+    """Make up chest X-rays in a folder, with broken files and duplicates, to try things out.
 
     Example: `cxr phantoms work/phantoms`
     """
@@ -71,28 +70,28 @@ def run(
     pickle: Pickle = False,
     runner: Runner = "threads",
 ) -> None:
-    """Run the whole pipeline. Started again with the same flags, it goes on where it was.
+    """Run the whole pipeline. Started again with the same flags, it continues where it was.
 
     Example: `cxr run chest_xray --out work --arch MobileNetV2 VGG16 --epochs 8`
     """
-    from flows.commands import beforehand
+    from flows.commands import preconditions
 
     training = flags.settings
 
     def call(work: Path) -> None:
-        from flows.commands.summary import show
+        from flows.commands.summary import show_run
         from flows.pipeline import pipeline
 
         pipeline(data, out, flags.reading, flags.splits, training, pickle, runner)
-        show(work)
+        show_run(work)
 
     def meanwhile(work: Path) -> contextlib.AbstractContextManager[None]:
-        from tasks.train import readied
+        from tasks.train import prestarted_workers
 
-        return readied(work, training, runner)
+        return prestarted_workers(work, training, runner)
 
-    beforehand.require_data(data, flags.reading)
-    beforehand.require_init(training)
+    preconditions.require_data(data, flags.reading)
+    preconditions.require_init(training)
     session.run_with_server(call, out, _IMPORTED, meanwhile=meanwhile)
 
 
@@ -104,25 +103,29 @@ def retrain(
     flags: PipelineFlags = NO_FLAGS,
     registry: RegistryPlace = None,
     approval: Annotated[
-        Literal["none", "required"], Parameter(help="A person must agree, in the Prefect UI.")
+        Literal["none", "required"],
+        Parameter(help="Whether a person must agree to a promotion, in the Prefect UI."),
     ] = "none",
     approval_minutes: Annotated[
         float,
         Parameter(
-            help="After so many without an answer the champion stays.",
+            help="How many minutes to wait for that person; then the champion stays.",
             validator=validators.Number(gt=0),
         ),
     ] = 1440.0,
     policy: Annotated[
-        Literal["refuse", "wait"], Parameter(help="Where another retraining is at work.")
+        Literal["refuse", "wait"],
+        Parameter(help="What to do if another run is at work in the work folder."),
     ] = "refuse",
     runner: Runner = "threads",
 ) -> None:
-    """Train where data, settings or code are new, compare with the champion on the same test images, promote or keep.
+    """Train if data, settings or code changed, compare with the champion, promote or keep.
+
+    Both models are compared on the same test images.
 
     Example: `cxr retrain chest_xray --out work --preset quick`
     """
-    from flows.commands import beforehand
+    from flows.commands import preconditions
 
     training = flags.settings
 
@@ -145,6 +148,6 @@ def retrain(
         )
         show_retraining(state)
 
-    beforehand.require_data(data, flags.reading)
-    beforehand.require_init(training)
+    preconditions.require_data(data, flags.reading)
+    preconditions.require_init(training)
     session.run_with_server(call, out, ("flows.retrain", *_IMPORTED), wait=policy == "wait")

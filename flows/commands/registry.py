@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 registry_app = App(
     name="registry",
-    help="Exported models kept whole, one of them the champion, every change logged.",
+    help="The registry of exported models: versions, the champion, the log.",
     help_epilogue="",
 )
 Place = Annotated[
@@ -21,13 +21,14 @@ Place = Annotated[
 ]
 Work = Annotated[
     str | None,
-    Parameter(name="--out", help="The work folder, where the registry is its registry/."),
+    Parameter(name="--out", help="The work folder, whose registry is in its registry/."),
 ]
 Why = Annotated[str, Parameter(help="The reason, for the log.")]
 Who = Annotated[
-    str | None, Parameter(help="Who does it, for the log; the name of the account where not given.")
+    str | None,
+    Parameter(help="Who does it, for the log; the account's name if not given."),
 ]
-_SHOWN = 12
+MOST_EVENTS = 12  # shown by `list`
 
 
 @registry_app.command(name="list")
@@ -37,13 +38,14 @@ def list_versions(*, registry: Place = None, out: Work = None) -> None:
     Example: `cxr registry list --out work`
     """
     from cxr.storage.local import LocalStorage, describe_no_folder
-    from flows.commands.summary import show_registry
+    from flows.commands.listings import show_registry
 
-    place = _registry(registry, out)
-    if isinstance(place.storage, LocalStorage) and not place.storage.folder.is_dir():
-        words = describe_no_folder(place.storage.folder, "a registry")
-        raise DataError(f"{words}; `cxr retrain` makes one")
-    show_registry(place.versions(), place.champion(), place.log()[-_SHOWN:])
+    opened = _open_registry(registry, out)
+    storage = opened.storage
+    if isinstance(storage, LocalStorage) and not storage.folder.is_dir():
+        problem = describe_no_folder(storage.folder, "a registry")
+        raise DataError(f"{problem}; `cxr retrain` makes one")
+    show_registry(opened.versions(), opened.champion(), opened.log()[-MOST_EVENTS:])
 
 
 @registry_app.command
@@ -59,42 +61,42 @@ def promote(
         bool,
         Parameter(
             negative="",
-            help="Even where it lost to the champion or was never compared: the log says so.",
+            help="Promote it even if it lost to the champion or was never compared; the log says so.",
         ),
     ] = False,
 ) -> None:
-    """Make a version the champion, where a comparison with the present one says that it may.
+    """Make a version the champion, if its comparison with the present one allows it.
 
     Example: `cxr registry promote VERSION --out work --why "agreed on Monday"`
     """
-    champion = _registry(registry, out).promote(
-        version, who or getpass.getuser(), why, against_the_rule
-    )
+    opened = _open_registry(registry, out)
+    champion = opened.promote(version, who or getpass.getuser(), why, against_the_rule)
     print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
 
 
 @registry_app.command
 def rollback(*, why: Why, registry: Place = None, out: Work = None, who: Who = None) -> None:
-    """Make the champion before this one the champion again, its bytes verified first.
+    """Make the previous champion the champion again; its files are verified first.
 
     Example: `cxr registry rollback --out work --why "false alarms on ward 3"`
     """
-    champion = _registry(registry, out).rollback(who or getpass.getuser(), why)
+    champion = _open_registry(registry, out).rollback(who or getpass.getuser(), why)
     print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
 
 
 @registry_app.command
 def restore(version: str, folder: Path, /, *, registry: Place = None, out: Work = None) -> None:
-    """Write a version's export folder, byte for byte, to a folder.
+    """Write a version's export folder, byte for byte as registered, to an empty folder.
 
     Example: `cxr registry restore VERSION exported --out work`
     """
     if folder.exists() and any(folder.iterdir()):
         raise CxrError(f"{folder}: expected an empty folder or none: give another")
-    print(_registry(registry, out).restore(version, folder))  # noqa: T201
+    print(_open_registry(registry, out).restore(version, folder))  # noqa: T201
 
 
-def _registry(registry: str | None, out: str | None) -> "Registry":
+def _open_registry(registry: str | None, out: str | None) -> "Registry":
+    """Return the registry that one of the two flags names."""
     from cxr.serving.registry import Registry
 
     if (registry is None) == (out is None):

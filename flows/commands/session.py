@@ -1,4 +1,4 @@
-"""What a command runs within: its log on the terminal, its work folder, a server to talk to."""
+"""What a command needs around it: its log on the terminal, its work folder, a Prefect server."""
 
 import contextlib
 import logging
@@ -29,10 +29,10 @@ def run_with_server(
     wait: bool = False,
     meanwhile: Callable[[Path], contextlib.AbstractContextManager[None]] | None = None,
 ) -> None:
-    """Run `call` on the local folder of a work folder, alone in it, with a server to talk to.
+    """Run `call` on the local folder of a work folder, alone in it, with a Prefect server.
 
     Args:
-        call: Given the local folder.
+        call: What to do; it gets the local folder.
         out: The work folder, a path or s3://bucket/prefix.
         modules: What `call` will import, imported while the server starts.
         wait: Whether to wait while another run is at work in the folder.
@@ -62,13 +62,13 @@ def run_with_server(
             logging.getLogger("cxr.server").info(
                 "Prefect UI while this runs: %s (afterwards: cxr ui)", address
             )
-        stack.enter_context(prefect_api.explained())
-        stack.enter_context(interrupts.flow_runs_noted())
+        stack.enter_context(prefect_api.errors_explained())
+        stack.enter_context(interrupts.flow_runs_recorded())
         call(work)
 
 
 def log_to_terminal() -> None:
-    """Show the log on stderr, in colour where that is a terminal; done twice, it is like once."""
+    """Show the log on stderr, in colour if that is a terminal; a second call changes nothing."""
     from flows.server import surroundings
 
     logger = logging.getLogger("cxr")
@@ -86,4 +86,4 @@ def log_to_terminal() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
     logger.propagate = False
-    surroundings.tell()
+    surroundings.log_warnings()

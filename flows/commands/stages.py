@@ -31,7 +31,6 @@ from flows.commands.flags import (
 
 _PREPROCESSING = (
     "flows.preprocess",
-    "pandera.pandas",
     "sklearn.model_selection",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",
@@ -39,20 +38,21 @@ _PREPROCESSING = (
 
 
 def scan(data: Data, /, *, reading: Reading = NO_READING) -> None:
-    """Show what a run would make of each folder, and what it would ask. Nothing is decoded, nothing is written.
+    """Show how a run would use each folder, and what it would ask. Nothing is decoded or written.
 
-    Exit status 1 where a run would stop and ask.
+    Exit status 1 if a run would stop and ask.
 
     Example: `cxr scan chest_xray --classes PNEUMONIA=bacteria,virus`
     """
     from cxr.data.survey import survey
     from cxr.storage.addresses import open_storage
-    from flows.commands.summary import show_folders
+    from flows.commands.listings import show_folders
 
-    found = survey.survey_folders(open_storage(data, reading.follow_links), reading)
-    show_folders(found)
-    if found.question:
-        raise CxrError(found.question)
+    storage = open_storage(data, reading.follow_links)
+    surveyed = survey.survey_folders(storage, reading)
+    show_folders(surveyed)
+    if surveyed.question:
+        raise CxrError(surveyed.question)
 
 
 def preprocess(
@@ -67,37 +67,38 @@ def preprocess(
 ) -> None:
     """Scan, check, hash and split the images: clean_metadata.csv, rejects.csv, ingest.json.
 
-    The pixels for training are cached on the way, of the size of --image-size: give the training's.
+    The pixels for training are cached on the way: give the --image-size of the training.
 
     Example: `cxr preprocess chest_xray --out work`
     """
-    from flows.commands import beforehand
+    from flows.commands import preconditions
 
     def call(_: Path) -> None:
         from flows.preprocess import preprocess as flow
 
-        found = flow(data, out, reading, splits, runner, pixels)
+        ingest = flow(data, out, reading, splits, runner, pixels)
         table = session.file_in(out, "clean_metadata.csv")
-        print(f"{found.kept} images kept of {found.found} files found: {table}")  # noqa: T201
+        print(f"{ingest.kept} images kept of {ingest.found} files found: {table}")  # noqa: T201
 
-    beforehand.require_data(data, reading)
+    preconditions.require_data(data, reading)
     session.run_with_server(call, out, _PREPROCESSING)
 
 
 def explore(*, out: Out, preset: Preset = "standard", training: Training = NO_TRAINING) -> None:
-    """Draw the exploration of what `cxr preprocess` left in the work folder.
+    """Draw and measure what `cxr preprocess` left: pictures, shortcut audit, distribution shift.
 
     Example: `cxr explore --out work`
     """
-    from flows.commands import beforehand
+    from flows.commands import preconditions
 
     def call(_: Path) -> None:
         from flows.explore import explore as flow
 
-        found = flow(out, merge(preset, training))
-        print("\n".join(session.file_in(out, f"eda/{name}") for name in found.figures))  # noqa: T201
+        exploration = flow(out, merge(preset, training))
+        for name in exploration.figures:
+            print(session.file_in(out, f"eda/{name}"))  # noqa: T201
 
-    beforehand.require_work(out)
+    preconditions.require_work(out)
     session.run_with_server(call, out, ("flows.explore", "seaborn", "sklearn.ensemble"))
 
 
@@ -108,36 +109,37 @@ def train(
     training: Training = NO_TRAINING,
     runner: Runner = "threads",
 ) -> None:
-    """Train and compare the architectures on what `cxr explore` left in the work folder.
+    """Train the architectures on what `cxr explore` left, compare them, choose one on validation.
 
     Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
     """
-    from flows.commands import beforehand
+    from flows.commands import preconditions
 
     def call(_: Path) -> None:
-        from flows.train import train_models
+        from flows.train import train as flow
 
-        print(train_models(out, merge(preset, training), runner).reason)  # noqa: T201
+        selection = flow(out, merge(preset, training), runner)
+        print(selection.reason)  # noqa: T201
 
-    beforehand.require_work(out)
+    preconditions.require_work(out)
     session.run_with_server(call, out, ("flows.train",))
 
 
 def export(*, out: Out, pickle: Pickle = False) -> None:
-    """Test the chosen model once and export it, from what `cxr train` left in the work folder.
+    """Test the model that `cxr train` chose, once, and export it with its card and the report.
 
     Example: `cxr export --out work`
     """
-    from flows.commands import beforehand
+    from flows.commands import preconditions
 
     def call(work: Path) -> None:
-        from flows.commands.summary import show
-        from flows.export import export_model
+        from flows.commands.summary import show_run
+        from flows.export import export as flow
 
-        export_model(out, pickle)
-        show(work)
+        flow(out, pickle)
+        show_run(work)
 
-    beforehand.require_work(out)
+    preconditions.require_work(out)
     session.run_with_server(call, out, ("flows.export",))
 
 
@@ -154,7 +156,7 @@ def predict(
     out: Annotated[str, Parameter(help="The CSV to write.")],
     files: Files = NO_FILES,
 ) -> None:
-    """Score images with an exported model (its folder, or the model.keras in it) or with a registry's champion.
+    """Score images with an exported model, or with the champion of a registry.
 
     Example: `cxr predict work/registry new_images --out predictions.csv`
     """
@@ -163,8 +165,6 @@ def predict(
 
     session.log_to_terminal()
     # Without a server, which takes longer to start than a few images to score.
-    with progress.counting("score images", "images") as on_images:
-        found = cxr.predict(
-            model, images, out, files, lambda _step, done, total: on_images(done, total)
-        )
-    print(found.sentence())  # noqa: T201
+    with progress.following("images") as on_progress:
+        predictions = cxr.predict(model, images, out, files, on_progress)
+    print(predictions.sentence())  # noqa: T201

@@ -1,6 +1,6 @@
-"""The SQLite file of the embedded Prefect server: one that cannot be used is set aside.
+"""The SQLite database of the embedded Prefect server: one that cannot be used is set aside.
 
-It holds the history of past runs, no results, so that a run goes on with a new one.
+It holds the history of past runs and no results, so a run can continue with a new one.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ def is_unusable(cause: str) -> bool:
     """Return whether a server ended because of what is in its database.
 
     Args:
-        cause: What `server_log.cause` found.
+        cause: What `log_reader.cause` returned.
     """
     return _UNUSABLE.search(cause) is not None
 
@@ -42,7 +42,7 @@ def set_aside_if_damaged(database: Path) -> None:
         return
     try:
         with contextlib.closing(sqlite3.connect(database, timeout=LOCKED_SECONDS)) as connection:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except sqlite3.OperationalError as error:
@@ -52,9 +52,9 @@ def set_aside_if_damaged(database: Path) -> None:
             ) from None
         raise CxrError(f"{database} cannot be used ({error}): {HINT}") from None
     except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        set_aside(database, found)
+        result = str(error)
+    if result != "ok":
+        set_aside(database, result)
 
 
 def set_aside(database: Path, reason: str) -> None:

@@ -1,6 +1,6 @@
-"""The embedded Prefect server: used where no API address is set, gone when its starter is.
+"""The embedded Prefect server: used if no API address is set; it ends with the command.
 
-That holds for kill -9, too. The process itself is in `server_process`.
+That holds for kill -9 of the command, too. The server's process is in `process`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from flows.server import database, interrupts, prefect_api, surroundings
 from flows.server.process import PASSWORD, Server
 
 FLUSH_SECONDS = 10
-# What a run imports late, in Prefect's engine and the manifest's check: better while waiting.
+# What a run would import late, in Prefect's engine: imported while the server starts.
 _ALWAYS_IMPORTED = ("prefect.flow_engine", "prefect.task_engine", "fastapi.encoders")
 
 
@@ -26,14 +26,14 @@ def embedded(
     on_end: Callable[[str], None] | None = None,
     modules: Sequence[str] = (),
 ) -> Iterator[str | None]:
-    """Give the address of a fresh server on loopback, None where an API that answers is set already.
+    """Give the address of a new server on loopback, None if an API that answers is set already.
 
-    Sets PREFECT_API_URL for this process and its children.
+    Sets PREFECT_API_URL for this process and those that it starts.
 
     Args:
         meanwhile: Entered while the server starts, which leaves a core idle.
-        folder: Where its database and logs are; below the cache where None.
-        on_end: Called, in a thread, with one line where the server ends before the block does.
+        folder: Where its database and logs are; below the cache if None.
+        on_end: Called, in a thread, with one line if the server ends before the block does.
         modules: What the block will import, imported while the server starts.
 
     Raises:
@@ -45,7 +45,7 @@ def embedded(
         yield None
         return
     password = os.environ.get(PASSWORD)
-    if password:  # it is this server's, too
+    if password:  # the server asks for it, so the client needs it
         os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
     server = Server(folder or surroundings.prefect_home())
     with interrupts.at_last(server.kill):
@@ -106,8 +106,7 @@ def show(port: int) -> None:
 def _import_all(modules: Sequence[str]) -> None:
     """Import Prefect and what the command needs.
 
-    Nothing of what an import makes is garbage; the collector's looking for it would take a fifth
-    of the time (bench/startup.py).
+    Imports leave no garbage, and collecting it would take a fifth of the time (bench/startup.py).
     """
     gc.disable()
     try:
@@ -125,7 +124,7 @@ def _refresh_settings() -> None:
 
 
 def _flush() -> None:
-    """Hand the last logs and events over while the server still listens."""
+    """Send the last logs and events while the server still listens."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from cxr.core.errors import CxrError
 
 LOGS_KEPT = 20
-LOG_SECONDS = 7 * 86_400.0  # a log is kept this long at least
+LOG_SECONDS = 7 * 86_400.0  # a log is kept at least this long
 HINT = "set CXR_CACHE to a folder on this machine's own disk that you may write to"
-_LONGEST = 300  # characters of a cause
+MOST_CHARACTERS = 300  # of a cause
 _EXCEPTION = re.compile(
     r"(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?:: .*)?|(?:\w+\.)+[A-Z]\w*[a-z]\w*: .*"
 )
@@ -65,7 +65,7 @@ def cause(log: str, status: int | None) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     raised = [line for line in lines if _EXCEPTION.fullmatch(line)]
     candidates = raised or lines or ["it said nothing"]
-    reason = candidates[-1][:_LONGEST]
+    reason = candidates[-1][:MOST_CHARACTERS]
     if status is not None and status < 0:
         killed = f"killed by {signal.Signals(-status).name}"
         # Without an exception, what it said before has nothing to do with the signal.

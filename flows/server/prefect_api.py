@@ -1,8 +1,8 @@
-"""Prefect's API: which one the settings name, whether it answers, and single questions to it.
+"""Prefect's API: which one the settings name, whether it answers, and single requests to it.
 
-Everything that has imported Prefect anyway uses Prefect's own client. `ask` is for what has not,
-or asks another server than the settings name: importing Prefect takes one to nine seconds, and
-reads the settings once and for all. It neither asks again nor explains an error.
+Code that has imported Prefect uses Prefect's own client. `request` is for code that has not, or
+that asks another server than the settings name: importing Prefect takes one to nine seconds and
+reads the settings once and for all. It neither tries again nor explains an error.
 """
 
 import base64
@@ -25,36 +25,52 @@ from flows.server.interrupts import GOES_ON
 
 ANSWER_SECONDS = 10
 WORK_POOLS = ("cxr-cpu", "cxr-gpu")  # those of prefect.yaml
-_FOR_PROGRAMMERS = re.compile(r" \[type=.*")  # the end of pydantic's messages
-# In the current folder: Prefect reads its settings there, too.
-_OF_A_PROJECT = (".env", "prefect.toml")
+_PYDANTIC_DETAILS = re.compile(r" \[type=.*")  # the end of pydantic's messages
+_PROJECT_FILES = (".env", "prefect.toml")  # in the current folder; Prefect reads them, too
 
 
-def ask(
-    url: str, path: str, password: str = "", body: Any = None, method: str | None = None
+def request(
+    url: str,
+    path: str,
+    password: str = "",
+    body: Any = None,
+    method: str | None = None,
 ) -> Any:
-    """Return the answer of the API at `url`, None for an empty one; `password` is user:password. Raises OSError."""
+    """Send a request to the API and return its answer, None for an empty one.
+
+    Args:
+        url: The API's address.
+        path: The path below it.
+        password: user:password, if the API asks for one.
+        body: What to send, as JSON.
+        method: The HTTP method; GET without a body, POST with one, if not given.
+
+    Raises:
+        OSError: The API does not answer, or refuses.
+    """
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     if password:
         headers["Authorization"] = "Basic " + base64.b64encode(password.encode()).decode()
-    request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+    http_request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)
+    with urllib.request.urlopen(http_request, timeout=ANSWER_SECONDS) as answer:
         return json.loads(answer.read() or "null")
 
 
 def configured() -> str | None:
-    """Return the API's address that the environment, a profile or a project's file names, None where none does.
+    """Return the API's address that the environment, a profile or a project's file names.
 
-    Prefect, whose import takes seconds, is asked only where there is such a file.
+    None if none does. Prefect, whose import takes seconds, is asked only if there is such a file.
 
     Raises:
         CxrError: Prefect cannot read its settings.
     """
-    if url := os.environ.get("PREFECT_API_URL"):
+    url = os.environ.get("PREFECT_API_URL")
+    if url:
         return url
-    files = [_profiles(), *map(Path, _OF_A_PROJECT)]
-    if not any(map(_mentions_prefect, files)) and not _has_prefect_table(Path("pyproject.toml")):
+    files = [_profiles_path(), *map(Path, _PROJECT_FILES)]
+    has_settings = any(map(_mentions_prefect, files))
+    if not has_settings and not _has_prefect_table(Path("pyproject.toml")):
         return None
     load()
     from prefect.settings import get_current_settings
@@ -70,58 +86,61 @@ def load() -> None:
     """
     home = os.environ.get("PREFECT_HOME")
     if home:
-        with contextlib.suppress(OSError):  # without one, Prefect works all the same
+        with contextlib.suppress(OSError):  # Prefect works without one
             Path(home).mkdir(mode=0o700, parents=True, exist_ok=True)
-    said = io.StringIO()  # where it fails, in many lines what is here in one
+    output = io.StringIO()  # if it fails, many lines, which are one here
     try:
-        with contextlib.redirect_stderr(said), warnings.catch_warnings():
+        with contextlib.redirect_stderr(output), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to create the Prefect home")
             importlib.import_module("prefect.context")
     except ImportError:
         raise
-    except Exception as error:  # noqa: BLE001 - a file that is no TOML, a value of another type: each has its own
-        words = _FOR_PROGRAMMERS.sub("", " ".join(str(error).split()))
+    except Exception as error:  # noqa: BLE001 - broken TOML, a value of a wrong type: each has its own
+        cause = _PYDANTIC_DETAILS.sub("", " ".join(str(error).split()))
         raise CxrError(
-            f"Prefect cannot read its settings ({words}): correct {_profiles()} or the variables PREFECT_*"
+            f"Prefect cannot read its settings ({cause}): "
+            f"correct {_profiles_path()} or the variables PREFECT_*"
         ) from None
-    sys.stderr.write(said.getvalue())
+    sys.stderr.write(output.getvalue())
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def errors_explained() -> Iterator[None]:
     """Turn what Prefect's client raises, when its server goes away or refuses, into one line.
 
     Raises:
-        CxrError: In the place of the client's own exceptions.
+        CxrError: Instead of the client's own exceptions.
     """
     try:
         yield
     except Exception as error:
         import httpx
 
-        unreachable = isinstance(error, RuntimeError) and str(error).startswith(
+        message = str(error)
+        is_unreachable = isinstance(error, RuntimeError) and message.startswith(
             "Failed to reach API"
         )
-        if not unreachable and not isinstance(error, httpx.HTTPError):
+        if not is_unreachable and not isinstance(error, httpx.HTTPError):
             raise
-        words = str(error).partition("\n")[0] or type(error).__name__
+        cause = message.partition("\n")[0] or type(error).__name__
         raise CxrError(
-            f"Prefect's server failed this run ({words}): {GOES_ON}, when it answers"
+            f"Prefect's server failed this run ({cause}): {GOES_ON}, when it answers"
         ) from error
 
 
 def require_answer() -> None:
-    """Make sure that the API of the settings answers and lets us in.
+    """Check that the API of the settings answers and lets us in.
 
     Raises:
-        CxrError: It does not; with what to do.
+        CxrError: It does not; the message says what to do.
     """
-    if words := problem():
-        raise CxrError(words)
+    problem = find_problem()
+    if problem:
+        raise CxrError(problem)
 
 
-def problem() -> str:
-    """Return why the API of the settings cannot be used and what to do, "" where it can be."""
+def find_problem() -> str:
+    """Return why the API of the settings cannot be used and what to do, "" if it can be."""
     load()
     import httpx
     from prefect.client.base import ServerType
@@ -146,12 +165,18 @@ def problem() -> str:
         code = error.response.status_code
         if code in {401, 403}:
             return f"{url} ({where}) asks for a password: set PREFECT_API_AUTH_STRING=user:password"
-        return f"{url} ({where}) answered {code}: expected the address of a Prefect API, which ends in /api"
+        return (
+            f"{url} ({where}) answered {code}: "
+            "expected the address of a Prefect API, which ends in /api"
+        )
     except json.JSONDecodeError:
         return f"{url} ({where}) is no Prefect API: expected an address that ends in /api"
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ImportError, ValueError) as error:
         cause = str(error) or type(error).__name__
-        return f"{url} ({where}) does not answer ({cause}): start that server (make up), or unset it for one of cxr's own"
+        return (
+            f"{url} ({where}) does not answer ({cause}): "
+            "start that server (make up), or unset it for one of cxr's own"
+        )
     return ""
 
 
@@ -171,28 +196,30 @@ def pools() -> set[str]:
         raise CxrError(f"the work pools could not be asked for ({error})") from None
 
 
-def _profiles() -> Path:
+def _profiles_path() -> Path:
     """Return where Prefect looks for profiles."""
-    if named := os.environ.get("PREFECT_PROFILES_PATH"):
-        return Path(named)
+    path = os.environ.get("PREFECT_PROFILES_PATH")
+    if path:
+        return Path(path)
     return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser() / "profiles.toml"
 
 
 def _has_prefect_table(path: Path) -> bool:
-    """Return whether a pyproject.toml has settings for Prefect, or may have: it cannot be parsed.
+    """Return whether a pyproject.toml has settings for Prefect, or may have since it is broken.
 
     Naming Prefect among the dependencies, as this project's own does, is no setting.
     """
     try:
-        found = tomllib.loads(path.read_text(errors="replace"))
+        project = tomllib.loads(path.read_text(errors="replace"))
     except OSError:
         return False
     except ValueError:
         return True
-    return "prefect" in found.get("tool", {})
+    return "prefect" in project.get("tool", {})
 
 
 def _mentions_prefect(path: Path) -> bool:
+    """Return whether a file of settings names Prefect."""
     try:
         return "prefect" in path.read_text(errors="replace").lower()
     except OSError:

@@ -1,8 +1,8 @@
 """The process of an embedded Prefect server: start it, wait for its answer, watch it, stop it.
 
-Prefect's own temporary server outlives a killed starter, gets its Ctrl-C, and works in the user's
-~/.prefect. This one watches a pipe, is in a session of its own, keeps database and logs in a
-folder below the cache, and is watched.
+Prefect's own temporary server outlives a killed command, gets its Ctrl-C, and works in the user's
+~/.prefect. This one ends when a pipe from the command closes, is in a session of its own, keeps
+its database and logs in a folder below the cache, and is watched.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ class Server:
             )
 
     def wait(self) -> None:
-        """Return when it answers; a database that it cannot use is set aside once.
+        """Wait until it answers; a database that it cannot use is set aside once.
 
         Raises:
             CxrError: It ended, or did not answer in time.
@@ -147,26 +147,26 @@ class Server:
         self._socket.close()
 
     def watch(self, on_end: Callable[[str], None]) -> None:
-        """Call `on_end` with one line where the server ends before it is told to."""
+        """Call `on_end` with one line if the server ends before it is told to."""
 
-        def follow() -> None:
+        def report_end() -> None:
             self.process.wait()
             if not self.closing:
                 reason = f"the embedded Prefect server ended: {self.cause()}; see {self.log}"
                 on_end(f"{reason}; {interrupts.GOES_ON}")
 
-        threading.Thread(target=follow, daemon=True, name="cxr-server").start()
+        threading.Thread(target=report_end, daemon=True, name="cxr-server").start()
 
     def cause(self) -> str:
         """Return in one line why it ended or does not answer."""
         try:
-            said = self.log.read_text(errors="replace")
+            log = self.log.read_text(errors="replace")
         except OSError:
             return "its log is gone"
-        return log_reader.cause(said, self.process.poll())
+        return log_reader.cause(log, self.process.poll())
 
     def kill(self) -> None:
-        """End it now: SQLite's files are whole all the same."""
+        """End it now; SQLite's files survive that."""
         self.closing = True
         self.process.kill()
 
@@ -183,20 +183,20 @@ class Server:
         _close_pipe(self.process)
 
 
-def environment(given: dict[str, str], folder: Path, address: str) -> dict[str, str]:
+def environment(variables: dict[str, str], folder: Path, address: str) -> dict[str, str]:
     """Return the environment of an embedded server.
 
-    Of the user's settings for Prefect it has the password alone: database, profile, Redis and the
-    rest are those of other servers.
+    Of the user's settings for Prefect it has only the password: database, profile, Redis and so on
+    are meant for other servers.
 
     Args:
-        given: The environment of the command.
+        variables: The environment of the command.
         folder: Where its database is.
         address: Where it listens.
     """
     kept = {
         name: value
-        for name, value in given.items()
+        for name, value in variables.items()
         if not name.startswith("PREFECT_") or name == PASSWORD
     }
     own = {
@@ -214,7 +214,7 @@ def free_port() -> int:
 
 
 def _bind(port: int) -> socket.socket:
-    """Return a socket bound to this port of loopback, any where 0; whoever gets it may listen."""
+    """Return a socket bound to this port of loopback, or to any free one if 0."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -227,7 +227,7 @@ def _bind(port: int) -> socket.socket:
                 "choose one with --port"
             ) from None
         raise CxrError(
-            f"no port of {LOOPBACK} is to be had ({error.strerror}): end what holds them"
+            f"no port of {LOOPBACK} is free ({error.strerror}): end what holds them"
         ) from None
     return bound
 

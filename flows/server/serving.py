@@ -1,7 +1,7 @@
-"""The embedded server's own process: serves on a socket that it is given.
+"""The program of the embedded server's process: it serves on a socket that it inherits.
 
-It ends when it is told to, or when its starter is gone. Run by its path and with -P, so that
-nothing is imported from the folder that it is started in.
+It ends when it is told to, or when the command that started it is gone. It is run by its path and
+with -P, so that nothing is imported from the folder that it is started in.
 """
 
 import gc
@@ -23,7 +23,7 @@ def main(descriptor: int) -> int:
         The exit status.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.disable()  # imports make no garbage, and looking for it takes a fifth of their time
+    gc.disable()  # imports leave no garbage, and looking for it takes a fifth of their time
     import uvicorn
 
     with socket.socket(fileno=descriptor) as listening:

@@ -1,7 +1,8 @@
-"""What other people's machines have set, and what a command makes of it before Prefect and Keras are imported.
+"""The environment variables that a command sets before Prefect and Keras are imported.
 
-Loopback never goes through a proxy; Prefect's folder is below the cache, and the user's own is read for profiles alone;
-without a home that can be written to, what Keras and matplotlib write goes below the cache, too.
+Loopback never goes through a proxy. Prefect's folder is below the cache; only profiles are read
+from the user's own. Without a home that can be written to, what Keras and matplotlib write goes
+below the cache, too.
 """
 
 import contextlib
@@ -13,13 +14,13 @@ from pathlib import Path
 from cxr.storage import object_cache
 
 LOOPBACK = ("127.0.0.1", "localhost")
-logger = logging.getLogger("cxr.surroundings")
-_to_tell: list[str] = []
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+logger = logging.getLogger("cxr.surroundings")
+_warnings: list[str] = []  # not logged yet
 
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what this process and its children need; done twice, it changes nothing more.
+    """Set what this process and the processes that it starts need; a second call changes nothing.
 
     Args:
         environment: What is changed.
@@ -29,28 +30,29 @@ def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     loopback_without_proxy(environment)
     _without_socks(environment)
-    if stand_in := object_cache.substitute():
-        environment["CXR_CACHE"] = str(stand_in)
-        _to_tell.append(
-            f"no home folder can be written to: cache and Prefect's database are in {stand_in}; CXR_CACHE names another"
+    substitute = object_cache.substitute()
+    if substitute:
+        environment["CXR_CACHE"] = str(substitute)
+        _warnings.append(
+            "no home folder can be written to: cache and Prefect's database are in "
+            f"{substitute}; CXR_CACHE names another"
         )
-    _give_prefect_home(environment)
-    _give_home(environment)
+    _set_prefect_home(environment)
+    _set_home(environment)
 
 
-def tell() -> None:
-    """Say, once, what was set otherwise than a person would expect."""
-    while _to_tell:
-        logger.warning(_to_tell.pop(0))
+def log_warnings() -> None:
+    """Log, once, what was set differently from what a person would expect."""
+    while _warnings:
+        logger.warning(_warnings.pop(0))
 
 
 def loopback_without_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Add this machine's own addresses to NO_PROXY, in both spellings: which one is read differs by library."""
-    given = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-    names = [name.strip() for name in ",".join(given).split(",") if name.strip()]
-    if (
-        "*" in names
-    ):  # nothing goes through a proxy; beside other names some libraries would not see it
+    """Add this machine's own addresses to NO_PROXY, in both spellings, since libraries differ."""
+    values = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    names = [name.strip() for name in ",".join(values).split(",") if name.strip()]
+    # Nothing goes through a proxy; beside other names, some libraries would not see the star.
+    if "*" in names:
         return
     value = ",".join(dict.fromkeys([*names, *LOOPBACK]))
     environment["NO_PROXY"] = value
@@ -58,15 +60,15 @@ def loopback_without_proxy(environment: MutableMapping[str, str] = os.environ) -
 
 
 def _without_socks(environment: MutableMapping[str, str]) -> None:
-    """Set SOCKS proxies aside: Prefect's client does not even start where one is set, though it would not use it."""
+    """Remove SOCKS proxies: Prefect's client does not start with one, even where it needs none."""
     for name in [*_PROXIES, *map(str.upper, _PROXIES)]:
         if environment.get(name, "").lower().startswith("socks"):
             del environment[name]
-            _to_tell.append(f"{name} names a SOCKS proxy, which cxr cannot use: it goes without")
+            _warnings.append(f"{name} names a SOCKS proxy, which cxr cannot use: it goes without")
 
 
-def _give_home(environment: MutableMapping[str, str]) -> None:
-    """Give Keras and matplotlib a folder that they can write to, where the home is none."""
+def _set_home(environment: MutableMapping[str, str]) -> None:
+    """Set folders that Keras and matplotlib can write to, if the home is none."""
     home = object_cache.user_home()
     if home and os.access(home, os.W_OK):
         return
@@ -77,20 +79,37 @@ def _give_home(environment: MutableMapping[str, str]) -> None:
     environment.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
 
 
-def _give_prefect_home(environment: MutableMapping[str, str]) -> None:
-    """Put Prefect's folder below the cache; the profiles stay those of the user's."""
-    own = prefect_home()
-    given = environment.get("PREFECT_HOME")
-    if given == str(own):
+def _set_prefect_home(environment: MutableMapping[str, str]) -> None:
+    """Put Prefect's folder below the cache; the profiles stay the user's."""
+    own_home = str(prefect_home())
+    users_home = environment.get("PREFECT_HOME")
+    if users_home == own_home:
         return
+    if "PREFECT_PROFILES_PATH" not in environment:
+        profiles = _users_profiles(users_home)
+        if profiles:
+            environment["PREFECT_PROFILES_PATH"] = str(profiles.absolute())
+    environment["PREFECT_HOME"] = own_home
+
+
+def _users_profiles(prefect_home: str | None) -> Path | None:
+    """Return the user's file of Prefect profiles, None if there is none that can be read.
+
+    Args:
+        prefect_home: The user's PREFECT_HOME.
+    """
     home = object_cache.user_home()
-    theirs = Path(given) if given else home / ".prefect" if home else None
-    if theirs and "PREFECT_PROFILES_PATH" not in environment:
-        profiles = theirs.expanduser() / "profiles.toml"
-        with contextlib.suppress(OSError):  # it is not for this user to read
-            if profiles.is_file():
-                environment["PREFECT_PROFILES_PATH"] = str(profiles.absolute())
-    environment["PREFECT_HOME"] = str(own)
+    if prefect_home:
+        folder = Path(prefect_home)
+    elif home:
+        folder = home / ".prefect"
+    else:
+        return None
+    profiles = folder.expanduser() / "profiles.toml"
+    with contextlib.suppress(OSError):  # this user may not read it
+        if profiles.is_file():
+            return profiles
+    return None
 
 
 def prefect_home() -> Path:

@@ -1,5 +1,6 @@
 """What an operator is given, as far as it can be checked without a server or a container engine."""
 
+import importlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from prefect import Flow
 from prefect.automations import Automation
 from prefect.client.schemas.schedules import CronSchedule
 
@@ -27,22 +29,25 @@ FILES = [
 
 
 def test_every_flow_has_a_deployment_and_every_entrypoint_is_there():
-    """The whole pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
-    assert {
-        "pipeline",
-        "preprocess",
-        "explore",
-        "train-models",
-        "export-model",
-        "retrain",
-        "predict",
-    } <= set(DEPLOYMENTS)
-    for each in DEPLOYMENTS.values():
-        module, function = re.fullmatch(r"(flows\.\w+)\.(\w+)", each["entrypoint"]).groups()
-        assert f"\ndef {function}(" in (ROOT / (module.replace(".", "/") + ".py")).read_text(), (
-            each["entrypoint"]
-        )
+    """The pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
+    stages = {"preprocess", "explore", "train", "export"}
+    assert {"pipeline", *stages, "retrain", "predict"} <= set(DEPLOYMENTS)
+    for deployment in DEPLOYMENTS.values():
+        entrypoint = deployment["entrypoint"]
+        module, name = re.fullmatch(r"(flows\.\w+)\.(\w+)", entrypoint).groups()
+        flow = getattr(importlib.import_module(module), name)
+        assert isinstance(flow, Flow), entrypoint
     assert PROJECT["pull"] == [], "a pull step would name a folder of the machine that deploys"
+
+
+def test_the_former_deployments_of_train_and_export_still_run_them():
+    """For one version: prefect deployment run train_models/train-models, as scripts of 0.1 have it."""
+    for name, now in {"train-models": "train", "export-model": "export"}.items():
+        module, former = DEPLOYMENTS[name]["entrypoint"].rsplit(".", 1)
+        flow = getattr(importlib.import_module(module), former)
+        current = getattr(importlib.import_module(module), now)
+        assert flow.name == name.replace("-", "_") and flow.fn is current.fn
+        assert DEPLOYMENTS[name].get("parameters") == DEPLOYMENTS[now].get("parameters")
 
 
 @pytest.mark.parametrize(
@@ -124,11 +129,11 @@ def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
         f"prefect.flow-run.{state}"
         for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
     } <= set(wanted.trigger.expect)
-    assert register._meaning(wanted) == register._meaning(
+    assert register._comparable(wanted) == register._comparable(
         Automation.model_validate(yaml.safe_load(text))
     )
     other = wanted.model_copy(update={"enabled": False})
-    assert register._meaning(other) != register._meaning(wanted)
+    assert register._comparable(other) != register._comparable(wanted)
 
 
 def test_compose_fits_together():

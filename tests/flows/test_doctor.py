@@ -22,13 +22,13 @@ def by_what(checks):
 )
 def test_python(version, fits):
     """3.11 to 3.13, and no other."""
-    assert doctor.python(version).ok is fits
+    assert doctor.check_python(version).ok is fits
 
 
 def test_packages_out_of_bounds_are_named_with_both_versions():
     """What is wanted and what is there; extras and other systems' packages are not asked for."""
     checks = list(
-        doctor.packages(
+        doctor.check_packages(
             [
                 "pytest==0.1",
                 "no-such-package>=1",
@@ -43,44 +43,42 @@ def test_packages_out_of_bounds_are_named_with_both_versions():
         "expected pytest==0.1, found 9" in checks[0].advice
         and "no-such-package>=1, found none" in checks[1].advice
     )
-    assert [check.ok for check in doctor.packages(["numpy>=1"])] == [True]
+    assert [check.ok for check in doctor.check_packages(["numpy>=1"])] == [True]
 
 
 def test_this_environment_is_within_its_own_bounds():
     """The pins of pyproject.toml hold where the tests run."""
-    assert [check.advice for check in doctor.packages() if not check.ok] == []
+    assert [check.advice for check in doctor.check_packages() if not check.ok] == []
 
 
-def test_room(tmp_path):
+def test_disk(tmp_path):
     """A WORK that is not there yet is measured at its parent; too little room and a file in the way fail."""
-    assert all(check.ok for check in doctor.room(str(tmp_path / "a" / "b"), least=0))
-    assert not by_what(doctor.room(str(tmp_path), least=1e9))["free disk"].ok
+    assert all(check.ok for check in doctor.check_disk(str(tmp_path / "a" / "b"), least=0))
+    assert not by_what(doctor.check_disk(str(tmp_path), least=1e9))["free disk"].ok
     (tmp_path / "file").write_text("")
-    assert not by_what(doctor.room(str(tmp_path / "file" / "work"), least=0))["WORK"].ok
-    assert list(doctor.room("s3://bucket/work")) == []
+    assert not by_what(doctor.check_disk(str(tmp_path / "file" / "work"), least=0))["WORK"].ok
+    assert list(doctor.check_disk("s3://bucket/work")) == []
 
 
 def test_gpu_by_the_driver_s_tool(nvidia_smi, monkeypatch):
     """What nvidia-smi says, its failure, its silence, and no tool at all, which is no failure."""
-    assert doctor.gpu().ok and "none" in doctor.gpu().advice
+    assert doctor.check_gpu().ok and "none" in doctor.check_gpu().advice
     nvidia_smi("echo 'NVIDIA H200, 143771 MiB'; echo 'NVIDIA H200, 143771 MiB'")
     assert (
-        doctor.gpu().ok
-        and doctor.gpu().advice == "NVIDIA H200, 143771 MiB; NVIDIA H200, 143771 MiB"
+        doctor.check_gpu().ok
+        and doctor.check_gpu().advice == "NVIDIA H200, 143771 MiB; NVIDIA H200, 143771 MiB"
     )
     nvidia_smi("echo 'driver mismatch' >&2; exit 18")
-    assert not doctor.gpu().ok and "driver mismatch" in doctor.gpu().advice
+    assert not doctor.check_gpu().ok and "driver mismatch" in doctor.check_gpu().advice
     monkeypatch.setattr(hardware, "ANSWER_SECONDS", 0.2)
     nvidia_smi("exec /bin/sleep 60")
-    assert not doctor.gpu().ok and "did not answer" in doctor.gpu().advice
+    assert not doctor.check_gpu().ok and "did not answer" in doctor.check_gpu().advice
 
 
 def test_weights(tmp_path):
     """A folder without the files fails for each architecture; none and imagenet do not."""
-    assert not any(check.ok for check in doctor.starting_weights(str(tmp_path)))
-    assert all(
-        check.ok for value in ("none", "imagenet") for check in doctor.starting_weights(value)
-    )
+    assert not any(check.ok for check in doctor.check_weights(str(tmp_path)))
+    assert all(check.ok for value in ("none", "imagenet") for check in doctor.check_weights(value))
 
 
 def test_an_s3_place(monkeypatch):
@@ -90,8 +88,8 @@ def test_an_s3_place(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with mock_aws():
         boto3.client("s3").create_bucket(Bucket="there")
-        assert doctor.place("DATA", "s3://there/images").ok
-        missing = doctor.place("DATA", "s3://missing/images")
+        assert doctor.check_listing("DATA", "s3://there/images").ok
+        missing = doctor.check_listing("DATA", "s3://missing/images")
     assert not missing.ok and "s3://missing/images" in missing.advice and missing.essential
 
 
@@ -145,20 +143,20 @@ def test_an_api_that_is_set_must_answer_and_let_us_in(prefect_server, pointed):
     """No answer, a wrong password and an address that is no API fail and say what to do; a missing pool is a note."""
     url = f"http://127.0.0.1:{prefect_server.server_port}/api"
     pointed(url, "u:wrong")
-    (refused,) = doctor.prefect_server()
+    (refused,) = doctor.check_prefect()
     assert (
         not refused.ok
         and "PREFECT_API_AUTH_STRING" in refused.advice
         and "wrong" not in refused.advice
     )
     pointed(url, "u:p")
-    answers, pools = doctor.prefect_server()
+    answers, pools = doctor.check_prefect()
     assert answers.ok and not pools.ok and not pools.essential
     assert "missing: cxr-cpu, cxr-gpu" in pools.advice
     prefect_server.pools = ["cxr-cpu", "cxr-gpu"]
-    assert all(check.ok for check in doctor.prefect_server())
+    assert all(check.ok for check in doctor.check_prefect())
     pointed("http://127.0.0.1:1/api")
-    (silent,) = doctor.prefect_server()
+    (silent,) = doctor.check_prefect()
     assert not silent.ok and "make up" in silent.advice and "refused" in silent.advice
 
 

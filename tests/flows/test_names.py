@@ -56,12 +56,12 @@ def test_a_stage_is_named_after_the_data_of_its_work_folder(named, phantoms, tmp
     """Read from ingest.json, on S3 too; where there is none, or no place at all, the work folder's name must do."""
     work = tmp_path / "work"
     preprocess(phantoms, work)
-    named_so = "train models phantoms, MobileNetV2 VGG16"
-    assert named(names.of_training, "train_models", out=str(work), training=TWO) == named_so
+    named_so = "train phantoms, MobileNetV2 VGG16"
+    assert named(names.of_training, "train", out=str(work), training=TWO) == named_so
     there = f"s3://{moto_bucket.name}/there"
     moto_bucket.client().upload_file(
         str(work / "ingest.json"), moto_bucket.name, "there/ingest.json"
     )
     assert named(names.of_data, "explore", out=there, training=TWO) == "explore phantoms"
     for out in (tmp_path / "empty", "s3://no-such-bucket/empty", "ftp://server/empty"):
-        assert named(names.of_data, "export_model", out=str(out)) == "export model empty"
+        assert named(names.of_data, "export", out=str(out)) == "export empty"

@@ -123,16 +123,14 @@ def test_runs_and_artifacts_are_in_the_server(finished, api):
             return json.load(answer)
 
     runs = {each["name"]: each["state_name"] for each in post("flow_runs")}
-    stages = {f"{stage} phantoms" for stage in ("preprocess", "explore", "export model")}
-    assert stages | {
-        f"{flow} phantoms, MobileNetV2" for flow in ("pipeline", "train models")
-    } <= set(runs)
+    stages = {f"{stage} phantoms" for stage in ("preprocess", "explore", "export")}
+    assert stages | {f"{flow} phantoms, MobileNetV2" for flow in ("pipeline", "train")} <= set(runs)
     assert set(runs.values()) == {"Completed"}
     keys = {each["key"] for each in post("artifacts")}
     assert {
         "ingest",
         "class-distribution",
-        "eda",
+        "exploration",
         "comparison",
         "selection",
         "model-card",

@@ -9,11 +9,11 @@ COUNTED = """
 import logging, sys
 from tasks import progress
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-with progress.counting("never begun", "images"):
+with progress.following("images"):
     pass
-with progress.counting("score images", "images") as on_images:
-    on_images(0, 40)
-    on_images(40, 40)
+with progress.following("images") as on_progress:
+    on_progress("score images", 0, 40)
+    on_progress("score images", 40, 40)
 print("prefect" in sys.modules)
 """
 

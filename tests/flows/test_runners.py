@@ -17,7 +17,7 @@ from flows.pipeline import pipeline
 from flows.preprocess import preprocess
 from flows.retrain import retrain
 from flows.server.process import free_port
-from flows.train import train_models
+from flows.train import train
 from tasks import runners
 from tests.conftest import ROOT
 
@@ -39,7 +39,7 @@ def test_anything_else_is_refused_with_what_was_expected(runner):
         ValidationError, match="expected threads, processes or the address of a Dask scheduler"
     ):
         TypeAdapter(Runner).validate_python(runner)
-    for flow in (pipeline, preprocess, train_models, retrain):
+    for flow in (pipeline, preprocess, train, retrain):
         shown = flow.parameters.properties["runner"]
         assert shown["default"] == "threads" and not re.search(shown["pattern"], runner)
 
@@ -140,8 +140,8 @@ class Workers:
 def test_a_worker_that_cannot_do_the_work_is_named(answer, words, tmp_path):
     """Before any task: where it does not share the work folder, has another version, or none. The probe is gone then."""
     with pytest.raises(CxrError, match=words):
-        runners._require_able(Workers(answer), "tcp://host:8786", tmp_path)
-    runners._require_able(Workers((cxr.__version__, True)), "tcp://host:8786", tmp_path)
+        runners._require_able_workers(Workers(answer), "tcp://host:8786", tmp_path)
+    runners._require_able_workers(Workers((cxr.__version__, True)), "tcp://host:8786", tmp_path)
     assert not list(tmp_path.iterdir())
 
 

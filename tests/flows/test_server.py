@@ -493,7 +493,9 @@ def test_ctrl_c_with_a_server_of_its_own_machine(tmp_path, phantoms, api):
     run.signal(signal.SIGINT)
     assert run.gone() == 1
     assert run.lines[-1] == "cxr: interrupted; the same command goes on from here"
-    found = prefect_api.ask(api, "/flow_runs/filter", body={"flow_runs": {"name": {"like_": name}}})
+    found = prefect_api.request(
+        api, "/flow_runs/filter", body={"flow_runs": {"name": {"like_": name}}}
+    )
     assert {each["state"]["type"] for each in found} == {"COMPLETED", "CRASHED"}
 
 
@@ -516,7 +518,7 @@ def test_the_ui_shows_past_runs(tmp_path, phantoms):
     port = str(free_port())
     ui = Run(tmp_path, "ui", "--port", port)
     ui.wait_for(f"http://127.0.0.1:{port}")
-    found = prefect_api.ask(f"http://127.0.0.1:{port}/api", "/flow_runs/filter", body={})
+    found = prefect_api.request(f"http://127.0.0.1:{port}/api", "/flow_runs/filter", body={})
     assert [each["name"] for each in found] == ["preprocess phantoms"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10) as page:
         assert b"<html" in page.read()

@@ -123,9 +123,7 @@ def test_a_worker_killed_in_the_middle_changes_no_result(cxr, data, plain, tmp_p
     assert len(list(work.glob("runs/*/*/features-1of1.json"))) == 2, (
         "features were tasks of their own"
     )
-    states = {
-        task["name"]: task["state_type"] for task in tasks_of("train_models", work, cxr.environment)
-    }
+    states = {task["name"]: task["state_type"] for task in tasks_of("train", work, cxr.environment)}
     assert {"train VGG16", "features MobileNetV2 1 of 1"} <= states.keys() and set(
         states.values()
     ) == {"COMPLETED"}
@@ -162,7 +160,7 @@ def tasks_of(flow: str, out: Path, environment: dict[str, str]) -> list[dict[str
     """Return what the server tells of the tasks of a flow's run with that work folder, which is what the UI shows."""
 
     def having(what: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
-        return prefect_api.ask(environment["PREFECT_API_URL"], f"/{what}/filter", body=wanted)
+        return prefect_api.request(environment["PREFECT_API_URL"], f"/{what}/filter", body=wanted)
 
     runs = having("flow_runs", {"flows": {"name": {"any_": [flow]}}})
     (run,) = (each["id"] for each in runs if each["parameters"]["out"] == str(out))

@@ -112,7 +112,7 @@ def test_the_run_page_shows_graph_names_and_logs(run, page, pictures):
     ("stage", "line", "tasks"),
     [
         ("preprocess", "images kept: ", ("find near-duplicates", "publish manifest")),
-        ("explore", "look at the data: ", ("cache pixels", "explore data", "show exploration")),
+        ("explore", "explore data: ", ("cache pixels", "explore data", "show exploration")),
         ("train", "MobileNetV2: validation AUROC", ("start run", "cache pixels", "compare")),
         ("export", "Test set: AUROC", ("evaluate MobileNetV2 on test", "write export")),
     ],
@@ -144,9 +144,9 @@ def test_each_stage_has_tasks_with_names_a_person_reads_and_the_librarys_log(
         ("summary", ("false alarms among", "Pages of this run", "report: s3://")),
         ("ingest", ("found", "kept", "rejected: duplicate")),
         ("leakage", ("reading of the patient key",)),
-        ("near-copies", ("Near copies",)),
+        ("near-duplicates", ("Near-duplicates",)),
         ("class-distribution", ("NORMAL", "PNEUMONIA", "train")),
-        ("eda", ("Exploratory data analysis",)),
+        ("exploration", ("Exploratory data analysis",)),
         ("shortcut-audit", ("AUROC train", "AUROC test")),
         ("comparison", ("MobileNetV2", "AUROC", "sensitivity")),
         ("selection", ("MobileNetV2 was chosen", "ROC on validation")),
@@ -175,7 +175,9 @@ def test_artifacts(run, page, pictures, key, words):
     images = page.run(look)
     page.picture(pictures / f"4_{key}.png", settle=1)
     assert all(fits for _, fits in images), key
-    assert (len(images) > 0) == (key in {"near-copies", "eda", "selection", "evaluation"}), key
+    assert (len(images) > 0) == (
+        key in {"near-duplicates", "exploration", "selection", "evaluation"}
+    ), key
 
 
 def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictures):
@@ -189,11 +191,13 @@ def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictu
         f"{stack.address}/artifacts/artifact/{artifacts(stack)['summary']}", "Pages of this run"
     )
     links = dict(page.run("[...document.querySelectorAll('li a')].map(a => [a.innerText, a.href])"))
-    assert {"ingest", "eda", "comparison", "selection", "evaluation", "model-card"} <= set(links)
+    assert {"ingest", "exploration", "comparison", "selection", "evaluation", "model-card"} <= set(
+        links
+    )
     page.open(
-        links["model-card"], "Figures on the hold-out test set", "export model"
+        links["model-card"], "Figures on the hold-out test set", "export "
     )  # a click opens another tab
-    page.click("export model images")
+    page.click("export images")
     page.wait("Task Runs", "Finished in state Completed")
 
 

@@ -1,4 +1,4 @@
-"""What a command can tell before a server starts: are there data, a work folder, a model."""
+"""What a command checks before a server starts: there are data, a work folder, a model."""
 
 from cxr.core.errors import DataError
 from cxr.core.settings import ReadingSettings, TrainingSettings
@@ -8,22 +8,35 @@ from cxr.storage.local import LocalStorage, describe_no_folder
 
 
 def require_data(data: str, reading: ReadingSettings) -> None:
-    """Raise DataError where there is no file at `data`, StorageError where it cannot be listed."""
+    """Check that there is a file at the address of the data.
+
+    Raises:
+        DataError: There is none.
+        StorageError: The address cannot be listed.
+    """
     storage = open_storage(data, reading.follow_links)
     if next(storage.list(), None) is None:
         raise DataError(f"{data}: {file_kinds.explain_no_images([])}")
 
 
 def require_work(out: str) -> None:
-    """Raise DataError where no stage has made the work folder yet; it is not made here either."""
+    """Check that a stage has made the work folder; it is not made here.
+
+    Raises:
+        DataError: There is none.
+    """
     storage = open_storage(out)
     if isinstance(storage, LocalStorage) and not storage.folder.is_dir():
-        words = describe_no_folder(storage.folder, "a work folder")
-        raise DataError(f"{words}, or run `cxr preprocess DATA --out {out}` first")
+        problem = describe_no_folder(storage.folder, "a work folder")
+        raise DataError(f"{problem}, or run `cxr preprocess DATA --out {out}` first")
 
 
 def require_init(training: TrainingSettings) -> None:
-    """Raise ModelError where --init names no exported model, or one that does not fit."""
+    """Check the model that --init names.
+
+    Raises:
+        ModelError: It is no exported model, or does not fit.
+    """
     if training.init:
         from cxr.results import exporting
 

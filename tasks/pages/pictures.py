@@ -1,11 +1,11 @@
-"""Pictures inside markdown artifacts: an image artifact would print its whole data address as text."""
+"""Pictures on Markdown pages: an image artifact would print its whole data address as text."""
 
 import base64
 from pathlib import Path
 
 TITLES = {
     "modes": "How pixels are stored",
-    "pairs": "Near copies",
+    "pairs": "Near-duplicates",
     "roc_val": "ROC on validation",
     "roc_test": "ROC on test",
     "precision_recall_test": "Precision and recall on test",
@@ -15,8 +15,8 @@ TITLES = {
 }
 
 
-def markdown(path: Path) -> str:
-    """Return markdown that shows a PNG under a heading; the bytes are inside it."""
+def to_markdown(path: Path) -> str:
+    """Return Markdown that shows a PNG under a heading, with its bytes inside."""
     data = base64.b64encode(path.read_bytes()).decode()
     title = TITLES.get(path.stem, path.stem.replace("_", " ").capitalize())
     return f"## {title}\n\n![{title}](data:image/png;base64,{data})"
