@@ -18,7 +18,10 @@ Array = np.ndarray[Any, Any]
 
 
 def build_model(
-    name: str, settings: TrainingSettings, weights: str | None, policy: str = "float32"
+    name: str,
+    settings: TrainingSettings,
+    weights: str | None,
+    policy: str = "float32",
 ) -> Any:
     """Build a network with one output, its backbone frozen.
 
@@ -42,7 +45,13 @@ def build_model(
     pixels = keras.Input((None, None, None), name="pixels")
     gray = keras.ops.mean(pixels, axis=-1, keepdims=True)
     side = settings.image_size
-    resize = layers.Resizing(side, side, interpolation="bilinear", antialias=True, name="resize")
+    resize = layers.Resizing(
+        side,
+        side,
+        interpolation="bilinear",
+        antialias=True,
+        name="resize",
+    )
     gray = resize(gray)
     channels = layers.Concatenate(name="three_channels")([gray, gray, gray])
     scaling = layers.Rescaling(architecture.scales, architecture.offsets, name="scaling")
@@ -69,7 +78,10 @@ def build_head(width: int, settings: TrainingSettings) -> Any:
 
 
 def _build_backbone(
-    architecture: Architecture, channels: Any, weights: str | None, policy: str
+    architecture: Architecture,
+    channels: Any,
+    weights: str | None,
+    policy: str,
 ) -> Any:
     """Return the network without its classifier, called on scaled pixels."""
     import keras
@@ -78,7 +90,11 @@ def _build_backbone(
     previous_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        return application(include_top=False, weights=weights, input_tensor=channels)
+        return application(
+            include_top=False,
+            weights=weights,
+            input_tensor=channels,
+        )
     except Exception as error:
         if weights is None:
             raise

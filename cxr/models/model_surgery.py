@@ -10,7 +10,12 @@ from cxr.models.architectures import ARCHITECTURES, Array
 from cxr.models.compute.keras_internals import source_layer
 
 
-def submodel(model: Any, name: str, start: str | None, end: str) -> Any:
+def submodel(
+    model: Any,
+    name: str,
+    start: str | None,
+    end: str,
+) -> Any:
     """Return the part of a model between two places; it shares the model's layers.
 
     Args:
@@ -21,7 +26,11 @@ def submodel(model: Any, name: str, start: str | None, end: str) -> Any:
     """
     import keras
 
-    layer_names = {"cut": ARCHITECTURES[name].cut, "features": "features", "score": "score"}
+    layer_names = {
+        "cut": ARCHITECTURES[name].cut,
+        "features": "features",
+        "score": "score",
+    }
     inputs = model.input
     if start is not None:
         inputs = model.get_layer(layer_names[start]).output
@@ -53,7 +62,11 @@ def fuse_batch_norm(model: Any) -> Any:
             return inputs[0]
         return layer(*inputs, **options)
 
-    fused = keras.models.clone_model(model, clone_function=clone_layer, call_function=call_layer)
+    fused = keras.models.clone_model(
+        model,
+        clone_function=clone_layer,
+        call_function=call_layer,
+    )
     for layer in fused.layers:
         weights = model.get_layer(layer.name).get_weights()
         if layer.name in norms:
@@ -96,17 +109,26 @@ def _fused_weights(weights: list[Array], norm: Any) -> list[Array]:
         weights: The kernel of the convolution, and its bias if it has one.
         norm: The BatchNormalization layer.
     """
-    gamma, beta, mean, variance = (weight.astype(np.float64) for weight in norm.get_weights())
+    norm_weights = [weight.astype(np.float64) for weight in norm.get_weights()]
+    gamma, beta, mean, variance = norm_weights
     scale = gamma / np.sqrt(variance + norm.epsilon)
     kernel = weights[0]
     bias = weights[1] if len(weights) > 1 else np.zeros(1)
+    kernel_scale = scale
     is_depthwise = scale.size != kernel.shape[3]
     if is_depthwise:  # its kernel is (h, w, channels, 1)
-        return [kernel * scale.reshape(kernel.shape[2:]), beta + (bias - mean) * scale]
-    return [kernel * scale, beta + (bias - mean) * scale]
+        kernel_scale = scale.reshape(kernel.shape[2:])
+    return [
+        kernel * kernel_scale,
+        beta + (bias - mean) * scale,
+    ]
 
 
-def init_batch_norm(model: Any, pixels: Array, run: Callable[[Any, Array], None]) -> None:
+def init_batch_norm(
+    model: Any,
+    pixels: Array,
+    run: Callable[[Any, Array], None],
+) -> None:
     """Set the batch normalisation statistics of a random network from one batch of train images.
 
     Left at their initial 0 and 1, and frozen, they would let the activations of a deep random

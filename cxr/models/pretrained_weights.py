@@ -64,7 +64,11 @@ def _fetch_folder(choice: str) -> Path:
     return folder
 
 
-def _file_in(folder: Path, name: str, choice: str) -> Path:
+def _file_in(
+    folder: Path,
+    name: str,
+    choice: str,
+) -> Path:
     """Return the one file of weights of this architecture."""
     paths = [path for path in sorted(folder.glob("*.h5")) if _is_weight_file(path, name)]
     if len(paths) == 1:

@@ -89,7 +89,13 @@ class Run(Record):
             suffix = "" if seed == first_seed else f"-seed{seed}"
             for architecture in self.settings.arch:
                 name = f"{architecture}{suffix}"
-                members.append(Member(name=name, architecture=architecture, seed=seed))
+                members.append(
+                    Member(
+                        name=name,
+                        architecture=architecture,
+                        seed=seed,
+                    )
+                )
         return members
 
     def folder(self, work: Path) -> Path:
@@ -97,7 +103,11 @@ class Run(Record):
         return work / "runs" / self.id
 
 
-def start_run(work: Path, settings: TrainingSettings, init: Init | None) -> Run:
+def start_run(
+    work: Path,
+    settings: TrainingSettings,
+    init: Init | None,
+) -> Run:
     """Write run.json and return it.
 
     Args:

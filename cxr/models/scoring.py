@@ -37,7 +37,14 @@ def score_images(
         The raw scores, float64 (n,).
     """
     scores = [np.empty(0)]
-    for (output,) in model_outputs(model, pixels, positions, batch_size, on_images):
+    batches = model_outputs(
+        model,
+        pixels,
+        positions,
+        batch_size,
+        on_images,
+    )
+    for (output,) in batches:
         scores.append(output.astype(np.float64).reshape(-1))
     return np.concatenate(scores)
 
@@ -49,12 +56,13 @@ def model_outputs(
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Iterator[list[Vector]]:
-    """Yield, batch by batch, the list of a model's outputs; the arguments are those of `score_images`.
+    """Yield, batch by batch, the list of a model's outputs; see `score_images` for the arguments.
 
     Batches are all of one size (the last is filled up with copies of its last image): a second size
     costs a second tracing of the model, on a GPU a second compilation.
     """
-    size = even_batch_size(len(positions), batch_size or backend.inference_batch_size())
+    most = batch_size or backend.inference_batch_size()
+    size = even_batch_size(len(positions), most)
 
     def prepare(batch: Vector) -> tuple[Vector, int]:
         filled = np.pad(batch, (0, size - len(batch)), "edge")
@@ -77,13 +85,15 @@ def model_outputs(
 
 
 def even_batch_size(images: int, most: int = 32) -> int:
-    """Return the size of the fewest equal batches that hold these images with the fewest unused places.
+    """Return the size of the fewest equal batches that hold all images, with the fewest unused places.
 
     Args:
         images: How many images there are.
         most: The largest size allowed.
 
-    >>> even_batch_size(33)  # two of 17: 32 and 1 would be two sizes, 32 and 32 nearly twice the work
+    Two batches of 17 hold 33 images: 32 and 1 would be two sizes, 32 and 32 nearly twice the work.
+
+    >>> even_batch_size(33)
     17
     """
     batches = -(-images // most)
@@ -92,7 +102,12 @@ def even_batch_size(images: int, most: int = 32) -> int:
     return -(-images // batches)
 
 
-def write_scores(rows: pd.DataFrame, raw: Vector, scores: Vector, path: Path) -> None:
+def write_scores(
+    rows: pd.DataFrame,
+    raw: Vector,
+    scores: Vector,
+    path: Path,
+) -> None:
     """Write the table of a set's scores; they keep all their digits.
 
     Args:

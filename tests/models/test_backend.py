@@ -1,8 +1,5 @@
 """What differs between Keras' backends: precision, batches, what stays on a device; their internals."""
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,21 +10,7 @@ from cxr.core.settings import TrainingSettings
 from cxr.models.compute import backend, feeding, hardware, worker
 from cxr.models.training import fine_tuning
 from cxr.results.exporting import PickleJob
-from tests.conftest import ROOT
-
-
-def python(code: str, **environment: str) -> str:
-    """Run `code` where Keras may be imported and return what it says of warnings; fail with its last words."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stderr
+from tests.support.keras_process import run_with_keras
 
 
 @pytest.mark.parametrize(
@@ -58,7 +41,7 @@ from cxr.models.compute import backend, feeding
 assert not backend.on_gpu() and backend.inference_batch_size() == 3 and backend.parallel_batches() == 2
 assert backend.precision_policy("MobileNetV2") == "float32" and not feeding.fits_in_memory((1,), None, 1)
 """
-    said = python(code, CUDA_VISIBLE_DEVICES="0", CXR_THREADS="2")
+    said = run_with_keras(code, CUDA_VISIBLE_DEVICES="0", CXR_THREADS="2")
     assert "tensorflow does not see the GPU; install tensorflow[and-cuda]" in said
 
 
@@ -106,7 +89,7 @@ for mine, its in zip(one.get_weights() + one.optimizer.variables, other.get_weig
     assert np.allclose(mine, its, atol=1e-7)
 assert len(other.get_weights()) == len(one.get_weights()), "what is saved holds no rows"
 """
-    python(code)
+    run_with_keras(code)
 
 
 def test_compiled_steps_have_batches_of_one_size_and_the_same_mean(monkeypatch):
@@ -145,7 +128,7 @@ assert precision_policy("VGG16", folder / "new") == precision_policy("DenseNet12
 for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing")):
     assert precision_policy(name, folder / file) == "float32", (name, file)
 """
-    python(code)
+    run_with_keras(code)
 
 
 def test_the_dataset_of_an_epoch_keeps_the_order_and_does_not_tune_itself():
@@ -168,51 +151,7 @@ model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
 """
-    python(code)
-
-
-def test_convolutions_with_the_fast_gradient_learn_the_same(tmp_path):
-    """Each 3x3 convolution of stride 1 has the forward results of before and the gradients to rounding; others are left alone."""
-    code = """
-import keras, numpy as np, tensorflow as tf
-from cxr.models.compute import keras_internals
-keras.utils.set_random_seed(0)
-layers = keras.layers
-model = keras.Sequential([
-    keras.Input((7, 9, 3)), layers.Conv2D(5, 3, padding="same", activation="relu"), layers.Conv2D(4, 3, padding="same", use_bias=False),
-    layers.Conv2D(4, 3), layers.Conv2D(4, 3, strides=2, padding="same"), layers.DepthwiseConv2D(3, padding="same"), layers.Conv2D(2, 1),
-])
-def run():
-    with tf.GradientTape() as tape:
-        inputs = tf.constant(np.random.default_rng(1).normal(size=(6, 7, 9, 3)).astype("f4"))
-        tape.watch(inputs)
-        found = model(inputs)
-        loss = tf.reduce_mean(found**2)
-    return [found, *tape.gradient(loss, [inputs, *model.trainable_variables])]
-before = run()
-assert keras_internals.use_fast_conv_gradient(model) is model
-assert ["convolution_op" in vars(layer) for layer in model.layers] == [True, True, False, False, False, False]
-after = run()
-assert (before[0].numpy() == after[0].numpy()).all()
-for one, other in zip(before, after, strict=True):
-    assert np.abs(one.numpy() - other.numpy()).max() < 1e-6 * max(1, np.abs(one.numpy()).max())
-model.compile("adam", "mse")
-model.save("MODEL.keras")
-assert np.allclose(keras.models.load_model("MODEL.keras").predict(np.ones((1, 7, 9, 3)), verbose=0), model.predict(np.ones((1, 7, 9, 3)), verbose=0))
-"""
-    python(code.replace("MODEL", f"{tmp_path}/model"))
-
-
-def test_tensorflow_comes_without_jax_which_is_there_for_whoever_asks():
-    """Loading Keras on TensorFlow imports no JAX; afterwards it can be imported, and nothing takes it for imported before."""
-    code = """
-import sys
-from cxr.models.compute import keras_internals
-keras_internals.import_keras()
-assert "keras" in sys.modules and "tensorflow" in sys.modules and "jax" not in sys.modules
-import jax
-"""
-    python(code, KERAS_BACKEND="tensorflow")
+    run_with_keras(code)
 
 
 def test_a_backend_that_is_none_is_refused_before_anything_starts(tmp_path, monkeypatch):

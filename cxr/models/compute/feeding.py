@@ -36,7 +36,11 @@ def as_dataset(batches: Callable[[], Iterator[tuple[Any, ...]]]) -> Any:
 
 
 @cache  # the first answer holds: later there is less memory free, because of these very rows
-def fits_in_memory(shape: tuple[int, ...], dtype: np.dtype[Any], trainings: int) -> bool:
+def fits_in_memory(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    trainings: int,
+) -> bool:
     """Return whether such rows fit on a GPU, and in memory on their way there; False without a GPU.
 
     Args:
@@ -55,7 +59,11 @@ def fits_in_memory(shape: tuple[int, ...], dtype: np.dtype[Any], trainings: int)
     return needed < _RESIDENT_SHARE * min(gpu_memory, machine_memory)
 
 
-def keep_on_device(model: Any, shape: tuple[int, ...], dtype: str) -> tuple[Any, Any]:
+def keep_on_device(
+    model: Any,
+    shape: tuple[int, ...],
+    dtype: str,
+) -> tuple[Any, Any]:
     """Wrap a model so that its training data stay on the device.
 
     A training step then brings to the device a number for each image instead of its activations.
@@ -74,7 +82,11 @@ def keep_on_device(model: Any, shape: tuple[int, ...], dtype: str) -> tuple[Any,
     class Rows(keras.layers.Layer):  # type: ignore[misc]  # mypy skips Keras
         def build(self, _: Any) -> None:
             self.rows = self.add_weight(
-                shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False
+                shape=shape,
+                dtype=dtype,
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
             )
 
         def call(self, numbers: Any) -> Any:

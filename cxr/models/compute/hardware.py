@@ -59,7 +59,12 @@ def query_driver(fields: str, *arguments: str) -> list[str]:
     if tool is None:
         return []
     command = [tool, f"--query-gpu={fields}", "--format=csv,noheader", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         output, errors = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
@@ -103,7 +108,11 @@ def smallest_value(field: str) -> float:
         return 0.0
 
 
-def assign_gpus(gpus: list[str], trainings: int, slot: int) -> list[str]:
+def assign_gpus(
+    gpus: list[str],
+    trainings: int,
+    slot: int,
+) -> list[str]:
     """Return the GPUs of one of several trainings side by side: its own, or one shared in turn.
 
     Args:

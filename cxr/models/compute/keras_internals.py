@@ -104,7 +104,11 @@ def use_fast_conv_gradient(model: Any) -> Any:
     return model
 
 
-def set_coefficients(model: Any, kernel: Any, bias: Any) -> None:
+def set_coefficients(
+    model: Any,
+    kernel: Any,
+    bias: Any,
+) -> None:
     """Let a scikit-learn LogisticRegression with `warm_start` begin its next fit at these weights.
 
     A fit begins where the attributes of an earlier fit are (checked on 1.9); setting them before the

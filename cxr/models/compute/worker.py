@@ -251,7 +251,11 @@ def serve() -> None:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever libraries print goes to the log, not between the answers
     orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=[orders], daemon=True).start()
+    threading.Thread(
+        target=_listen,
+        args=[orders],
+        daemon=True,
+    ).start()
     keras_internals.import_keras()
     order = orders.get()
     with order.log.open("ab") as log:

@@ -55,4 +55,5 @@ def _one_after_the_other(
         return
     threads = backend.thread_count()
     with ThreadPoolExecutor(threads) as pool:
-        yield from map(network, map_in_order(prepare, batches, pool, threads + 1))
+        prepared = map_in_order(prepare, batches, pool, threads + 1)
+        yield from map(network, prepared)

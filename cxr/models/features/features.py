@@ -50,10 +50,17 @@ class Source:
     model: Any
     computed: int = field(default=0, init=False)
     _parts: dict[tuple[str | None, str, str], Any] = field(
-        default_factory=dict, init=False, repr=False
+        default_factory=dict,
+        init=False,
+        repr=False,
     )
 
-    def part(self, start: str | None, end: str, policy: str = "float32") -> Any:
+    def part(
+        self,
+        start: str | None,
+        end: str,
+        policy: str = "float32",
+    ) -> Any:
         """Return a part of the model, the same object each time, because Keras traces each anew.
 
         Args:
@@ -74,7 +81,11 @@ class Source:
         return model
 
 
-def augmentation_index(key: str, number: int, augmentations: int) -> int:
+def augmentation_index(
+    key: str,
+    number: int,
+    augmentations: int,
+) -> int:
     """Return the augmentation index (0: the image itself) of an image in a pass.
 
     It is derived from the image's key, so that each index has its share of the images in each pass,
@@ -88,7 +99,11 @@ def augmentation_index(key: str, number: int, augmentations: int) -> int:
     return (int(key[:8], 16) + number) % (augmentations + 1)
 
 
-def feature_keys(source: Source, positions: Array, indices: Array) -> list[str]:
+def feature_keys(
+    source: Source,
+    positions: Array,
+    indices: Array,
+) -> list[str]:
     """Return the cache keys of images in their augmentations.
 
     Args:
@@ -168,7 +183,10 @@ def cut_features(
 
 
 def pooled_features(
-    source: Source, cut: Rows, keys: Sequence[str], on_images: OnImages = lambda _: None
+    source: Source,
+    cut: Rows,
+    keys: Sequence[str],
+    on_images: OnImages = lambda _: None,
 ) -> Rows:
     """Return the pooled features of images, computing those that the cache does not hold.
 
@@ -240,7 +258,10 @@ def _cached_rows(
 
 
 def _outputs(
-    model: Any, read: Callable[[Array], Array], positions: Array, on_images: OnImages
+    model: Any,
+    read: Callable[[Array], Array],
+    positions: Array,
+    on_images: OnImages,
 ) -> Iterator[Array]:
     """Yield the network's outputs, in small batches in order."""
     size = backend.inference_batch_size()

@@ -10,7 +10,11 @@ from cxr.models.training.records import Failure, Training
 from cxr.stats.metrics import PROPORTIONS
 
 
-def write_comparison(trained: list[Training], failed: list[Failure], run: Path) -> pd.DataFrame:
+def write_comparison(
+    trained: list[Training],
+    failed: list[Failure],
+    run: Path,
+) -> pd.DataFrame:
     """Write comparison.csv into the run's folder and return it; see `comparison_table`."""
     table = comparison_table(trained, failed)
     write_table(table, run / "comparison.csv")

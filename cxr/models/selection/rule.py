@@ -26,7 +26,11 @@ RULE = (
 )
 
 
-def select_model(trained: list[Training], failed: list[Failure], run: Path) -> Selection:
+def select_model(
+    trained: list[Training],
+    failed: list[Failure],
+    run: Path,
+) -> Selection:
     """Choose a model by RULE.
 
     Where no candidate reaches MIN_SPECIFICITY, the one with the highest specificity is chosen, and
@@ -88,7 +92,11 @@ def _by_specificity(training: Training) -> tuple[float, float, str]:
 
 
 def _reason(
-    chosen: Training, best: Training, remaining: int, candidates: int, reaches_specificity: bool
+    chosen: Training,
+    best: Training,
+    remaining: int,
+    candidates: int,
+    reaches_specificity: bool,
 ) -> str:
     """Return why a model was chosen, for a person to read.
 
@@ -118,7 +126,11 @@ def _reason(
     return text
 
 
-def _compare_with_best(best: Training, others: list[Training], run: Path) -> list[Versus]:
+def _compare_with_best(
+    best: Training,
+    others: list[Training],
+    run: Path,
+) -> list[Versus]:
     """Return each other candidate against the best one, by both tests, corrected by Holm."""
     best_scores = _read_scores(best, run)
     differences = []
@@ -171,7 +183,10 @@ def _delong(best: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
 
 
 def _mcnemar(
-    best: Training, best_scores: pd.DataFrame, other: Training, other_scores: pd.DataFrame
+    best: Training,
+    best_scores: pd.DataFrame,
+    other: Training,
+    other_scores: pd.DataFrame,
 ) -> Disagreement:
     """Return where the decisions differ, each model's at its own threshold."""
     return comparison.mcnemar(
@@ -182,7 +197,10 @@ def _mcnemar(
 
 
 def _verdict(
-    lower: float, decisions: Disagreement, auroc_p: float | None, decisions_p: float | None
+    lower: float,
+    decisions: Disagreement,
+    auroc_p: float | None,
+    decisions_p: float | None,
 ) -> str:
     """Return why a candidate is not as good as the best model, "" if it is.
 
@@ -213,7 +231,11 @@ def _stability(trained: list[Training]) -> tuple[Stability, ...]:
             "auroc": [training.val_metric("auroc") for training in trained],
         }
     )
-    by_seed = table.pivot(index="architecture", columns="seed", values="auroc")
+    by_seed = table.pivot(
+        index="architecture",
+        columns="seed",
+        values="auroc",
+    )
     ranks = by_seed.rank(ascending=False, method="min")
     best_first = by_seed.mean(axis=1).sort_values(ascending=False, kind="stable")
     return tuple(
@@ -223,7 +245,9 @@ def _stability(trained: list[Training]) -> tuple[Stability, ...]:
 
 
 def _architecture_stability(
-    name: str, aurocs: "pd.Series[float]", ranks: "pd.Series[float]"
+    name: str,
+    aurocs: "pd.Series[float]",
+    ranks: "pd.Series[float]",
 ) -> Stability:
     """Return one architecture over its seeds."""
     values = aurocs.to_numpy()

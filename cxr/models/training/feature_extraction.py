@@ -60,6 +60,18 @@ class TrainingData(NamedTuple):
     val: Rows
 
 
+class TrainingFeatures(NamedTuple):
+    """The features of a training.
+
+    Attributes:
+        head: What the head learns from: pooled features. If no head is fitted, it is `top`.
+        top: What the top learns from: activations at the cut.
+    """
+
+    head: TrainingData
+    top: TrainingData
+
+
 def starting_model(session: Session) -> Any:
     """Return the whole model as training begins: pretrained, random, or the one to start from."""
     import keras
@@ -75,16 +87,12 @@ def starting_model(session: Session) -> Any:
     return model
 
 
-def compute_features(whole: Any, session: Session) -> tuple[TrainingData, TrainingData]:
-    """Compute the features that the cache does not hold yet.
+def compute_features(whole: Any, session: Session) -> TrainingFeatures:
+    """Return the features of a training, computing those that the cache does not hold.
 
     Args:
         whole: The whole model, as training begins.
         session: The training.
-
-    Returns:
-        What the head learns from and what the top learns from. Where no head is fitted, the first
-        is the second.
     """
     count = _progress_counter(session.emit)
     started = time.perf_counter()
@@ -103,10 +111,14 @@ def compute_features(whole: Any, session: Session) -> tuple[TrainingData, Traini
         head = _pooled_features(source, top, passes, session, count)
     seconds = time.perf_counter() - started
     timing.add(session.feature_time, "features", source.computed, seconds)
-    return head, top
+    return TrainingFeatures(head, top)
 
 
-def count_images(train: int, val: int, settings: TrainingSettings) -> int:
+def count_images(
+    train: int,
+    val: int,
+    settings: TrainingSettings,
+) -> int:
     """Return how many images go through a part of the network in `compute_features`.
 
     Args:
@@ -156,14 +168,31 @@ def _unchanged(session: Session) -> Array:
 
 
 def _cut_features(
-    source: Source, passes: list[Array], session: Session, count: Callable[[int], None]
+    source: Source,
+    passes: list[Array],
+    session: Session,
+    count: Callable[[int], None],
 ) -> TrainingData:
     """Return the activations at the cut: exact for validation, compact for training."""
     policy = backend.precision_policy(session.architecture)
     unchanged = _unchanged(session)
-    val = features.cut_features(source, session.val, unchanged, "float32", "float32", count)
+    val = features.cut_features(
+        source,
+        session.val,
+        unchanged,
+        "float32",
+        "float32",
+        count,
+    )
     train = [
-        features.cut_features(source, session.train, indices, policy, "float16", count)
+        features.cut_features(
+            source,
+            session.train,
+            indices,
+            policy,
+            "float16",
+            count,
+        )
         for indices in passes
     ]
     return TrainingData(train, val)

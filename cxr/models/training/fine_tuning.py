@@ -30,7 +30,11 @@ Array = np.ndarray[Any, Any]
 _learner_on_device = lru_cache(maxsize=1)(feeding.keep_on_device)
 
 
-def build_top(history: History, whole: Any, session: Session) -> Any:
+def build_top(
+    history: History,
+    whole: Any,
+    session: Session,
+) -> Any:
     """Return the network above the cut, unfrozen and compiled.
 
     Args:
@@ -45,7 +49,11 @@ def build_top(history: History, whole: Any, session: Session) -> Any:
     model = keras_internals.use_fast_conv_gradient(_above_cut(whole, session))
     model_surgery.unfreeze_top(model, session.architecture)
     optimizer = keras.optimizers.Adam(_learning_rate(session))
-    model.compile(optimizer, "binary_crossentropy", jit_compile=backend.uses_xla())
+    model.compile(
+        optimizer,
+        "binary_crossentropy",
+        jit_compile=backend.uses_xla(),
+    )
     # If the first step built it, that step would be traced twice.
     model.optimizer.build(model.trainable_variables)
     return model
@@ -56,7 +64,8 @@ def _learning_rate(session: Session) -> Any:
     import keras
 
     settings = session.settings
-    steps = settings.tuning_epochs() * math.ceil(len(session.train) / settings.batch_size)
+    steps_per_epoch = _steps_per_epoch(session)
+    steps = settings.tuning_epochs() * steps_per_epoch
     warm_up = int(_WARM_UP * steps)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -64,6 +73,11 @@ def _learning_rate(session: Session) -> Any:
         warmup_target=settings.fine_tune_learning_rate,
         warmup_steps=warm_up,
     )
+
+
+def _steps_per_epoch(session: Session) -> int:
+    """Return how many batches an epoch has."""
+    return math.ceil(len(session.train) / session.settings.batch_size)
 
 
 def _above_cut(whole: Any, session: Session) -> Any:
@@ -74,12 +88,22 @@ def _above_cut(whole: Any, session: Session) -> Any:
     policy = backend.precision_policy(session.architecture)
     model = whole
     if policy == "mixed_bfloat16":
-        model = architectures.build_model(session.architecture, session.settings, None, policy)
+        model = architectures.build_model(
+            session.architecture,
+            session.settings,
+            weights=None,
+            policy=policy,
+        )
         model.set_weights(whole.get_weights())
     return model_surgery.submodel(model, session.architecture, "cut", "score")
 
 
-def fine_tune_epoch(history: History, model: Any, data: TrainingData, session: Session) -> History:
+def fine_tune_epoch(
+    history: History,
+    model: Any,
+    data: TrainingData,
+    session: Session,
+) -> History:
     """Learn once from each train image, and publish the epoch.
 
     Args:
@@ -116,7 +140,11 @@ def fine_tune_epoch(history: History, model: Any, data: TrainingData, session: S
     return history
 
 
-def _learner(model: Any, rows: Rows, session: Session) -> tuple[Any, Callable[[Array], Array]]:
+def _learner(
+    model: Any,
+    rows: Rows,
+    session: Session,
+) -> tuple[Any, Callable[[Array], Array]]:
     """Return the model to call `fit` on, and a function from positions in `rows` to its inputs.
 
     Where a GPU has room for them the rows stay on it for the epoch; its inputs are then positions.
@@ -129,7 +157,9 @@ def _learner(model: Any, rows: Rows, session: Session) -> tuple[Any, Callable[[A
 
 
 def epoch_batches(
-    read: Callable[[Array], Array], session: Session, epoch: int
+    read: Callable[[Array], Array],
+    session: Session,
+    epoch: int,
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield the shuffled batches of an epoch.
 
@@ -157,14 +187,18 @@ def epoch_batches(
             weights = np.pad(weights * size / images, (0, size - images))
             positions = np.resize(positions, size)
         targets = labels[positions, np.newaxis]
-        yield read(positions), targets.astype(np.float32), weights.astype(np.float32)
+        yield (
+            read(positions),
+            targets.astype(np.float32),
+            weights.astype(np.float32),
+        )
 
 
 def _progress_callback(session: Session, epoch: int) -> Any:
     """Return a Keras callback that tells the parent process how much of the epoch is done."""
     import keras
 
-    steps = math.ceil(len(session.train) / session.settings.batch_size)
+    steps = _steps_per_epoch(session)
 
     class ProgressCallback(keras.callbacks.Callback):  # type: ignore[misc]  # mypy skips Keras
         def __init__(self) -> None:

@@ -11,16 +11,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cxr.models.compute import keras_internals
+
 PENALTIES = (1e-4, 1e-3, 1e-2)  # of the squared weights, beside the mean log loss
 ROUNDS = 20  # at most, for each penalty
-ITERATIONS = (
-    10  # of L-BFGS in a round; each round starts L-BFGS afresh from where the last one ended
-)
+ITERATIONS = 10  # of L-BFGS in a round; a round starts L-BFGS afresh where the last one ended
 Array = np.ndarray[Any, Any]
 
 
 class Solution(NamedTuple):
-    """The head's kernel (width, 1) and bias (1,), float32, and the weighted mean log loss there."""
+    """A head.
+
+    Attributes:
+        kernel: float32 (width, 1).
+        bias: float32 (1,).
+        loss: The weighted mean log loss on train.
+    """
 
     kernel: Array
     bias: Array
@@ -28,7 +34,14 @@ class Solution(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """The best head of one penalty, its validation AUROC, and the seconds that finding it took."""
+    """The best head of one penalty.
+
+    Attributes:
+        penalty: The penalty.
+        solution: The head.
+        auroc: Its validation AUROC.
+        seconds: What finding it took.
+    """
 
     penalty: float
     solution: Solution
@@ -44,7 +57,7 @@ def fit(
     validate: Callable[[Solution], float],
     patience: int,
 ) -> list[Fit]:
-    """Return the best head of each of PENALTIES.
+    """Fit the head with each of PENALTIES.
 
     Args:
         start: Where each penalty's search begins; its loss is not read.
@@ -63,17 +76,24 @@ def fit(
         solution = start
         best = start
         best_auroc = -np.inf
-        stale = 0
+        rounds_without_gain = 0
         for _ in range(ROUNDS):
-            solution = fit_head(solution.kernel, solution.bias, features, labels, weights, penalty)
+            solution = fit_head(
+                solution.kernel,
+                solution.bias,
+                features,
+                labels,
+                weights,
+                penalty,
+            )
             auroc = validate(solution)
             if auroc > best_auroc:
                 best = solution
                 best_auroc = auroc
-                stale = 0
+                rounds_without_gain = 0
             else:
-                stale += 1
-            if stale >= patience:
+                rounds_without_gain += 1
+            if rounds_without_gain >= patience:
                 break
         seconds = time.perf_counter() - started
         fits.append(Fit(penalty, best, float(best_auroc), seconds))
@@ -81,9 +101,17 @@ def fit(
 
 
 def fit_head(
-    kernel: Array, bias: Array, features: Array, labels: Array, weights: Array, penalty: float
+    kernel: Array,
+    bias: Array,
+    features: Array,
+    labels: Array,
+    weights: Array,
+    penalty: float,
 ) -> Solution:
-    """Return the head ITERATIONS of L-BFGS further towards the least penalised log loss, or there.
+    """Fit a head for ITERATIONS of L-BFGS, or to the least penalised log loss if that is nearer.
+
+    The algorithm: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
+    Mathematical Programming 45 (1989).
 
     Args:
         kernel: Where it begins, float32 (width, 1).
@@ -92,9 +120,6 @@ def fit_head(
         labels: 0 or 1 for each, int (n,).
         weights: The weight of each in the loss, (n,), about 1.
         penalty: Of the squared weights, beside the mean log loss.
-
-    The algorithm: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
-    Mathematical Programming 45 (1989).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -102,14 +127,20 @@ def fit_head(
     from threadpoolctl import threadpool_limits
 
     strength = 1 / (2 * penalty * len(labels))
-    layer = LogisticRegression(C=strength, max_iter=ITERATIONS, warm_start=True)
-    layer.coef_ = kernel.T
-    layer.intercept_ = bias
+    model = LogisticRegression(
+        C=strength,
+        max_iter=ITERATIONS,
+        warm_start=True,
+    )
+    keras_internals.set_coefficients(model, kernel, bias)
     # The products are small: with several threads, they would only wait for each other.
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # the next round goes on
-        layer.fit(features, labels, weights)
-        loss = log_loss(labels, layer.predict_proba(features), sample_weight=weights)
+        model.fit(features, labels, weights)
+        probabilities = model.predict_proba(features)
+        loss = log_loss(labels, probabilities, sample_weight=weights)
     return Solution(
-        layer.coef_.T.astype(np.float32), layer.intercept_.astype(np.float32), float(loss)
+        kernel=model.coef_.T.astype(np.float32),
+        bias=model.intercept_.astype(np.float32),
+        loss=float(loss),
     )

@@ -81,7 +81,12 @@ def resume(session: Session) -> tuple[History, Any]:
     return history, keras_internals.use_fast_conv_gradient(load_checkpoint(session, epoch))
 
 
-def record_epoch(history: History, model: Any, note: str, session: Session) -> None:
+def record_epoch(
+    history: History,
+    model: Any,
+    note: str,
+    session: Session,
+) -> None:
     """Publish the checkpoint of the last epoch, then the history; tell the parent process.
 
     Args:
@@ -98,7 +103,13 @@ def record_epoch(history: History, model: Any, note: str, session: Session) -> N
     needed = {epoch, int(best_row(history)["epoch"])}
     for earlier in set(range(epoch)) - needed:
         checkpoint_path(session, earlier).unlink(missing_ok=True)
-    session.emit(Progress(step="epochs", done=epoch, note=note))
+    session.emit(
+        Progress(
+            step="epochs",
+            done=epoch,
+            note=note,
+        )
+    )
 
 
 def checkpoint_path(session: Session, epoch: int) -> Path:
@@ -119,7 +130,12 @@ def remove_checkpoints(session: Session) -> None:
         path.unlink(missing_ok=True)
 
 
-def validation_metrics(model: Any, data: TrainingData, phase: str, session: Session) -> Row:
+def validation_metrics(
+    model: Any,
+    data: TrainingData,
+    phase: str,
+    session: Session,
+) -> Row:
     """Return the metrics of a head or top on validation at threshold 0.5, by column of history.csv."""
     scores = validation_scores(model, data, phase, session)
     measured = metrics.compute_metrics(session.labels(session.val), scores, 0.5)
@@ -127,7 +143,10 @@ def validation_metrics(model: Any, data: TrainingData, phase: str, session: Sess
 
 
 def validation_scores(
-    model: Any, data: TrainingData, phase: str, session: Session
+    model: Any,
+    data: TrainingData,
+    phase: str,
+    session: Session,
 ) -> metrics.Vector:
     """Return the raw scores of the validation rows, float64 (n,), from a head or top."""
     # The head alone has so little to do that the call costs more: it gets larger batches.

@@ -16,7 +16,7 @@ from cxr.models import model_surgery, scoring
 from cxr.models.compute import backend
 from cxr.models.training import history as histories
 from cxr.models.training import validation
-from cxr.models.training.feature_extraction import TrainingData
+from cxr.models.training.feature_extraction import TrainingFeatures
 from cxr.models.training.history import History, Row
 from cxr.models.training.records import Training
 from cxr.models.training.session import Session, TrainingInputs
@@ -30,8 +30,7 @@ def publish(
     history: History,
     model: Any,
     whole: Any,
-    head: TrainingData,
-    top: TrainingData,
+    features: TrainingFeatures,
     session: Session,
 ) -> None:
     """Publish model.keras, scores_val.csv and, last, training.json; remove the checkpoints.
@@ -40,8 +39,7 @@ def publish(
         history: All rows.
         model: The head or top after the last epoch.
         whole: The whole model; it gets the weights of the best epoch.
-        head: What the head learned from.
-        top: What the top learned from.
+        features: What was learned from.
         session: The training.
 
     Raises:
@@ -52,7 +50,7 @@ def publish(
     trained = model
     if best_epoch != histories.last_epoch(history):
         trained = histories.load_checkpoint(session, best_epoch)
-    raw = _complete(whole, trained, best, head, top, session)
+    raw = _complete(whole, trained, best, features, session)
     milliseconds = _check_and_time(whole, raw, session)
     _copy_optimizer(whole, trained)
     model_path = session.folder / "model.keras"
@@ -110,8 +108,7 @@ def _complete(
     whole: Any,
     trained: Any,
     best: Row,
-    head: TrainingData,
-    top: TrainingData,
+    features: TrainingFeatures,
     session: Session,
 ) -> Array:
     """Give the whole model the trained weights; return the raw scores of validation."""
@@ -121,7 +118,7 @@ def _complete(
     if is_tuned and backend.precision_policy(session.architecture) != "float32":
         # It was trained in half precision; scores are those of the saved model, which is float32.
         part = model_surgery.submodel(whole, session.architecture, "cut", "score")
-    data = top if is_tuned else head
+    data = features.top if is_tuned else features.head
     raw = histories.validation_scores(part, data, best["phase"], session)
     # The saved model says what was trained, and its optimizer has variables for that.
     for layer in whole.layers:
@@ -141,12 +138,18 @@ def _copy_optimizer(whole: Any, trained: Any) -> None:
     config = keras.optimizers.serialize(trained.optimizer)
     whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=False)
     whole.optimizer.build(whole.trainable_variables)
-    state = {variable.path: variable for variable in trained.optimizer.variables}
+    state = {}
+    for variable in trained.optimizer.variables:
+        state[variable.path] = variable
     for variable in whole.optimizer.variables:
         variable.assign(state[variable.path])
 
 
-def _check_and_time(whole: Any, raw: Array, session: Session) -> float:
+def _check_and_time(
+    whole: Any,
+    raw: Array,
+    session: Session,
+) -> float:
     """Return the milliseconds that scoring one image takes.
 
     They are the least of two batches: other trainings on the machine can only add to them.
@@ -190,7 +193,12 @@ def _stages(history: History, session: Session) -> tuple[Stage, ...]:
         seconds[phase] = sum(row["seconds"] for row in rows)
     memory = timing.peak_memory()
     return tuple(
-        Stage(name=name, images=count, seconds=round(seconds[name], 2), memory=memory)
+        Stage(
+            name=name,
+            images=count,
+            seconds=round(seconds[name], 2),
+            memory=memory,
+        )
         for name, count in images.items()
         if count
     )

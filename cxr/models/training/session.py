@@ -74,7 +74,12 @@ class Session:
         self.folder = job.folder
         self.caches = job.pixels.parent
         self.feature_time = job.folder / "features.json"
-        self.class_weights = np.array([job.class_weights[label] for label in ("0", "1")])
+        self.class_weights = np.array(
+            [
+                job.class_weights["0"],
+                job.class_weights["1"],
+            ]
+        )
         self.table = read_table(job.manifest)
         self.pixels = pixel_cache.load_pixels(job.pixels, self.table)
         self.keys = list(self.table["pixel_sha256"])
@@ -93,5 +98,9 @@ def train_positions(table: pd.DataFrame, settings: TrainingSettings) -> Array:
     With `train_fraction` below 1 they are those of a share of the train patients.
     """
     train = table[table["split"] == "train"]
-    chosen = splits.subset_by_patient(train, settings.train_fraction, settings.seed)
+    chosen = splits.subset_by_patient(
+        train,
+        settings.train_fraction,
+        settings.seed,
+    )
     return chosen.index.to_numpy()

@@ -40,18 +40,22 @@ def train(session: Session) -> None:
     session.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(session.folder / ".lock", timeout=60), backend.device_scope():
         whole = feature_extraction.starting_model(session)
-        head, top = feature_extraction.compute_features(whole, session)
+        features = feature_extraction.compute_features(whole, session)
         history, model = histories.resume(session)
         if not history and session.job.fits_head():
-            history, model = _fit_head(whole, head, session)
+            history, model = _fit_head(whole, features.head, session)
         while histories.wants_epoch(history, session.settings):
             if histories.last_epoch(history) == 0:
                 model = fine_tuning.build_top(history, whole, session)
-            history = fine_tuning.fine_tune_epoch(history, model, top, session)
-        publishing.publish(history, model, whole, head, top, session)
+            history = fine_tuning.fine_tune_epoch(history, model, features.top, session)
+        publishing.publish(history, model, whole, features, session)
 
 
-def _fit_head(whole: Any, data: TrainingData, session: Session) -> tuple[History, Any]:
+def _fit_head(
+    whole: Any,
+    data: TrainingData,
+    session: Session,
+) -> tuple[History, Any]:
     """Fit the head with each penalty; publish the best one as epoch 0.
 
     Returns:
@@ -65,13 +69,18 @@ def _fit_head(whole: Any, data: TrainingData, session: Session) -> tuple[History
         score_layer.set_weights([solution.kernel, solution.bias])
         return histories.validation_metrics(head, data, histories.HEAD, session)
 
-    labels = np.tile(session.labels(session.train), len(data.train))
+    def validate(solution: Solution) -> float:
+        return float(measure(solution)["val_auroc"])
+
+    # Each pass has all train images, so labels repeat.
+    train_labels = session.labels(session.train)
+    labels = np.tile(train_labels, len(data.train))
     fits = head_fitting.fit(
         start=Solution(kernel, bias, np.inf),
         features=np.concatenate([rows[:] for rows in data.train]),
         labels=labels,
         weights=session.class_weights[labels],
-        validate=lambda solution: float(measure(solution)["val_auroc"]),
+        validate=validate,
         patience=session.settings.patience,
     )
     history = [_history_row(fit, measure(fit.solution)) for fit in fits]

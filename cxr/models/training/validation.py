@@ -35,7 +35,12 @@ def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[s
     patients = table["patient_id"].to_numpy()
 
     if settings.calibrate:
-        fitted = calibration.fit_calibration(labels, raw, patients, settings.seed)
+        fitted = calibration.fit_calibration(
+            labels,
+            raw,
+            patients,
+            settings.seed,
+        )
     else:
         fitted = calibration.identity_calibration(patients)
     scores = fitted.apply(raw)
@@ -46,10 +51,20 @@ def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[s
     measured_raw = metrics.compute_metrics(labels, raw, 0.5)
     measured |= {name: measured_raw[name] for name in _RANKING_METRICS}
 
-    bounds = intervals.bootstrap_intervals(labels, scores, patients, point.threshold)
+    bounds = intervals.bootstrap_intervals(
+        labels,
+        scores,
+        patients,
+        point.threshold,
+    )
     if fitted.method == "isotonic":
         # Every other map keeps the order, and so the two areas and their intervals.
-        bounds_raw = intervals.bootstrap_intervals(labels, raw, patients, 0.5)
+        bounds_raw = intervals.bootstrap_intervals(
+            labels,
+            raw,
+            patients,
+            0.5,
+        )
         bounds |= {name: bounds_raw[name] for name in _RANKING_METRICS}
     return {
         "calibration": fitted,
