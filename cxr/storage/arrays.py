@@ -7,6 +7,7 @@ row is, so no row is ever out of date.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -116,7 +117,8 @@ class Rows:
         if isinstance(index, int | np.integer):
             segment = _map_segment(self._paths[segment_numbers])
             return np.array(segment[row_numbers])
-        rows = np.empty((len(row_numbers), *self.shape[1:]), self.dtype)
+        row_shape = self.shape[1:]
+        rows = np.empty((len(row_numbers), *row_shape), self.dtype)
         for number in np.unique(segment_numbers):
             segment = _map_segment(self._paths[number])
             in_segment = segment_numbers == number
@@ -142,7 +144,7 @@ class Cache:
             root: The folder of all caches.
             recipe: What the rows are.
         """
-        digest = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:16]
+        digest = _digest(recipe.model_dump_json())
         self.recipe = recipe
         self.folder = root / f"{recipe.kind}-{digest}"
 
@@ -158,8 +160,8 @@ class Cache:
     @property
     def row_bytes(self) -> int:
         """The bytes of one row."""
-        values = int(np.prod(self.recipe.shape, dtype=np.int64))
-        return values * np.dtype(self.recipe.dtype).itemsize
+        dtype = np.dtype(self.recipe.dtype)
+        return math.prod(self.recipe.shape) * dtype.itemsize
 
     @property
     def segment_rows(self) -> int:
@@ -173,7 +175,8 @@ class Cache:
         segments are published whole.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / f".lock-{_digest_keys(keys)}")
+        name = _digest_keys(keys)
+        return FileLock(self.folder / f".lock-{name}")
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no row yet, each once, in their order."""
@@ -208,12 +211,11 @@ class Cache:
         if not recipe_path.is_file():
             self.recipe.write(recipe_path)
         array = np.ascontiguousarray(rows, self.recipe.dtype)
-        with (
-            atomic_write(self.folder / f"{segment}.npy") as temporary,
-            temporary.open("wb") as file,
-        ):
+        array_path = self.folder / f"{segment}.npy"
+        keys_path = self.folder / f"{segment}.keys"
+        with atomic_write(array_path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
-        with atomic_write(self.folder / f"{segment}.keys") as temporary:
+        with atomic_write(keys_path) as temporary:
             temporary.write_text("".join(f"{key}\n" for key in keys))
 
     def rows(self, keys: Sequence[str]) -> Rows:
@@ -223,8 +225,9 @@ class Cache:
             StorageError: A row is missing.
         """
         segments, index = self._read_index()
-        entries = np.array([index.get(key, -1) for key in keys], dtype=np.int64)
-        missing = int((entries < 0).sum())
+        found = [index.get(key, -1) for key in keys]
+        entries = np.array(found, dtype=np.int64)
+        missing = found.count(-1)
         if missing:
             raise StorageError(
                 f"{self.folder}: {missing} of {len(keys)} rows are missing: run again"
@@ -244,7 +247,8 @@ class Cache:
         index: dict[str, int] = {}
         for path in sorted(self.folder.glob(_KEY_LISTS)):
             first = len(segments) << _ROW_BITS
-            for row, key in enumerate(path.read_text().split()):
+            keys = path.read_text().split()
+            for row, key in enumerate(keys):
                 index[key] = first | row
             segments.append(path.stem)
         return segments, index
@@ -252,7 +256,13 @@ class Cache:
 
 def _digest_keys(keys: Iterable[str]) -> str:
     """Return a name for a sequence of keys."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+    return _digest("\n".join(keys))
+
+
+def _digest(text: str) -> str:
+    """Return a name for a text: the beginning of its SHA-256."""
+    sha256 = hashlib.sha256(text.encode())
+    return sha256.hexdigest()[:16]
 
 
 @lru_cache(maxsize=_MAPPED_SEGMENTS)
@@ -264,22 +274,30 @@ def _map_segment(path: str) -> Array:
 
 def list_caches(root: Path) -> list[CacheEntry]:
     """Return every cache below a folder (WORK/cache), the last used first."""
-    entries = [_describe_cache(path.parent) for path in root.glob(f"*/{_RECIPE}")]
+    recipes = root.glob(f"*/{_RECIPE}")
+    entries = [_describe_cache(path.parent) for path in recipes]
     return sorted(entries, key=lambda entry: entry.used, reverse=True)
 
 
 def _describe_cache(folder: Path) -> CacheEntry:
     """Return the entry of one cache."""
-    recipe = Recipe.read(folder / _RECIPE)
-    files = [path for path in folder.iterdir() if path.is_file()]
-    rows = sum(len(path.read_text().split()) for path in folder.glob(_KEY_LISTS))
+    recipe_path = folder / _RECIPE
+    recipe = Recipe.read(recipe_path)
+    size = 0
+    for path in folder.iterdir():
+        if path.is_file():
+            size += path.stat().st_size
+    rows = 0
+    for path in folder.glob(_KEY_LISTS):
+        keys = path.read_text().split()
+        rows += len(keys)
     return CacheEntry(
         name=folder.name,
         kind=recipe.kind,
         made=recipe.made,
         rows=rows,
-        size=sum(path.stat().st_size for path in files),
-        used=(folder / _RECIPE).stat().st_mtime,
+        size=size,
+        used=recipe_path.stat().st_mtime,
     )
 
 

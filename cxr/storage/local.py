@@ -31,6 +31,7 @@ LOCK = ".cxr-lock"  # held during a local write; never listed
 LINK_OUT = "link out of the data folder"
 FOLDER_LINK_OUT = "link to a folder out of the data folder"
 FOLDER_LINK = "link to a folder: its files are read at their own place"
+_LOOP = ("ignored", "link back to a folder above it")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -77,7 +78,8 @@ class LocalStorage:
         included: a loop of links comes back to one of them.
         """
         root = self.folder.resolve()
-        todo = [(str(start), start_key, frozenset([os.path.realpath(start)]))]
+        real_start = os.path.realpath(start)
+        todo = [(str(start), start_key, frozenset([real_start]))]
         while todo:
             folder, folder_key, real_parents = todo.pop()
             try:
@@ -101,7 +103,12 @@ class LocalStorage:
                 else:
                     yield file_entry(item.path, key)
 
-    def _link_problem(self, link: str, root: Path, real_parents: frozenset[str]) -> Problem | None:
+    def _link_problem(
+        self,
+        link: str,
+        root: Path,
+        real_parents: frozenset[str],
+    ) -> Problem | None:
         """Return why a link is not followed, None if it is.
 
         Args:
@@ -116,7 +123,7 @@ class LocalStorage:
             return "unreadable", _describe_link_error(error)
         if self.follow_links:
             is_loop = to_folder and str(target) in real_parents
-            return ("ignored", "link back to a folder above it") if is_loop else None
+            return _LOOP if is_loop else None
         if not target.is_relative_to(root):
             return "outside_root", FOLDER_LINK_OUT if to_folder else LINK_OUT
         return ("ignored", FOLDER_LINK) if to_folder else None
@@ -126,8 +133,9 @@ class LocalStorage:
         path = self._path(key)
         try:
             if path.is_symlink():
-                real_parents = frozenset(os.path.realpath(folder) for folder in path.parents)
-                problem = self._link_problem(str(path), self.folder.resolve(), real_parents)
+                root = self.folder.resolve()
+                real_parents = frozenset(map(os.path.realpath, path.parents))
+                problem = self._link_problem(str(path), root, real_parents)
                 if problem:
                     return Entry(key, 0, "", problem)
             if not path.exists() or path.is_dir():
@@ -198,15 +206,17 @@ class LocalStorage:
     def upload(self, path: Path, key: str) -> str:
         """Copy a file into the folder, renamed when it is whole and its SHA-256 is right."""
         target = self._path(key)
+        uri = self._uri(key)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK):
-                copy_file(path, target, self._uri(key), replaced=self.version(key))
+                current = self.version(key)
+                copy_file(path, target, uri, replaced=current)
                 return version_of(target.stat())
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise storage_error("write", self._uri(key), error) from error
+            raise storage_error("write", uri, error) from error
 
     def download(self, key: str, path: Path) -> str:
         """Copy a file out of the folder, renamed when it is whole and its SHA-256 is right."""
@@ -251,11 +261,12 @@ def describe_no_folder(path: Path, wanted: str = "the folder that holds the imag
     """
     if path.is_symlink() and not path.exists():
         return f"{path} is a broken link: give {wanted}"
-    if path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.exists():
+    if not path.exists():
+        return describe_missing(path)
+    name = path.name.lower()
+    if name.endswith(ARCHIVE_SUFFIXES):
         return f"{path} is an archive, not a folder: unpack it, and give the folder that comes out"
-    if path.exists():
-        return f"{path} is a file, not a folder: give {wanted}"
-    return describe_missing(path)
+    return f"{path} is a file, not a folder: give {wanted}"
 
 
 def describe_missing(path: Path) -> str:

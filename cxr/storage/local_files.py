@@ -75,7 +75,12 @@ def is_folder(path: Path) -> bool:
         raise storage_error("look at", str(path), error) from error
 
 
-def copy_file(source: Path, target: Path, uri: str, replaced: str | None = None) -> None:
+def copy_file(
+    source: Path,
+    target: Path,
+    uri: str,
+    replaced: str | None = None,
+) -> None:
     """Copy a file with its time of change; the copy appears under its name when it is whole.
 
     Args:

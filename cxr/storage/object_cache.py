@@ -92,9 +92,10 @@ def _find_substitute(_home: str | None) -> Path | None:
             f"({error}): set CXR_CACHE to one"
         ) from None
     # In a folder that everybody may write to, somebody else may have made it first.
-    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    others_may_write = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-    if not is_own or others_may_write:
+    is_folder = stat.S_ISDIR(status.st_mode)
+    is_own = status.st_uid == os.getuid()
+    others_may_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not is_folder or not is_own or others_may_write:
         raise StorageError(
             f"{stand_in}: expected a folder of this user's own, found another's: "
             "set CXR_CACHE to one"
