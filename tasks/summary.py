@@ -20,6 +20,7 @@ from cxr.models import runs
 from cxr.models.selection import Selection
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
+from cxr.results.metric_table import format_interval
 
 METRICS = {"sensitivity": "Sensitivity (recall)", "specificity": "Specificity", "auroc": "AUROC"}
 
@@ -81,11 +82,8 @@ def _metrics_table(evaluation: Evaluation) -> list[str]:
     """Return the lines of a table of the test metrics with their intervals."""
     lines = [f"| n = {evaluation.test['n']} | test | 95 % interval |", "|---|---|---|"]
     for name, title in METRICS.items():
-        interval = evaluation.intervals[name]
-        ends = "not estimable"
-        if interval:
-            ends = f"{format_metric(interval.low)} to {format_metric(interval.high)}"
-        lines.append(f"| {title} | {format_metric(evaluation.test[name])} | {ends} |")
+        interval = format_interval(evaluation.intervals[name])
+        lines.append(f"| {title} | {format_metric(evaluation.test[name])} | {interval} |")
     return lines
 
 

@@ -14,6 +14,7 @@ from cxr.models import runs
 from cxr.models.selection import Selection
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
+from cxr.results.metric_table import format_interval
 
 if TYPE_CHECKING:
     from cxr.serving.challenge import Challenge
@@ -80,9 +81,7 @@ def _test_table(evaluation: Evaluation) -> Table:
         table.add_column(title)
     for name in TEST_METRICS:
         interval = evaluation.intervals.get(name)
-        ends = ""
-        if interval:
-            ends = f"{format_metric(interval.low)} to {format_metric(interval.high)}"
+        ends = format_interval(interval) if interval else ""
         table.add_row(name, format_metric(test[name]), ends)
     table.add_row("missed pneumonia", f"{test['fn']} of {test['positives']}", "")
     return table

@@ -10,6 +10,7 @@ from cxr.core.files import read_table
 from cxr.core.formatting import format_metric
 from cxr.models.selection import Selection
 from cxr.models.training.records import Failure, Training
+from cxr.results.metric_table import format_interval
 from tasks.pages import pictures
 
 
@@ -64,7 +65,7 @@ def _row(training: Training) -> dict[str, Any]:
     auroc = format_metric(training.val["auroc"])
     interval = training.val_intervals["auroc"]
     if interval:
-        auroc += f" ({format_metric(interval.low)} to {format_metric(interval.high)})"
+        auroc += f" ({format_interval(interval)})"
     return {
         "model": training.name,
         "weights": training.weights,

@@ -1,6 +1,7 @@
 """The page of a retraining, in Markdown: for the run in the Prefect UI and for whoever approves."""
 
 from cxr.core.formatting import describe_p_value, format_metric
+from cxr.results.metric_table import format_interval
 from cxr.serving.challenge import Challenge
 from cxr.serving.retrain import Retraining
 from cxr.stats.comparison import Difference, Disagreement
@@ -67,7 +68,7 @@ def _metrics_row(
         cell = format_metric(metrics[name])
         interval = intervals.get(name)
         if interval:
-            cell += f" ({format_metric(interval.low)} to {format_metric(interval.high)})"
+            cell += f" ({format_interval(interval)})"
         cells.append(cell)
     return "| " + " | ".join(cells) + " |"
 
