@@ -1,4 +1,4 @@
-"""Tables that name patients, as spreadsheets and scripts save them: read right, or refused with both sides named."""
+"""Tables of patients, as spreadsheets and scripts save them, are read right or refused."""
 
 import unicodedata
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.data.test_real_folders import fill, notes
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Forty-eight images, two of each patient; names with an umlaut in one code point. Read only."""
+    """Return a folder of 48 images, two a patient, their umlauts in one code point; read only."""
     folder = tmp_path_factory.mktemp("tables") / "chest films"
     for split in ("train", "test"):
         for name in ("NORMAL", "PNEUMONIA"):
@@ -63,12 +63,12 @@ def run(data: Path, work: Path, path: Path) -> Ingest:
 @pytest.mark.parametrize("form", FORMS)
 def test_paths_are_matched_however_they_are_written(form, data, tmp_path):
     """Every image gets its patient, the split is by patient, and no patient is in two splits."""
-    found = run(data, tmp_path / "work", write(tmp_path / "p.csv", table(data, form)))
+    ingest = run(data, tmp_path / "work", write(tmp_path / "p.csv", table(data, form)))
     rows = read_table(tmp_path / "work" / "clean_metadata.csv")
     assert {image: patient(image) for image in rows["image"]} == dict(
         zip(rows["image"], rows["patient_id"], strict=True)
     )
-    assert found.patient_wise and "by patient" in found.split_policy and not notes(found)
+    assert ingest.patient_wise and "by patient" in ingest.split_policy and not notes(ingest)
 
 
 @pytest.mark.parametrize(
@@ -95,24 +95,25 @@ def test_another_encoding_is_an_error_that_says_how_to_save(data, tmp_path):
 
 
 def test_a_table_of_other_images_is_an_error_with_both_sides(data, tmp_path):
-    """No row fits: one name of the table and one image are shown, so that the difference can be seen."""
+    """If no row fits, one name of the table and one image are shown, to see the difference."""
     path = write(tmp_path / "p.csv", [("image", "patient_id"), ("scans/0001.png", "7")])
     with pytest.raises(DataError, match=r"names scans/0001\.png, the first image is test/NORMAL/M"):
         run(data, tmp_path / "work", path)
 
 
 def test_half_a_table_is_said_everywhere(data, tmp_path):
-    """The share is a note, the policy does not say "by patient", and the gate says how many it could not look for."""
-    found = run(
+    """The share is a note, the split is not called patient-wise, and images without are counted."""
+    ingest = run(
         data, tmp_path / "work", write(tmp_path / "p.csv", [*table(data)[:25], ("gone.jpeg", "x")])
     )
-    assert "24 of 48 images have a patient (50%)" in notes(found)[0]
-    assert "1 rows name no image, for example gone.jpeg" in notes(found)[1]
+    assert "24 of 48 images have a patient (50%)" in notes(ingest)[0]
+    assert "1 rows name no image, for example gone.jpeg" in notes(ingest)[1]
     assert (
-        "by patient" not in found.split_policy and "24 of 48 images have none" in found.split_policy
+        "by patient" not in ingest.split_policy
+        and "24 of 48 images have none" in ingest.split_policy
     )
-    assert not found.patient_wise and found.leakage.without_patient == 24
-    assert found.doubts == "no patient is known for 24 of 48 images"
+    assert not ingest.patient_wise and ingest.leakage.without_patient == 24
+    assert ingest.doubts == "no patient is known for 24 of 48 images"
 
 
 def test_one_image_of_two_patients_is_an_error(data, tmp_path):
@@ -130,8 +131,8 @@ def test_a_file_name_of_several_images_gives_none_of_them_a_patient(tmp_path):
             fill(tmp_path / "data" / split / name, 8, "x")
             fill(tmp_path / "data" / split / name, 1, f"{split}{name}")
     rows = [("image", "patient_id"), ("x1.jpeg", "1"), ("trainNORMAL0.jpeg", "2")]
-    found = run(tmp_path / "data", tmp_path / "work", write(tmp_path / "p.csv", rows))
-    assert any("1 rows fit several images" in note for note in found.notes)
+    ingest = run(tmp_path / "data", tmp_path / "work", write(tmp_path / "p.csv", rows))
+    assert any("1 rows fit several images" in note for note in ingest.notes)
 
 
 def test_a_table_in_a_bucket(data, tmp_path, moto_bucket):
@@ -140,10 +141,10 @@ def test_a_table_in_a_bucket(data, tmp_path, moto_bucket):
     from cxr.storage.addresses import open_storage
 
     open_storage(moto_bucket.uri).write("tables/p.csv", path.read_bytes())
-    found = preprocess(
+    ingest = preprocess(
         data, tmp_path / "work", SplitSettings(patient_key=f"csv:{moto_bucket.uri}/tables/p.csv")
     )
-    assert found.patient_wise
+    assert ingest.patient_wise
 
 
 def test_a_pattern_that_fits_no_image_is_an_error(data, tmp_path):
@@ -155,30 +156,30 @@ def test_a_pattern_that_fits_no_image_is_an_error(data, tmp_path):
 
 
 def test_words_for_no_patient_join_nobody(data, tmp_path):
-    """nan, unknown and a dash are no patient: joined into one they would empty train without a word."""
+    """nan, unknown and a dash are no patient: as one patient they would empty train in silence."""
     words = ["nan", "unknown", "-", "N/A"]
     rows = [
-        (key, words[at % 4] if at % 2 else patient)
-        for at, (key, patient) in enumerate(table(data)[1:])
+        (key, words[number % 4] if number % 2 else patient)
+        for number, (key, patient) in enumerate(table(data)[1:])
     ]
-    found = run(
+    ingest = run(
         data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])
     )
-    assert found.leakage.without_patient == 24 and found.leakage.excluded == 0
-    assert "24 of 48 images have a patient" in notes(found)[0]
+    assert ingest.leakage.without_patient == 24 and ingest.leakage.excluded == 0
+    assert "24 of 48 images have a patient" in notes(ingest)[0]
 
 
 def test_images_set_aside_for_their_patient_are_said(data, tmp_path):
-    """One patient in train and test: his images of train are not used, and the account says so."""
+    """Images of train are excluded if their patient is in test, and the account says so."""
     rows = table(data)[1:]
     rows = [
         (key, "P1" if key.endswith(("-0.jpeg", "-1.jpeg")) else patient) for key, patient in rows
     ]
-    found = run(
+    ingest = run(
         data, tmp_path / "work", write(tmp_path / "p.csv", [("image", "patient_id"), *rows])
     )
-    assert found.leakage.excluded == 4
-    assert sum(row.left_out.get("patient_in_another_split", 0) for row in found.folders) == 4
+    assert ingest.leakage.excluded == 4
+    assert sum(row.left_out.get("patient_in_another_split", 0) for row in ingest.folders) == 4
 
 
 @pytest.mark.parametrize(
@@ -215,5 +216,5 @@ def test_a_bare_name_never_goes_to_a_namesake(tmp_path):
     fill(tmp_path / "data" / "test" / "NORMAL", 1, "x")
     (tmp_path / "data" / "train" / "NORMAL" / "x0.jpeg").write_bytes(b"broken")
     rows = [("image", "patient_id"), ("x0.jpeg", "1"), ("trainNORMAL0.jpeg", "2")]
-    found = run(tmp_path / "data", tmp_path / "work", write(tmp_path / "p.csv", rows))
-    assert any("1 rows fit several images" in note for note in found.notes)
+    ingest = run(tmp_path / "data", tmp_path / "work", write(tmp_path / "p.csv", rows))
+    assert any("1 rows fit several images" in note for note in ingest.notes)

@@ -1,4 +1,4 @@
-"""Whose image it is: the published names, other readings, a regular expression, a table."""
+"""Which patient an image shows, by published names, other readings, a pattern or a table."""
 
 import pandas as pd
 import pytest
@@ -22,9 +22,9 @@ from cxr.data.patients import patients
     ],
 )
 def test_patient_is_read_from_published_names(name, patient, merged, etiology):
-    """Person and etiology together, IM and NORMAL2-IM apart; the merged reading joins both; no key is no patient."""
-    found = patients.read_patients([f"train/X/{name}"], "person+etiology").table.iloc[0]
-    assert tuple(found) == (patient, etiology, merged)
+    """The default reading tells etiologies and series apart, the merged one joins them."""
+    row = patients.read_patients([f"train/X/{name}"], "person+etiology").table.iloc[0]
+    assert tuple(row) == (patient, etiology, merged)
 
 
 def test_each_reading_merges_what_it_says():
@@ -42,11 +42,12 @@ def test_each_reading_merges_what_it_says():
 
 
 def test_a_regular_expression_names_the_patient_in_the_path():
-    """The group `patient` is searched in the whole key; its reading is then the strictest one too."""
-    found = patients.read_patients(
+    """The group `patient` is searched in the whole key, and is the strictest reading, too."""
+    table = patients.read_patients(
         ["ward/P17/a.png", "ward/none/b.png"], r"regex:/(?P<patient>P\d+)/"
     ).table
-    assert list(found["patient_id"]) == ["P17", ""] == list(found["patient_group"])
+    assert list(table["patient_id"]) == ["P17", ""]
+    assert list(table["patient_group"]) == ["P17", ""]
 
 
 def test_a_table_names_the_patient(tmp_path):
@@ -81,10 +82,11 @@ def test_a_rule_that_cannot_work_stops_before_the_start(key, words):
 
 
 def test_shared_patients_are_counted_under_every_reading():
-    """Two numberings that only look alike: 0 shared by the published key, 1 where etiologies are merged."""
+    """Patients told apart by etiology are not shared; where etiologies are merged, one is."""
     rows = pd.DataFrame(
         {"image": ["person1_virus_1.png", "person1_bacteria_1.png"], "split": ["train", "test"]}
     )
-    found = patients.shared_by_reading(rows, "person+etiology")
-    assert found["person+etiology"] == {"train/test": 0, "train/val": 0, "val/test": 0}
-    assert found["person"]["train/test"] == found["merged"]["train/test"] == 1
+    shared = patients.shared_by_reading(rows, "person+etiology")
+    assert shared["person+etiology"] == {"train/test": 0, "train/val": 0, "val/test": 0}
+    assert shared["person"]["train/test"] == 1
+    assert shared["merged"]["train/test"] == 1

@@ -1,6 +1,6 @@
-"""Folders as people have them: every file is used, or named with its count and what to do, or the run stops.
+"""Folders as people have them: every file is used, or counted with its reason, or the run stops.
 
-The pictures are made up, each one another; what is tried is how folders, names and tables are read.
+The pictures are made up, each unlike the others. Tested is how folders and names are read.
 """
 
 import json
@@ -50,28 +50,28 @@ def tree(
 
 @pytest.fixture
 def read(tmp_path):
-    """A function that preprocesses tmp_path/data with these reading settings into a fresh work folder."""
+    """Return a function that preprocesses tmp_path/data into a fresh work folder."""
 
     def call(carving: SplitSettings | None = None, **reading) -> Ingest:
         shutil.rmtree(tmp_path / "work", ignore_errors=True)
-        found = preprocess(
+        ingest = preprocess(
             tmp_path / "data", tmp_path / "work", carving, ReadingSettings(**reading)
         )
-        assert found.found == found.kept + sum(found.rejected.values())
-        return found
+        assert ingest.found == ingest.kept + sum(ingest.rejected.values())
+        return ingest
 
     return call
 
 
-def sizes(found: Ingest) -> dict[str, int]:
-    return {split: sum(counts.values()) for split, counts in found.splits.items()}
+def sizes(ingest: Ingest) -> dict[str, int]:
+    return {split: sum(counts.values()) for split, counts in ingest.splits.items()}
 
 
-def notes(found: Ingest) -> list[str]:
-    """Return what is said beside the counts; that made-up patches have no polarity is not at issue here."""
+def notes(ingest: Ingest) -> list[str]:
+    """Return the notes, except that made-up patches have no polarity: it is not at issue here."""
     return [
         note
-        for note in found.notes
+        for note in ingest.notes
         if not note.startswith("negatives of films were not looked for")
     ]
 
@@ -97,21 +97,21 @@ KNOWN_SPLITS = [
 @pytest.mark.parametrize("names", KNOWN_SPLITS)
 @pytest.mark.parametrize("above", [True, False])
 def test_split_words_are_known_in_the_spellings_that_people_use(names, above, tmp_path, read):
-    """Above and below the class folders, the second folder is test, whole, and nothing of it is in train."""
+    """Above and below the class folders, the second folder is test, and all of it."""
     for name, images in zip(names, (12, 6), strict=True):
         for label in ("NORMAL", "PNEUMONIA"):
             fill(tmp_path / "data" / (f"{name}/{label}" if above else f"{label}/{name}"), images)
-    found = read()
-    assert sizes(found)["test"] == 12 and sizes(found)["train"] + sizes(found)["val"] == 24
-    assert found.split_policy.startswith("test as published")
+    ingest = read()
+    assert sizes(ingest)["test"] == 12 and sizes(ingest)["train"] + sizes(ingest)["val"] == 24
+    assert ingest.split_policy.startswith("test as published")
 
 
 @pytest.mark.parametrize("word", ["val", "valid", "validation", "dev", "val_set"])
 def test_validation_has_many_names(word, tmp_path, read):
-    """Where the published validation is kept, it is the folder of that name."""
+    """The published validation, where it is kept, is the folder of that name."""
     tree(tmp_path / "data", ("train", word, "test"))
-    found = read(SplitSettings(keep_published_val=True))
-    assert sizes(found) == {"train": 16, "val": 16, "test": 16}
+    ingest = read(SplitSettings(keep_published_val=True))
+    assert sizes(ingest) == {"train": 16, "val": 16, "test": 16}
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_a_folder_that_may_be_a_split_is_asked_for(name, tmp_path, read):
         read()
     assert f"{name} (16 images" in str(stop.value) or f"{name}/NORMAL (8 images" in str(stop.value)
     assert "--splits" in str(stop.value) and "--exclude" in str(stop.value)
-    found = read(splits=(f"{name}=test",))
-    assert sizes(found)["test"] == 16 and found.rejected == {}
-    found = read(exclude=(name,))
-    assert found.rejected == {"excluded": 16} and "carved" in found.split_policy
+    ingest = read(splits=(f"{name}=test",))
+    assert sizes(ingest)["test"] == 16 and ingest.rejected == {}
+    ingest = read(exclude=(name,))
+    assert ingest.rejected == {"excluded": 16} and "carved" in ingest.split_policy
 
 
 def test_a_test_folder_below_a_class_folder_of_train_is_asked_for(tmp_path, read):
-    """train/NORMAL/test is below folders of two splits: it goes nowhere until somebody says where."""
+    """train/NORMAL/test is below folders of two splits: it is asked about, and used as told."""
     tree(tmp_path / "data", images=30)
     fill(tmp_path / "data" / "train" / "NORMAL" / "test", 1, "deep")
     with pytest.raises(DataError, match=r"train/NORMAL/test \(1 image: unknown_split\)"):
@@ -141,13 +141,13 @@ def test_a_test_folder_below_a_class_folder_of_train_is_asked_for(tmp_path, read
 
 
 def test_an_unlabelled_test_is_never_replaced_in_silence(tmp_path, read):
-    """A flat test/ stops the run; left out on purpose, another test set is carved and the policy says so."""
+    """A flat test/ stops the run; if it is excluded, test is carved and the policy says so."""
     tree(tmp_path / "data", ("train",), images=20)
     fill(tmp_path / "data" / "test", 15)
     with pytest.raises(DataError, match=r"test \(15 images: unknown_class\).*--exclude test"):
         read()
-    found = read(exclude=("test",))
-    assert found.rejected == {"excluded": 15} and found.split_policy.startswith(
+    ingest = read(exclude=("test",))
+    assert ingest.rejected == {"excluded": 15} and ingest.split_policy.startswith(
         "test carved from train"
     )
 
@@ -176,22 +176,26 @@ UNKNOWN_CLASSES = [
 
 @pytest.mark.parametrize(("names", "classes"), UNKNOWN_CLASSES)
 def test_other_class_words_are_proposed_and_never_assumed(names, classes, tmp_path, read):
-    """The message has each folder with its count and the very --classes to use; with it all images are used."""
+    """The message has each folder with its count and the --classes value that uses all images."""
     tree(tmp_path / "data", classes=names)
     with pytest.raises(DataError) as stop:
         read()
     unknown = [name for name in names if name.lower() not in {"normal", "pneumonia"}]
     assert all(name in str(stop.value) and "8 images" in str(stop.value) for name in unknown)
     assert all(item in str(stop.value) for item in classes), str(stop.value)
-    found = read(classes=classes)
-    assert found.kept == 16 * len(names) and not found.rejected
+    ingest = read(classes=classes)
+    assert ingest.kept == 16 * len(names) and not ingest.rejected
     etiologies = set(read_table(tmp_path / "work" / "clean_metadata.csv")["etiology"])
-    assert etiologies == {"", *({"bacteria"} if "Bact" in str(names).title() else ()),
-                          *({"virus"} if "Vir" in str(names).title() else ())}  # fmt: skip
+    expected = {""}
+    if "Bact" in str(names).title():
+        expected.add("bacteria")
+    if "Vir" in str(names).title():
+        expected.add("virus")
+    assert etiologies == expected
 
 
 def test_case_and_surrounding_blanks_of_class_words_do_not_matter(tmp_path, read):
-    """They are taken as they are meant, in the given words, too."""
+    """Neither in the names of folders nor in the values of --classes."""
     tree(tmp_path / "data", classes=("normal", "PNEUMONIA ", " virus"))
     assert read(classes=("pneumonia=VIRUS",)).kept == 48
 
@@ -203,17 +207,17 @@ def test_a_third_class_stops_the_run(tmp_path, read):
         DataError, match=r"train/COVID19 \(8 images: unknown_class\).*--exclude COVID19"
     ):
         read()
-    found = read(exclude=("COVID19",))
-    assert found.rejected == {"excluded": 16} and found.kept == 32
+    ingest = read(exclude=("COVID19",))
+    assert ingest.rejected == {"excluded": 16} and ingest.kept == 32
 
 
 def test_a_single_stray_image_is_a_warning(tmp_path, read):
     """One image beside the class folders is listed and named in the account; the run goes on."""
     tree(tmp_path / "data", images=20)
     put(tmp_path / "data" / "train" / "stray.jpeg")
-    found = read()
-    assert found.rejected == {"unknown_class": 1}
-    (row,) = [row for row in found.folders if row.folder == "train"]
+    ingest = read()
+    assert ingest.rejected == {"unknown_class": 1}
+    (row,) = [row for row in ingest.folders if row.folder == "train"]
     assert (
         row.left_out == {"unknown_class": 1}
         and not row.asks
@@ -222,24 +226,24 @@ def test_a_single_stray_image_is_a_warning(tmp_path, read):
 
 
 def test_masks_are_their_own_reason(tmp_path, read):
-    """images/ and masks/ below each class: the pictures are kept, the masks are not, and nothing has to be asked."""
+    """Of images/ and masks/ below each class the images are kept, and the masks are rejected."""
     for name in ("Normal", "Viral Pneumonia", "COVID"):
         fill(tmp_path / "data" / name / "images", 12, name)
         fill(tmp_path / "data" / name / "masks", 12, name)
     with pytest.raises(DataError, match="Viral Pneumonia"):
         read()
-    found = read(classes=("PNEUMONIA=viral pneumonia",), exclude=("COVID",))
-    assert found.kept == 24 and found.rejected == {"excluded": 24, "mask": 24}
+    ingest = read(classes=("PNEUMONIA=viral pneumonia",), exclude=("COVID",))
+    assert ingest.kept == 24 and ingest.rejected == {"excluded": 24, "mask": 24}
     assert all("/images/" in image for image in rows(tmp_path / "work"))
 
 
 def test_a_copy_is_a_copy_only_with_the_same_bytes(tmp_path, read):
-    """A nested copy of the data set is told by its bytes; a changed one beside it is asked about."""
+    """A nested copy of the data set is told by its bytes; a changed one is asked about."""
     data = tree(tmp_path / "data", images=10)
     shutil.copytree(data, tmp_path / "copy")
     shutil.move(tmp_path / "copy", data / "chest_xray")
-    found = read()
-    assert found.rejected == {"nested_copy": 40} and found.kept == 40
+    ingest = read()
+    assert ingest.rejected == {"nested_copy": 40} and ingest.kept == 40
     changed = data / "chest_xray" / "train" / "NORMAL" / "img0.jpeg"
     whole = changed.read_bytes()
     changed.write_bytes(whole[:-40] + bytes(38) + whole[-2:])
@@ -258,7 +262,7 @@ def test_two_data_sets_can_be_named_as_splits(tmp_path, read):
 
 
 def test_links_are_said_and_followed_on_request(tmp_path, read):
-    """Files and folders behind links: 1 with the number and the flag; with it the same rows as from real files."""
+    """Linked files and folders stop the run with their number and the flag; it reads them."""
     store = tree(tmp_path / "store")
     for split in ("train", "test"):
         for name in ("NORMAL", "PNEUMONIA"):
@@ -278,15 +282,15 @@ def test_links_are_said_and_followed_on_request(tmp_path, read):
 
 
 def test_backslashes_of_a_windows_archive_are_folders_on_request(tmp_path, read):
-    r"""One folder of files named train\NORMAL\a.jpeg: the message offers the flag, which reads them."""
+    r"""Files named train\NORMAL\a.jpeg in one folder: the message offers the flag, which works."""
     for split in ("train", "test"):
         for name in ("NORMAL", "PNEUMONIA"):
             for number in range(8):
                 put(tmp_path / "data" / f"{split}\\{name}\\img{number}.jpeg")
     with pytest.raises(DataError, match="--backslash-folders"):
         read()
-    found = read(backslash_folders=True)
-    assert found.kept == 32 and sizes(found)["test"] == 16
+    ingest = read(backslash_folders=True)
+    assert ingest.kept == 32 and sizes(ingest)["test"] == 16
     (tmp_path / "data" / "train\\NORMAL\\broken.jpeg").write_bytes(b"x")
     put(tmp_path / "data" / "train\\NORMAL\\masks\\m.jpeg")
     assert read(backslash_folders=True).rejected == {"not_an_image": 1, "mask": 1}
@@ -301,7 +305,7 @@ def dicom(path: Path) -> None:
 
 
 def test_what_is_no_image_is_named(tmp_path, read):
-    """DICOM with and without an ending, archives and tables: what was found, how many, what to do."""
+    """DICOM with and without a suffix, archives, tables: what was found, how many, what to do."""
     for number in range(4):
         dicom(
             tmp_path
@@ -324,7 +328,7 @@ def test_what_is_no_image_is_named(tmp_path, read):
 
 
 def test_a_class_folder_of_dicom_beside_others_stops_the_run(tmp_path, read):
-    """Half of a class in another format would change what the figures mean."""
+    """Half of a class in another format would change what the metrics mean."""
     tree(tmp_path / "data", images=10)
     for number in range(10):
         dicom(tmp_path / "data" / "train" / "NORMAL" / f"IM{number}.dcm")
@@ -356,7 +360,7 @@ def test_a_packed_test_set_is_not_replaced(tmp_path, read):
 
 
 def test_a_folder_whose_images_all_fail_stops_the_run(tmp_path, read):
-    """A test set of 16-bit files would vanish, and another be carved: the message names the flag."""
+    """A test set of 16-bit files would be replaced by another: the message names the flag."""
     tree(tmp_path / "data", images=20)
     for path in sorted((tmp_path / "data" / "test").rglob("*.jpeg")):
         pixels = np.asarray(Image.open(path)).astype(np.uint16) * 16
@@ -385,8 +389,8 @@ def test_the_work_folder_inside_data_is_no_data(tmp_path):
         put(work / "eda" / "picture.png")
         (work / "ingest.json").write_text("{}")
         (work / "clean_metadata.csv").write_text("image\n")
-    found = preprocess(data, tmp_path / "elsewhere")
-    assert found.kept == 32 and set(found.rejected) == {"ignored"}
+    ingest = preprocess(data, tmp_path / "elsewhere")
+    assert ingest.kept == 32 and set(ingest.rejected) == {"ignored"}
     with pytest.raises(DataError, match="--out is DATA itself"):
         workspace.key_inside(data, storage)
 
@@ -400,19 +404,19 @@ def test_an_excluded_pattern_has_names_and_paths(tmp_path, read):
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "message"),
     [
         ({"splits": ("hold=test",)}, "--splits hold=test fits no folder"),
         ({"exclude": ("COVD",)}, "--exclude COVD fits no file"),
     ],
 )
-def test_a_misspelt_flag_stops_the_run(flags, words, tmp_path, read):
-    """What it should have set aside would be used after all; a pattern with wildcards may fit nothing today."""
+def test_a_misspelt_flag_stops_the_run(flags, message, tmp_path, read):
+    """What it should exclude would be used; a pattern with wildcards may fit nothing today."""
     tree(tmp_path / "data", images=10)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         read(**flags)
-    found = read(exclude=("*.bmp",), classes=("PNEUMONIA=vrus,PNEUMONIA",))
-    assert notes(found) == [
+    ingest = read(exclude=("*.bmp",), classes=("PNEUMONIA=vrus,PNEUMONIA",))
+    assert notes(ingest) == [
         "--exclude *.bmp fits no file",
         "--classes PNEUMONIA=vrus,PNEUMONIA: there is no folder named vrus",
     ]
@@ -421,10 +425,17 @@ def test_a_misspelt_flag_stops_the_run(flags, words, tmp_path, read):
 @pytest.mark.parametrize(
     "inside",
     [
-        (".DS_Store",), ("labels.csv",), ("README.txt", "a/b.txt"), ("NORMAL.zip", "PNEUMONIA.zip"), ("NORMAL/a.jp2",),
-        ("NORMAL/a.heic", "PNEUMONIA/b.heic"), ("NORMAL/a.npy",), ("scan.nii.gz",), ("NORMAL/pointer",),
+        (".DS_Store",),
+        ("labels.csv",),
+        ("README.txt", "a/b.txt"),
+        ("NORMAL.zip", "PNEUMONIA.zip"),
+        ("NORMAL/a.jp2",),
+        ("NORMAL/a.heic", "PNEUMONIA/b.heic"),
+        ("NORMAL/a.npy",),
+        ("scan.nii.gz",),
+        ("NORMAL/pointer",),
     ],
-)  # fmt: skip
+)
 def test_a_test_folder_without_a_usable_image_is_not_replaced(inside, tmp_path, read):
     """Whatever is in it: the run stops and names it; left out on purpose, another is carved."""
     tree(tmp_path / "data", ("train",), images=20)
@@ -441,7 +452,7 @@ def test_a_test_folder_without_a_usable_image_is_not_replaced(inside, tmp_path, 
     "name", ["test.zip", "testset.tar.gz", "holdout2024.zip", "test.npz", "test"]
 )
 def test_a_file_or_a_broken_link_in_the_place_of_test_is_asked_about(name, tmp_path, read):
-    """A packed test set, a bare name, a link whose target has gone; tables called test.csv are no test set."""
+    """An archive, a bare name and a broken link may be a test set; a table test.csv is none."""
     tree(tmp_path / "data", ("train",), images=20)
     (tmp_path / "data" / "test.csv").write_text("a,b\n")
     assert read().kept == 40
@@ -464,15 +475,15 @@ def test_a_class_of_a_split_that_is_packed_is_asked_about(tmp_path, read):
 
 
 def test_the_flag_that_is_proposed_does_not_hit_what_is_used(tmp_path, read):
-    """Names that are used elsewhere, or are split words, stand with their path; the proposed flag then helps."""
+    """A name that is used elsewhere, or is a split word, is proposed with its path."""
     tree(tmp_path / "data", images=30)
     fill(tmp_path / "data" / "train" / "NORMAL" / "test", 3, "deep")
     with pytest.raises(
         DataError, match=r"--splits train/NORMAL/test=none .*--exclude train/NORMAL/test "
     ):
         read()
-    found = read(splits=("train/NORMAL/test=none",))
-    assert sizes(found)["test"] == 60 and found.kept == 123
+    ingest = read(splits=("train/NORMAL/test=none",))
+    assert sizes(ingest)["test"] == 60 and ingest.kept == 123
     for name in ("NORMAL", "PNEUMONIA", "COVID"):
         for split in ("train", "test"):
             fill(tmp_path / "other" / name / split, 6)
@@ -528,8 +539,8 @@ def test_several_folders_become_one_test_set_only_when_that_is_said(tmp_path, re
         match=r"one test set: holdout \(16 images\), test \(16 images\).*--splits holdout=test",
     ):
         read()
-    found = read(splits=("test=test", "holdout=test"))
-    assert sizes(found)["test"] == 32 and notes(found) == [
+    ingest = read(splits=("test=test", "holdout=test"))
+    assert sizes(ingest)["test"] == 32 and notes(ingest) == [
         "several folders are read as train: train (16 images), train_old (16 images)"
     ]
     assert sizes(read(exclude=("holdout",)))["test"] == 16
@@ -560,7 +571,7 @@ def test_a_class_folder_below_the_other_class_is_asked_about(tmp_path, read):
 
 
 def test_a_site_of_which_nothing_can_be_used_is_asked_about(tmp_path, read):
-    """Twelve of twelve below one folder of a class, though the class has many more; a patient of two is not."""
+    """Twelve of twelve images of a site are asked about; two of a patient of two are not."""
     tree(tmp_path / "data", images=30)
     for number in range(12):
         put(tmp_path / "data" / "train" / "NORMAL" / "site A" / f"{number}.jpeg").write_bytes(b"x")
@@ -604,8 +615,8 @@ def test_an_earlier_work_folder_around_the_data_hides_none_of_them(tmp_path, rea
         path = tmp_path / "data" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    found = read()
-    assert found.kept == 32 and found.rejected == {"ignored": 3}
+    ingest = read()
+    assert ingest.kept == 32 and ingest.rejected == {"ignored": 3}
 
 
 def test_thousands_of_folders_make_one_short_sentence(tmp_path, read):
@@ -618,13 +629,13 @@ def test_thousands_of_folders_make_one_short_sentence(tmp_path, read):
 
 
 def test_the_account_tells_of_every_folder(tmp_path, read):
-    """ingest.json has a row for each class folder and each folder that is left out, and they add up."""
+    """ingest.json has a row for each class folder and each excluded one, and they add up."""
     tree(tmp_path / "data", images=10)
     fill(tmp_path / "data" / "train" / "NORMAL" / "ward 7", 4)
     fill(tmp_path / "data" / "COVID" / "deep" / "er", 3)
     (tmp_path / "data" / "labels.csv").write_text("a,b\n")
     (tmp_path / "data" / "README.txt").write_text("x")
-    found = read(exclude=("COVID",))
+    ingest = read(exclude=("COVID",))
     account = {
         row["folder"]: row
         for row in json.loads((tmp_path / "work" / "ingest.json").read_text())["folders"]
@@ -641,14 +652,14 @@ def test_the_account_tells_of_every_folder(tmp_path, read):
         "excluded": 3
     }
     assert account["."]["kinds"] == {"tables": 1}
-    assert sum(sum(row["used"].values()) for row in account.values()) == found.kept
+    assert sum(sum(row["used"].values()) for row in account.values()) == ingest.kept
 
 
 MENDELEY = {"NORMAL": ("NORMAL",), "PNEUMONIA": ("BACTERIA", "VIRUS")}
 
 
 def test_the_first_publisher_s_names_have_a_built_in_reading(tmp_path, read):
-    """NORMAL-1049278-0001.jpeg: no child is in two splits, and bacteria and virus are kept apart."""
+    """NORMAL-1049278-0001.jpeg: no child is in two splits; bacteria and virus are told apart."""
     for split, start in (("train", 1000), ("test", 9000)):
         for name, kinds in MENDELEY.items():
             for child in range(12):
@@ -661,9 +672,9 @@ def test_the_first_publisher_s_names_have_a_built_in_reading(tmp_path, read):
                         / name
                         / f"{kind}-{start + child:07d}-{picture:04d}.jpeg"
                     )
-    found = read()
+    ingest = read()
     table = read_table(tmp_path / "work" / "clean_metadata.csv")
-    assert found.patient_wise and "by patient" in found.split_policy
+    assert ingest.patient_wise and "by patient" in ingest.split_policy
     assert (
         table.groupby("patient_id")["split"].nunique().max() == 1
         and table["patient_id"].nunique() == 48

@@ -1,4 +1,4 @@
-"""Who stays and who goes where: duplicates, label conflicts, patient-wise splits."""
+"""Exact duplicates and label conflicts are removed, and splits are patient-wise."""
 
 import numpy as np
 import pandas as pd
@@ -32,11 +32,15 @@ def test_a_class_missing_from_train_is_an_error_that_names_it(missing: str):
 
 
 def test_test_is_kept_before_val_before_train_then_the_smallest_name():
-    """One of each picture stays: where the hold-out has it, there."""
+    """One image of each picture is kept: in test where test has it."""
     table = rows(
-        ("train/a", "train", 0, "1", "p"), ("test/z", "test", 0, "1", "p"), ("val/b", "val", 0, "2", "p"),
-        ("train/d", "train", 1, "3", "q"), ("train/c", "train", 1, "4", "q"), ("train/e", "train", 0, "5", "r"),
-    )  # fmt: skip
+        ("train/a", "train", 0, "1", "p"),
+        ("test/z", "test", 0, "1", "p"),
+        ("val/b", "val", 0, "2", "p"),
+        ("train/d", "train", 1, "3", "q"),
+        ("train/c", "train", 1, "4", "q"),
+        ("train/e", "train", 0, "5", "r"),
+    )
     kept, rejects = exact_duplicates.remove_exact_duplicates(table)
     assert list(kept["image"]) == ["test/z", "train/c", "train/e"]
     assert dict(zip(rejects["image"], rejects["detail"], strict=True)) == {
@@ -47,8 +51,8 @@ def test_test_is_kept_before_val_before_train_then_the_smallest_name():
     assert set(rejects["reason"]) == {"duplicate"}
 
 
-def test_a_picture_under_both_labels_goes_altogether():
-    """Which label is right cannot be known: all copies out, each named."""
+def test_a_picture_under_both_labels_is_removed():
+    """Which label is right cannot be known: all copies are rejected, each with its reason."""
     table = rows(
         ("a", "train", 0, "1", "p"),
         ("b", "test", 1, "1", "p"),
@@ -79,7 +83,7 @@ def shared(table: pd.DataFrame) -> int:
 
 
 def test_validation_is_carved_by_patient_and_stratified():
-    """About 12 % of the images, no patient in two splits, the classes in proportion; the same seed, the same split."""
+    """About 12 % of the images are val, by patient, stratified, and reproducible by the seed."""
     table = pd.concat(
         [many(), many(60, "test").assign(patient_id=lambda t: "t" + t["patient_id"])],
         ignore_index=True,
@@ -123,17 +127,17 @@ def test_one_class_only_is_an_error():
 
 
 def test_images_without_a_patient_stand_alone():
-    """No key in the name: each image is its own group, so nothing is merged by accident."""
+    """Without a patient each image is its own group, so that nothing is merged by accident."""
     table = many().assign(patient_id="")
     assert splits.patient_groups(table).is_unique
 
 
 def test_validation_is_carved_by_the_strictest_reading():
-    """Two patients that a stricter reading makes one are never divided, whatever the patient key says."""
-    table, number = many(), many()["patient_id"].str[1:].astype(int)
-    table["patient_group"] = (
-        (number % 3).astype(str) + "_" + (number // 12).astype(str)
-    )  # four patients of one label
+    """Patients that a stricter reading joins are never divided, whatever the patient key says."""
+    table = many()
+    number = table["patient_id"].str[1:].astype(int)
+    # Four patients of one label make a group.
+    table["patient_group"] = (number % 3).astype(str) + "_" + (number // 12).astype(str)
     out, _ = splits.assign_splits(
         pd.concat([table, many(9, "test")], ignore_index=True), SplitSettings()
     )

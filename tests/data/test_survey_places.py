@@ -1,4 +1,4 @@
-"""One reading for a folder and a bucket, for the command `scan` and a run."""
+"""A folder and a bucket are read alike, by the command `scan` and by a run."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from cxr.core.settings import ReadingSettings
-from cxr.data.survey.survey import survey_folders
+from cxr.data.survey.survey import Survey, survey_folders
 from cxr.storage.addresses import open_storage
 from tests.conftest import ROOT, preprocess
 from tests.data.test_real_folders import fill, tree
@@ -18,8 +18,12 @@ def upload(folder: Path, uri: str) -> None:
         storage.write(path.relative_to(folder).as_posix(), path.read_bytes())
 
 
+def keys_of_images(survey: Survey) -> list[str]:
+    return [image.entry.key for image in survey.images]
+
+
 def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
-    """Same images, rejects, account and question; a name without an ending is looked into by its first bytes."""
+    """Images, rejects, account and question are equal; bare names are judged by first bytes."""
     data = tree(tmp_path / "data", images=8)
     fill(data / "train" / "COVID", 3)
     for path in sorted((data / "test" / "NORMAL").iterdir()):
@@ -28,32 +32,36 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     (data / "train" / "NORMAL" / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(99))
     upload(data, bucket.uri)
     local = survey_folders(open_storage(str(data)), ReadingSettings(exclude=("COVID",)))
-    there = survey_folders(open_storage(bucket.uri), ReadingSettings(exclude=("COVID",)))
-    assert [one.entry.key for one in there.images] == [one.entry.key for one in local.images]
-    assert (there.rejects, there.account) == (local.rejects, local.account)
-    asked = survey_folders(open_storage(bucket.uri), ReadingSettings()).question
-    assert asked.startswith(bucket.uri) and "train/COVID (3 images: unknown_class)" in asked
-    found = preprocess(
+    remote = survey_folders(open_storage(bucket.uri), ReadingSettings(exclude=("COVID",)))
+    assert keys_of_images(remote) == keys_of_images(local)
+    assert remote.rejects == local.rejects
+    assert remote.account == local.account
+    question = survey_folders(open_storage(bucket.uri), ReadingSettings()).question
+    assert question.startswith(bucket.uri)
+    assert "train/COVID (3 images: unknown_class)" in question
+    ingest = preprocess(
         bucket.uri, tmp_path / "work", reading=ReadingSettings(exclude=("COVID", "*.dcm"))
     )
-    assert found.kept == 32 and found.rejected == {"not_an_image": 1, "excluded": 4}
+    assert ingest.kept == 32
+    assert ingest.rejected == {"not_an_image": 1, "excluded": 4}
 
 
 def test_odd_keys_of_a_bucket_are_files_like_others(tmp_path, moto_bucket):
-    """Two dots, two slashes and blanks in a key: kept by that very key, never called a system file."""
+    """Keys with two dots, two slashes or blanks are kept as they are, not as system files."""
     data = tree(tmp_path / "data", images=8)
     upload(data, moto_bucket.uri)
     picture = next((data / "train" / "NORMAL").iterdir()).read_bytes()
-    odd = ["train/NORMAL/../a.jpeg", "train/NORMAL//b.jpeg", "train/NORMAL/c .jpeg"]
-    for number, key in enumerate(odd):
+    odd_keys = ["train/NORMAL/../a.jpeg", "train/NORMAL//b.jpeg", "train/NORMAL/c .jpeg"]
+    for number, key in enumerate(odd_keys):
         changed = (
             picture[:-2] + b"\xff\xfe\0\3" + bytes([number]) + picture[-2:]
         )  # a comment: same pixels
         moto_bucket.client().put_object(
             Bucket=moto_bucket.name, Key=f"a b/ü%41/{key}", Body=changed
         )
-    found = survey_folders(open_storage(moto_bucket.uri), ReadingSettings())
-    assert set(odd) <= {one.entry.key for one in found.images} and not found.question
+    survey = survey_folders(open_storage(moto_bucket.uri), ReadingSettings())
+    assert set(odd_keys) <= set(keys_of_images(survey))
+    assert not survey.question
 
 
 def test_a_copy_inside_a_bucket_is_told_by_its_etag(tmp_path, moto_bucket, monkeypatch):
@@ -65,10 +73,9 @@ def test_a_copy_inside_a_bucket_is_told_by_its_etag(tmp_path, moto_bucket, monke
     monkeypatch.setattr(
         type(storage), "read_many", lambda self, wanted: iter([]) if not list(wanted) else 1 / 0
     )
-    found = survey_folders(storage, ReadingSettings())
-    assert {reason for _, reason, _ in found.rejects} == {"nested_copy"} and len(
-        found.rejects
-    ) == 16
+    survey = survey_folders(storage, ReadingSettings())
+    assert {reason for _, reason, _ in survey.rejects} == {"nested_copy"}
+    assert len(survey.rejects) == 16
 
 
 def scan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -83,7 +90,7 @@ def scan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_scan_shows_the_account_and_changes_nothing(tmp_path):
-    """Exit 0 and a row for each folder; exit 1 and the question of a run; no file is made in either case."""
+    """It exits with 0 and a row a folder, or with 1 and the question of a run; no file is made."""
     data = tree(tmp_path / "data", images=8)
     before = sorted(tmp_path.rglob("*"))
     done = scan(data)
