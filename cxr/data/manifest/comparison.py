@@ -1,6 +1,6 @@
 """The search for near-duplicates, as it is kept on disk for publishing and for the next search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +64,17 @@ def save_table(table: pd.DataFrame, path: Path) -> TableFile:
     )
 
 
-def load_table(table: TableFile, folder: Path) -> pd.DataFrame:
+def load_table(
+    table: TableFile,
+    folder: Path,
+    only: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Read a table written by `save_table`.
+
+    Args:
+        table: What `save_table` returned.
+        folder: Where the table lies.
+        only: The columns to read; all of them where it is None.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -78,7 +87,7 @@ def load_table(table: TableFile, folder: Path) -> pd.DataFrame:
             f"{path}: expected the table of SHA-256 {table.sha256}, found {sha256}: "
             "preprocess again"
         )
-    return read_table(path)
+    return read_table(path, only)
 
 
 def load_previous_search(
@@ -101,7 +110,7 @@ def load_previous_search(
         last = Comparison.read(inspection / COMPARISON)
         if last.search != near_duplicates.SEARCH_VERSION:
             return none_known, no_pairs
-        compared = load_table(last.rows, inspection)
+        compared = load_table(last.rows, inspection, ["image", "pixel_sha256"])
         pairs = load_table(last.pairs, inspection)
     except (FileNotFoundError, DataError):
         return none_known, no_pairs

@@ -18,6 +18,8 @@ from cxr.data.survey import account, survey
 from cxr.data.survey.account import Account
 from cxr.data.survey.remedies import SHARED
 
+_INSPECTION_COLUMNS = ["group", "size", "version"]  # nothing reads them after the inspection
+
 
 class DistinctImages(NamedTuple):
     """The distinct images of a scan.
@@ -87,7 +89,7 @@ def find_distinct_images(
         ),
     )
     return DistinctImages(
-        rows=kept,
+        rows=kept.drop(columns=_INSPECTION_COLUMNS),
         rejects=all_rejects,
         notes=(*scan.notes, *handled.notes, *identified.notes),
         polarity=handled.polarity,
