@@ -100,8 +100,9 @@ def _build_backbone(
             raise
         raise WeightsError(
             f"weights {weights} could not be loaded ({type(error).__name__}: {error}). Expected a "
-            f"network for Keras' own download, or `--weights DIR` with {architecture.application}'s "
-            "notop .h5 file, or `--weights none` to start from random ones"
+            "network for Keras' own download, or `--weights DIR` with "
+            f"{architecture.application}'s notop .h5 file, or `--weights none` to start from "
+            "random ones"
         ) from error
     finally:
         keras.config.set_dtype_policy(previous_policy)

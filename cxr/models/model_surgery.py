@@ -76,7 +76,7 @@ def fuse_batch_norm(model: Any) -> Any:
 
 
 def _norms_after_convolutions(model: Any) -> dict[str, Any]:
-    """Return each batch normalisation that can be fused, by the name of the convolution before it."""
+    """Return each batch normalisation that can be fused, by the convolution's name."""
     import keras
 
     layers = keras.layers
@@ -133,8 +133,8 @@ def init_batch_norm(
 
     Left at their initial 0 and 1, and frozen, they would let the activations of a deep random
     network die out: its features would be constant. The idea is that of data-dependent
-    initialisation (Mishkin and Matas, "All you need is a good init", ICLR 2016). Pretrained networks
-    keep their own statistics.
+    initialisation (Mishkin and Matas, "All you need is a good init", ICLR 2016). Pretrained
+    networks keep their own statistics.
 
     Args:
         model: The network, changed in place.

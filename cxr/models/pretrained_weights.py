@@ -77,8 +77,8 @@ def _file_in(
     content = ", ".join(names[:_NAMES_SHOWN]) or "nothing"
     raise WeightsError(
         f"--weights {choice}: expected one *notop*.h5 file whose name starts with {name}, found "
-        f"{len(paths)} (the folder holds: {content}). Add the file, leave {name} out with --arch, or "
-        f"say what to do for each: --weights MobileNetV2={choice},{name}=none"
+        f"{len(paths)} (the folder holds: {content}). Add the file, leave {name} out with --arch, "
+        f"or say what to do for each: --weights MobileNetV2={choice},{name}=none"
     )
 
 

@@ -20,7 +20,7 @@ from cxr.data.manifest import contract
 from cxr.data.manifest.records import Ingest
 from cxr.models import pretrained_weights
 
-# How many train together changes the time, and where weights lie changes nothing: neither names a run.
+# How many train together changes the time, and where weights lie changes nothing.
 _SETTINGS_NOT_IN_NAME = {"concurrent", "weights", "init"}
 
 
@@ -53,7 +53,7 @@ class Init(Record):
 
 
 def _with_current_names(settings: Any) -> Any:
-    """Return the settings of run.json, a dictionary, with the names that this version gives them."""
+    """Return the settings of run.json with the names that this version gives them."""
     if not isinstance(settings, dict):
         return settings
     return with_epochs_of_fine_tuning(settings)
@@ -159,7 +159,8 @@ def read_ingest(work: Path) -> Ingest:
     path = work / "ingest.json"
     if not path.is_file():
         raise DataError(
-            f"{work}: expected ingest.json, found none: run `cxr preprocess DATA --out {work}` first"
+            f"{work}: expected ingest.json, found none: "
+            f"run `cxr preprocess DATA --out {work}` first"
         )
     return Ingest.read(path)
 

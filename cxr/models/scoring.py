@@ -1,4 +1,4 @@
-"""The single path from a model and pixels to scores: validation, test and prediction all take it."""
+"""The single path from a model and pixels to scores: validation, test and prediction take it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,7 +85,9 @@ def model_outputs(
 
 
 def even_batch_size(images: int, most: int = 32) -> int:
-    """Return the size of the fewest equal batches that hold all images, with the fewest unused places.
+    """Return the size of the fewest equal batches that hold all images.
+
+    Of these sizes it is the smallest, so that the fewest places are unused.
 
     Args:
         images: How many images there are.

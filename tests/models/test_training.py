@@ -21,7 +21,7 @@ from cxr.data.images import pixel_cache
 from cxr.models.compute import worker
 from cxr.models.runs import Run
 from cxr.models.selection import Selection
-from cxr.models.training import head_fitting, history, session
+from cxr.models.training import checkpoints, head_fitting, session
 from cxr.models.training.feature_extraction import FeatureJob
 from cxr.models.training.records import Training
 from cxr.models.training.trainer import TrainingJob
@@ -379,11 +379,13 @@ def test_early_stopping_ends_fine_tuning():
         return TrainingJob.model_construct(settings=settings, init=init).fits_head()
 
     head = rows("frozen", 0.99, 0.9, 0.9)
-    assert history.wants_epoch(head, settings)
-    assert history.wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8), settings)
-    assert not history.wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8, 0.9), settings)
-    assert not history.wants_epoch(head + rows("fine_tune", *np.linspace(0.7, 0.9, 9)), settings)
-    assert not history.wants_epoch(head, head_only)
+    assert checkpoints.wants_epoch(head, settings)
+    assert checkpoints.wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8), settings)
+    assert not checkpoints.wants_epoch(head + rows("fine_tune", 0.7, 0.9, 0.8, 0.9), settings)
+    assert not checkpoints.wants_epoch(
+        head + rows("fine_tune", *np.linspace(0.7, 0.9, 9)), settings
+    )
+    assert not checkpoints.wants_epoch(head, head_only)
     assert fits_head(settings, "")
     assert fits_head(head_only, "model.keras"), "no epoch of fine-tuning: the head alone learns"
     assert not fits_head(settings, "model.keras")

@@ -80,8 +80,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 """Every network, by its name in settings, flags and files.
 
-To add one, add an entry here: all else follows from it (the names that `--arch` takes, the schema of
-the flows, how the network is built, cut and drawn, the parametrised tests). Which networks are
+To add one, add an entry here: all else follows from it (the names that `--arch` takes, the schema
+of the flows, how the network is built, cut and drawn, the parametrised tests). Which networks are
 compared where `--arch` is not given is a choice of its own: `TrainingSettings.arch`.
 """
 

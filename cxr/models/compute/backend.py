@@ -84,8 +84,8 @@ def child_environment(threads: int) -> dict[str, str]:
 def configure() -> None:
     """Make the backend's operations repeatable, and exact in float32; set TensorFlow's threads.
 
-    GPUs round the inputs of float32 products to 10 bits (TF32) where they are let; scores would then
-    not be those of the same model on a processor. JAX takes all cores.
+    GPUs round the inputs of float32 products to 10 bits (TF32) where they are let; scores would
+    then not be those of the same model on a processor. JAX takes all cores.
     """
     if backend_name() == "jax":
         import jax
@@ -191,10 +191,10 @@ def _has_bfloat16(cpu_info: Path) -> bool:
 
 
 def uses_xla() -> bool:
-    """Return whether XLA compiles training steps: without it JAX would run each operation by itself.
+    """Return whether XLA compiles training steps.
 
-    TensorFlow's steps are slower for it on processors, and Keras leaves it out where operations are
-    deterministic.
+    Without it JAX would run each operation by itself. TensorFlow's steps are slower for it on
+    processors, and Keras leaves it out where operations are deterministic.
     """
     return backend_name() == "jax"
 

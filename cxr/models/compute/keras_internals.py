@@ -111,8 +111,8 @@ def set_coefficients(
 ) -> None:
     """Let a scikit-learn LogisticRegression with `warm_start` begin its next fit at these weights.
 
-    A fit begins where the attributes of an earlier fit are (checked on 1.9); setting them before the
-    first fit is not documented.
+    A fit begins where the attributes of an earlier fit are (checked on 1.9); setting them before
+    the first fit is not documented.
 
     Args:
         model: The LogisticRegression.

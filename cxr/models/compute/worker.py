@@ -1,10 +1,10 @@
-"""Worker processes for what imports Keras: a job goes in as JSON, progress comes back as JSON lines.
+"""Worker processes for what imports Keras: a job goes in as JSON, progress comes back as JSON.
 
 A worker process ends itself when its parent is gone (its standard input closes), so that a killed
-run leaves nothing behind that still writes. SIGINT is blocked in it: Ctrl-C in a terminal is for the
-parent alone, which then ends its workers. A SIGTERM to the process group, which Prefect's worker
-sends to cancel a run, does end it. It is never forked: TensorFlow does not survive a fork. Importing
-Keras takes seconds, so workers can be started while their job is still being prepared.
+run leaves nothing behind that still writes. SIGINT is blocked in it: Ctrl-C in a terminal is for
+the parent alone, which then ends its workers. A SIGTERM to the process group, which Prefect's
+worker sends to cancel a run, does end it. It is never forked: TensorFlow does not survive a fork.
+Importing Keras takes seconds, so workers can be started while their job is still being prepared.
 """
 
 import contextlib
@@ -204,7 +204,7 @@ def _start(threads: int, errors: IO[bytes] | int) -> Process:
     # must not either (-P): what lies there could stand in for this project's packages.
     imports_from_folder = bool({"", str(Path.cwd())} & set(sys.path))
     options = [] if imports_from_folder else ["-P"]
-    # Not with `-m`: the module that serves has to be the one that jobs import, or their types differ.
+    # Not with `-m`: the module that serves has to be the one that jobs import, or types differ.
     command = [sys.executable, *options, "-c", f"from {__name__} import serve; serve()"]
     with _Workers.lock:
         if _Workers.ending:
@@ -284,7 +284,7 @@ def serve() -> None:
 
 
 def _listen(orders: "queue.SimpleQueue[_Order]") -> None:
-    """Take the job, then watch the pipe: when the parent is gone it closes, and this process ends."""
+    """Take the job, then watch the pipe: it closes with the parent, and this process ends."""
     line = sys.stdin.readline()
     if line:
         orders.put(_Order.model_validate(json.loads(line)))
@@ -293,7 +293,7 @@ def _listen(orders: "queue.SimpleQueue[_Order]") -> None:
 
 
 def _to_line(record: Strict) -> str:
-    """Return a record as a line of JSON. Pydantic's own JSON takes no file names that are not UTF-8."""
+    """Return a record as a line of JSON; pydantic's own takes no file names that are not UTF-8."""
     return json.dumps(record.model_dump(mode="json")) + "\n"
 
 

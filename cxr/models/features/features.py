@@ -1,9 +1,9 @@
 """Features of the frozen part of a network: activations at an architecture's cut, and pooled ones.
 
 The network below the cut runs over each train image, as it is or in a random augmentation of it;
-all that learns lies above the cut and reads from disk. The activations of validation images are kept
-in float32, so that scores from them are those of the whole model; those of train images in float16,
-computed in half precision where the machine gains by it.
+all that learns lies above the cut and reads from disk. The activations of validation images are
+kept in float32, so that scores from them are those of the whole model; those of train images in
+float16, computed in half precision where the machine gains by it.
 """
 
 import hashlib

@@ -21,8 +21,8 @@ RULE = (
     f"AUROC is not significantly lower (DeLong by patient, Holm-corrected p >= {SIGNIFICANT}) nor "
     f"more than {AUROC_MARGIN} lower, whose decisions at the operating point are not significantly "
     "worse (McNemar, images as units, Holm-corrected), and whose specificity there is at least "
-    f"{MIN_SPECIFICITY}: the one that takes least time to score an image. Of several seeds the first "
-    "that could be trained stands for its architecture."
+    f"{MIN_SPECIFICITY}: the one that takes least time to score an image. Of several seeds the "
+    "first that could be trained stands for its architecture."
 )
 
 
@@ -114,8 +114,8 @@ def _reason(
     if reaches_specificity:
         advantage = "it takes the least time to score an image"
     text += (
-        f"; {remaining} of {candidates} candidates are as good by the rule, and {advantage}; at its "
-        f"operating point sensitivity {chosen.val_metric('sensitivity'):.3f}, specificity "
+        f"; {remaining} of {candidates} candidates are as good by the rule, and {advantage}; at "
+        f"its operating point sensitivity {chosen.val_metric('sensitivity'):.3f}, specificity "
         f"{chosen.val_metric('specificity'):.3f}, n = {chosen.val['n']}."
     )
     if not reaches_specificity:

@@ -36,7 +36,7 @@ class FeatureJob(TrainingInputs):
     shard: tuple[int, int]
 
     def work(self, emit: Emit) -> None:
-        """Compute the features into the cache, and write what it took into the training's folder."""
+        """Compute the features into the cache; note the time in the training's folder."""
         number, shards = self.shard
         session = Session(self, emit)
         session.feature_time = self.folder / f"features-{number}of{shards}.json"

@@ -14,9 +14,9 @@ import numpy as np
 from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend, feeding, keras_internals
 from cxr.models.compute.worker import Progress
-from cxr.models.training import history as histories
+from cxr.models.training import checkpoints, validation
+from cxr.models.training.checkpoints import History
 from cxr.models.training.feature_extraction import TrainingData
-from cxr.models.training.history import History
 from cxr.models.training.session import Session
 from cxr.storage.arrays import Rows
 
@@ -45,7 +45,7 @@ def build_top(
     import keras
 
     if history:
-        model_surgery.copy_weights(whole, histories.load_checkpoint(session, 0))
+        model_surgery.copy_weights(whole, checkpoints.load_checkpoint(session, 0))
     model = keras_internals.use_fast_conv_gradient(_above_cut(whole, session))
     model_surgery.unfreeze_top(model, session.architecture)
     optimizer = keras.optimizers.Adam(_learning_rate(session))
@@ -116,7 +116,7 @@ def fine_tune_epoch(
         The history with a row for the epoch.
     """
     started = time.perf_counter()
-    epoch = histories.last_epoch(history)
+    epoch = checkpoints.last_epoch(history)
     rows = data.train[epoch % len(data.train)]
     learner, read = _learner(model, rows, session)
     fitted = learner.fit(
@@ -126,17 +126,17 @@ def fine_tune_epoch(
         callbacks=[_progress_callback(session, epoch)],
         verbose=0,
     )
-    row: histories.Row = {
+    row: checkpoints.Row = {
         "epoch": epoch + 1,
-        "phase": histories.FINE_TUNING,
+        "phase": checkpoints.FINE_TUNING,
         "penalty": 0.0,
         "loss": float(fitted.history["loss"][-1]),
     }
-    row |= histories.validation_metrics(model, data, histories.FINE_TUNING, session)
+    row |= validation.epoch_metrics(model, data, checkpoints.FINE_TUNING, session)
     row["seconds"] = round(time.perf_counter() - started, 3)
     history = [*history, row]
     note = f"fine-tuning, val AUROC {row['val_auroc']:.4f}"
-    histories.record_epoch(history, model, note, session)
+    checkpoints.record_epoch(history, model, note, session)
     return history
 
 
@@ -205,7 +205,11 @@ def _progress_callback(session: Session, epoch: int) -> Any:
             super().__init__()
             self.last_report = 0.0
 
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002 - Keras passes it
+        def on_train_batch_end(
+            self,
+            batch: int,
+            logs: Any = None,  # noqa: ARG002 - Keras passes it
+        ) -> None:
             now = time.perf_counter()
             if now - self.last_report > _SECONDS_BETWEEN_REPORTS:
                 self.last_report = now

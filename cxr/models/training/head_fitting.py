@@ -110,8 +110,8 @@ def fit_head(
 ) -> Solution:
     """Fit a head for ITERATIONS of L-BFGS, or to the least penalised log loss if that is nearer.
 
-    The algorithm: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
-    Mathematical Programming 45 (1989).
+    The algorithm: Liu and Nocedal, "On the limited memory BFGS method for large scale
+    optimization", Mathematical Programming 45 (1989).
 
     Args:
         kernel: Where it begins, float32 (width, 1).

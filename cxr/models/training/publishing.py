@@ -14,10 +14,9 @@ from cxr.core.files import atomic_write, file_sha256
 from cxr.core.timing import Stage
 from cxr.models import model_surgery, scoring
 from cxr.models.compute import backend
-from cxr.models.training import history as histories
-from cxr.models.training import validation
+from cxr.models.training import checkpoints, validation
+from cxr.models.training.checkpoints import History, Row
 from cxr.models.training.feature_extraction import TrainingFeatures
-from cxr.models.training.history import History, Row
 from cxr.models.training.records import Training
 from cxr.models.training.session import Session, TrainingInputs
 
@@ -45,11 +44,11 @@ def publish(
     Raises:
         TrainingError: The whole model does not score like its parts.
     """
-    best = histories.best_row(history)
+    best = checkpoints.best_row(history)
     best_epoch = int(best["epoch"])
     trained = model
-    if best_epoch != histories.last_epoch(history):
-        trained = histories.load_checkpoint(session, best_epoch)
+    if best_epoch != checkpoints.last_epoch(history):
+        trained = checkpoints.load_checkpoint(session, best_epoch)
     raw = _complete(whole, trained, best, features, session)
     milliseconds = _check_and_time(whole, raw, session)
     _copy_optimizer(whole, trained)
@@ -72,7 +71,7 @@ def publish(
         weights=_origin(session.job),
         weights_sha256=session.job.weights_sha256,
         image_size=session.settings.image_size,
-        epochs=histories.last_epoch(history),
+        epochs=checkpoints.last_epoch(history),
         best_epoch=best_epoch,
         seconds=round(seconds, 2),
         stages=stages,
@@ -84,7 +83,7 @@ def publish(
         versions=_versions(),
     )
     record.write(session.folder / "training.json")
-    histories.remove_checkpoints(session)
+    checkpoints.remove_checkpoints(session)
 
 
 def optimizer_sha256(model: Any) -> str:
@@ -112,14 +111,14 @@ def _complete(
     session: Session,
 ) -> Array:
     """Give the whole model the trained weights; return the raw scores of validation."""
-    is_tuned = best["phase"] == histories.FINE_TUNING
+    is_tuned = best["phase"] == checkpoints.FINE_TUNING
     model_surgery.copy_weights(whole, trained)  # below the cut nothing was trained
     part = trained
     if is_tuned and backend.precision_policy(session.architecture) != "float32":
         # It was trained in half precision; scores are those of the saved model, which is float32.
         part = model_surgery.submodel(whole, session.architecture, "cut", "score")
     data = features.top if is_tuned else features.head
-    raw = histories.validation_scores(part, data, best["phase"], session)
+    raw = validation.raw_scores(part, data, best["phase"], session)
     # The saved model says what was trained, and its optimizer has variables for that.
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
@@ -165,9 +164,9 @@ def _check_and_time(
     difference = float(np.abs(scores - raw[checked]).max())
     if difference > TOLERANCE:
         raise TrainingError(
-            f"{session.name}: scores of the whole model differ from those of its cached activations by "
-            f"{difference:.2g} (expected at most {TOLERANCE}): remove {session.caches} "
-            "(`cxr cache prune`) and run again"
+            f"{session.name}: scores of the whole model differ from those of its cached "
+            f"activations by {difference:.2g} (expected at most {TOLERANCE}): "
+            f"remove {session.caches} (`cxr cache prune`) and run again"
         )
     times = []
     for _ in range(2):
@@ -187,7 +186,7 @@ def _stages(history: History, session: Session) -> tuple[Stage, ...]:
     computed = [timing.Timed.read(path).stage for path in paths]
     images = {"features": sum(stage.images for stage in computed)}
     seconds = {"features": sum(stage.seconds for stage in computed)}
-    for phase in (histories.HEAD, histories.FINE_TUNING):
+    for phase in (checkpoints.HEAD, checkpoints.FINE_TUNING):
         rows = [row for row in history if row["phase"] == phase]
         images[phase] = len(session.train) * len(rows)
         seconds[phase] = sum(row["seconds"] for row in rows)

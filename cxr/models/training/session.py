@@ -1,4 +1,4 @@
-"""What a training works on: the fields of its job, and the rows of the manifest that it learns from."""
+"""What a training works on: the fields of its job, and its rows of the manifest."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class TrainingInputs(Job):
     sharing: int = 1
 
     def fits_head(self) -> bool:
-        """Return whether the head is fitted: not if a trained model, which has one, is fine-tuned."""
+        """Return whether the head is fitted: not if fine-tuning starts from a trained model."""
         return not (self.init and self.settings.tuning_epochs())
 
 

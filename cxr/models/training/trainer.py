@@ -2,7 +2,7 @@
 
 First the head alone is fitted on pooled features. Then the head and the top of the network learn
 together from activations at the architecture's cut (`fine_tuning`). The saved model is whole again
-(`publishing`). The history on disk is the only state beside the checkpoint (`history`), so a
+(`publishing`). The history on disk is the only state beside the checkpoint (`checkpoints`), so a
 training that was killed goes on to the result of an undisturbed one.
 """
 
@@ -15,15 +15,16 @@ from cxr.models import architectures
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit
 from cxr.models.training import (
+    checkpoints,
     feature_extraction,
     fine_tuning,
     head_fitting,
     publishing,
+    validation,
 )
-from cxr.models.training import history as histories
+from cxr.models.training.checkpoints import History, Row
 from cxr.models.training.feature_extraction import TrainingData
 from cxr.models.training.head_fitting import Fit, Solution
-from cxr.models.training.history import History, Row
 from cxr.models.training.session import Session, TrainingInputs
 
 
@@ -31,7 +32,7 @@ class TrainingJob(TrainingInputs):
     """Train one architecture with one seed."""
 
     def work(self, emit: Emit) -> None:
-        """Train to the end; publish model.keras, history.csv, scores_val.csv, then training.json."""
+        """Train to the end; publish model.keras, history.csv, scores_val.csv and training.json."""
         train(Session(self, emit))
 
 
@@ -41,11 +42,11 @@ def train(session: Session) -> None:
     with FileLock(session.folder / ".lock", timeout=60), backend.device_scope():
         whole = feature_extraction.starting_model(session)
         features = feature_extraction.compute_features(whole, session)
-        history, model = histories.resume(session)
+        history, model = checkpoints.resume(session)
         if not history and session.job.fits_head():
             history, model = _fit_head(whole, features.head, session)
-        while histories.wants_epoch(history, session.settings):
-            if histories.last_epoch(history) == 0:
+        while checkpoints.wants_epoch(history, session.settings):
+            if checkpoints.last_epoch(history) == 0:
                 model = fine_tuning.build_top(history, whole, session)
             history = fine_tuning.fine_tune_epoch(history, model, features.top, session)
         publishing.publish(history, model, whole, features, session)
@@ -67,7 +68,7 @@ def _fit_head(
 
     def measure(solution: Solution) -> Row:
         score_layer.set_weights([solution.kernel, solution.bias])
-        return histories.validation_metrics(head, data, histories.HEAD, session)
+        return validation.epoch_metrics(head, data, checkpoints.HEAD, session)
 
     def validate(solution: Solution) -> float:
         return float(measure(solution)["val_auroc"])
@@ -87,7 +88,7 @@ def _fit_head(
     best = max(fits, key=lambda fit: fit.auroc)
     score_layer.set_weights([best.solution.kernel, best.solution.bias])
     note = f"last layer, val AUROC {best.auroc:.4f}"
-    histories.record_epoch(history, head, note, session)
+    checkpoints.record_epoch(history, head, note, session)
     return history, head
 
 
@@ -105,7 +106,7 @@ def _history_row(fit: Fit, measured: Row) -> Row:
     """Return the row of history.csv for a fit of the head."""
     return {
         "epoch": 0,
-        "phase": histories.HEAD,
+        "phase": checkpoints.HEAD,
         "penalty": fit.penalty,
         "loss": fit.solution.loss,
         **measured,

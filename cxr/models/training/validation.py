@@ -1,16 +1,60 @@
-"""What is fitted, chosen and measured on validation: calibration, threshold and metrics.
+"""What is measured, fitted and chosen on validation: metrics, calibration and threshold.
 
-It takes raw scores alone. A training writes the result; `cxr verify` computes it again.
+`fit_on_validation` takes raw scores alone: a training writes its result, `cxr verify` computes it
+again.
 """
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cxr.core.settings import TrainingSettings
+from cxr.models import scoring
+from cxr.models.training import checkpoints
+from cxr.models.training.feature_extraction import TrainingData
+from cxr.models.training.session import Session
 from cxr.stats import calibration, intervals, metrics, reliability, thresholds
 
+_EPOCH_METRICS = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
 _RANKING_METRICS = ("auroc", "auprc")
+
+
+def raw_scores(
+    model: Any,
+    data: TrainingData,
+    phase: str,
+    session: Session,
+) -> metrics.Vector:
+    """Return the raw scores of the validation images, float64 (n,).
+
+    Args:
+        model: A head or top.
+        data: What it learns from.
+        phase: checkpoints.HEAD or checkpoints.FINE_TUNING.
+        session: The training.
+    """
+    # The head alone has so little to do that the call costs more: it gets larger batches.
+    is_head = phase == checkpoints.HEAD
+    batch_size = session.settings.batch_size if is_head else None
+    positions = np.arange(len(data.val))
+    return scoring.score_images(model, data.val, positions, batch_size)
+
+
+def epoch_metrics(
+    model: Any,
+    data: TrainingData,
+    phase: str,
+    session: Session,
+) -> dict[str, Any]:
+    """Return the metrics of a head or top at the threshold 0.5, by column of history.csv.
+
+    The arguments are those of `raw_scores`.
+    """
+    scores = raw_scores(model, data, phase, session)
+    labels = session.labels(session.val)
+    measured = metrics.compute_metrics(labels, scores, 0.5)
+    return {f"val_{name}": measured[name] for name in _EPOCH_METRICS}
 
 
 def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[str, Any]:

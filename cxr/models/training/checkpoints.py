@@ -1,4 +1,4 @@
-"""The history of a training and its checkpoints: all that a killed training resumes from.
+"""The checkpoints and the history of a training: all that a killed training resumes from.
 
 history.csv has a row for each fit of the head (epoch 0) and one for each epoch of fine-tuning. The
 checkpoint of an epoch is published before the history that includes it.
@@ -12,17 +12,13 @@ import pandas as pd
 
 from cxr.core.files import atomic_write, read_table, write_table
 from cxr.core.settings import TrainingSettings
-from cxr.models import scoring
 from cxr.models.compute import keras_internals
 from cxr.models.compute.worker import Progress
-from cxr.models.training.feature_extraction import TrainingData
 from cxr.models.training.session import Session
-from cxr.stats import metrics
 
 # The values of the column `phase`.
 HEAD = "frozen"
 FINE_TUNING = "fine_tune"
-_METRICS = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
 Row = dict[str, Any]
 History = list[Row]
 
@@ -41,8 +37,8 @@ def best_row(history: History) -> Row:
     """Return the row whose model is kept: the first with the highest validation AUROC.
 
     If there was any fine-tuning, it is one of its epochs. The head alone can look as good on
-    validation, which does not see the shift to other hospitals; a top tuned from a fitted head holds
-    better there (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+    validation, which does not see the shift to other hospitals; a top tuned from a fitted head
+    holds better there (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
     Out-of-Distribution", ICLR 2022).
     """
     candidates = fine_tuning_rows(history) or history
@@ -128,31 +124,6 @@ def remove_checkpoints(session: Session) -> None:
     """Remove all checkpoints of a training that is published."""
     for path in session.folder.glob("checkpoint-*.keras"):
         path.unlink(missing_ok=True)
-
-
-def validation_metrics(
-    model: Any,
-    data: TrainingData,
-    phase: str,
-    session: Session,
-) -> Row:
-    """Return the metrics of a head or top on validation at threshold 0.5, by column of history.csv."""
-    scores = validation_scores(model, data, phase, session)
-    measured = metrics.compute_metrics(session.labels(session.val), scores, 0.5)
-    return {f"val_{name}": measured[name] for name in _METRICS}
-
-
-def validation_scores(
-    model: Any,
-    data: TrainingData,
-    phase: str,
-    session: Session,
-) -> metrics.Vector:
-    """Return the raw scores of the validation rows, float64 (n,), from a head or top."""
-    # The head alone has so little to do that the call costs more: it gets larger batches.
-    batch_size = session.settings.batch_size if phase == HEAD else None
-    positions = np.arange(len(data.val))
-    return scoring.score_images(model, data.val, positions, batch_size)
 
 
 def _auroc(row: Row) -> float:
