@@ -132,7 +132,7 @@ for name, file in (("VGG16", "old"), ("MobileNetV2", "new"), ("VGG16", "missing"
 
 
 def test_the_dataset_of_an_epoch_keeps_the_order_and_does_not_tune_itself():
-    """Each time it is gone through: the batches of a fresh generator, the last one shorter, with their dtypes."""
+    """Each epoch: the batches of a new generator, the last one shorter, with their dtypes."""
     code = """
 import keras, numpy as np
 from cxr.models.compute.feeding import as_dataset
@@ -154,7 +154,7 @@ assert len(model.fit(data, epochs=2, verbose=0).history["loss"]) == 2
     run_with_keras(code)
 
 
-def test_a_backend_that_is_none_is_refused_before_anything_starts(tmp_path, monkeypatch):
+def test_an_unknown_backend_is_refused_before_anything_starts(tmp_path, monkeypatch):
     """KERAS_BACKEND=torch: an error that names the two; empty or not set: TensorFlow; jax compiles into the cache folder."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(DeviceError, match=r"KERAS_BACKEND=torch: expected one of tensorflow, jax"):

@@ -1,4 +1,4 @@
-"""Features computed once: equal to the network's own, keyed by all that makes them, shared by later trainings."""
+"""Features computed once: equal to the network's own, keyed by all that makes them."""
 
 import hashlib
 import subprocess
@@ -45,7 +45,7 @@ def python(code, *arguments):
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_cached_and_uncached_features_are_the_same(name, tmp_path):
-    """At the cut and pooled, of the image and of a view: the whole network's own values, to float tolerance."""
+    """At the cut and pooled, of the image and of an augmentation: the network's own values, to float tolerance."""
     python(
         """
 positions = np.array([7, 3, 39])
@@ -73,7 +73,7 @@ if name == "VGG16":
 
 
 def test_more_images_cost_their_own_features_and_any_change_another_key(tmp_path):
-    """Known rows are not computed again; another view is another row; other settings another folder."""
+    """Known rows are not computed again; another augmentation is another row; other settings another folder."""
     python(
         """
 first = features.cut_features(source, np.arange(30), np.full(30, 1), "float32", "float16")
@@ -103,19 +103,19 @@ assert len(names) == 4
     )
 
 
-def test_each_version_has_its_share_of_the_images_and_no_pass_repeats_one():
-    """Of 3,000 images about a third is in each of three versions; an image's passes are versions apart; nothing else decides."""
+def test_each_augmentation_has_its_share_of_the_images_and_no_pass_repeats_one():
+    """About a third of 3,000 images has each of three indices in a pass; an image has each index once in three passes."""
     keys = [hashlib.sha256(str(at).encode()).hexdigest() for at in range(3000)]
     first, second, third = (
-        [features.augmentation_index(key, turn, 2) for key in keys] for turn in range(3)
+        [features.augmentation_index(key, number, 2) for key in keys] for number in range(3)
     )
-    assert all(900 < first.count(view) < 1100 for view in range(3))
-    assert all(set(views) == {0, 1, 2} for views in zip(first, second, third, strict=True))
+    assert all(900 < first.count(index) < 1100 for index in range(3))
+    assert all(set(own) == {0, 1, 2} for own in zip(first, second, third, strict=True))
     assert {features.augmentation_index(key, 0, 0) for key in keys} == {0}
 
 
-def test_views_are_drawn_from_the_picture_itself():
-    """The same key, view and ranges give the same pixels; view 0 is the image; nothing is mirrored; size and type stay."""
+def test_augmentations_are_derived_from_the_key_of_the_image():
+    """The same key, index and ranges give the same pixels; index 0 is the image; nothing is mirrored; size and dtype stay."""
     image = np.zeros((64, 64), np.uint8)
     image[8:24, 8:24] = 200  # a mark in the upper left
     ranges = Augmentation()

@@ -21,7 +21,7 @@ from cxr.models.compute import hardware, worker
 )
 def test_trainings_side_by_side_split_or_share_the_gpus(gpus, trainings, expected):
     """More GPUs than trainings: each has several. Fewer: they take turns. None: none."""
-    assert [hardware.assign_gpus(gpus, trainings, at) for at in range(trainings)] == expected
+    assert [hardware.assign_gpus(gpus, trainings, slot) for slot in range(trainings)] == expected
 
 
 def test_gpus_are_those_that_the_process_may_use(monkeypatch):
@@ -32,8 +32,8 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch):
     assert hardware.visible_gpus() == []
 
 
-def test_a_child_sees_its_own_gpus_and_threads(tmp_path, monkeypatch):
-    """Readied before its GPUs were known, or not: CUDA_VISIBLE_DEVICES is its share before any device is looked for."""
+def test_a_worker_sees_its_own_gpus_and_threads(tmp_path, monkeypatch):
+    """CUDA_VISIBLE_DEVICES is its share of the GPUs before any device is looked for."""
     (tmp_path / "what_it_sees.py").write_text(
         "import os\n"
         "from cxr.models.compute.worker import Job, Progress\n"

@@ -1,4 +1,4 @@
-"""The selection rule on made-up scores: paired tests, floors, time, seeds."""
+"""The selection rule on made-up scores: paired tests, lowest specificity, time, seeds."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from cxr.models.training.records import Failure
 from tests.support.finished import trained
 
 
-def test_the_cheapest_of_those_that_do_not_differ_is_chosen(tmp_path):
-    """Two networks alike in all but time, one clearly worse and cheaper still: the cheaper of the two."""
+def test_the_fastest_of_those_that_do_not_differ_is_chosen(tmp_path):
+    """Two networks alike in all but time, one clearly worse and faster still: the faster of the two."""
     models = [
         trained(tmp_path, "VGG16", seed=1, milliseconds=30),
         trained(tmp_path, "DenseNet121", seed=1, milliseconds=9),
@@ -36,8 +36,8 @@ def test_a_small_set_that_proves_nothing_does_not_excuse_a_lower_auroc(tmp_path)
     assert found.name == "VGG16" and found.versus[0].verdict.startswith("AUROC lower by")
 
 
-def test_a_model_below_the_floor_of_specificity_is_not_chosen(tmp_path):
-    """The cheaper one raises too many false alarms; where both do, the choice is marked."""
+def test_a_model_below_the_lowest_specificity_allowed_is_not_chosen(tmp_path):
+    """The faster one has too many false positives; where both do, the reason warns of it."""
     models = [
         trained(tmp_path, "VGG16", 1, milliseconds=30),
         trained(tmp_path, "MobileNetV2", 1, milliseconds=1, specific=0.4),

@@ -75,7 +75,7 @@ def two_epochs() -> TrainingSettings:
     return training_settings("demo", image_size=32, epochs=2, patience=2, min_sensitivity=0.9)
 
 
-def computed(path) -> int:
+def images_computed(path) -> int:
     """Return how many images a file of features' times counts."""
     return timing.Timed.read(path).stage.images
 
@@ -116,7 +116,7 @@ def test_the_model_that_is_published_is_that_of_its_best_epoch_where_it_is_the_l
     assert found == pytest.approx(best, abs=1e-9)
 
 
-def killed(the_job: TrainingJob, after: int) -> None:
+def run_and_kill(the_job: TrainingJob, after: int) -> None:
     """Run a training; kill -9 after that epoch."""
     order = worker._Order(
         kind=the_job.kind(),
@@ -140,12 +140,12 @@ def killed(the_job: TrainingJob, after: int) -> None:
 def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(
     whole, work, phantoms, tmp_path, after
 ):
-    """After kill -9 behind the head (0), behind an epoch, then the same job: same scores, same optimizer, same history of figures."""
+    """After kill -9 behind the head (0), behind an epoch, then the same job: same scores, same optimizer, same history."""
     folder, record = whole
     resumed = tmp_path / "MobileNetV2"
     resumed.mkdir()
     for epoch in after:
-        killed(job(work, phantoms, resumed, two_epochs()), epoch)
+        run_and_kill(job(work, phantoms, resumed, two_epochs()), epoch)
         assert not (resumed / "training.json").exists()
     assert same(train(work, phantoms, resumed, two_epochs()), record)
     figures = [
@@ -158,7 +158,7 @@ def test_a_training_killed_at_any_epoch_ends_like_an_undisturbed_one(
 def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(
     whole, work, phantoms, tmp_path
 ):
-    """The labels of test swapped in the manifest: same epochs, calibration, threshold and validation figures."""
+    """The labels of test swapped in the manifest: same epochs, calibration, threshold and validation metrics."""
     table = read_table(work / "clean_metadata.csv")
     table["label"] = table["label"].where(table["split"] != "test", 1 - table["label"])
     write_table(table, tmp_path / "swapped.csv")
@@ -168,7 +168,7 @@ def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(
     assert same(Training.read(tmp_path / "MobileNetV2" / "training.json"), whole[1])
 
 
-def test_a_child_ends_with_its_parent(work, phantoms, tmp_path):
+def test_a_worker_ends_with_its_parent(work, phantoms, tmp_path):
     """The parent killed by kill -9: the training process is gone within seconds, so it cannot write any more."""
     code = (
         "import pathlib, sys\n"
@@ -208,8 +208,8 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_a_child_that_fails_says_why(work, phantoms, tmp_path):
-    """The error carries the child's own words, or the last lines of its log."""
+def test_a_worker_that_fails_says_why(work, phantoms, tmp_path):
+    """The error carries the worker's own message, or the last lines of its log."""
     with pytest.raises(TrainingError, match=r"see .*log; its last lines"):
         train(work, phantoms, tmp_path, two_epochs(), name="AlexNet")
 
@@ -260,11 +260,11 @@ def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, pha
         list(pool.map(shard, (1, 2)))
     worker.run_job(the_job, tmp_path / "log", 1)
     made = [
-        computed(folder / name)
+        images_computed(folder / name)
         for name in ("features.json", "features-1of2.json", "features-2of2.json")
     ]
     assert made[0] == 0 and min(made[1:]) > 0
-    assert sum(made) == computed(whole[0] / "features.json")
+    assert sum(made) == images_computed(whole[0] / "features.json")
     done = Training.read(folder / "training.json")
     assert same(done, whole[1]) and done.stages[0].images == sum(made)
     assert (folder / "scores_val.csv").read_bytes() == (whole[0] / "scores_val.csv").read_bytes()
@@ -284,7 +284,7 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     worker.run_job(the_job.model_copy(update=init), tmp_path / "log", 1)
     second = Training.read(tmp_path / "second" / "training.json")
     assert set(read_table(tmp_path / "second" / "history.csv")["phase"]) == {"fine_tune"}
-    made = computed(tmp_path / "second" / "features.json")
+    made = images_computed(tmp_path / "second" / "features.json")
     assert made == two_epochs().turns() * len(set(every) - set(some))
     assert "first" in second.weights and first.model_sha256 != second.model_sha256
     still = two_epochs().model_copy(update={"fine_tune_learning_rate": 1e-12, "epochs": 1})
@@ -337,7 +337,7 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
         jax.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
         record = train(work, phantoms, tmp_path / "first", two_epochs())
         (tmp_path / "resumed").mkdir()
-        killed(job(work, phantoms, tmp_path / "resumed", two_epochs()), 1)
+        run_and_kill(job(work, phantoms, tmp_path / "resumed", two_epochs()), 1)
         assert same(train(work, phantoms, tmp_path / "resumed", two_epochs()), record)
     assert (
         "jax" in record.versions
@@ -422,7 +422,7 @@ def test_each_penalty_is_fitted_until_validation_stops_gaining():
     ],
 )
 def test_fine_tuning_sees_each_pass_once_where_nothing_else_is_asked_for(given, epochs):
-    """One epoch for each pass, of which there are at most as many as versions; a number given by hand wins, 0 included."""
+    """One epoch for each pass, of which there are at most augmentations + 1; a number given by hand wins, 0 included."""
     assert TrainingSettings(**given).tuning_epochs() == epochs
 
 
@@ -481,8 +481,8 @@ class NoJob(worker.Job):
         return "cxr.models.compute.worker:Progress"
 
 
-def test_a_readied_child_does_the_next_job_and_those_left_over_end(tmp_path):
-    """`run` takes a living one with its threads; a dead one is passed over; those that wait count; none outlives the `with`."""
+def test_a_prestarted_worker_does_the_next_job_and_unused_ones_end(tmp_path):
+    """A job takes a living one with its threads; a dead one is passed over; those waiting count; none outlives the `with`."""
     with worker.prestarted_workers({1: 3}), worker.prestarted_workers({1: 2}):
         first, second, third = worker._Workers.waiting[1]
         first.kill()
