@@ -1,4 +1,4 @@
-"""The export folder: the model whole, its card for people and programs, its checksums."""
+"""The export folder of a run: the model, its card for programs and people, its checksums."""
 
 import os
 import shutil
@@ -8,9 +8,7 @@ from pathlib import Path
 from cxr.core import __version__
 from cxr.core.errors import ModelError
 from cxr.core.files import atomic_write, file_sha256
-from cxr.core.formatting import printable as printable  # noqa: PLC0414 - others import it from here
 from cxr.core.records import Versioned
-from cxr.core.settings import LABEL_NAMES as LABEL_NAMES  # noqa: PLC0414 - others import it from here
 from cxr.core.settings import TrainingSettings
 from cxr.data.images.model_input import UNIFORM_QUALITY
 from cxr.data.manifest.records import Ingest
@@ -21,7 +19,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation
 from cxr.results.gradcam.summary import Attention
-from cxr.results.model_card import NAME as _CARD
+from cxr.results.model_card import NAME as CARD_NAME
 from cxr.results.model_card import Card, read_card
 from cxr.results.rendering import card_text
 from cxr.storage.addresses import is_local, local_folder, open_storage
@@ -29,9 +27,33 @@ from cxr.storage.base import Storage
 from cxr.storage.local import describe_missing
 from cxr.storage.workspace import workspace
 
+PICKLE_WARNING = (
+    "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read "
+    "it; prefer model.keras"
+)
+# What the card and the report tell of the data, in the work folder.
+DATA_FILES = (
+    "ingest.json",
+    "rejects.csv",
+    "timings/*",
+    "leakage/*",
+    "eda/*.json",
+    "eda/*.png",
+)
+CHECKSUMS_NAME = "SHA256SUMS"
+_WHAT_TO_GIVE = "give WORK/runs/RUN/export of a run, or a registry"
+
 
 class Export(Versioned):
-    """Where the finished run's outputs are."""
+    """Where the outputs of a finished run are.
+
+    Attributes:
+        run: The run's name.
+        model: The address of model.keras.
+        card: The address of MODEL_CARD.md.
+        report: The address of report.html.
+        sha256: Of SHA256SUMS.
+    """
 
     run: str
     model: str
@@ -40,18 +62,47 @@ class Export(Versioned):
     sha256: str
 
 
-PICKLE_WARNING = "model.pkl: loading a pickle runs whatever code is in it, and only these exact versions read it; prefer model.keras"
-_GIVE = "give WORK/runs/RUN/export of a run, or a registry"
+class PickleJob(Job):
+    """Write model.pkl beside model.keras. Nothing in this project ever loads one.
+
+    Attributes:
+        export: The export folder.
+    """
+
+    export: Path
+
+    def work(self, emit: Emit) -> None:  # noqa: ARG002 - too short for progress
+        """Load the model and pickle it."""
+        import pickle
+
+        import keras
+
+        model = keras.models.load_model(self.export / "model.keras")
+        with atomic_write(self.export / "model.pkl") as temporary, temporary.open("wb") as file:
+            pickle.dump(model, file)
 
 
 def stage_model(run: Path, training: Training) -> Path:
-    """Copy the chosen architecture's model.keras to export/ and return its path; ModelError if it changed since."""
-    source, target = run / training.name / "model.keras", run / "export" / "model.keras"
+    """Copy the model.keras of a training to export/.
+
+    Args:
+        run: The run's folder.
+        training: The record of the selected model.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        ModelError: The file changed since it was trained.
+    """
+    source = run / training.name / "model.keras"
+    target = run / "export" / "model.keras"
     with atomic_write(target) as temporary:
         shutil.copyfile(source, temporary)
         if file_sha256(temporary) != training.model_sha256:
             raise ModelError(
-                f"{source} is not the file that was trained (SHA-256 differs): delete its folder, run again"
+                f"{source} is not the file that was trained (SHA-256 differs): "
+                "delete its folder, run again"
             )
     return target
 
@@ -63,54 +114,63 @@ def find_export(model: str) -> Path:
         model: The export folder or the model.keras in it, a path or s3://….
 
     Raises:
-        ModelError: Where it is neither, with what it is and what to give instead.
+        ModelError: It is neither; the message says what it is and what to give instead.
     """
     place = open_storage(model)
-    if place.find(_CARD):
+    if place.find(CARD_NAME):
         return workspace.fetch_folder(model)
     parent, _, name = model.rstrip("/").rpartition("/")
     folder = parent or "."
-    beside = open_storage(folder) if is_local(model) or not is_local(parent) else None
-    if beside and name == "model.keras" and beside.find(_CARD) and beside.find(name):
-        return workspace.fetch_folder(folder)
-    found = _what_is_at(model, place)
-    if not found and beside and beside.find(name):
-        found = _what_file(name, folder, bool(beside.find(_CARD)))
-    if not found and is_local(model) and not local_folder(model).is_dir():
-        raise ModelError(f"{describe_missing(local_folder(model))}; {_GIVE}")
-    found = found or f": {_GIVE}"
-    raise ModelError(f"{model}: expected an export folder with model.keras and {_CARD}{found}")
+    # What is before the last slash of s3://bucket is no address.
+    may_be_file = is_local(model) or not is_local(parent)
+    if may_be_file and name == "model.keras":
+        siblings = open_storage(folder)
+        if siblings.find(CARD_NAME) and siblings.find(name):
+            return workspace.fetch_folder(folder)
+    description = _describe_folder(model, place)
+    if not description and may_be_file:
+        description = _describe_file(name, folder)
+    if not description and is_local(model) and not local_folder(model).is_dir():
+        raise ModelError(f"{describe_missing(local_folder(model))}; {_WHAT_TO_GIVE}")
+    if not description:
+        description = f": {_WHAT_TO_GIVE}"
+    raise ModelError(
+        f"{model}: expected an export folder with model.keras and {CARD_NAME}{description}"
+    )
 
 
-def _what_is_at(model: str, place: Storage) -> str:
-    """Return what a folder is instead of an export, and what to give; "" where that is not seen."""
-    if place.find(f"export/{_CARD}"):
+def _describe_folder(model: str, place: Storage) -> str:
+    """Return what a folder is instead of an export, and what to give; empty if not known."""
+    if place.find(f"export/{CARD_NAME}"):
         return f", found a run: give {model.rstrip('/')}/export"
-    ending = f"/export/{_CARD}"
-    exports = [entry.key for entry in place.list("runs/") if entry.key.endswith(ending)]
+    card_key = f"/export/{CARD_NAME}"
+    exports = [entry.key for entry in place.list("runs/") if entry.key.endswith(card_key)]
     if exports:
-        one = max(exports).removesuffix(f"/{_CARD}")
-        return f", found a work folder with {len(exports)}: give {model.rstrip('/')}/{one}"
+        newest = max(exports).removesuffix(f"/{CARD_NAME}")
+        return f", found a work folder with {len(exports)}: give {model.rstrip('/')}/{newest}"
     if next(place.list("versions/"), None):
         return ", found a registry without a champion: `cxr registry promote` makes one"
     if place.find("saved_model.pb"):
-        return f", found a SavedModel without the card that says how to use it: {_GIVE}"
+        return f", found a SavedModel without the card that says how to use it: {_WHAT_TO_GIVE}"
     return ""
 
 
-def _what_file(name: str, folder: str, is_export: bool) -> str:
-    """Return what a file is instead of an exported model, and what to give."""
-    if is_export:
+def _describe_file(name: str, folder: str) -> str:
+    """Return what a file is instead of an exported model, and what to give; empty if no file."""
+    siblings = open_storage(folder)
+    if not siblings.find(name):
+        return ""
+    if siblings.find(CARD_NAME):
         return f", found one file of it: give {folder}"
     if name.endswith(".keras"):
-        return f", found a Keras model without {_CARD} beside it: {_GIVE}"
+        return f", found a Keras model without {CARD_NAME} beside it: {_WHAT_TO_GIVE}"
     if name.endswith((".h5", ".hdf5")):
-        return f", found an HDF5 file: {_GIVE}"
-    return f", found a file: {_GIVE}"
+        return f", found an HDF5 file: {_WHAT_TO_GIVE}"
+    return f", found a file: {_WHAT_TO_GIVE}"
 
 
 def find_init(settings: TrainingSettings) -> Init | None:
-    """Return the exported model that a training starts from, or None where none was asked for.
+    """Return the exported model that a training starts from, or None if `settings` name none.
 
     Raises:
         ModelError: It does not fit its card, or its architecture, image size or encoding is not
@@ -120,8 +180,11 @@ def find_init(settings: TrainingSettings) -> Init | None:
         return None
     folder = find_export(settings.init)
     card = read_card(folder)
-    expected = (card.architecture in settings.arch, card.image_size, card.settings.harmonise)
-    if expected != (True, settings.image_size, settings.harmonise):
+    if (
+        card.architecture not in settings.arch
+        or card.image_size != settings.image_size
+        or card.settings.harmonise != settings.harmonise
+    ):
         raise ModelError(
             f"--init {settings.init}: it is a {card.architecture} of {card.image_size} pixels, "
             f"harmonise {card.settings.harmonise}; expected one of {', '.join(settings.arch)}, "
@@ -135,107 +198,116 @@ def find_init(settings: TrainingSettings) -> Init | None:
     )
 
 
-DATA_FILES = ("ingest.json", "rejects.csv", "timings/*", "leakage/*", "eda/*.json", "eda/*.png")
-
-
 def copy_data_files(work: Path, run: Path) -> Path:
-    """Copy what the card and the report tell of the data into run/data/ and return it.
+    """Copy what the card and the report tell of the data into run/data/.
 
     The work folder goes on to other data; a run stays whole and can be moved.
+
+    Args:
+        work: The work folder.
+        run: The run's folder.
+
+    Returns:
+        The folder data/, which holds these files and nothing else.
     """
     folder = run / "data"
     shutil.rmtree(folder, ignore_errors=True)
-    for path in sorted(path for pattern in DATA_FILES for path in work.glob(pattern)):
-        with atomic_write(folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+    sources: list[Path] = []
+    for pattern in DATA_FILES:
+        sources.extend(work.glob(pattern))
+    for source in sorted(sources):
+        with atomic_write(folder / source.name) as temporary:
+            shutil.copyfile(source, temporary)
     return folder
 
 
 def write_card(
-    run: Path, settings: TrainingSettings, training: Training, selection: Selection
+    run: Path,
+    settings: TrainingSettings,
+    training: Training,
+    selection: Selection,
 ) -> Card:
-    """Write model_card.json and MODEL_CARD.md into export/ and return the card.
+    """Write model_card.json and MODEL_CARD.md into export/.
 
-    Reads evaluation.json, attention.json and data/ of the run.
+    Args:
+        run: The run's folder, with evaluation.json, attention.json and data/.
+        settings: Of the run.
+        training: The record of the selected model.
+        selection: Why it was selected.
+
+    Returns:
+        The card.
     """
-    evaluation, ingest = (
-        Evaluation.read(run / "evaluation.json"),
-        Ingest.read(run / "data" / "ingest.json"),
-    )
-    audit = Audit.read(run / "data" / "audit.json")
     card = Card(
         architecture=training.architecture,
         run=run.name,
         version=__version__,
-        commit=_commit(),
+        commit=_code_commit(),
         image_size=training.image_size,
-        pixels=_pixels(settings),
+        pixels=_pixel_contract(settings),
         threshold=training.threshold,
         operating_point=training.operating_point,
         calibration=training.calibration,
         model_sha256=training.model_sha256,
-        data=ingest,
+        data=Ingest.read(run / "data" / "ingest.json"),
         settings=settings,
         training=training,
         selection=selection,
-        evaluation=evaluation,
-        audit=audit,
+        evaluation=Evaluation.read(run / "evaluation.json"),
+        audit=Audit.read(run / "data" / "audit.json"),
         attention=Attention.read(run / "attention.json"),
     )
-    card.write(run / "export" / _CARD)
+    card.write(run / "export" / CARD_NAME)
     with atomic_write(run / "export" / "MODEL_CARD.md") as temporary:
-        temporary.write_text(card_text(card))
+        temporary.write_text(card_text(card), encoding="utf-8")
     return card
 
 
-def _pixels(settings: TrainingSettings) -> str:
-    encoded = (
-        f", encoded as JPEG of quality {UNIFORM_QUALITY} and decoded" if settings.harmonise else ""
+def _pixel_contract(settings: TrainingSettings) -> str:
+    """Return what pixels the model takes, for the card."""
+    encoding = ""
+    if settings.harmonise:
+        encoding = f", encoded as JPEG of quality {UNIFORM_QUALITY} and decoded"
+    return (
+        "gray or RGB, 0..255; whole image resized to image_size squared, "
+        f"bilinear with antialiasing{encoding}"
     )
-    return f"gray or RGB, 0..255; whole image resized to image_size squared, bilinear with antialiasing{encoded}"
 
 
 def write_checksums(folder: Path) -> str:
-    """Write SHA256SUMS of the folder's files (for `sha256sum -c`); return its own SHA-256."""
-    names = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.name != "SHA256SUMS" and not path.name.startswith(".")
-    )
-    with atomic_write(folder / "SHA256SUMS") as temporary:
-        temporary.write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names))
-    return file_sha256(folder / "SHA256SUMS")
+    """Write SHA256SUMS of the files of a folder, for `sha256sum -c`.
+
+    Args:
+        folder: The export folder.
+
+    Returns:
+        The SHA-256 of SHA256SUMS itself.
+    """
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in checksum_names(folder)]
+    with atomic_write(folder / CHECKSUMS_NAME) as temporary:
+        temporary.write_text("".join(lines))
+    return file_sha256(folder / CHECKSUMS_NAME)
 
 
-class PickleJob(Job):
-    """Write model.pkl beside the .keras file of the folder `export`. Nothing here ever loads one."""
-
-    export: Path
-
-    def work(self, emit: Emit) -> None:  # noqa: ARG002 - it is done in a moment
-        """Load the model and pickle it."""
-        import pickle
-
-        import keras
-
-        model = keras.models.load_model(self.export / "model.keras")
-        with atomic_write(self.export / "model.pkl") as temporary, temporary.open("wb") as file:
-            pickle.dump(model, file)
+def checksum_names(folder: Path) -> list[str]:
+    """Return the names of the files that SHA256SUMS lists: all but itself and hidden files."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return sorted(names - {CHECKSUMS_NAME})
 
 
-def _commit() -> str:
+def _code_commit() -> str:
     """Return the commit of the code where it runs from a git checkout, else "unknown"."""
-    here = Path(__file__).parent
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    folder = Path(__file__).parent
     try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             check=False,
-            env=environment,
+            # Git must not write to its index while it only looks.
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
             timeout=10,
         )
     except OSError:
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"

@@ -6,7 +6,7 @@ The report, the model card, the summaries and the check of a quoted table all ta
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from cxr.core.formatting import format_metric
+from cxr.core.formatting import NOT_ESTIMABLE, format_metric
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics, proportion_counts
 
@@ -72,7 +72,7 @@ def format_interval(interval: Interval | None) -> str:
     '0.947 to 0.982'
     """
     if interval is None:
-        return "not estimable"
+        return NOT_ESTIMABLE
     return f"{format_metric(interval.low)} to {format_metric(interval.high)}"
 
 

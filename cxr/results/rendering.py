@@ -1,31 +1,53 @@
-"""The model card for people, and the templates of card and report."""
+"""The templates of the report and of the model card for people, and the rendering of the card."""
 
 import jinja2
 
 from cxr.core.files import as_json
-from cxr.core.formatting import format_metric, printable
+from cxr.core.formatting import (
+    format_duration,
+    format_metric,
+    format_p_value,
+    format_percent,
+    printable,
+)
+from cxr.results.metric_table import format_interval, metric_rows
 from cxr.results.model_card import Card
 
 
 def card_text(card: Card) -> str:
-    """Return the card for people, in Markdown."""
-    return (
-        load_templates()
-        .get_template("MODEL_CARD.md.j2")
-        .render(card=card, fine_tune_epochs=card.settings.tuning_epochs())
+    """Return MODEL_CARD.md of a card, in Markdown."""
+    template = load_templates().get_template("MODEL_CARD.md.j2")
+    return template.render(
+        card=card,
+        rows=metric_rows(card.evaluation.test, card.evaluation.intervals),
+        fine_tune_epochs=card.settings.tuning_epochs(),
     )
 
 
 def load_templates() -> jinja2.Environment:
-    """Return the templates of the card and the report; HTML is escaped, an undefined name is an error."""
+    """Return the templates; in HTML what is filled in is escaped.
+
+    A template that names something undefined is an error.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cxr"),
+        loader=jinja2.PackageLoader("cxr.results"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=lambda name: bool(name) and ".html" in str(name),
+        autoescape=_is_html,
     )
-    environment.filters["figure"] = format_metric
-    environment.filters["json"] = as_json
-    environment.filters["printable"] = printable
+    environment.filters.update(
+        duration=format_duration,
+        interval=format_interval,
+        json=as_json,
+        metric=format_metric,
+        p_value=format_p_value,
+        percent=format_percent,
+        printable=printable,
+    )
     return environment
+
+
+def _is_html(template_name: str | None) -> bool:
+    """Return whether a template is of an HTML page."""
+    return template_name is not None and ".html" in template_name

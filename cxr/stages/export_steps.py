@@ -10,11 +10,12 @@ from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
-from cxr.results import evaluation, exporting, report
+from cxr.results import evaluation, exporting
 from cxr.results.evaluation import Evaluation, EvaluationJob
 from cxr.results.exporting import Export
 from cxr.results.gradcam.summary import Attention
 from cxr.results.plots.pictures import draw_evaluation
+from cxr.results.report.page import write_report
 from cxr.storage.workspace import workspace
 
 
@@ -87,7 +88,7 @@ def write_export(
     if pickle:
         job = exporting.PickleJob(export=folder / "export")
         worker.run_job(job, folder / "pickle.log", threads=1)
-    page = report.write_report(folder)
+    page = write_report(folder)
     digest = exporting.write_checksums(folder / "export")
     written = Export(
         run=run.id,

@@ -10,7 +10,8 @@ import pytest
 
 from cxr.core import files, plotting, settings
 from cxr.data.manifest import records
-from cxr.results import evaluation, recomputation
+from cxr.results import evaluation
+from cxr.results.verify.quoted_table import misquotes
 from flows.commands.app import app
 from tests.conftest import ROOT
 
@@ -147,7 +148,7 @@ def test_the_readme_s_figures_are_those_of_its_scores():
     found = evaluation.test_metrics(
         files.read_table(ROOT / "docs" / "scores" / "mobilenetv2_test.csv"), threshold
     )
-    assert list(recomputation.misquoted(readme, found["test"], found["intervals"])) == []
+    assert list(misquotes(readme, found["test"], found["intervals"])) == []
     assert len(re.findall(r"^\|.* to .*\|$", readme, re.M)) == 5
 
 

@@ -14,11 +14,12 @@ from cxr.core.errors import CxrError, DataError, ModelError, RegistryError
 from cxr.core.files import file_sha256
 from cxr.core.records import SCHEMA, Versioned
 from cxr.models.training.records import Training
-from cxr.results import exporting, recomputation
+from cxr.results import exporting
 from cxr.results import model_card as cards
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
 from cxr.results.model_card import Card, read_card
+from cxr.results.verify.checks import verify_run
 from cxr.serving import challenge, registry, retrain
 from cxr.serving.registry import Registry
 from cxr.serving.registry_records import Champion, Event, Version
@@ -138,7 +139,7 @@ def test_a_threshold_changed_in_its_one_place_is_the_threshold_of_all(run):
     points = (card.operating_point, card.training, card.evaluation, card.attention, card.selection)
     assert {part.threshold for part in points} == {card.threshold} == {0.125}
     assert card.settings.image_size == card.training.image_size == card.image_size == 48
-    problems = "\n".join(check.problem for check in recomputation.verify(run))
+    problems = "\n".join(check.problem for check in verify_run(run))
     for part in ("training", "evaluation", "attention", "selection"):
         assert f"its {part} is not that of the run" in problems
 
@@ -257,21 +258,21 @@ def test_a_run_of_the_version_before_is_verified_but_for_its_wording(run):
     )
     (run / "report.html").write_text("the page of its time")
     exporting.write_checksums(run / "export")
-    checks = recomputation.verify(run)
+    checks = verify_run(run)
     assert [check.problem for check in checks if check.problem] == []
     assert [check.note for check in checks if check.note] == [
         "not compared, cxr 0.1.0 (schema version 1) wrote them"
     ]
     other = next(name for name in finished.NAMES if name != card.selection.name)
     edit(run / "selection.json", lambda found: found.update(name=other))
-    assert f"name is {other}" in "\n".join(check.problem for check in recomputation.verify(run))
+    assert f"name is {other}" in "\n".join(check.problem for check in verify_run(run))
 
 
 def test_a_run_of_a_newer_version_is_not_verified(run):
     """One sentence, not a list of failed checks that sounds like forged figures."""
     edit(run / "export" / "model_card.json", lambda card: card.update(schema_version=SCHEMA + 1))
     with pytest.raises(DataError, match="use the version of cxr that wrote it"):
-        recomputation.verify(run)
+        verify_run(run)
 
 
 def test_every_record_that_other_versions_read_is_tried_here():

@@ -9,11 +9,13 @@ import pytest
 from cxr.core import formatting
 from cxr.core.files import write_table
 from cxr.models.training.records import Training
-from cxr.results import rendering, report
+from cxr.results import rendering
 from cxr.results.evaluation import Evaluation
+from cxr.results.metric_table import METRIC_NAMES
 from cxr.results.model_card import Card
 from cxr.results.plots.histories import History, draw_histories
 from cxr.results.plots.pictures import draw_comparison, draw_evaluation
+from cxr.results.report.page import write_report
 from tests.support.finished import NAMES
 
 
@@ -24,7 +26,7 @@ def work(finished_work: Path) -> Path:
 
 
 def _page(work: Path) -> str:
-    return report.write_report(work / "runs" / "abc").read_text(encoding="utf-8")
+    return write_report(work / "runs" / "abc").read_text(encoding="utf-8")
 
 
 def _pixels(uris: list[str]) -> int:
@@ -74,7 +76,7 @@ def test_time_and_memory_of_each_stage_are_shown_and_nothing_of_a_benchmark(work
     training = Training.read(path)
     assert training.stages[0].limit == 12.0
     page = _page(work)
-    table = page[page.index("<h3>Time</h3>") : page.index('id="data"')]
+    table = page[page.index("<h3>Time and memory</h3>") : page.index('id="data"')]
     assert "31 s" in table and "9.7" in table and "900 MB" in table
     assert "limit" not in table
     training.write(path)
@@ -85,13 +87,13 @@ def test_page_has_all_figures_of_the_evaluation(work: Path):
     """Each figure with its interval, each proportion with its counts, and the missed by cause."""
     page, evaluation = _page(work), Evaluation.read(work / "runs" / "abc" / "evaluation.json")
     test = evaluation.test
-    for name, words in report.MEASURES.items():
+    for name, words in METRIC_NAMES.items():
         row = re.search(rf'<th scope="row">{re.escape(words)}</th>.*', page)
         assert row and f"<strong>{formatting.format_metric(test[name])}</strong>" in row[0]
         ends = evaluation.intervals[name]
         assert f"{ends.low:.3f} to {ends.high:.3f}" in row[0]
-    assert f"{test['tp']} of 60 pneumonias found" in page
-    assert f"{test['tn']} of 40 normals left alone" in page
+    assert f"{test['tp']} of 60 true positives" in page
+    assert f"{test['tn']} of 40 true negatives" in page
     assert f"{test['fn']} <small>of 60</small>" in page
     assert f"{test['fp']} <small>of 40</small>" in page
     assert f"virus {test['fn']} of 60" in page
@@ -163,11 +165,11 @@ def test_evaluation_is_drawn_when_nothing_is_called_pneumonia(work: Path):
 
 
 def test_the_trust_section_holds_every_check(work: Path):
-    """Leakage by reading, floors beside the network, shift, subgroups, calibration and the paired tests are there."""
+    """Leakage by reading, baselines beside the network, shift, subgroups, calibration and the paired tests are there."""
     page = _page(work)
     for words in (
-        "person+etiology/one-normal", "border ring", "32x32 thumbnail", "container after uniform encoding",
-        "differences within the classes were tested", "cause: virus", "of the attention lies in the border ring",
+        "person+etiology/one-normal", "border", "32x32 thumbnail", "container after uniform encoding",
+        "differences within the classes were tested", "cause: virus", "of the saliency lies in the border",
         "ECE by chance", "DeLong p (Holm)", "patients drawn with replacement, 2,000 times (50 patients)",
     ):  # fmt: skip
         assert words in page, words

@@ -9,7 +9,7 @@ import pytest
 import cxr
 from cxr.core.errors import DataError
 from cxr.core.settings import PixelSettings
-from cxr.results.recomputation import verify
+from cxr.results.verify.checks import verify_run
 from tests.conftest import ROOT
 
 
@@ -90,7 +90,7 @@ def test_from_files_to_predictions(phantoms, tmp_path, tiny):
     assert cxr.train(work, "MobileNetV2", settings) == training, "done, not done again"
     exported = cxr.export(work)
     run = work / "runs" / exported.run
-    assert not [check for check in verify(run) if check.problem]
+    assert not [check for check in verify_run(run) if check.problem]
     comparison = pd.read_csv(run / "comparison.csv")
     assert list(comparison["name"]) == ["MobileNetV2", "VGG16"]
     assert "not trained" in (run / "selection.json").read_text(), "what was left out is told"

@@ -19,9 +19,10 @@ from cxr.models import selection
 from cxr.models.scoring import write_scores
 from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
-from cxr.results import evaluation, exporting, report
+from cxr.results import evaluation, exporting
 from cxr.results.evaluation import Evaluation
 from cxr.results.gradcam.summary import Attention, Group
+from cxr.results.report import page
 from cxr.stats import calibration
 
 MODEL_SHA256 = hashlib.sha256(b"not a model").hexdigest()
@@ -235,5 +236,5 @@ def complete(work: Path) -> Path:
     """Make a finished run with report and checksums; return its folder."""
     run = finish(work)
     exporting.write_checksums(run / "export")
-    report.write_report(run)
+    page.write_report(run)
     return run

@@ -21,7 +21,15 @@ _CELL_SIDE = 0.96
 
 
 class _Cell(NamedTuple):
-    """One cell: its column (prediction), its row (label), its name, its images and its row's sum."""
+    """One cell of the matrix.
+
+    Attributes:
+        column: The prediction, 0 or 1.
+        row: The label, 0 or 1.
+        name: What its images are called.
+        images: How many they are.
+        row_total: The images of its row.
+    """
 
     column: int
     row: int

@@ -6,8 +6,9 @@ import pytest
 
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
-from cxr.results import recomputation
 from cxr.results.evaluation import Evaluation
+from cxr.results.verify.checks import verify_run
+from cxr.results.verify.differences import count_misfits
 from cxr.stats.metrics import compute_metrics
 
 
@@ -17,7 +18,7 @@ def run(finished_work):
 
 
 def problems(run, table=None) -> str:
-    return "\n".join(check.problem for check in recomputation.verify(run, table))
+    return "\n".join(check.problem for check in verify_run(run, table))
 
 
 def edit(path, change) -> None:
@@ -32,7 +33,7 @@ def test_a_finished_run_passes_every_check(run):
 
 
 def test_a_confusion_matrix_that_does_not_fit_its_accuracy_is_found(run):
-    """One false alarm less, the accuracy as before."""
+    """One false positive less, the accuracy as before."""
     edit(run / "evaluation.json", lambda found: found["test"].update(fp=found["test"]["fp"] - 1))
     assert "not 100 and 60" in problems(run)
     edit(run / "evaluation.json", lambda found: found["test"].update(tn=found["test"]["tn"] + 1))
@@ -96,17 +97,17 @@ def test_a_table_that_quotes_the_run_is_checked(run, tmp_path):
 def test_what_is_no_finished_run_is_an_error(run, tmp_path):
     """An empty folder: what was expected is said; a file that is gone is a problem, not a crash."""
     with pytest.raises(DataError, match="expected a finished run"):
-        recomputation.verify(tmp_path)
+        verify_run(tmp_path)
     (run / "scores_test.csv").unlink()
     assert "cannot be checked" in problems(run)
 
 
 def test_counts_that_fit_have_no_misfit():
-    """Figures of any scores fit their own counts."""
+    """Metrics of any scores fit their own counts."""
     table = [0, 1, 1, 0], [0.1, 0.9, 0.2, 0.6]
     import numpy as np
 
-    assert recomputation.misfits(compute_metrics(np.array(table[0]), np.array(table[1]), 0.5)) == []
+    assert count_misfits(compute_metrics(np.array(table[0]), np.array(table[1]), 0.5)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_counts_that_fit_have_no_misfit():
     ],
 )
 def test_any_figure_of_the_records_is_compared(run, path, change):
-    """Floors, attention, leakage, words, p values, means, calibration: what the scores do not give is found."""
+    """Baselines, saliency, leakage, words, p values, means, calibration: what the scores do not give is found."""
     before = json.loads((run / path).read_text())
     edit(run / path, change)
     assert json.loads((run / path).read_text()) != before and problems(run).strip()

@@ -1,0 +1,1 @@
+"""`cxr verify`: compute every metric of a finished run again, and compare every file with it."""
