@@ -1,1 +1,1 @@
-"""From bytes to pixels: formats, decoding, bit depth, checks of content, hashes, the pixel cache."""
+"""From bytes to pixels: decoding, checks of content, hashes, augmentation, the pixel cache."""

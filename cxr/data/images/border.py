@@ -24,6 +24,5 @@ def border_mask(height: int, width: int) -> Pixels:
     rows = max(1, round(BORDER_FRACTION * height))
     columns = max(1, round(BORDER_FRACTION * width))
     mask = np.ones((height, width), bool)
-    inside = (slice(rows, -rows), slice(columns, -columns))
-    mask[inside] = False
+    mask[rows:-rows, columns:-columns] = False
     return mask

@@ -10,7 +10,10 @@ from cxr.data.images.decoding.rejection import Pixels
 _LOW_FREQUENCIES = 16  # in each direction: 256 bits
 
 
-def pixel_sha256(image: Image.Image, pixels: Pixels | None = None) -> str:
+def pixel_sha256(
+    image: Image.Image,
+    pixels: Pixels | None = None,
+) -> str:
     """Return the SHA-256 of mode, size and pixels: equal if a re-encoding has kept them.
 
     Args:
@@ -38,7 +41,8 @@ def perceptual_hashes(thumbnails: Pixels) -> list[str]:
     """
     from scipy.fft import dctn
 
-    terms = dctn(thumbnails.astype(np.float64), axes=(1, 2))
+    gray = thumbnails.astype(np.float64)
+    terms = dctn(gray, axes=(1, 2))
     lowest = slice(_LOW_FREQUENCIES)
     low_terms = terms[:, lowest, lowest]
     low_terms = low_terms.reshape(len(thumbnails), _LOW_FREQUENCIES**2)

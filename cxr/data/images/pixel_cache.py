@@ -131,8 +131,8 @@ def fill_pixel_cache(
         with timing.time_stage(work / timing.FOLDER, "decode", len(missing)):
             for start in range(0, len(missing), cache.segment_rows):
                 stop = min(start + cache.segment_rows, len(missing))
-                prepared = pool.map(prepare, range(start, stop))
-                cache.add(missing[start:stop], np.stack(list(prepared)))
+                segment = list(pool.map(prepare, range(start, stop)))
+                cache.add(missing[start:stop], np.stack(segment))
     return cache.folder
 
 

@@ -1,1 +1,1 @@
-"""Negatives of films: found by what the films of train look like, then rejected, inverted or asked about."""
+"""Negatives of films: found by what the films of train look like; reported, rejected or inverted."""

@@ -47,7 +47,8 @@ def _boxes_inside_frames(thumbnails: Pixels) -> Pixels:
     top = _frame_widths(plain_rows)
     right = THUMBNAIL_SIDE - _frame_widths(plain_columns[:, ::-1])
     bottom = THUMBNAIL_SIDE - _frame_widths(plain_rows[:, ::-1])
-    return np.stack([left, top, right, bottom], axis=1)
+    boxes = [left, top, right, bottom]
+    return np.stack(boxes, axis=1)
 
 
 def _frame_widths(plain: Pixels) -> Pixels:

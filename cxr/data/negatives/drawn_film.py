@@ -25,7 +25,8 @@ _DRAWN_FILM_TEXT = """
  -95   -4   61   72   78   81  100  130  126   88   69   69   69   57  -11  -97
  -92   -1   66   76   79   82  100  129  128   95   77   76   75   62   -9  -95
 """
-DRAWN_FILM = np.fromstring(_DRAWN_FILM_TEXT, sep=" ").reshape(1, SIDE, SIDE)
+_DRAWN_CELLS = np.fromstring(_DRAWN_FILM_TEXT, sep=" ")
+DRAWN_FILM = _DRAWN_CELLS.reshape(1, SIDE, SIDE)
 
 
 def correlate_with_drawn_film(cells: Pixels) -> float:

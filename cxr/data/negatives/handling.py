@@ -18,8 +18,8 @@ from cxr.data.manifest.records import Scan
 from cxr.data.manifest.shard_inspection import Thumbnails
 from cxr.data.negatives.inversion import invert_rows
 from cxr.data.negatives.polarity import Reference, find_suspects, learn_reference
+from cxr.data.survey.account import ASKING_SHARE
 
-ASKING_SHARE = 0.05  # of a folder's images: if more look like negatives, the run stops and asks
 _CHUNK = 4096  # thumbnails judged at a time: 16 MiB
 _REJECT_DETAIL = "negative of a film (bright surround): invert it, or --negatives invert"
 
@@ -96,7 +96,7 @@ def handle_negatives(
 
 
 def _positions_to_learn_from(rows: pd.DataFrame) -> Pixels:
-    """Return the positions of all images that are not given as test, or of all if there are none."""
+    """Return the positions of the images that are not given as test, or of all if all are."""
     is_test = (rows["source_split"] == "test").to_numpy()
     if is_test.all():
         return np.arange(len(rows))

@@ -9,8 +9,8 @@ of the border with that of the centre, without a template, calls all three adult
 negatives.)
 
 A typical film can be learnt although some images are negatives: except for the sign they have the
-same in common. Which sign is the film is told by the anatomy (see `drawn_film`) if train is like enough
-to it, else by the majority.
+same in common. Which sign is the film is told by the anatomy (see `drawn_film`) if train is like
+enough to it, else by the majority.
 """
 
 from typing import Any, Protocol
@@ -20,7 +20,13 @@ from pydantic import Field, model_validator
 
 from cxr.core.settings import Strict
 from cxr.data.images.decoding.rejection import Pixels
-from cxr.data.negatives.cells import SIDE, centres, correlate, mean_cells, standardise
+from cxr.data.negatives.cells import (
+    SIDE,
+    centres,
+    correlate,
+    mean_cells,
+    standardise,
+)
 from cxr.data.negatives.drawn_film import correlate_with_drawn_film
 
 _TEMPLATE_SCALE = 1000  # the template is kept in whole numbers
@@ -69,7 +75,10 @@ class Reference(Strict):
         return {name: value for name, value in values.items() if name not in _FORMER_FIELDS}
 
 
-def learn_reference(thumbnails: Thumbnails, positions: Pixels | None = None) -> Reference | None:
+def learn_reference(
+    thumbnails: Thumbnails,
+    positions: Pixels | None = None,
+) -> Reference | None:
     """Learn what the films among these images look like.
 
     Some of the images may be negatives; if they look like chest films, even most or all.

@@ -50,15 +50,18 @@ def make_dataset(
         DataError: `folder` holds something else or was made with other arguments, or fewer than 20
             images are asked for.
     """
-    arguments = {"images": images, "seed": seed, "size": size, "broken": broken}
+    arguments = {
+        "images": images,
+        "seed": seed,
+        "size": size,
+        "broken": broken,
+    }
     if folder.exists():
         return _read_counts(folder, arguments)
     if images < _FEWEST_IMAGES:
         raise DataError(f"expected at least {_FEWEST_IMAGES} images, got {images}: ask for more")
-    planned = plan_images(
-        np.random.default_rng([seed, _PLAN_STREAM]),
-        images,
-    )
+    rng = np.random.default_rng([seed, _PLAN_STREAM])
+    planned = plan_images(rng, images)
     with _atomic_folder(folder) as root:
         places = _write_good_images(root, planned, seed, size)
         counts = {"good": images}
@@ -79,7 +82,8 @@ def make_dataset(
 def _read_counts(folder: Path, arguments: dict[str, int]) -> dict[str, int]:
     """Return the counts of a data set that was made with these arguments."""
     try:
-        state: dict[str, Any] = json.loads((folder / _STATE_FILE).read_text())
+        text = (folder / _STATE_FILE).read_text()
+        state: dict[str, Any] = json.loads(text)
         counts: dict[str, int] = state.pop("counts")
     except (OSError, ValueError, KeyError):
         expected = f"expected a new folder or a phantom data set at {folder}"
@@ -92,9 +96,10 @@ def _read_counts(folder: Path, arguments: dict[str, int]) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _atomic_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `folder`; rename it there at the end, or remove it on an error."""
+    """Give a temporary folder beside `folder`; rename it at the end, or remove it on an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
+    name = tempfile.mkdtemp(dir=folder.parent, prefix=".writing-")
+    temporary = Path(name)
     try:
         temporary.chmod(0o755)  # mkdtemp's folders are private
         yield temporary

@@ -32,15 +32,21 @@ def draw_film(
     Returns:
         The image, 8-bit gray, and the place of its opacity, see `draw_chest`.
     """
-    rng = np.random.default_rng([seed, _IMAGE_STREAM, planned.number])
-    anatomy_rng = np.random.default_rng([seed, _ANATOMY_STREAM, planned.patient])
-    anatomy = Anatomy.draw(anatomy_rng)
-    has_pneumonia = planned.label == 1
-    pixels, place = draw_chest(rng, anatomy, has_pneumonia, size)
+    patient_seed = [seed, _ANATOMY_STREAM, planned.patient]
+    image_seed = [seed, _IMAGE_STREAM, planned.number]
+    anatomy = Anatomy.draw(np.random.default_rng(patient_seed))
+    rng = np.random.default_rng(image_seed)
+    pixels, place = draw_chest(
+        rng,
+        anatomy,
+        pneumonia=planned.label == 1,
+        size=size,
+    )
     width = round(size * rng.uniform(1.0, 1.3))
     height = round(size * rng.uniform(0.85, 1.1))
-    film = Image.fromarray(pixels)
-    return film.resize((width, height), Image.Resampling.BICUBIC), place
+    square = Image.fromarray(pixels)
+    film = square.resize((width, height), Image.Resampling.BICUBIC)
+    return film, place
 
 
 def encode(film: Image.Image, file_format: str = "JPEG") -> bytes:

@@ -30,7 +30,9 @@ def reencode_two(root: Path, planned: list[PlannedImage]) -> None:
     _reencode(root / pneumonia.key, "RGB", "JPEG")
 
 
-def _first_of_each_class(planned: list[PlannedImage]) -> tuple[PlannedImage, PlannedImage]:
+def _first_of_each_class(
+    planned: list[PlannedImage],
+) -> tuple[PlannedImage, PlannedImage]:
     normal = next(image for image in planned if image.label == 0)
     pneumonia = next(image for image in planned if image.label == 1)
     return normal, pneumonia
@@ -62,8 +64,16 @@ def write_duplicates(
     train = _of_split(planned, "train")
     val = _of_split(planned, "val")
     test = _of_split(planned, "test")
-    within_split = [train[2], train[-1], test[-1]]
-    across_splits = [test[0], test[-2], val[-1]]
+    within_split = [
+        train[2],
+        train[-1],
+        test[-1],
+    ]
+    across_splits = [
+        test[0],
+        test[-2],
+        val[-1],
+    ]
     copies: dict[str, PlannedImage] = {}
     for index, image in enumerate(within_split):
         copies[_key_of_copy(image, index)] = image
@@ -80,7 +90,8 @@ def write_duplicates(
 
 
 def _of_split(planned: list[PlannedImage], split: str) -> list[PlannedImage]:
-    return [image for image in planned if image.key.startswith(f"{split}/")]
+    prefix = f"{split}/"
+    return [image for image in planned if image.key.startswith(prefix)]
 
 
 def _key_of_copy(image: PlannedImage, index: int) -> str:
@@ -114,8 +125,9 @@ def write_near_duplicates(
     with Image.open(root / normal.key) as film:
         mirrored = film.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     with Image.open(root / pneumonia.key) as film:
-        smaller_size = (film.width * 4 // 5, film.height * 4 // 5)
-        smaller = film.resize(smaller_size, Image.Resampling.LANCZOS)
+        width = film.width * 4 // 5
+        height = film.height * 4 // 5
+        smaller = film.resize((width, height), Image.Resampling.LANCZOS)
     mirrored_key = "train/NORMAL/IM-9201-0001.jpeg"
     smaller_key = "train/PNEUMONIA/person9202_virus_9202.jpeg"
     write_file(root / mirrored_key, encode(mirrored))
@@ -204,10 +216,11 @@ def _ignored_files() -> list[_File]:
 def _unsuitable_files(seed: int, size: int) -> list[_File]:
     """Return a film outside the class folders, one in CMYK and one of 16 bits."""
     outside_classes = _draw_extra(_FIRST_BROKEN + 2, seed, size)
-    cmyk = _draw_extra(_FIRST_BROKEN + 3, seed, size).convert("CMYK")
+    film_in_gray = _draw_extra(_FIRST_BROKEN + 3, seed, size)
+    film_in_cmyk = film_in_gray.convert("CMYK")
     film_of_8_bits = _draw_extra(_FIRST_BROKEN + 4, seed, size)
-    values = np.asarray(film_of_8_bits, dtype=np.uint16) * 257  # 255 becomes 65,535
-    film_of_16_bits = Image.fromarray(values)
+    values = np.asarray(film_of_8_bits, dtype=np.uint16)
+    film_of_16_bits = Image.fromarray(values * 257)  # 255 becomes 65,535
     pneumonia = "train/PNEUMONIA"
     return [
         _File(
@@ -218,7 +231,7 @@ def _unsuitable_files(seed: int, size: int) -> list[_File]:
         _File(
             "unsupported_mode",
             f"{pneumonia}/person9103_bacteria_9103.jpeg",
-            encode(cmyk),
+            encode(film_in_cmyk),
         ),
         _File(
             "unsupported_mode",

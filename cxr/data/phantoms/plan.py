@@ -1,8 +1,8 @@
-"""The images of a phantom data set: how many of each class and split, of which patients, and their names."""
+"""The images of a phantom data set: their numbers by class and split, patients and file names."""
 
 from typing import NamedTuple
 
-import numpy as np
+from numpy.random import Generator
 
 from cxr.core.settings import LABEL_NAMES
 
@@ -44,7 +44,7 @@ class _Group(NamedTuple):
     val_images: int
 
 
-def plan_images(rng: np.random.Generator, images: int) -> list[PlannedImage]:
+def plan_images(rng: Generator, images: int) -> list[PlannedImage]:
     """Plan all good images of a data set.
 
     Patients are numbered through both classes and all splits.
@@ -71,9 +71,13 @@ def plan_images(rng: np.random.Generator, images: int) -> list[PlannedImage]:
                 size,
             )
             for split, name in zip(splits, names, strict=True):
-                key = f"{split}/{LABEL_NAMES[group.label]}/{name}"
-                number = len(planned) + 1
-                planned.append(PlannedImage(key, patient, group.label, number))
+                image = PlannedImage(
+                    key=f"{split}/{LABEL_NAMES[group.label]}/{name}",
+                    patient=patient,
+                    label=group.label,
+                    number=len(planned) + 1,
+                )
+                planned.append(image)
     return planned
 
 
@@ -104,7 +108,7 @@ def _groups_of_classes(
 
 
 def _images_per_patient(
-    rng: np.random.Generator,
+    rng: Generator,
     images: int,
     val_images: int,
 ) -> list[int]:
@@ -129,7 +133,7 @@ def _images_per_patient(
 
 
 def draw_file_names(
-    rng: np.random.Generator,
+    rng: Generator,
     label: int,
     patient: int,
     first_number: int,

@@ -1,1 +1,1 @@
-"""From bytes to pixels, format by format; nothing that a decoder would only warn of is overlooked."""
+"""From bytes to pixels, format by format; what a decoder would only warn of is an error."""

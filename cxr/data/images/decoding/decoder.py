@@ -19,7 +19,16 @@ from cxr.data.images.decoding.rejection import EXPORT_HINT, Pixels, Rejected
 # security holes. GIF is opened only to name it in the reject; an MPO opens as JPEG.
 _OPENED_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _JPEG_FORMATS = {"JPEG", "MPO"}
-_ACCEPTED_MODES = {"L", "1", "RGB", "P", "LA", "RGBA", "PA"}
+# Pillow's modes of 8 bits or less that can be gray or RGB without a loss.
+_ACCEPTED_MODES = {
+    "1",  # black and white
+    "L",  # gray
+    "LA",  # gray with alpha
+    "P",  # palette
+    "PA",  # palette with alpha
+    "RGB",
+    "RGBA",
+}
 # Words by which decoders say that data are missing or damaged, in lower case.
 _DAMAGE_WORDS = (
     "truncated",

@@ -1,10 +1,20 @@
-"""File formats by name, size and first bytes: what can be said of a file before it is read whole."""
+"""File formats by name, size and first bytes: what is known of a file before it is read whole."""
 
 # Raise neither limit without the other: MAX_BYTES holds MAX_PIXELS of 16 bits without compression
 # and a header.
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 100_000_000  # a plate of 10,000 x 10,000; more is taken for a decompression bomb
-KNOWN_SUFFIXES = (".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
+KNOWN_SUFFIXES = (
+    ".jpeg",
+    ".jpg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 FIRST_BYTES = 136  # DICOM's signature is at 128 to 132, its first element follows
 
 # (signature at the start of the file, kind)
@@ -30,8 +40,17 @@ _SIGNATURES = (
     (b"\x93NUMPY", "numpy"),
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
 )
-# "BM" alone would match text. The size of the header that follows, in bytes, is one of these.
-_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
+# "BM" alone would match text. The size of the header that follows is one of these, in bytes.
+_BMP_HEADER_SIZES = {
+    12,  # BITMAPCOREHEADER
+    16,  # OS22XBITMAPHEADER, short
+    40,  # BITMAPINFOHEADER
+    52,  # BITMAPV2INFOHEADER
+    56,  # BITMAPV3INFOHEADER
+    64,  # OS22XBITMAPHEADER
+    108,  # BITMAPV4HEADER
+    124,  # BITMAPV5HEADER
+}
 # The group of the first element of a DICOM file without a preamble, little endian: file meta
 # information (0002) or identification (0008).
 _FIRST_DICOM_GROUPS = {b"\x02\0", b"\x08\0"}
@@ -74,7 +93,8 @@ def _is_dicom(first_bytes: bytes) -> bool:
     """Return whether there is DICOM's signature after a preamble, or one of its first elements."""
     if first_bytes[128:132] == b"DICM":
         return True
-    if first_bytes[:2] not in _FIRST_DICOM_GROUPS or len(first_bytes) < 8:
+    group = first_bytes[:2]
+    if group not in _FIRST_DICOM_GROUPS or len(first_bytes) < 8:
         return False
     value_representation = first_bytes[4:6]  # two capital letters, where it is explicit
     if value_representation.isalpha() and value_representation.isupper():

@@ -114,7 +114,7 @@ def _decode_strictly(
     height: int,
     channels: int,
 ) -> Pixels:
-    """Return the pixels, uint8 (height, width, channels); raises ValueError at the first warning."""
+    """Return the pixels, uint8 (height, width, channels); raise ValueError at any warning."""
     # A buffer of the size that was checked: a second header further on cannot ask for more memory.
     buffer = np.empty(height * width * channels, np.uint8)
     colour_space = "GRAY" if channels == 1 else "RGB"

@@ -13,8 +13,13 @@ from PIL import Image, _imaging
 from cxr.data.images.decoding.formats import MAX_PIXELS
 
 _WARNINGS_OF_PILLOW = r"PIL\."
-# The filter as `warnings` keeps it: action, message, category, module, line.
-_FILTER = ("ignore", None, Warning, re.compile(_WARNINGS_OF_PILLOW), 0)
+_FILTER = (  # as `warnings` keeps it
+    "ignore",
+    None,  # any message
+    Warning,
+    re.compile(_WARNINGS_OF_PILLOW),
+    0,  # any line
+)
 _filter_lock = threading.Lock()
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
+from numpy.random import Generator
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Anatomy:
     markings: int
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Self:
+    def draw(cls, rng: Generator) -> Self:
         """Return the anatomy of a new patient."""
         # Equal seeds give equal data sets as long as the order of the draws stays.
         return cls(
@@ -64,7 +64,7 @@ class Anatomy:
         )
 
 
-def _draw_stomach_gas(rng: np.random.Generator) -> float:
+def _draw_stomach_gas(rng: Generator) -> float:
     """Return how much darker the gas bubble is; half of the patients have none."""
     darkness = rng.uniform(0.05, 0.16)
     stomach_gas: float = rng.choice([0.0, darkness])

@@ -1,18 +1,25 @@
 """Draw a made-up frontal chest X-ray from formulas, never from a person's image."""
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr.data.phantoms.drawing import skeleton, soft_tissue
 from cxr.data.phantoms.drawing.anatomy import Anatomy
 from cxr.data.phantoms.drawing.lung_markings import Place, draw_opacities, vessels
-from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, clouds, pose_body, saturate
+from cxr.data.phantoms.drawing.shapes import (
+    BodyGrid,
+    Plane,
+    clouds,
+    pose_body,
+    saturate,
+)
 
 _DARKEST = 0.02  # of a plate before exposure
 
 
 def draw_chest(
-    rng: np.random.Generator,
+    rng: Generator,
     anatomy: Anatomy,
     pneumonia: bool,
     size: int,
@@ -61,7 +68,7 @@ def _plate(
     return plate
 
 
-def _expose(rng: np.random.Generator, plate: Plane) -> Plane:
+def _expose(rng: Generator, plate: Plane) -> Plane:
     """Return the plate as a film: with exposure, gamma, grain and a side marker.
 
     Returns:
@@ -72,14 +79,15 @@ def _expose(rng: np.random.Generator, plate: Plane) -> Plane:
     offset = rng.uniform(-0.03, 0.05)
     gamma = rng.uniform(0.85, 1.2)
     noise = rng.normal(0, 1, (size, size))
-    grain = noise.astype(np.float32) * rng.uniform(0.008, 0.018)
+    coarseness = rng.uniform(0.008, 0.018)
+    grain = noise.astype(np.float32) * coarseness
     exposed = saturate(plate * gain + offset)
     light = saturate(exposed ** np.float32(gamma) + grain)
     levels = (light * 255).round()
     return _with_side_marker(rng, levels.astype(np.uint8))
 
 
-def _with_side_marker(rng: np.random.Generator, film: Plane) -> Plane:
+def _with_side_marker(rng: Generator, film: Plane) -> Plane:
     """Write an R beside the patient's right shoulder, as radiographers do."""
     size = len(film)
     left = rng.uniform(0.03, 0.07) * size

@@ -1,6 +1,7 @@
 """What is inside the lungs of a phantom: vessels and, with pneumonia, opacities."""
 
 import numpy as np
+from numpy.random import Generator
 
 from cxr.data.phantoms.drawing.anatomy import Anatomy
 from cxr.data.phantoms.drawing.shapes import (
@@ -68,7 +69,7 @@ def _branch(
 
 
 def draw_opacities(
-    rng: np.random.Generator,
+    rng: Generator,
     air: Plane,
     y: Plane,
 ) -> tuple[Plane, Place]:
@@ -94,14 +95,15 @@ def draw_opacities(
         chosen = int(rng.choice(candidates))
         row, column = divmod(chosen, size)
         patch, place = _patch(rng, row, column, size)
-        opacities = np.maximum(opacities, np.float32(strength) * patch)
+        opacity = np.float32(strength) * patch
+        opacities = np.maximum(opacities, opacity)
         places.append(place)
     texture = 0.72 + 0.5 * clouds(rng, size, 14)
     return opacities * air * texture, places[0]
 
 
 def _patch(
-    rng: np.random.Generator,
+    rng: Generator,
     row: int,
     column: int,
     size: int,

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image
 
 Plane = np.ndarray[Any, Any]
@@ -25,7 +26,7 @@ class BodyGrid(NamedTuple):
         return np.abs(self.x)
 
 
-def pose_body(rng: np.random.Generator, size: int) -> BodyGrid:
+def pose_body(rng: Generator, size: int) -> BodyGrid:
     """Lay a body before the detector: a little turned, nearer or farther, and off the middle.
 
     Args:
@@ -108,7 +109,7 @@ def bone(distance: Plane, half_width: float) -> Plane:
     return body * rims
 
 
-def clouds(rng: np.random.Generator, size: int, patches: int) -> Plane:
+def clouds(rng: Generator, size: int, patches: int) -> Plane:
     """Return smooth noise around 0 to 1, float32 (size, size).
 
     Args:
@@ -117,5 +118,6 @@ def clouds(rng: np.random.Generator, size: int, patches: int) -> Plane:
         patches: How many there are on each side.
     """
     coarse = rng.random((patches, patches), dtype=np.float32)
-    smooth = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
+    image = Image.fromarray(coarse)
+    smooth = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(smooth)

@@ -34,7 +34,8 @@ def bones(
 def _spine(grid: BodyGrid) -> Plane:
     column = fill(0.042 - grid.from_spine, softness=0.010)
     vertebra = 0.058  # its height with the disc below
-    vertebrae = np.cos(2 * np.pi * grid.y / vertebra)
+    phase = 2 * np.pi * grid.y / vertebra
+    vertebrae = np.cos(phase)
     return column * (0.085 + 0.022 * vertebrae)
 
 
@@ -101,6 +102,7 @@ def _shoulders(grid: BodyGrid) -> Plane:
     inside_joint = 1 - np.hypot(x / radius, y / radius)
     joint = fill(inside_joint, softness=0.15)
     outside_joint = fill(x, softness=0.01)
-    arm = bone(y - 0.45 * x, half_width=0.034) * outside_joint
+    shaft = bone(y - 0.45 * x, half_width=0.034)
+    arm = shaft * outside_joint
     shoulders: Plane = 0.09 * np.maximum(joint, arm)
     return shoulders

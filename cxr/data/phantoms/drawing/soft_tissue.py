@@ -6,7 +6,14 @@ Lengths are fractions of the image side. Numbers without a name were chosen by e
 import numpy as np
 
 from cxr.data.phantoms.drawing.anatomy import Anatomy
-from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, bell, ellipse, fill, saturate
+from cxr.data.phantoms.drawing.shapes import (
+    BodyGrid,
+    Plane,
+    bell,
+    ellipse,
+    fill,
+    saturate,
+)
 
 
 def distance_from_chest_wall(grid: BodyGrid, anatomy: Anatomy) -> Plane:
@@ -17,10 +24,11 @@ def distance_from_chest_wall(grid: BodyGrid, anatomy: Anatomy) -> Plane:
     height = 0.42 - 0.2 * (anatomy.lung_top - 0.13)
     widest_at = anatomy.lung_top + height
     above = np.minimum(grid.y - widest_at, 0) / height
-    sideways = np.abs((grid.from_spine - centre) / half_width)
+    sideways = (grid.from_spine - centre) / half_width
     # Between an ellipse and a rectangle. Below its widest place the wall is straight.
-    wall = sideways**2.2 + np.abs(above) ** 2.4
-    inside: Plane = 1 - wall ** np.float32(1 / 2.3)
+    wall = np.abs(sideways) ** 2.2 + np.abs(above) ** 2.4
+    exponent = np.float32(1 / 2.3)
+    inside: Plane = 1 - wall**exponent
     return inside
 
 
