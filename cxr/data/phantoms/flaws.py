@@ -1,6 +1,6 @@
 """The flaws of a phantom data set: duplicates, near-duplicates, and files that are rejected.
 
-Every function returns how many files it wrote for each reject reason.
+Functions that add files return how many there are for each reject reason.
 """
 
 from collections import Counter
@@ -90,6 +90,7 @@ def write_duplicates(
 
 
 def _of_split(planned: list[PlannedImage], split: str) -> list[PlannedImage]:
+    """Return the images whose final split this is."""
     prefix = f"{split}/"
     return [image for image in planned if image.key.startswith(prefix)]
 
@@ -138,6 +139,8 @@ def write_near_duplicates(
 
 
 class _File(NamedTuple):
+    """A file to write, and the reason for which it is to be rejected."""
+
     reason: str
     key: str
     data: bytes
@@ -192,6 +195,7 @@ def _conflicting_files(seed: int, size: int) -> list[_File]:
 
 
 def _damaged_files(seed: int, size: int) -> list[_File]:
+    """Return half a JPEG, an empty file, and a web page that was saved as an image."""
     whole = encode(_draw_extra(_FIRST_BROKEN + 1, seed, size))
     half = whole[: len(whole) // 2]
     web_page = b"<!DOCTYPE html>\n<html><body><h1>404 Not Found</h1></body></html>\n"

@@ -39,6 +39,7 @@ def configure_pillow() -> None:
 
 @functools.cache
 def _configure_once() -> None:
+    """Set what nobody resets."""
     # Pillow raises an error above twice this limit. `decoder` rejects by its own limit before that.
     Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS
     logging.getLogger("PIL").setLevel(logging.CRITICAL)

@@ -60,7 +60,7 @@ def fill(distance: Plane, softness: float) -> Plane:
 
     Args:
         distance: From the edge, above 0 inside.
-        softness: Half the width of the edge, in the unit of `distance`.
+        softness: Of the edge, in the unit of `distance`: larger is wider.
     """
     scaled = distance / np.float32(softness)
     return 0.5 + 0.5 * np.tanh(scaled)

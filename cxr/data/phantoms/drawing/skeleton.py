@@ -1,6 +1,6 @@
 """Bones of a phantom: spine, ribs, clavicles and shoulders; and the windpipe before the spine.
 
-Lengths are fractions of the image side. Numbers without a name were chosen by eye.
+Lengths are fractions of the image side. Numbers without a name only shape the drawing.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from cxr.data.phantoms.drawing.shapes import BodyGrid, Plane, bone, fill
 from cxr.data.phantoms.drawing.soft_tissue import distance_from_chest_wall
 
 _RIBS = 9  # pairs
-_FRONT_RIBS = 7  # pairs whose fronts are bone: those of the lower ones are cartilage
+_FRONT_RIBS = 7  # pairs that reach the breastbone
 
 
 def bones(

@@ -1,6 +1,6 @@
 """Soft tissue of a phantom: lungs, heart and great vessels, trunk and belly.
 
-Lengths are fractions of the image side. Numbers without a name were chosen by eye.
+Lengths are fractions of the image side. Numbers without a name only shape the drawing.
 """
 
 import numpy as np
