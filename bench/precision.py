@@ -1,8 +1,9 @@
-"""Half precision against single: images per second through the network below the cut, and training its top.
+"""Half precision against single: images per second below the cut, and in training the top.
 
     python -m bench.precision [batch; default 16]
 
-Each pair in turn, five times, in one process; random weights, 224 pixels, noise. The least time of each counts.
+Each pair in turn, five times, in one process; random weights, 224 pixels, noise. The least time of
+each counts.
 """
 
 import sys
@@ -16,7 +17,8 @@ import numpy as np
 from cxr.core.settings import TrainingSettings
 from cxr.models import architectures, model_surgery
 
-POLICIES, REPEATS = ("float32", "mixed_bfloat16"), 5
+POLICIES = ("float32", "mixed_bfloat16")
+REPEATS = 5
 
 
 def rate(work: Mapping[str, Callable[[], Any]], images: int) -> dict[str, float]:
@@ -30,48 +32,48 @@ def rate(work: Mapping[str, Callable[[], Any]], images: int) -> dict[str, float]
     return {name: images / min(spent[1:]) for name, spent in times.items()}
 
 
-def main() -> None:
+def measure(
+    title: str,
+    work: Mapping[str, Callable[[], Any]],
+    images: int,
+) -> None:
+    """Print the images per second with each policy, and how they compare."""
+    rates = rate(work, images)
+    cells = "".join(f"{rates[policy]:>16.1f}" for policy in POLICIES)
+    ratio = rates["mixed_bfloat16"] / rates["float32"]
+    print(f"{title:28}{cells}{ratio:>8.2f}", flush=True)
+
+
+def compare(name: str, batch: int) -> None:
+    """Measure one architecture with random weights."""
     import keras
 
-    batch = int(sys.argv[1]) if len(sys.argv) > 1 else 16
-    settings, rng = TrainingSettings(), np.random.default_rng(0)
+    settings = TrainingSettings()
+    rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (batch, 224, 224, 1), dtype=np.uint8)
     labels = rng.integers(0, 2, (batch, 1)).astype(np.float32)
-    print(
-        f"{'images per second':28}" + "".join(f"{name:>16}" for name in POLICIES) + f"{'ratio':>8}"
-    )
+    score = {}
+    train = {}
+    for policy in POLICIES:
+        model = architectures.build_model(name, settings, None, policy)
+        below = model_surgery.submodel(model, name, None, "cut")
+        top = model_surgery.submodel(model, name, "cut", "score")
+        model_surgery.unfreeze_top(top, name)
+        optimizer = keras.optimizers.Adam(1e-5)
+        top.compile(optimizer, "binary_crossentropy", jit_compile=False)
+        rows = rng.random((batch, *top.input.shape[1:])).astype(np.float32)
+        score[policy] = partial(below.predict_on_batch, pixels)
+        train[policy] = partial(top.train_on_batch, rows, labels)
+    measure(f"{name}: below the cut", score, batch)
+    measure(f"{name}: training the top", train, batch)
+
+
+def main() -> None:
+    batch = int(sys.argv[1]) if len(sys.argv) > 1 else 16
+    cells = "".join(f"{policy:>16}" for policy in POLICIES)
+    print(f"{'images per second':28}{cells}{'ratio':>8}")
     for name in architectures.ARCHITECTURES:
-        models = {
-            policy: architectures.build_model(name, settings, None, policy) for policy in POLICIES
-        }
-        lower = {
-            policy: model_surgery.submodel(model, name, None, "cut") for policy, model in models.items()
-        }
-        upper = {
-            policy: model_surgery.submodel(model, name, "cut", "score") for policy, model in models.items()
-        }
-        for model in upper.values():
-            model_surgery.unfreeze_top(model, name)
-            model.compile(keras.optimizers.Adam(1e-5), "binary_crossentropy", jit_compile=False)
-        rows = rng.random((batch, *upper["float32"].input.shape[1:])).astype(np.float32)
-        for what, work in (
-            (
-                "below the cut",
-                {p: partial(model.predict_on_batch, pixels) for p, model in lower.items()},
-            ),
-            (
-                "training the top",
-                {p: partial(model.train_on_batch, rows, labels) for p, model in upper.items()},
-            ),
-        ):
-            found = rate(work, batch)
-            ratio = found["mixed_bfloat16"] / found["float32"]
-            print(
-                f"{name + ': ' + what:28}"
-                + "".join(f"{found[p]:>16.1f}" for p in POLICIES)
-                + f"{ratio:>8.2f}",
-                flush=True,
-            )
+        compare(name, batch)
 
 
 if __name__ == "__main__":

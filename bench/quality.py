@@ -27,7 +27,7 @@ from cxr.models import model_surgery, runs, scoring
 from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.stats import metrics
-from cxr.storage.arrays import Cache
+from cxr.storage.arrays import Cache, Rows
 
 Array = np.ndarray[Any, Any]
 
@@ -109,51 +109,64 @@ def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
 
 
 def figures(
-    work: Path, run: Run, split: str, below: dict[str, Array], trainings: Path
+    work: Path,
+    run: Run,
+    split: str,
+    below: dict[str, Array],
+    trainings: Path,
 ) -> pd.DataFrame:
-    """Return a row for each seed in `trainings` and world: AUROC, and sensitivity and specificity at the model's operating point.
+    """Return a row for each seed and world: AUROC, and sensitivity and specificity at the threshold.
 
-    `below` keeps each world's activations at the cut, which nothing that is learned changes, from one call to the next.
+    Args:
+        work: The work folder.
+        run: The run.
+        split: Which images.
+        below: Keeps each world's activations at the cut, which nothing that is learned changes, from
+            one call to the next.
+        trainings: The folder of the trainings.
     """
     import keras
 
     table = runs.read_manifest(work)
     rows = np.flatnonzero(table["split"] == split)
-    made = {"side": run.settings.image_size, "jpeg": 90 if run.settings.harmonise else None}
-    found = [
-        c
-        for c in (work / "cache").glob("pixels-*")
-        if made.items() <= Cache.open(c).recipe.made.items()
-    ]
-    images, labels = pixel_cache.load_pixels(found[0], table)[rows], table["label"].to_numpy()[rows]
-    each = []
+    images = _pixels(work, run, table)[rows]
+    labels = table["label"].to_numpy()[rows]
+    positions = np.arange(len(rows))
+    results = []
     for member in run.members():
         folder = trainings / member.name
-        training, model = (
-            Training.read(folder / "training.json"),
-            keras.models.load_model(folder / "model.keras"),
-        )
-        lower, upper = (
-            model_surgery.submodel(model, NAME, *ends) for ends in ((None, "cut"), ("cut", "score"))
-        )
+        training = Training.read(folder / "training.json")
+        model = keras.models.load_model(folder / "model.keras")
+        lower = model_surgery.submodel(model, NAME, None, "cut")
+        top = model_surgery.submodel(model, NAME, "cut", "score")
         for world, change in WORLDS.items():
             if world not in below:
-                below[world] = np.concatenate(
-                    [
-                        cut
-                        for (cut,) in scoring.model_outputs(
-                            lower, change(images), np.arange(len(rows))
-                        )
-                    ]
-                )
-            raw = scoring.score_images(upper, below[world], np.arange(len(rows)))
-            seen = metrics.compute_metrics(
-                labels, training.calibration.apply(raw), training.threshold
+                batches = scoring.model_outputs(lower, change(images), positions)
+                below[world] = np.concatenate([cut for (cut,) in batches])
+            raw = scoring.score_images(top, below[world], positions)
+            scores = training.calibration.apply(raw)
+            measured = metrics.compute_metrics(labels, scores, training.threshold)
+            results.append(
+                {
+                    "seed": member.seed,
+                    "world": world,
+                    "auroc": metrics.compute_metrics(labels, raw, 0.5)["auroc"],
+                    "sensitivity": measured["sensitivity"],
+                    "specificity": measured["specificity"],
+                    "minutes": training.seconds / 60,
+                    "epochs": training.epochs,
+                }
             )
-            each.append({"seed": member.seed, "world": world, "auroc": metrics.compute_metrics(labels, raw, 0.5)["auroc"],
-                         "sensitivity": seen["sensitivity"], "specificity": seen["specificity"],
-                         "minutes": training.seconds / 60, "epochs": training.epochs})  # fmt: skip
-    return pd.DataFrame(each)
+    return pd.DataFrame(results)
+
+
+def _pixels(work: Path, run: Run, table: pd.DataFrame) -> Rows:
+    """Return the cached pixels of the manifest, of the size and encoding that the run has."""
+    made = {"side": run.settings.image_size, "jpeg": 90 if run.settings.harmonise else None}
+    for folder in (work / "cache").glob("pixels-*"):
+        if made.items() <= Cache.open(folder).recipe.made.items():
+            return pixel_cache.load_pixels(folder, table)
+    raise FileNotFoundError(f"{work / 'cache'}: expected pixels of {made}, found none")
 
 
 def shown(name: str, seen: pd.DataFrame) -> str:
