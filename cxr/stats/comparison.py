@@ -285,7 +285,11 @@ def mcnemar(
     only_a = int((right_a & ~right_b).sum())
     only_b = int((~right_a & right_b).sum())
     both_wrong = int((~right_a & ~right_b).sum())
-    test = mcnemar_test([[both_right, only_a], [only_b, both_wrong]], exact=True)
+    table = [
+        [both_right, only_a],
+        [only_b, both_wrong],
+    ]
+    test = mcnemar_test(table, exact=True)
     return Disagreement(
         both_right=both_right,
         only_a=only_a,
