@@ -1,4 +1,4 @@
-"""clean_metadata.csv is refused where it breaks a promise, in words that a person can act on."""
+"""clean_metadata.csv is refused where it breaks a rule, in words that a person can act on."""
 
 from pathlib import Path
 

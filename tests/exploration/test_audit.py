@@ -1,4 +1,4 @@
-"""The floors find what gives the classes away, say nothing where nothing does, and are never made up."""
+"""The non-clinical baselines find what gives the classes away, and are never made up."""
 
 from pathlib import Path
 
@@ -55,13 +55,13 @@ def audited(table: pd.DataFrame, stack: np.ndarray, **keys: object) -> audit.Aud
 
 def test_nothing_is_found_where_the_classes_are_alike():
     """Random bytes and noise: every AUROC is near 0.5 for 60 to 120 images, and nobody is warned."""
-    found = audited(*data())
-    assert found.warning == ""
-    for floor in (*found.floors, found.container_after):
-        for part in (floor.train, floor.test):
+    record = audited(*data())
+    assert record.warning == ""
+    for baseline in (*record.floors, record.container_after):
+        for part in (baseline.train, baseline.test):
             assert 0.3 < part.auroc < 0.7
             assert part.interval.low < part.auroc < part.interval.high
-    assert [floor.signal for floor in found.floors] == [
+    assert [baseline.signal for baseline in record.floors] == [
         "container",
         "border ring",
         "32x32 thumbnail",
@@ -82,13 +82,13 @@ def test_a_container_that_gives_the_label_away_is_found_and_harmonising_takes_it
     }
     told |= {"bytes": [3000, 5000]}
     table[column] = [told.get(column, [0, 1])[label] for label in table["label"]]
-    found = audited(table, stack)
-    container = found.floors[0]
+    record = audited(table, stack)
+    container = record.floors[0]
     assert container.train.auroc > 0.99
     assert container.test.auroc > 0.99
-    assert found.container_after.test.interval.low < 0.5
-    assert "AUROC 1.000" in found.warning
-    assert f"at most {audit.CONTAINER_LIMIT}" in found.warning
+    assert record.container_after.test.interval.low < 0.5
+    assert "AUROC 1.000" in record.warning
+    assert f"at most {audit.CONTAINER_LIMIT}" in record.warning
 
 
 def test_the_warning_says_whether_networks_see_the_files():
@@ -143,12 +143,12 @@ def test_figures_of_test_are_those_of_scikit_learn():
         cells[~test], labels[~test]
     )
     scores = model.predict_proba(cells[test])[:, 1]
-    found = audited(table, stack).floors[2].test
-    assert found.auroc == pytest.approx(roc_auc_score(labels[test], scores), abs=1e-3)
-    assert found.sensitivity == pytest.approx((scores[labels[test] == 1] >= 0.5).mean(), abs=0.04)
-    assert found.specificity == pytest.approx((scores[labels[test] == 0] < 0.5).mean(), abs=0.04)
-    assert found.sensitivity_interval.low <= found.sensitivity <= found.sensitivity_interval.high
-    assert (found.n, found.positives, found.patients) == (60, 30, 30)
+    record = audited(table, stack).floors[2].test
+    assert record.auroc == pytest.approx(roc_auc_score(labels[test], scores), abs=1e-3)
+    assert record.sensitivity == pytest.approx((scores[labels[test] == 1] >= 0.5).mean(), abs=0.04)
+    assert record.specificity == pytest.approx((scores[labels[test] == 0] < 0.5).mean(), abs=0.04)
+    assert record.sensitivity_interval.low <= record.sensitivity <= record.sensitivity_interval.high
+    assert (record.n, record.positives, record.patients) == (60, 30, 30)
 
 
 @pytest.mark.parametrize(
@@ -172,33 +172,33 @@ def test_poor_data_is_not_estimable_and_still_drawn(case: str, tmp_path: Path):
         stack[:], table["bytes"] = 90, 4000
     elif case == "excluded":
         table["split"] = "excluded"
-    found = audited(table, stack)
-    for floor in (*found.floors, found.container_after):
-        for part in (floor.train, floor.test):
+    record = audited(table, stack)
+    for baseline in (*record.floors, record.container_after):
+        for part in (baseline.train, baseline.test):
             assert (part.auroc, part.interval, part.sensitivity) == (None, None, None)
             assert part.note.startswith(f"not estimable (n = {part.n}): ")
-    assert found.warning == ""
-    assert audit.Audit.model_validate_json(found.model_dump_json()) == found
-    assert audit_plot.draw_audit(found, tmp_path / "audit.png").is_file()
+    assert record.warning == ""
+    assert audit.Audit.model_validate_json(record.model_dump_json()) == record
+    assert audit_plot.draw_audit(record, tmp_path / "audit.png").is_file()
 
 
-def test_without_test_images_train_still_has_a_floor(tmp_path: Path):
+def test_without_test_images_train_still_has_a_baseline(tmp_path: Path):
     """The test part is not estimable (n = 0)."""
-    found = audited(*data(test=0))
-    assert found.floors[0].train.auroc is not None
-    assert found.floors[0].test.note == "not estimable (n = 0): no image"
-    assert audit_plot.draw_audit(found, tmp_path / "audit.png").is_file()
+    record = audited(*data(test=0))
+    assert record.floors[0].train.auroc is not None
+    assert record.floors[0].test.note == "not estimable (n = 0): no image"
+    assert audit_plot.draw_audit(record, tmp_path / "audit.png").is_file()
 
 
 def test_sampling_takes_whole_patients_up_to_the_limit():
     """Of 120 images in pairs at most 31 are 30: no patient is halved, another seed takes others."""
     table, _ = data()
     rows = np.flatnonzero(table["split"] == "test")
-    one, again, other = (sampling.sample_patients(table, rows, 31, seed) for seed in (0, 0, 1))
-    assert len(one) == 30
-    assert (table.iloc[one].groupby("patient_id").size() == 2).all()
-    assert (one == again).all()
-    assert set(one) != set(other)
+    chosen, again, other = (sampling.sample_patients(table, rows, 31, seed) for seed in (0, 0, 1))
+    assert len(chosen) == 30
+    assert (table.iloc[chosen].groupby("patient_id").size() == 2).all()
+    assert (chosen == again).all()
+    assert set(chosen) != set(other)
     assert (sampling.sample_patients(table, rows, 60, 0) == rows).all()
 
 
@@ -206,9 +206,9 @@ def test_large_tables_are_sampled(monkeypatch: pytest.MonkeyPatch):
     """Train and test have limits of their own, so that a large train cannot crowd out test."""
     monkeypatch.setattr(audit, "MOST_TRAIN_IMAGES", 80)
     monkeypatch.setattr(audit, "MOST_TEST_IMAGES", 40)
-    found = audited(*data())
-    assert found.images == 120
-    assert (found.floors[0].train.n, found.floors[0].test.n) == (80, 40)
+    record = audited(*data())
+    assert record.images == 120
+    assert (record.floors[0].train.n, record.floors[0].test.n) == (80, 40)
 
 
 def test_equal_data_and_seed_give_an_equal_record():
@@ -216,13 +216,13 @@ def test_equal_data_and_seed_give_an_equal_record():
     assert audited(*data(seed=2), seed=3) == audited(*data(seed=2), seed=3)
 
 
-def test_the_figure_says_the_floors_and_how_many(tmp_path: Path):
+def test_the_figure_is_a_small_png_even_without_an_interval(tmp_path: Path):
     """A small PNG for the report; a perfect separation has no interval and is drawn as a point."""
     table, stack = data(icc=lambda rows: rows["label"])
-    found = audited(table, stack)
-    assert found.floors[0].test.interval is None
-    assert found.floors[0].test.note.startswith("no interval")
-    path = audit_plot.draw_audit(found, tmp_path / "eda" / "audit.png")
+    record = audited(table, stack)
+    assert record.floors[0].test.interval is None
+    assert record.floors[0].test.note.startswith("no interval")
+    path = audit_plot.draw_audit(record, tmp_path / "eda" / "audit.png")
     assert path.stat().st_size < 300_000
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -238,10 +238,10 @@ def test_the_originals_container_separates_and_harmonising_takes_much_of_it_away
     assert (pd.to_numeric(table["icc"]) == 1 - table["label"]).all()
     files = [(ORIGINALS / image).read_bytes() for image in table["image"]]
     stack = np.stack([model_input.resize(decoder.decode(data).image, 224) for data in files])
-    found = audited(table.assign(split="train"), stack)
-    before, after = found.floors[0].train, found.container_after.train
+    record = audited(table.assign(split="train"), stack)
+    before, after = record.floors[0].train, record.container_after.train
     assert before.auroc >= 0.95
     assert after.auroc < before.auroc - 0.02
     assert after.interval.high < 0.995
-    assert found.floors[0].test.auroc is None
-    assert found.warning
+    assert record.floors[0].test.auroc is None
+    assert record.warning

@@ -209,7 +209,7 @@ def test_figures_say_what_is_seen_and_how_many(tmp_path: Path, drawn: list[Figur
 def test_augmentation_shows_the_original_first_and_states_the_ranges(
     tmp_path: Path, drawn: list[Figure]
 ):
-    """Two originals with three versions each: eight pictures, and the sentence of the settings in the title."""
+    """Two originals with three augmentations each: eight pictures, and the sentence of the settings in the title."""
     original = np.full((2, 32, 40), 7, np.uint8)
     augmented = np.full((2, 3, 32, 40), 9, np.uint8)
     path = samples.draw_augmentation(
@@ -219,10 +219,10 @@ def test_augmentation_shows_the_original_first_and_states_the_ranges(
     [figure] = drawn
     pictures = [int(axes.images[0].get_array()[0, 0]) for axes in figure.axes]
     assert pictures == [7, 9, 9, 9] * 2
-    said = " ".join(texts(figure).split())
+    title = " ".join(texts(figure).split())
     assert (
         "rotation up to ±14°, zoom ±10 %, shift ±5 %, contrast ±40 %, brightness ±15 %, gamma 0.55 to 1.8; no flips"
-        in said.replace("\N{NO-BREAK SPACE}", " ")
+        in title.replace("\N{NO-BREAK SPACE}", " ")
     )
 
 
@@ -236,7 +236,7 @@ def test_augmentation_of_noise_is_under_300_kb(tmp_path: Path):
 
 
 def test_augmentation_of_images_that_do_not_fit_is_refused(tmp_path: Path):
-    """Originals and versions of different sizes are a mistake of the caller."""
+    """Originals and augmentations of different sizes are a mistake of the caller."""
     with pytest.raises(ValueError, match="pass images of one size"):
         samples.draw_augmentation(
             np.zeros((2, 8, 8), np.uint8),

@@ -1,4 +1,4 @@
-"""Differences between splits are found where they are, not found where they are not, and never made up."""
+"""Distribution shift is found where it is, not found where it is not, and never made up."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def data(
     return pd.DataFrame(rows), pixels
 
 
-def found(table: pd.DataFrame, pixels: np.ndarray, **keys: object) -> pd.DataFrame:
+def differences(table: pd.DataFrame, pixels: np.ndarray, **keys: object) -> pd.DataFrame:
     frame = (
         shift.measure_shift(table, pixels, "0" * 64)
         .table()
@@ -75,7 +75,7 @@ def test_a_darker_test_set_is_found_in_its_class_alone():
         "NORMAL, train against test: brightness (mean) is lower in test (median 118 to 10"
     )
     assert "p < 0.001 after Holm, n = 24 and 24 patients" in sentence
-    row = found(table, pixels).loc[("NORMAL", "test", "mean")]
+    row = differences(table, pixels).loc[("NORMAL", "test", "mean")]
     assert row["effect"] < 0.1
     assert row["low"] <= row["effect"] <= row["high"]
     assert row["p_holm"] == pytest.approx(row["p"] * 20)  # the smallest of 20
@@ -89,7 +89,7 @@ def test_effect_and_p_are_those_of_scipy_on_patient_means():
     table, pixels = data(seed=3)
     own = table[table["label"] == 1].groupby(["split", "patient_id"])["std"].mean()
     expected = mannwhitneyu(own["val"], own["train"])
-    row = found(table, pixels).loc[("PNEUMONIA", "val", "std")]
+    row = differences(table, pixels).loc[("PNEUMONIA", "val", "std")]
     assert row["effect"] == pytest.approx(expected.statistic / 24**2)
     assert row["p"] == pytest.approx(expected.pvalue)
 
@@ -99,7 +99,10 @@ def test_copies_of_a_patients_image_change_nothing():
     table, pixels = data()
     ten = pd.concat([table] * 10, ignore_index=True)
     columns = ["effect", "p", "n_train", "n_compared"]
-    once, often = found(table, pixels)[columns], found(ten, np.concatenate([pixels] * 10))[columns]
+    once, often = (
+        differences(table, pixels)[columns],
+        differences(ten, np.concatenate([pixels] * 10))[columns],
+    )
     pd.testing.assert_frame_equal(once, often, check_exact=False)
 
 
@@ -107,7 +110,7 @@ def test_a_significant_but_small_difference_is_trivial():
     """400 patients evenly over 100 gray values, in test 7.5 higher: p < 0.001, the effect 0.57, nobody is warned."""
     table, pixels = data(400, 1, ("train", "test"))
     table["mean"] = np.tile(np.arange(400) / 4, 4) + 7.5 * (table["split"] == "test")
-    row = found(table, pixels).loc[("NORMAL", "test", "mean")]
+    row = differences(table, pixels).loc[("NORMAL", "test", "mean")]
     assert row["p_holm"] < 0.01
     assert row["effect"] == pytest.approx(0.572, abs=0.001)
     assert not row["significant"]
@@ -119,7 +122,7 @@ def test_blur_and_a_bright_border_are_seen_in_the_pixels():
     flat[border_mask(SIDE, SIDE)] = 255
     table, pixels = data()
     pixels[table["split"] == "test"] = flat
-    rows = found(table, pixels).xs("test", level="compared")
+    rows = differences(table, pixels).xs("test", level="compared")
     assert rows.loc[("NORMAL", "border"), "median_compared"] == 255
     assert rows.loc[("NORMAL", "sharpness"), "significant"]
     assert rows.loc[("PNEUMONIA", "border"), "significant"]
@@ -127,7 +130,7 @@ def test_blur_and_a_bright_border_are_seen_in_the_pixels():
 
 def test_a_constant_signal_is_no_difference_and_no_test():
     """All widths are 100: effect 0.5, no p, a note."""
-    row = found(*data()).loc[("NORMAL", "test", "width")]
+    row = differences(*data()).loc[("NORMAL", "test", "width")]
     assert (row["effect"], row["significant"]) == (0.5, False)
     assert pd.isna(row["p"])
     assert row["note"] == "no difference: the same value in every image"
@@ -169,7 +172,8 @@ def test_images_without_a_patient_stand_alone():
     """48 images of 24 patients without their ids are 48 patients."""
     table, pixels = data()
     assert (
-        found(table.assign(patient_id=""), pixels).loc[("NORMAL", "test", "mean"), "n_train"] == 48
+        differences(table.assign(patient_id=""), pixels).loc[("NORMAL", "test", "mean"), "n_train"]
+        == 48
     )
 
 
