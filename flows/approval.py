@@ -20,7 +20,7 @@ from cxr.core.errors import CxrError
 POLL_SECONDS = 5
 # The server's own time limit of a pause would fail the run, so it is later than ours.
 _MARGIN_SECONDS = 900
-logger = logging.getLogger("cxr.serving.retrain")
+logger = logging.getLogger("cxr.retraining")
 
 
 class Approval(RunInput):

@@ -18,7 +18,7 @@ from tasks import progress, retries
 from tasks.pages import pictures
 
 EXPLORE = "explore data"
-logger = logging.getLogger("cxr.exploration.explore")
+logger = logging.getLogger("cxr.exploration")
 
 
 @task(name="explore data", task_run_name="explore data", cache_policy=NO_CACHE, **retries.POLICY)

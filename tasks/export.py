@@ -19,7 +19,7 @@ from tasks import progress
 from tasks.pages import pictures
 
 TEST = "test and Grad-CAM"
-logger = logging.getLogger("cxr.results.exporting")
+logger = logging.getLogger("cxr.export")
 
 
 @task(name="find run", task_run_name="find run", cache_policy=NO_CACHE)

@@ -24,7 +24,7 @@ from tasks import progress, retries
 from tasks.pages import retraining as retraining_page
 
 COMPARE = "score the champion"
-logger = logging.getLogger("cxr.serving.retrain")
+logger = logging.getLogger("cxr.retraining")
 
 
 @task(

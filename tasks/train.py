@@ -27,7 +27,7 @@ from cxr.storage.workspace import workspace
 from tasks import progress, retries, runners
 from tasks.pages import comparison as comparison_page
 
-logger = logging.getLogger("cxr.models.training.trainer")
+logger = logging.getLogger("cxr.training")
 # Trainings whose worker processes import Keras in advance: each needs 0.4 GB until it is used.
 MOST_PRESTARTED = 3
 # Images whose features are one task on Dask: minutes of work beside the seconds of importing Keras.

@@ -1,12 +1,13 @@
 """The names of runs in the Prefect UI."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from cxr.core.settings import TrainingSettings
 from flows import names
-from tests.conftest import preprocess
+from tests.conftest import ROOT, preprocess
 
 TWO = TrainingSettings(arch=("MobileNetV2", "VGG16"))
 
@@ -65,3 +66,13 @@ def test_a_stage_is_named_after_the_data_of_its_work_folder(named, phantoms, tmp
     assert named(names.of_data, "explore", out=there, training=TWO) == "explore phantoms"
     for out in (tmp_path / "empty", "s3://no-such-bucket/empty", "ftp://server/empty"):
         assert named(names.of_data, "export", out=str(out)) == "export empty"
+
+
+def test_names_of_loggers_are_short_and_do_not_follow_the_files():
+    """The UI shows them before each line, and people filter by them: cxr.training stays, wherever its file goes."""
+    paths = [path for room in ("cxr", "tasks", "flows") for path in (ROOT / room).rglob("*.py")]
+    loggers = set()
+    for path in paths:
+        loggers.update(re.findall(r'getLogger\("(cxr[\w.]*)"\)', path.read_text()))
+    assert {"cxr.preprocessing", "cxr.exploration", "cxr.training", "cxr.export"} <= loggers
+    assert all(name.count(".") <= 1 for name in loggers), loggers

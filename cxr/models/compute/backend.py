@@ -24,7 +24,7 @@ _GPU_PACKAGES = {"tensorflow": "tensorflow[and-cuda]", "jax": "jax[cuda13]"}
 _GPU_BATCH = 128
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as /proc/cpuinfo names them
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
-logger = logging.getLogger("cxr.models.compute.backend")
+logger = logging.getLogger("cxr.backend")
 
 
 def backend_name() -> str:

@@ -13,7 +13,7 @@ from functools import cache
 from cxr.core.errors import DeviceError
 
 ANSWER_SECONDS = 10  # a driver in order answers within two
-logger = logging.getLogger("cxr.models.compute.hardware")
+logger = logging.getLogger("cxr.hardware")
 
 
 def visible_gpus() -> list[str]:
