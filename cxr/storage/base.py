@@ -141,8 +141,12 @@ def changed_error(uri: str, expected: str | None, found: str | None) -> ChangedE
         expected: The expected version, None for no file.
         found: The version that is there, None for no file.
     """
-    expected_text = "nothing there yet" if expected is None else f"version {expected}"
-    found_text = "nothing" if found is None else f"version {found}"
+    expected_text = f"version {expected}"
+    if expected is None:
+        expected_text = "nothing there yet"
+    found_text = f"version {found}"
+    if found is None:
+        found_text = "nothing"
     return ChangedError(
         f"{uri}: expected {expected_text}, found {found_text}: "
         "somebody else changed it; look at it, then try again"

@@ -152,7 +152,8 @@ class LocalStorage:
         """Return the first `count` bytes of a file, or all for -1."""
         try:
             with self._path(key).open("rb") as file:
-                current = version_of(os.fstat(file.fileno()))
+                status = os.fstat(file.fileno())
+                current = version_of(status)
                 if version is not None and version != current:
                     raise changed_error(self._uri(key), version, current)
                 return file.read(count)
@@ -190,18 +191,19 @@ class LocalStorage:
         Each version has a later time than the one before.
         """
         path = self._path(key)
+        uri = self._uri(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK):
                 current = self.version(key)
                 if expected not in (ANY, current):
-                    raise changed_error(self._uri(key), expected, current)
+                    raise changed_error(uri, expected, current)
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(data)
                     set_later_time(temporary, current)
                 return version_of(path.stat())
         except OSError as error:
-            raise storage_error("write", self._uri(key), error) from error
+            raise storage_error("write", uri, error) from error
 
     def upload(self, path: Path, key: str) -> str:
         """Copy a file into the folder, renamed when it is whole and its SHA-256 is right."""

@@ -167,7 +167,8 @@ def _object_path(digest: str) -> Path:
 
 def _note_path(place: str) -> Path:
     """Return where version and SHA-256 of a place are kept."""
-    name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
+    data = place.encode("utf-8", "surrogateescape")
+    name = hashlib.sha256(data).hexdigest()
     return home() / "places" / name[:2] / name
 
 

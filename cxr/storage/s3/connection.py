@@ -21,6 +21,7 @@ from cxr.core import environment
 from cxr.core.errors import UsageError
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_VARIABLES = ("AWS_", "CXR_S3_")  # the beginnings of their names
 _connecting = threading.Lock()
 
 
@@ -110,6 +111,7 @@ class Connection:
         ca_bundle = os.environ.get("AWS_CA_BUNDLE")
         if ca_bundle:
             client_options["root_certificate"] = Path(ca_bundle).read_bytes()
+        retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=30)}
         return S3Store(
             bucket,
             endpoint=endpoint,
@@ -117,7 +119,7 @@ class Connection:
             virtual_hosted_style_request=virtual_hosted,
             client_options=client_options,
             credential_provider=credentials,
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
+            retry_config=retries,
         )
 
 
@@ -139,8 +141,9 @@ def _settings() -> tuple[object, ...]:
     So credentials that were renewed in ~/.aws/credentials are used by the next task of a running
     worker. The variables are hashed: no secret is kept in another place than boto3's own.
     """
-    variables = sorted(name for name in os.environ if name.startswith(("AWS_", "CXR_S3_")))
-    text = "\0".join(f"{name}={os.environ[name]}" for name in variables)
+    names = sorted(name for name in os.environ if name.startswith(_VARIABLES))
+    variables = [f"{name}={os.environ[name]}" for name in names]
+    text = "\0".join(variables)
     return (
         hashlib.sha256(text.encode()).hexdigest(),
         _time_of_change("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
@@ -160,7 +163,8 @@ def split_address(uri: str) -> tuple[str, str]:
     Raises:
         UsageError: It is not s3://bucket/prefix.
     """
-    bucket, _, prefix = uri.partition("://")[2].partition("/")
+    _, _, address = uri.partition("://")
+    bucket, _, prefix = address.partition("/")
     if "@" in bucket or ":" in bucket:
         # The address is not repeated: it may hold a secret.
         raise UsageError(

@@ -31,7 +31,7 @@ _ADVICE = {
         "no credentials were found: set AWS_PROFILE, or another source that boto3 knows"
     ),
     "ProfileNotFound": "AWS_PROFILE names a profile that is not in the AWS configuration files",
-    "ValueError": ("check the endpoint in AWS_ENDPOINT_URL: it begins with http:// or https://"),
+    "ValueError": "check the endpoint in AWS_ENDPOINT_URL: it begins with http:// or https://",
     "SSLError": (
         "the server's certificate is not trusted: give its authority's file in AWS_CA_BUNDLE"
     ),
@@ -82,7 +82,6 @@ _SYNONYMS = {
         "RequestTimeout",
     ),
 }
-_CANONICAL_CODES = {synonym: code for code, synonyms in _SYNONYMS.items() for synonym in synonyms}
 _TRANSIENT = {
     "SlowDown",
     "InternalError",
@@ -136,11 +135,19 @@ def failure(verb: str, uri: str, error: Exception) -> Exception:
             f"cannot {verb} {uri}: the connection ended before the file did, each time: try again",
             transient=True,
         )
-    canonical_code = _CANONICAL_CODES.get(code, code)
+    canonical_code = _canonical(code)
     message = f"cannot {verb} {uri}: {code}: {_explain(error, canonical_code, verb)}"
     if canonical_code == "AccessDenied" and verb == "read":
         return PermissionError(message)
     return StorageError(message, transient=_is_transient(error, canonical_code))
+
+
+def _canonical(code: str) -> str:
+    """Return the code in _ADVICE that means the same, or the code itself if there is none."""
+    for canonical_code, synonyms in _SYNONYMS.items():
+        if code in synonyms:
+            return canonical_code
+    return code
 
 
 def _explain(error: Exception, canonical_code: str, verb: str) -> str:
@@ -148,9 +155,11 @@ def _explain(error: Exception, canonical_code: str, verb: str) -> str:
     if canonical_code in _ADVICE:
         return _ADVICE[canonical_code].format(verb=verb, endpoint=_endpoint())
     response = _response(error)
-    detail = response.get("Error", {}).get("Message") or ""
-    if not response:
-        detail = " ".join(str(error).split())
+    if response:
+        server_error = response.get("Error", {})
+        detail = server_error.get("Message") or ""
+    else:
+        detail = " ".join(str(error).split())  # in one line
     return f"{detail}: check bucket, endpoint and credentials"
 
 

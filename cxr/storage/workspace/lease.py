@@ -63,7 +63,11 @@ class Lease:
             self._version = self._write("held", version)
         except (ChangedError, FileNotFoundError) as error:
             raise ConflictError(f"{storage.uri}: {_BUSY} (it has just begun): {_WAIT}") from error
-        thread = threading.Thread(target=self._keep_renewing, daemon=True, name="cxr-lease")
+        thread = threading.Thread(
+            target=self._keep_renewing,
+            daemon=True,
+            name="cxr-lease",
+        )
         thread.start()
 
     def _require_free(self, version: str, dead_holder: str) -> None:
@@ -81,9 +85,10 @@ class Lease:
     def _read(self, version: str | None = None) -> dict[str, Any]:
         """Return what the lease's object says."""
         try:
-            holder: dict[str, Any] = json.loads(self._storage.read(KEY, version))
+            data = self._storage.read(KEY, version)
         except PermissionError as error:  # for an image this is a reject, but not here
             raise StorageError(str(error)) from error
+        holder: dict[str, Any] = json.loads(data)
         return holder
 
     def _write(self, state: str, expected: str | None) -> str:

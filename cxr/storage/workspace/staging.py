@@ -30,7 +30,7 @@ from cxr.storage.workspace.shared_files import (
 )
 from cxr.storage.workspace.transfers import download_entry, run_concurrently
 
-logger = logging.getLogger("cxr.storage.workspace.workspace")
+logger = logging.getLogger("cxr.workspace")
 STATE = ".cxr-state.json"
 
 
@@ -86,8 +86,10 @@ class Staging:
         self.folder = folder
         self.storage = storage
         self._pushing = threading.Lock()
+        self._state = State()
         state_path = folder / STATE
-        self._state = State.read(state_path) if state_path.is_file() else State()
+        if state_path.is_file():
+            self._state = State.read(state_path)
         last_lease = self._state.lease
         # Whoever had the local copy before is dead, because its lock was free.
         self.lease = Lease(storage, dead_holder=last_lease)
@@ -96,11 +98,12 @@ class Staging:
 
     def pull(self) -> None:
         """Make the local copy equal to what is published, unless the local copy is newer."""
-        published = [entry for entry in self.storage.list() if is_shared(entry.key)]
+        listed = self.storage.list()
+        published = [entry for entry in listed if is_shared(entry.key)]
         local_is_newer = self._local_is_newer(published)
         if local_is_newer:
             # A file missing locally is fetched, not deleted remotely: a cache may be cleaned.
-            wanted = [entry for entry in published if not self._path(entry.key).is_file()]
+            wanted = [entry for entry in published if self._is_missing(entry)]
         else:
             self._remove_unpublished(published)
             wanted = [entry for entry in published if not self._is_same(entry)]
@@ -122,8 +125,9 @@ class Staging:
         push_was_cut_off = self._was_last_here and not self._state.clean
         if push_was_cut_off:
             return True
+        known = self._state.files
         versions = {entry.key: entry.version for entry in published}
-        known_versions = {key: file.version for key, file in self._state.files.items()}
+        known_versions = {key: file.version for key, file in known.items()}
         return versions == known_versions
 
     def _remove_unpublished(self, published: Sequence[Entry]) -> None:
@@ -132,6 +136,10 @@ class Staging:
         surplus = shared_keys(self.folder) - published_keys
         for key in in_removal_order(surplus):
             self._path(key).unlink()
+
+    def _is_missing(self, entry: Entry) -> bool:
+        """Return whether the local copy lacks a file."""
+        return not self._path(entry.key).is_file()
 
     def _is_same(self, entry: Entry) -> bool:
         """Return whether the local copy of a file is what is published."""

@@ -27,7 +27,7 @@ from cxr.storage.workspace.open_folders import OpenFolders
 from cxr.storage.workspace.staging import Staging
 from cxr.storage.workspace.transfers import download_entry, run_concurrently
 
-logger = logging.getLogger("cxr.storage.workspace.workspace")
+logger = logging.getLogger("cxr.workspace")
 DAY = 86_400.0  # seconds
 WAIT = 5.0  # seconds between attempts to open a work folder that another process has open
 
@@ -189,8 +189,9 @@ def _download_folder(storage: Storage, entries: Sequence[Entry], folder: Path) -
 
 def _remove_unused(copies: Path) -> None:
     """Remove the copies that were not used within a day."""
+    oldest_use = time.time() - DAY
     for copy in copies.iterdir():
-        if copy.is_dir() and time.time() - copy.stat().st_mtime > DAY:
+        if copy.is_dir() and copy.stat().st_mtime < oldest_use:
             shutil.rmtree(copy)
 
 
@@ -254,7 +255,11 @@ def _require_writable(path: Path) -> None:
             example = path / "predictions.csv"
             raise DataError(f"{path}: expected a file to write, found a folder: give {example}")
         _make_folder(path.parent)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", suffix=path.suffix):
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent,
+            prefix=".writing-",
+            suffix=path.suffix,
+        ):
             pass
     except OSError as error:
         raise storage_error("write", str(path), error) from error
@@ -267,7 +272,8 @@ def _cache_folder(kind: str, storage: Storage) -> Path:
 
 def _digest(text: str) -> str:
     """Return the name of a folder for a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    data = text.encode("utf-8", "surrogateescape")
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 @contextlib.contextmanager
