@@ -1,4 +1,4 @@
-"""The gate: planted copies are found, taken out of train and never of test; what is left fails the run."""
+"""The gate: planted copies are found, removed from train and never from test; what is left fails the run."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def pairs(*named: tuple[str, str]) -> pd.DataFrame:
 
 
 def test_train_loses_its_copy_and_test_loses_nothing():
-    """A chain of copies: both in test stay, those in val and train go, each with the image it copies."""
+    """A chain of copies: both in test are kept, those in val and train removed, each with the image it copies."""
     table = rows(
         ("test/a", "test", 1, "1"), ("test/b", "test", 1, "2"), ("train/c", "train", 1, "3"), ("val/d", "val", 1, "4"),
         ("train/e", "train", 0, "5"),
@@ -45,7 +45,7 @@ def test_train_loses_its_copy_and_test_loses_nothing():
     assert set(rejects["reason"]) == {"near_duplicate"}
 
 
-def test_without_test_one_copy_stays_and_two_labels_all_go():
+def test_without_test_one_copy_is_kept_and_copies_under_two_labels_are_removed():
     """First val, then train, then the smallest name; under both labels nobody knows which is right."""
     table = rows(
         ("train/a", "train", 1, "1"), ("val/b", "val", 1, "2"), ("train/c", "train", 0, "3"), ("train/d", "train", 1, "4"),

@@ -44,14 +44,14 @@ def reasons(work: Path) -> dict[str, str]:
     return dict(read_table(work / "rejects.csv")[["image", "reason"]].itertuples(index=False))
 
 
-def test_books_balance_on_phantoms(phantoms, tmp_path):
+def test_counts_add_up_on_phantoms(phantoms, tmp_path):
     """Found = kept + rejected, every file on disk is in exactly one table, all reasons are in the closed list."""
-    books = preprocess(phantoms, tmp_path)
+    record = preprocess(phantoms, tmp_path)
     on_disk = {p.relative_to(phantoms).as_posix() for p in phantoms.rglob("*") if p.is_file()}
     kept, rejected = (
         list(read_table(tmp_path / f"{n}.csv")["image"]) for n in ("clean_metadata", "rejects")
     )
-    assert books.found == len(on_disk) == books.kept + sum(books.rejected.values())
+    assert record.found == len(on_disk) == record.kept + sum(record.rejected.values())
     assert sorted(kept + rejected) == sorted(on_disk)
     for reason in (
         "duplicate",
@@ -62,9 +62,9 @@ def test_books_balance_on_phantoms(phantoms, tmp_path):
         "ignored",
         "unknown_class",
     ):
-        assert books.rejected[reason] > 0, reason
-    assert books.patient_wise
-    assert Ingest.read(tmp_path / "ingest.json") == books
+        assert record.rejected[reason] > 0, reason
+    assert record.patient_wise
+    assert Ingest.read(tmp_path / "ingest.json") == record
 
 
 @pytest.mark.parametrize("above", ["", "chest_xray", "archive/Chest X-Ray"])
@@ -76,9 +76,9 @@ def test_root_is_found_from_above_and_nested_copy_is_set_aside(tmp_path, above):
     put(root / "__MACOSX" / "train" / "NORMAL" / "._a.jpeg", kind="JPEG")
     (root / "train" / ".DS_Store").write_bytes(b"x")
     put(root / "train" / "NORMAL" / "._IM-0001.jpeg", kind="JPEG")
-    books = preprocess(tmp_path / "data", tmp_path / "work")
-    assert books.root == above
-    assert books.kept == 48 and books.rejected == {"ignored": 3, "nested_copy": 48}
+    record = preprocess(tmp_path / "data", tmp_path / "work")
+    assert record.root == above
+    assert record.kept == 48 and record.rejected == {"ignored": 3, "nested_copy": 48}
 
 
 def test_two_data_sets_side_by_side_are_refused(tmp_path):
@@ -198,8 +198,8 @@ def test_a_file_that_may_not_be_read_is_listed_and_tried_again(tmp_path, monkeyp
     preprocess(root, work)
     assert reasons(work) == {shut: "unreadable"}
     monkeypatch.setattr(LocalStorage, "_read", read)
-    books = preprocess(root, work)
-    assert books.newly_read == 1 and not books.rejected
+    record = preprocess(root, work)
+    assert record.newly_read == 1 and not record.rejected
 
 
 def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def test_metadata_has_the_columns_users_rely_on(phantoms, tmp_path):
 
 
 def test_an_edited_manifest_is_refused_at_the_hand_over(phantoms, tmp_path):
-    """Two rows that change places between splits keep every rule: the digest in the books tells."""
+    """Two rows that change places between splits keep every rule: the digest in ingest.json tells."""
     from cxr.core.errors import DataError
     from cxr.models import runs
 
