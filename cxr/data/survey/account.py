@@ -16,13 +16,13 @@ from cxr.data.survey.files import KINDS, File
 from cxr.data.survey.questions.wording import format_names
 from cxr.data.survey.remedies import Remedy, find_remedy, flag_value_for, remedies_sentence
 
-# Share of a folder's images: where a flag could bring in more than these, the run asks.
+# Share of a folder's images: where a flag could bring in more, or more look like negatives, the run
+# asks.
 ASKING_SHARE = 0.05
 # Share of a folder's images: where more cannot be used for what they are, the run asks.
 LOST_SHARE = 0.5
-SITE_IMAGES = (
-    10  # so many lost images in a folder are a question of their own: fewer may be one patient's
-)
+# So many lost images in a folder are asked about by themselves: fewer may be one patient's.
+SITE_IMAGES = 10
 
 
 class FolderAccount(Strict):
