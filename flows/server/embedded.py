@@ -112,7 +112,10 @@ def _import_all(modules: Sequence[str]) -> None:
     try:
         prefect_api.load()
         for module in (*_ALWAYS_IMPORTED, *modules):
-            importlib.import_module(module)
+            # Only a head start: what is broken fails again where it is needed, and the server,
+            # which imports much of the same, says why in one line.
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
     finally:
         gc.enable()
 

@@ -364,7 +364,8 @@ def test_the_same_command_goes_on_after_ctrl_c(tmp_path, phantoms):
 
 HANGING = """
 import sys, time
-from flows import command, server
+from flows import command
+from flows.server.process import Server
 
 def wait(_):
     print("hanging", flush=True)
@@ -375,7 +376,7 @@ def wait(_):
         except KeyboardInterrupt:
             print("tidying up", flush=True)
 
-server.Server.wait = wait
+Server.wait = wait
 command.main(sys.argv[1:])
 """
 
