@@ -1,9 +1,10 @@
-"""Reading many small objects from a real S3 server: the pipeline's way against the barest parallel boto3 loop.
+"""Reading many small objects from a real S3 server: the pipeline against a plain loop of boto3.
 
     python -m bench.storage [OBJECTS]
 
-2,000 objects of 60 kB from a RADOS gateway on loopback (`tests/support/servers/s3_server.sh`, needs root once), 16 connections
-each; the two in turn, five times. The pipeline lists, asks for the listed version, checks, and fills its local cache.
+2,000 objects of 60 kB from a RADOS gateway on loopback (`tests/support/servers/s3_server.sh`, which
+needs root once), with 16 connections each, the two in turn, five times. The pipeline lists, asks
+for the listed version, checks it and fills its local cache.
 """
 
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -22,100 +24,153 @@ from botocore.config import Config
 from cxr.storage.addresses import open_storage
 
 SCRIPT = Path(__file__).parent.parent / "tests" / "support" / "servers" / "s3_server.sh"
-BUCKET, SIZE, CONNECTIONS, REPEATS = "bench", 60_000, 16, 5
+BUCKET = "bench"
+OBJECTS = 2000
+OBJECT_BYTES = 60_000
+CONNECTIONS = 16
+REPEATS = 5
 
 
-def plain() -> int:
-    """Every object once, by sixteen threads that share one client; returns the bytes read."""
-    client = _client()
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    keys = [item["Key"] for page in pages for item in page["Contents"]]
+def read_plainly() -> int:
+    """Read every object once with threads that share one client; return the bytes read."""
+    client = make_client()
+    paginator = client.get_paginator("list_objects_v2")
+    keys: list[str] = []
+    for page in paginator.paginate(Bucket=BUCKET):
+        keys.extend(item["Key"] for item in page["Contents"])
 
     def get(key: str) -> int:
-        return len(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        answer = client.get_object(Bucket=BUCKET, Key=key)
+        return len(answer["Body"].read())
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         return sum(pool.map(get, keys))
 
 
-def pipeline() -> int:
-    """The same as the pipeline does it: listed, then read by version; returns the bytes read."""
+def read_as_pipeline() -> int:
+    """List every object and read it by version, as the pipeline does; return the bytes read."""
     storage = open_storage(f"s3://{BUCKET}")
     wanted = [(entry.key, entry.version) for entry in storage.list()]
     total = 0
-    for _, answer in storage.read_many(wanted):
-        if isinstance(answer, Exception):
-            raise answer
-        total += len(answer)
+    for _, content in storage.read_many(wanted):
+        if isinstance(content, Exception):
+            raise content
+        total += len(content)
     return total
 
 
-def _client() -> "boto3.client":
-    return boto3.client(
-        "s3", config=Config(max_pool_connections=CONNECTIONS, s3={"addressing_style": "path"})
+def make_client() -> Any:
+    """Return a client of boto3 for the server of this benchmark."""
+    config = Config(
+        max_pool_connections=CONNECTIONS,
+        s3={"addressing_style": "path"},
     )
+    return boto3.client("s3", config=config)
 
 
-def timed(name: str, read: Callable[[], int], objects: int) -> float:
-    began = time.perf_counter()
+def measure(name: str, read: Callable[[], int], objects: int) -> float:
+    """Print how fast `read` is and return its objects per second.
+
+    Args:
+        name: What is read, for the printed line.
+        read: What reads all objects and returns their bytes.
+        objects: How many there are.
+
+    Raises:
+        RuntimeError: Not all bytes were read.
+    """
+    wall_began = time.perf_counter()
     cpu_began = time.process_time()
     total = read()
-    wall = time.perf_counter() - began
+    wall = time.perf_counter() - wall_began
     cpu = time.process_time() - cpu_began
-    if total != objects * SIZE:
-        raise RuntimeError(f"expected {objects * SIZE} bytes, found {total}")
-    speed = f"{objects / wall:>7.0f} objects/s {total / wall / 1e6:>6.0f} MB/s"
-    print(f"{name:<34}{speed} {cpu / objects * 1000:>6.2f} ms of a core an object")
-    return objects / wall
+    if total != objects * OBJECT_BYTES:
+        raise RuntimeError(f"expected {objects * OBJECT_BYTES} bytes, found {total}")
+    rate = objects / wall
+    megabytes = total / wall / 1e6
+    cpu_ms = cpu / objects * 1000
+    print(
+        f"{name:<34}{rate:>7.0f} objects/s {megabytes:>6.0f} MB/s "
+        f"{cpu_ms:>6.2f} ms of a core an object"
+    )
+    return rate
 
 
-def fill(objects: int) -> None:
-    client = _client()
+def fill_bucket(objects: int) -> None:
+    """Make the bucket with so many objects of random bytes."""
+    client = make_client()
     client.create_bucket(Bucket=BUCKET)
+
+    def put(number: int) -> None:
+        data = os.urandom(OBJECT_BYTES)
+        client.put_object(Bucket=BUCKET, Key=f"{number:06d}.jpeg", Body=data)
+
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        put = lambda i: client.put_object(Bucket=BUCKET, Key=f"{i:06d}.jpeg", Body=os.urandom(SIZE))  # noqa: E731
         list(pool.map(put, range(objects)))
 
 
 def compare(objects: int, scratch: Path) -> None:
-    found: dict[str, list[float]] = {"boto3": [], "pipeline": []}
-    fill(objects)
-    for i in range(REPEATS):
-        os.environ["CXR_CACHE"] = str(scratch / f"cache{i}")
-        found["boto3"].append(timed("bare boto3 loop", plain, objects))
-        found["pipeline"].append(timed("pipeline, empty cache", pipeline, objects))
-    cached = timed("pipeline, unchanged objects", pipeline, objects)
+    """Measure both ways in turn and print the median of their ratio.
+
+    Args:
+        objects: How many objects are read.
+        scratch: A folder for the caches.
+    """
+    plain_rates = []
+    pipeline_rates = []
+    fill_bucket(objects)
+    for repeat in range(REPEATS):
+        os.environ["CXR_CACHE"] = str(scratch / f"cache{repeat}")
+        plain_rates.append(measure("bare boto3 loop", read_plainly, objects))
+        pipeline_rates.append(measure("pipeline, empty cache", read_as_pipeline, objects))
+    cached = measure("pipeline, unchanged objects", read_as_pipeline, objects)
     os.environ["CXR_CACHE_GB"] = "0"
-    uncached = timed("pipeline, no cache", pipeline, objects)
-    bare, ours = (statistics.median(found[name]) for name in ("boto3", "pipeline"))
-    ratios = [b / a for a, b in zip(found["boto3"], found["pipeline"], strict=True)]
+    uncached = measure("pipeline, no cache", read_as_pipeline, objects)
+    plain = statistics.median(plain_rates)
+    pipeline = statistics.median(pipeline_rates)
+    pairs = zip(plain_rates, pipeline_rates, strict=True)
+    ratios = [pipeline_rate / plain_rate for plain_rate, pipeline_rate in pairs]
     print(
-        f"median of {REPEATS}: boto3 {bare:.0f}, pipeline {ours:.0f} objects/s; ratio {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}), wanted: at least 1; without the cache {uncached / bare:.2f}, from it "
-        f"{cached / bare:.2f}"
+        f"median of {REPEATS}: boto3 {plain:.0f}, pipeline {pipeline:.0f} objects/s; "
+        f"ratio {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}), wanted: at least 1; "
+        f"without the cache {uncached / plain:.2f}, from it {cached / plain:.2f}"
     )
 
 
+def start_server(folder: str) -> None:
+    """Start the server and set the AWS variables for it."""
+    subprocess.run(
+        [SCRIPT, "install"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    started = subprocess.run(
+        [SCRIPT, "start", folder],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for line in started.stdout.split():
+        name, value = line.split("=", 1)
+        variable = "AWS_ENDPOINT_URL" if name == "S3_ENDPOINT" else name
+        os.environ[variable] = value
+    os.environ["AWS_REGION"] = "us-east-1"
+    os.environ["AWS_DEFAULT_REGION"] = "us-east-1"
+    os.environ["CXR_S3_CONNECTIONS"] = str(CONNECTIONS)
+
+
 def main(objects: int) -> None:
+    """Start a server, compare, and stop it."""
     with tempfile.TemporaryDirectory() as name:
-        subprocess.run(
-            [SCRIPT, "install"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        started = subprocess.run(
-            [SCRIPT, "start", f"{name}/server"], check=True, capture_output=True, text=True
-        )
-        server = dict(line.split("=", 1) for line in started.stdout.split())
-        os.environ |= {
-            "AWS_ENDPOINT_URL": server.pop("S3_ENDPOINT"),
-            "AWS_REGION": "us-east-1",
-            **server,
-        }
-        os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "CXR_S3_CONNECTIONS": str(CONNECTIONS)}
+        server_folder = f"{name}/server"
+        start_server(server_folder)
         try:
             compare(objects, Path(name))
         finally:
-            subprocess.run([SCRIPT, "stop", f"{name}/server"], check=True)
+            subprocess.run([SCRIPT, "stop", server_folder], check=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else OBJECTS)
