@@ -38,8 +38,8 @@ def home() -> Path:
     """
     named = environment.cache_folder()
     if named:
-        return _absolute(named)
-    return substitute() or _absolute("~/.cache/cxr")
+        return _absolute(named, os.environ.get("HOME"))
+    return substitute() or _absolute("~/.cache/cxr", os.environ.get("HOME"))
 
 
 def substitute() -> Path | None:
@@ -71,8 +71,8 @@ def user_home() -> Path | None:
 
 
 @functools.lru_cache(maxsize=8)  # asked for several times with each object
-def _absolute(name: str) -> Path:
-    """Return a folder's absolute path."""
+def _absolute(name: str, _home: str | None) -> Path:
+    """Return a folder's absolute path, looked up once for each value of HOME."""
     return Path(name).expanduser().absolute()
 
 
