@@ -204,7 +204,7 @@ def test_renewed_credentials_in_the_profile_s_file_are_used(bucket, monkeypatch,
 
 
 def test_objects_that_change_or_go_between_listing_and_reading(bucket, phantoms, tmp_path):
-    """Each is in the rejects as `vanished` with what happened; the next run reads it anew, and the books balance."""
+    """Each is in the rejects as `vanished` with what happened; the next run reads it anew, and the counts add up."""
     client = bucket.client()
     for path in sorted(p for p in phantoms.rglob("*") if p.is_file()):
         client.put_object(
@@ -229,8 +229,8 @@ def test_objects_that_change_or_go_between_listing_and_reading(bucket, phantoms,
         and "gone between" in rejects.loc[gone, "detail"]
     )
     client.put_object(Bucket=bucket.name, Key=gone, Body=kept[1])
-    books = preprocess(uri, work)
-    assert books.newly_read == 2 and "vanished" not in books.rejected
+    ingest = preprocess(uri, work)
+    assert ingest.newly_read == 2 and "vanished" not in ingest.rejected
 
 
 @pytest.mark.slow
