@@ -133,12 +133,12 @@ def test_readme_names_what_exists():
 
 
 def test_results_list_every_bench_and_make_bench_runs_them():
-    """A reader of docs/results.md finds the command of each measurement, and what `make bench` runs, in its order."""
+    """A reader of docs/results.md finds the command of each measurement, those that `make bench` runs among them."""
     table = (ROOT / "docs" / "results.md").read_text().partition("## ")[0]
     benches = {path.stem for path in (ROOT / "bench").glob("[a-z]*.py")}
     listed = re.findall(r"^\| `python -m bench\.(\w+)` \|", table, re.M)
     made = re.search(r"^BENCHES := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    assert set(listed) == benches and listed == ["quality", "crops", "notebook", *made]
+    assert set(listed) == benches and sorted(listed) == sorted(["quality", "notebook", *made])
 
 
 def test_the_readme_s_figures_are_those_of_its_scores():
