@@ -27,7 +27,7 @@ from tests.support import faulty_s3
 
 @pytest.fixture
 def decoded(monkeypatch, phantoms):
-    """How often each picture was decoded, by its file's MD5; of a file and its copies one decoding each is taken off."""
+    """How often each image was decoded, by its file's MD5; a file and its copies count as one."""
     counts = Counter()
     for path in phantoms.rglob("*"):
         if path.is_file():
@@ -108,11 +108,11 @@ def test_inspection_keeps_the_pixels_that_decoding_again_gives(harmonise, phanto
     preprocess(phantoms, tmp_path / "twice")
     table = runs.read_manifest(tmp_path / "once")
     storage = open_storage(str(phantoms))
-    found = []
+    pixels = []
     for work in (tmp_path / "once", tmp_path / "twice"):
         folder = pixel_cache.fill_pixel_cache(table, storage, 48, harmonise, work)
-        found.append(pixel_cache.load_pixels(folder, table)[np.arange(len(table))])
-    assert np.array_equal(*found)
+        pixels.append(pixel_cache.load_pixels(folder, table)[np.arange(len(table))])
+    assert np.array_equal(*pixels)
 
 
 def test_an_inverted_negative_is_kept_as_a_film(phantoms, decoded, tmp_path):
@@ -136,10 +136,10 @@ def test_an_inverted_negative_is_kept_as_a_film(phantoms, decoded, tmp_path):
         table, open_storage(str(data)), 64, False, tmp_path / "work"
     )
     assert before == dict(decoded)
-    for image, found in zip(
+    for image, pixels in zip(
         inverted["image"], pixel_cache.load_pixels(folder, inverted)[:], strict=True
     ):
-        assert np.array_equal(found, model_input.resize(films[image], 64)), image
+        assert np.array_equal(pixels, model_input.resize(films[image], 64)), image
 
 
 def test_a_shard_is_done_only_when_its_pixels_are_on_disk(phantoms, tmp_path, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_whole_run_fetches_each_image_once(proxy, tmp_path, api):
         "--epochs",
         "0",
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "flows.command", "run", uri, "--out", tmp_path / "work", *tiny],
         env=os.environ | {"PREFECT_API_URL": api},
         capture_output=True,
@@ -203,7 +203,7 @@ def test_a_whole_run_fetches_each_image_once(proxy, tmp_path, api):
         timeout=800,
         cwd=ROOT,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     asked = fetched(between)
     table = runs.read_manifest(tmp_path / "work")
     assert {asked[image] for image in table["image"]} == {1}

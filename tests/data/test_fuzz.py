@@ -59,7 +59,7 @@ def mutated(rng: random.Random) -> tuple[str, bytes]:
     name = rng.choice(list(SEEDS))
     data = bytearray(SEEDS[name])
     reach = rng.choice((len(data), min(len(data), 400), min(len(data), 60)))
-    at = rng.randrange(reach)
+    position = rng.randrange(reach)
     way = rng.randrange(6)
     if way < 2:
         for _ in range(rng.choice((1, 2, 4, 16))):
@@ -67,11 +67,11 @@ def mutated(rng: random.Random) -> tuple[str, bytes]:
     elif way == 2:
         del data[rng.randrange(len(data)) :]
     elif way == 3:
-        del data[at : at + rng.randrange(1, 60)]
+        del data[position : position + rng.randrange(1, 60)]
     elif way == 4:
-        data[at:at] = rng.randbytes(rng.randrange(1, 30))
+        data[position:position] = rng.randbytes(rng.randrange(1, 30))
     else:
-        data[at : at + 8] = rng.choice(_SLICES)
+        data[position : position + 8] = rng.choice(_SLICES)
     return name, bytes(data)
 
 
@@ -88,7 +88,7 @@ class _Folder:
 
 def inspect(number: int, folder: Path, seed: int = 0) -> pd.DataFrame:
     """Return what the real inspection says of so many mutated files."""
-    keys = [f"{at}.png" for at in range(number)]
+    keys = [f"{index}.png" for index in range(number)]
     (folder / "shards").mkdir(parents=True)
     listed = pd.DataFrame(
         {"image": keys, "label": 0, "source_split": "train", "size": 1, "version": "1"}
@@ -98,21 +98,21 @@ def inspect(number: int, folder: Path, seed: int = 0) -> pd.DataFrame:
             listed[column] = ""
     listed[columns.LISTED_COLUMNS].to_csv(folder / "shards" / "s.csv", index=False)
     shard = shard_inspection.inspect_shard(_Folder(seed), folder, "s", FileSettings(bit_depth=12))
-    found = pd.read_csv(folder / "inspected" / "s.csv", keep_default_na=False, dtype=str)
-    assert len(found) == number == shard.images + shard.rejected
+    table = pd.read_csv(folder / "inspected" / "s.csv", keep_default_na=False, dtype=str)
+    assert len(table) == number == shard.images + shard.rejected
     assert (
-        (found["reason"] == "").sum()
+        (table["reason"] == "").sum()
         == shard.images
         == len(np.load(folder / "inspected" / "s.npy"))
     )
-    return found
+    return table
 
 
 def test_some_mutated_files_go_through_the_inspection(tmp_path):
     """A hundred files: found = kept + rejected, each rejected with a reason out of the closed list."""
-    found = inspect(100, tmp_path)
-    assert set(found["reason"]) <= {"", *REJECT_REASONS}
-    assert (found["detail"] != "").equals(found["reason"] != "")
+    table = inspect(100, tmp_path)
+    assert set(table["reason"]) <= {"", *REJECT_REASONS}
+    assert (table["detail"] != "").equals(table["reason"] != "")
 
 
 def test_every_seed_is_a_good_file_or_a_known_reject():
@@ -129,15 +129,15 @@ def test_every_seed_is_a_good_file_or_a_known_reject():
 @pytest.mark.timeout(900)
 def test_thousands_of_mutated_files_neither_end_a_run_nor_fill_the_memory(tmp_path):
     """Of 3,000 files over all formats none crashes the inspection or prints; the process stays small."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.data.test_fuzz", "3000", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parent.parent.parent,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    kept, rejected, memory = (int(number) for number in done.stdout.split())
+    assert (process.returncode, process.stderr) == (0, "")
+    kept, rejected, memory = (int(number) for number in process.stdout.split())
     assert kept + rejected == 3000 and kept > 100 and rejected > 1000
     assert memory < _MOST_MEMORY
 
@@ -154,26 +154,26 @@ def test_many_mutated_files_at_a_time():
             return reject.reason
 
     expected = [verdict(data) for _, data in files]
-    found: dict[int, str] = {}
+    verdicts: dict[int, str] = {}
 
     def work(first: int) -> None:
-        for at in range(first, len(files), 8):
-            found[at] = verdict(files[at][1])
+        for index in range(first, len(files), 8):
+            verdicts[index] = verdict(files[index][1])
 
     threads = [threading.Thread(target=work, args=(first,)) for first in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [found[at] for at in range(len(files))] == expected
+    assert [verdicts[index] for index in range(len(files))] == expected
     assert len(Counter(expected)) > 10
 
 
 def main(number: str, folder: str) -> None:
     """Inspect so many mutated files and print kept, rejected and the peak of memory, in MB."""
-    found = inspect(int(number), Path(folder), seed=1)
-    kept = int((found["reason"] == "").sum())
-    print(kept, len(found) - kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    table = inspect(int(number), Path(folder), seed=1)
+    kept = int((table["reason"] == "").sum())
+    print(kept, len(table) - kept, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 if __name__ == "__main__":

@@ -79,11 +79,11 @@ BAD = {
 @pytest.mark.parametrize("name", GOOD)
 def test_good_images_decode_to_gray_without_change(name):
     """Every accepted kind ends as mode L; lossless ones keep each pixel."""
-    found = decoder.decode(GOOD[name])
-    assert found.image.mode == "L" and found.image.size == (30, 40) and found.bit_depth == 8
+    decoded = decoder.decode(GOOD[name])
+    assert decoded.image.mode == "L" and decoded.image.size == (30, 40) and decoded.bit_depth == 8
     assert formats.kind_of(GOOD[name][: formats.FIRST_BYTES]) == "image"
     if "jpeg" not in name and name not in {"palette", "bilevel"}:
-        assert np.array_equal(np.asarray(found.image), PICTURE)
+        assert np.array_equal(np.asarray(decoded.image), PICTURE)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -106,9 +106,9 @@ def test_every_truncation_of_a_jpeg_is_noticed():
 def test_a_changed_byte_of_a_png_is_noticed():
     """A PNG whose stored bytes are not as written is a reject: each chunk has a checksum."""
     whole = encoded(GRAY, compress_level=0)
-    for at in range(60, len(whole) - 20, 31):
+    for position in range(60, len(whole) - 20, 31):
         flipped = bytearray(whole)
-        flipped[at] ^= 0x10
+        flipped[position] ^= 0x10
         with pytest.raises(rejection.Rejected, match="truncated"):
             decoder.decode(bytes(flipped))
 
@@ -121,18 +121,18 @@ def test_exif_orientation_is_applied_once(orientation, kind):
     exif[0x0112] = orientation
     data = encoded(soft(64), kind, exif=exif)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("L")
-    found = model_input.to_gray(decoder.decode(data).image)
-    assert np.array_equal(np.asarray(found), np.asarray(expected))
+    image = model_input.to_gray(decoder.decode(data).image)
+    assert np.array_equal(np.asarray(image), np.asarray(expected))
 
 
 def test_the_first_picture_of_an_mpo_is_the_film():
     """A JPEG with a second picture behind it, as cameras write them, is read as its first picture."""
     first = soft(64).convert("RGB")
     data = encoded(first, "MPO", save_all=True, append_images=[soft(48, 1).convert("RGB")])
-    found = decoder.decode(data)
-    assert found.format == "MPO" and found.container["quantisation"]
+    decoded = decoder.decode(data)
+    assert decoded.format == "MPO" and decoded.container["quantisation"]
     assert np.array_equal(
-        np.asarray(found.image.convert("RGB")), np.asarray(Image.open(io.BytesIO(data)))
+        np.asarray(decoded.image.convert("RGB")), np.asarray(Image.open(io.BytesIO(data)))
     )
 
 
@@ -149,11 +149,11 @@ def test_single_channels_of_16_bits_are_scaled_by_the_given_depth(bits, name):
         "big-endian tiff": tiff(values, big_endian=True),
         "white is zero": tiff(values, white_is_zero=True),
     }
-    found = decoder.decode(files[name], bits)
+    decoded = decoder.decode(files[name], bits)
     expected = np.rint(values / white * 255).astype(np.uint8)
-    assert found.bit_depth == bits and found.image.mode == "L" and found.mode == "I;16"
+    assert decoded.bit_depth == bits and decoded.image.mode == "L" and decoded.mode == "I;16"
     assert np.array_equal(
-        np.asarray(found.image), 255 - expected if name == "white is zero" else expected
+        np.asarray(decoded.image), 255 - expected if name == "white is zero" else expected
     )
 
 
@@ -187,7 +187,7 @@ def test_the_depth_changes_nothing_for_8_bit_files():
     )
 
 
-def test_measured_figures_agree_with_numpy_and_hashlib():
+def test_measurements_agree_with_numpy_and_hashlib():
     """md5, mean and std are what hashlib and NumPy say; a re-encoding with the same pixels has the same pixel hash."""
     row, thumbnail, _ = measurement.measure_image(GOOD["gray png"])
     assert row["md5"] == hashlib.md5(GOOD["gray png"]).hexdigest()
@@ -225,7 +225,7 @@ def test_later_stages_read_what_was_measured():
 
 
 def test_large_images_keep_exact_mean_and_std():
-    """Counting gray values loses nothing that a rounded figure shows."""
+    """Counting gray values loses nothing that a rounded metric shows."""
     big = np.random.default_rng(1).integers(0, 256, (1733, 1731), dtype=np.uint8)
     counts = content.gray_counts(Image.fromarray(big))
     assert content.mean_and_std(counts) == (round(float(big.mean()), 3), round(float(big.std()), 3))
@@ -299,12 +299,17 @@ def test_decoders_neither_warn_nor_print_nor_touch_other_warnings(capfd):
 
 def test_decoding_in_threads_gives_what_one_thread_gives():
     """Nothing is shared between decodings."""
-    data = [encoded(soft(seed=seed), kind) for seed in range(8) for kind in ("JPEG", "PNG", "TIFF")]
+    files = [
+        encoded(soft(seed=seed), kind) for seed in range(8) for kind in ("JPEG", "PNG", "TIFF")
+    ]
+
+    def digest(data: bytes) -> str:
+        return measurement.measure_image(data).row["pixel_sha256"]
+
+    expected = [digest(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
-        found = list(
-            pool.map(lambda each: measurement.measure_image(each)[0]["pixel_sha256"], data * 4)
-        )
-    assert found == [measurement.measure_image(each)[0]["pixel_sha256"] for each in data] * 4
+        digests = list(pool.map(digest, files * 4))
+    assert digests == expected * 4
     assert threading.active_count() < 50
 
 
@@ -333,8 +338,8 @@ def test_perceptual_hash_survives_resizing_and_separates_pictures():
     ]
     stack = np.stack(
         [
-            model_input.resize(each, 64)
-            for each in (smooth[0], smooth[0].resize((211, 211)), smooth[1])
+            model_input.resize(image, 64)
+            for image in (smooth[0], smooth[0].resize((211, 211)), smooth[1])
         ]
     )
     bits = [
@@ -354,6 +359,6 @@ def test_every_real_film_is_kept_with_pillows_pixels():
     assert len(paths) > 5000
     for path in paths:
         data = path.read_bytes()
-        found = content.examine(data, FileSettings()).image
+        image = content.examine(data, FileSettings()).image
         expected = Image.open(io.BytesIO(data))
-        assert found.convert(expected.mode).tobytes() == expected.tobytes(), path.name
+        assert image.convert(expected.mode).tobytes() == expected.tobytes(), path.name

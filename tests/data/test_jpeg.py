@@ -39,8 +39,8 @@ def after_start(data: bytes, inserted: bytes) -> bytes:
 
 
 def before(data: bytes, marker: bytes, inserted: bytes) -> bytes:
-    at = data.index(marker)
-    return data[:at] + inserted + data[at:]
+    position = data.index(marker)
+    return data[:position] + inserted + data[position:]
 
 
 def middle_of_scan(data: bytes) -> int:
@@ -52,21 +52,21 @@ def half_closed(data: bytes) -> bytes:
 
 
 def zeros(data: bytes) -> bytes:
-    at = middle_of_scan(data)
-    return data[:at] + bytes(len(data) // 6) + data[at + len(data) // 6 :]
+    middle = middle_of_scan(data)
+    return data[:middle] + bytes(len(data) // 6) + data[middle + len(data) // 6 :]
 
 
 def hole(data: bytes) -> bytes:
-    at = middle_of_scan(data)
-    return data[:at] + data[at + len(data) // 6 :]
+    middle = middle_of_scan(data)
+    return data[:middle] + data[middle + len(data) // 6 :]
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_whole_files_have_pillows_pixels(name):
     """Both call libjpeg-turbo: every byte is the same."""
     expected = Image.open(io.BytesIO(KINDS[name]))
-    found = decoder.decode(KINDS[name]).image
-    assert found.convert(expected.mode).tobytes() == expected.tobytes()
+    image = decoder.decode(KINDS[name]).image
+    assert image.convert(expected.mode).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("damage", [half_closed, zeros, hole])
@@ -87,9 +87,9 @@ def test_damaged_data_are_rejects(name, damage):
 def test_progressive_files_without_their_last_scans_are_rejects(name):
     """Cut between two scans and closed, a file gives a blurred film, of which no decoder warns."""
     data = KINDS[name]
-    tables = [found.start() for found in re.finditer(b"\xff\xc4", data)]
-    for scan in [found.start() for found in re.finditer(b"\xff\xda", data)][1:]:
-        own = [at for at in tables if data.rfind(b"\xff\xda", 0, scan) < at < scan]
+    tables = [match.start() for match in re.finditer(b"\xff\xc4", data)]
+    for scan in [match.start() for match in re.finditer(b"\xff\xda", data)][1:]:
+        own = [table for table in tables if data.rfind(b"\xff\xda", 0, scan) < table < scan]
         cut = data[: min([*own, scan])] + b"\xff\xd9"
         Image.open(io.BytesIO(cut)).load()
         with pytest.raises(rejection.Rejected, match=r"truncated: cut after \d scan"):
@@ -137,7 +137,7 @@ def test_a_harmless_warning_does_not_hide_damage(change, damage):
 def test_endless_scans_are_not_decoded():
     """A small file of thousands of scans over a large film would take hours."""
     data = KINDS["progressive"]
-    scans = [found.start() for found in re.finditer(b"\xff\xda", data)]
+    scans = [match.start() for match in re.finditer(b"\xff\xda", data)]
     refinement = data[scans[0] : data.index(b"\xff\xc4", scans[0])]
     with pytest.raises(jpeg.DamagedError, match="more than 500 scans"):
         jpeg.decode_pixels(data[: scans[0]] + refinement * 600 + b"\xff\xd9", *FILM.size, 1)

@@ -30,20 +30,20 @@ def data(clean, tmp_path) -> Path:
 
 def invert(paths) -> list[Path]:
     """Write the negatives of these films in their place, without loss."""
-    done = []
+    negatives = []
     for path in paths:
         film = ImageOps.invert(Image.open(path).convert("L"))
         path.unlink()
         film.save(path.with_suffix(".png"))
-        done.append(path.with_suffix(".png"))
-    return done
+        negatives.append(path.with_suffix(".png"))
+    return negatives
 
 
 def test_clean_films_are_no_negatives(data, tmp_path):
     """Nothing is reported where there is nothing."""
-    found = preprocess(data, tmp_path / "work")
-    assert found.polarity is not None and not found.notes
-    assert not any(row.negatives for row in found.folders)
+    ingest = preprocess(data, tmp_path / "work")
+    assert ingest.polarity is not None and not ingest.notes
+    assert not any(row.negatives for row in ingest.folders)
 
 
 @pytest.mark.parametrize("folder", ["test/NORMAL", "train/PNEUMONIA"])
@@ -73,8 +73,8 @@ def test_a_folder_of_negatives_alone_can_be_rejected(data, tmp_path):
     """The flag decides, however many there are; where it cannot be obeyed, it is refused."""
     films = sorted((data / "train" / "PNEUMONIA").iterdir())
     invert(films[: len(films) * 3 // 4])
-    found = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="reject"))
-    assert found.rejected["negative"] == len(films) * 3 // 4
+    ingest = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="reject"))
+    assert ingest.rejected["negative"] == len(films) * 3 // 4
     tree(tmp_path / "patches", images=10)
     with pytest.raises(DataError, match="cannot be learnt from these images"):
         preprocess(
@@ -89,21 +89,21 @@ def test_few_in_a_folder_are_reported_and_kept(data, tmp_path):
     films = sorted((data / "train" / "PNEUMONIA").iterdir())
     assert len(films) > 20
     invert(films[:1])
-    found = preprocess(data, tmp_path / "work")
-    (note,) = found.notes
+    ingest = preprocess(data, tmp_path / "work")
+    (note,) = ingest.notes
     assert note.startswith("negatives of films") and note.endswith("train/PNEUMONIA 1")
-    assert {row.folder: row.negatives for row in found.folders if row.negatives} == {
+    assert {row.folder: row.negatives for row in ingest.folders if row.negatives} == {
         "train/PNEUMONIA": 1
     }
 
 
 def test_an_inverted_negative_is_the_copy_of_its_film(data, tmp_path):
-    """The negative of a film that is there, too: inverted it has the same pixels, and one of the two goes."""
+    """The negative of a film that is there, too: inverted it has the same pixels, and one of the two is removed."""
     film = sorted((data / "train" / "NORMAL").iterdir())[0]
     negative = film.with_name("IM-9999-0001.png")
     ImageOps.invert(Image.open(film).convert("L")).save(negative)
-    found = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="invert"))
-    assert found.rejected == {"duplicate": 1, "ignored": 2}
+    ingest = preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="invert"))
+    assert ingest.rejected == {"duplicate": 1, "ignored": 2}
 
 
 def test_later_stages_see_the_inverted_pixels(data, tmp_path):
@@ -116,10 +116,10 @@ def test_later_stages_see_the_inverted_pixels(data, tmp_path):
     invert(films)
     preprocess(data, tmp_path / "work", reading=ReadingSettings(negatives="invert"))
     table = read_table(tmp_path / "work" / "clean_metadata.csv")
-    one = table[table["image"] == f"test/NORMAL/{films[0].stem}.png"]
+    row = table[table["image"] == f"test/NORMAL/{films[0].stem}.png"]
     folder = pixel_cache.fill_pixel_cache(
-        one, open_storage(str(data)), 64, False, tmp_path / "work"
+        row, open_storage(str(data)), 64, False, tmp_path / "work"
     )
     assert np.array_equal(
-        pixel_cache.load_pixels(folder, one)[0], model_input.resize(Image.fromarray(original), 64)
+        pixel_cache.load_pixels(folder, row)[0], model_input.resize(Image.fromarray(original), 64)
     )

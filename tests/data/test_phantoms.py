@@ -151,7 +151,7 @@ def test_test_patients_are_nowhere_else_and_val_patients_are_in_train(clean: Pat
     assert set(map(frozenset, splits.values())) <= {
         frozenset({"train"}), frozenset({"train", "val"}), frozenset({"test"})
     }  # fmt: skip
-    assert sum("val" in found for found in splits.values()) == 8
+    assert sum("val" in splits_of_patient for splits_of_patient in splits.values()) == 8
     assert set(images.values()) == {1, 2, 3}
 
 
@@ -215,12 +215,12 @@ def test_copies_and_the_pair_with_two_labels_are_there(dirty: tuple[Path, dict[s
 def test_the_broken_files_are_broken_in_the_way_said(dirty: tuple[Path, dict[str, int]]):
     """One cut JPEG, one empty file, one HTML page, one CMYK and one 16-bit image; PNG and RGB ones stay good."""
     folder, counts = dirty
-    found = defaultdict(int)
+    states = defaultdict(int)
     for path in sorted(folder.glob("t*/*/*")):
         if path.parent.name in LABEL_NAMES and path.name[0] != ".":
-            found[state(path.read_bytes())] += 1
-    assert found["truncated"] == found["empty"] == found["no image"] == 1
-    assert found["JPEG CMYK"] == found["PNG I;16"] == found["PNG L"] == found["JPEG RGB"] == 1
+            states[state(path.read_bytes())] += 1
+    assert states["truncated"] == states["empty"] == states["no image"] == 1
+    assert states["JPEG CMYK"] == states["PNG I;16"] == states["PNG L"] == states["JPEG RGB"] == 1
     assert counts["ignored"] == 3
     assert len(list(folder.glob("train/*.jpeg"))) == counts["unknown_class"] == 1
 

@@ -27,12 +27,12 @@ FILES = {
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    found = []
+    measured_rows = []
     for name, (data, inverted) in FILES.items():
         (folder / name).write_bytes(data)
         row, _, _ = measurement.measure_image(data, FileSettings(bit_depth=12), inverted)
-        found.append(row | {"image": name, "inverted": int(inverted)})
-    return pd.DataFrame(found)
+        measured_rows.append(row | {"image": name, "inverted": int(inverted)})
+    return pd.DataFrame(measured_rows)
 
 
 def test_deep_pictures_and_negatives_are_cached_as_films(tmp_path):

@@ -22,7 +22,9 @@ _SPLITS = ("train", "val", "test")
 def films(number: int, seed: int = 0, size: int = 96) -> np.ndarray:
     """Return thumbnails of made-up films of both classes, uint8 (number, 64, 64)."""
     rng = np.random.default_rng([seed, size])
-    drawn = (draw_chest(rng, Anatomy.draw(rng), bool(at % 2), size)[0] for at in range(number))
+    drawn = (
+        draw_chest(rng, Anatomy.draw(rng), bool(index % 2), size)[0] for index in range(number)
+    )
     return np.stack([model_input.resize(Image.fromarray(pixels), SIDE) for pixels in drawn])
 
 
@@ -31,7 +33,7 @@ OTHERS = films(60, seed=1)
 
 
 def changed(thumbnails: np.ndarray, change) -> np.ndarray:
-    return np.stack([np.asarray(change(Image.fromarray(one))) for one in thumbnails])
+    return np.stack([np.asarray(change(Image.fromarray(thumbnail))) for thumbnail in thumbnails])
 
 
 def framed(gray: int, share: float):
