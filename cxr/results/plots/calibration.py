@@ -34,19 +34,22 @@ def draw_calibration(run: Path) -> "Figure":
         6.7,
         f"Calibration of {training.architecture} (method: {method})",
     )
+    is_fitted = method != "none"
     tables = {
-        "Validation, where it was fitted": run / name / "scores_val.csv",
+        "Validation, where it was fitted" if is_fitted else "Validation": (
+            run / name / "scores_val.csv"
+        ),
         "Test": run / "scores_test.csv",
     }
     plots = figure.subplots(1, 2)
     for axes, (title, path) in zip(plots, tables.items(), strict=True):
         table = read_table(path)
         style.clean_frame(axes)
-        if method == "none":
-            _draw_curve(axes, table, "score", _CALIBRATED_COLOUR, "raw")
-        else:
+        if is_fitted:
             _draw_curve(axes, table, "raw_score", style.GRAY, "raw")
             _draw_curve(axes, table, "score", _CALIBRATED_COLOUR, "calibrated")
+        else:
+            _draw_curve(axes, table, "score", _CALIBRATED_COLOUR, "raw")
         axes.set(
             xlim=(-0.03, 1.03),
             ylim=(-0.03, 1.03),

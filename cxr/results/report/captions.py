@@ -51,8 +51,9 @@ DATA_CAPTIONS = {
     },
     "shift": {
         "shift": (
-            "Standardised differences of the other splits from train within one class. Filled "
-            "marks: significant and not trivial."
+            "Differences between the other splits and train within one class, as the chance that a "
+            "patient of the other split has the higher value. Filled marks: significant and not "
+            "trivial."
         ),
     },
     "data": {
