@@ -19,8 +19,8 @@ from cxr.core.parallel import map_in_order, usable_cores
 from cxr.core.settings import FileSettings
 from cxr.data.images import content, model_input
 from cxr.data.images.decoding import rejection
+from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
-from cxr.data.negatives import polarity
 from cxr.models import model_surgery, scoring
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Job, Progress
@@ -166,14 +166,14 @@ def _decode(
         ((_, answer),) = image.storage.read_many([(image.key, image.version)])
         decoded = content.examine(shard_inspection.require_bytes(answer), files).image
         if card.data.polarity is not None:
-            _require_positive(decoded, card.data.polarity)
+            _require_not_inverted(decoded, card.data.polarity)
         return model_input.prepare_for_model(decoded, card.image_size, card.settings.harmonise)
     except rejection.Rejected as error:
         # The exception itself would keep the half-decoded image in memory.
         return _Reject(error.reason, error.detail)
 
 
-def _require_positive(
+def _require_not_inverted(
     image: Image.Image,
     reference: polarity.Reference,
 ) -> None:

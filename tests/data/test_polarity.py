@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cxr.data.images import measurement, model_input
-from cxr.data.negatives import drawn_film, polarity
+from cxr.data.inverted_films import drawn_film, polarity
 from cxr.data.phantoms import dataset
 from cxr.data.phantoms.drawing.anatomy import Anatomy
 from cxr.data.phantoms.drawing.chest import draw_chest

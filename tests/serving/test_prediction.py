@@ -22,8 +22,8 @@ from cxr.core.settings import FileSettings
 from cxr.data.images import content, model_input
 from cxr.data.images.decoding import formats
 from cxr.data.images.decoding.rejection import Rejected
+from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
-from cxr.data.negatives import polarity
 from cxr.models import model_surgery, scoring
 from cxr.models.compute import backend, worker
 from cxr.models.features import batching

@@ -10,10 +10,10 @@ from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.records import Record
 from cxr.core.settings import Strict
+from cxr.data.inverted_films.polarity import Reference
 from cxr.data.leakage import near_duplicates
 from cxr.data.manifest.columns import PAIR_COLUMNS
 from cxr.data.manifest.shard_inspection import Thumbnails
-from cxr.data.negatives.polarity import Reference
 
 COMPARISON = "comparison.json"  # of the last search, in the folder of the inspection
 

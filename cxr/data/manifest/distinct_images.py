@@ -8,11 +8,11 @@ import pandas as pd
 from cxr.core.errors import DataError, QuestionError
 from cxr.core.files import read_table
 from cxr.core.settings import EXCLUDED, SplitSettings
+from cxr.data.inverted_films import handling
+from cxr.data.inverted_films.polarity import Reference
 from cxr.data.leakage import exact_duplicates
 from cxr.data.manifest import contract, scanning, shard_inspection
 from cxr.data.manifest.records import REJECT_REASONS, Scan
-from cxr.data.negatives import handling
-from cxr.data.negatives.polarity import Reference
 from cxr.data.patients import patients
 from cxr.data.survey import account, survey
 from cxr.data.survey.account import Account

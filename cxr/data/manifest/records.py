@@ -2,7 +2,7 @@
 
 from cxr.core.records import Record
 from cxr.core.settings import PixelSettings, ReadingSettings
-from cxr.data.negatives.polarity import Reference
+from cxr.data.inverted_films.polarity import Reference
 from cxr.data.survey.account import FolderAccount
 
 REJECT_REASONS = (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cxr.data.images.decoding.rejection import Pixels
-from cxr.data.negatives.cells import SIDE, centres, correlate
+from cxr.data.inverted_films.cells import SIDE, centres, correlate
 
 # The mean of 16 x 16 cells of made-up films (cxr/data/phantoms), not of any person's. Above 0 is
 # brighter than the mean.

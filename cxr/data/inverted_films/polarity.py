@@ -20,14 +20,14 @@ from pydantic import Field, model_validator
 
 from cxr.core.settings import Strict
 from cxr.data.images.decoding.rejection import Pixels
-from cxr.data.negatives.cells import (
+from cxr.data.inverted_films.cells import (
     SIDE,
     centres,
     correlate,
     mean_cells,
     standardise,
 )
-from cxr.data.negatives.drawn_film import correlate_with_drawn_film
+from cxr.data.inverted_films.drawn_film import correlate_with_drawn_film
 
 _TEMPLATE_SCALE = 1000  # the template is kept in whole numbers
 _FEWEST_IMAGES = 8  # to learn from

@@ -13,11 +13,11 @@ import pandas as pd
 from cxr.core.errors import DataError
 from cxr.core.formatting import printable
 from cxr.data.images.decoding.rejection import Pixels
+from cxr.data.inverted_films.inversion import invert_rows
+from cxr.data.inverted_films.polarity import Reference, find_suspects, learn_reference
 from cxr.data.manifest.columns import REJECT_COLUMNS
 from cxr.data.manifest.records import Scan
 from cxr.data.manifest.shard_inspection import Thumbnails
-from cxr.data.negatives.inversion import invert_rows
-from cxr.data.negatives.polarity import Reference, find_suspects, learn_reference
 from cxr.data.survey.account import ASKING_SHARE
 
 _CHUNK = 4096  # thumbnails judged at a time: 16 MiB
