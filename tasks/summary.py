@@ -15,14 +15,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 
-from cxr.core.formatting import format_metric
 from cxr.models import runs
 from cxr.models.selection import Selection
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
-from cxr.results.metric_table import format_interval
+from cxr.results.metric_table import metric_rows
 
-METRICS = {"sensitivity": "Sensitivity (recall)", "specificity": "Specificity", "auroc": "AUROC"}
+METRICS = ("sensitivity", "specificity", "auroc")
 
 
 @task(name="show summary", task_run_name="show summary", cache_policy=NO_CACHE)
@@ -67,7 +66,7 @@ def _describe_counts(evaluation: Evaluation) -> str:
     false_positives = _count(evaluation, "fp")
     return (
         f"{true_positives} of {positives} pneumonia images found, "
-        f"{false_positives} false alarms among {negatives} normal images"
+        f"{false_positives} false positives among {negatives} normal images"
     )
 
 
@@ -80,11 +79,12 @@ def _count(evaluation: Evaluation, name: str) -> int:
 
 def _metrics_table(evaluation: Evaluation) -> list[str]:
     """Return the lines of a table of the test metrics with their intervals."""
-    lines = [f"| n = {evaluation.test['n']} | test | 95 % interval |", "|---|---|---|"]
-    for name, title in METRICS.items():
-        interval = format_interval(evaluation.intervals[name])
-        lines.append(f"| {title} | {format_metric(evaluation.test[name])} | {interval} |")
-    return lines
+    rows = metric_rows(evaluation.test, evaluation.intervals, METRICS)
+    return [
+        f"| n = {evaluation.test['n']} | test | 95 % interval |",
+        "|---|---|---|",
+        *(f"| {row.name} | {row.value} | {row.interval} |" for row in rows),
+    ]
 
 
 def _links() -> list[str]:

@@ -14,7 +14,7 @@ from cxr.models import runs
 from cxr.models.selection import Selection
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
-from cxr.results.metric_table import format_interval
+from cxr.results.metric_table import metric_rows
 
 if TYPE_CHECKING:
     from cxr.serving.challenge import Challenge
@@ -79,11 +79,10 @@ def _test_table(evaluation: Evaluation) -> Table:
     )
     for title in ("metric", "test", "95 % interval"):
         table.add_column(title)
-    for name in TEST_METRICS:
-        interval = evaluation.intervals.get(name)
-        ends = format_interval(interval) if interval else ""
-        table.add_row(name, format_metric(test[name]), ends)
-    table.add_row("missed pneumonia", f"{test['fn']} of {test['positives']}", "")
+    for row in metric_rows(test, evaluation.intervals, TEST_METRICS):
+        table.add_row(row.name, row.value, row.interval)
+    missed = f"{test['fn']} of {test['positives']}"
+    table.add_row("False negatives (missed pneumonia)", missed, "")
     return table
 
 

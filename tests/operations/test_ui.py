@@ -141,7 +141,7 @@ def test_each_stage_has_tasks_with_names_a_person_reads_and_the_librarys_log(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("summary", ("false alarms among", "Pages of this run", "report: s3://")),
+        ("summary", ("false positives among", "Pages of this run", "report: s3://")),
         ("ingest", ("found", "kept", "rejected: duplicate")),
         ("leakage", ("reading of the patient key",)),
         ("near-duplicates", ("Near-duplicates",)),

@@ -113,10 +113,13 @@ def _reason(
     advantage = "its specificity is the highest"
     if reaches_specificity:
         advantage = "it takes the least time to score an image"
+    choice = f"{remaining} of {candidates} candidates are as good by the rule, and {advantage}"
+    if remaining == 1:
+        choice = "no other candidate is as good by the rule"
     text += (
-        f"; {remaining} of {candidates} candidates are as good by the rule, and {advantage}; at "
-        f"its operating point sensitivity {chosen.val_metric('sensitivity'):.3f}, specificity "
-        f"{chosen.val_metric('specificity'):.3f}, n = {chosen.val['n']}."
+        f"; {choice}; at its operating point "
+        f"sensitivity {chosen.val_metric('sensitivity'):.3f}, "
+        f"specificity {chosen.val_metric('specificity'):.3f}, n = {chosen.val['n']}."
     )
     if not reaches_specificity:
         text += (
