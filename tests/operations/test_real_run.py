@@ -79,7 +79,7 @@ def test_a_folder_of_links_deep_pictures_and_negatives_from_files_to_scores(link
     assert set(table.loc[table["split"] == "test", "bit_depth"]) == {12}
     (run,) = (tmp_path / "work" / "runs").iterdir()
     report = (run / "report.html").read_text()
-    assert "Folder by folder" in report and "hold-out/opacity" in report
+    assert "Files by folder" in report and "hold-out/opacity" in report
     export = run / "export"
     predicted = cxr(
         "predict", export, links / "hold-out", "--out", tmp_path / "p.csv", "--follow-links"
