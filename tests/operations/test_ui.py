@@ -152,7 +152,7 @@ def test_each_stage_has_tasks_with_names_a_person_reads_and_the_librarys_log(
         ("selection", ("MobileNetV2 was chosen", "ROC on validation")),
         ("evaluation", ("Test set: AUROC", "Where the model looks")),
         ("model-card", ("Not a medical device", "Sensitivity")),
-        ("progress-train-mobilenetv2", ("Progress: 100%", "train MobileNetV2: ")),
+        ("progress-features-mobilenetv2", ("Progress: 100%", "features MobileNetV2: ")),
         ("progress-find-near-duplicates", ("Progress: 100%",)),
     ],
 )
@@ -195,7 +195,7 @@ def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictu
         links
     )
     page.open(
-        links["model-card"], "Figures on the hold-out test set", "export "
+        links["model-card"], "Performance on the test set", "export "
     )  # a click opens another tab
     page.click("export images")
     page.wait("Task Runs", "Finished in state Completed")
