@@ -265,9 +265,8 @@ def test_nothing_new_then_new_images_then_a_person(phantoms, tiny, tmp_path, api
     assert len(place.keys("retrainings/")) == 1
 
     new_images(tmp_path / "more", data)
-    monkeypatch.setattr(
-        challenge, "_problem", lambda *_: ""
-    )  # whichever wins: the person is to be asked
+    # Whichever wins: the person is to be asked.
+    monkeypatch.setattr(challenge_rule, "find_objection", lambda *_, **__: "")
     with answering("retrain", {"approve": True, "name": "Dr. Ada", "reason": "fine"}) as replies:
         second = retrain(
             str(data), str(work), training=settings, approval="required", approval_minutes=10
