@@ -9,10 +9,8 @@ from prefect import task, unmapped
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
-from cxr.core import timing
 from cxr.core.errors import QuestionError
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings, SplitSettings
-from cxr.data.images import pixel_cache
 from cxr.data.manifest import publish
 from cxr.data.manifest.comparison import Comparison
 from cxr.data.manifest.records import Ingest, Scan, Shard
@@ -58,15 +56,10 @@ def _questions_shown(data: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def inspection_shown(scan: Scan, work: Path) -> Iterator[None]:
-    """Show and time the inspection of all shards.
-
-    Raises:
-        StorageError: The disk has no room for their pixels.
-    """
-    pixel_cache.cache_of(work, scan.pixels).require_space(scan.new)
+    """Show and time the inspection of all shards."""
     with (
+        data_steps.timed_inspection(scan, work),
         progress.tracking(INSPECT, scan.new, "images"),
-        timing.time_stage(work / timing.FOLDER, "inspect", scan.new),
     ):
         yield
 

@@ -180,6 +180,10 @@ def bucket(request: pytest.FixtureRequest) -> s3_servers.Bucket:
     return fresh
 
 
+# Flags of the smallest run that trains; a test adds --epochs.
+SMALLEST = ("--preset", "demo", "--arch", "MobileNetV2", "--image-size", "32")
+
+
 class Command:
     """The command line, run in a separate process."""
 
@@ -195,6 +199,7 @@ class Command:
             env=self.environment,
             check=False,
             timeout=800,
+            cwd=ROOT,
         )
 
 

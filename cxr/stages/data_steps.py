@@ -3,7 +3,8 @@
 A Prefect task is one of these steps with its progress shown.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,13 +98,24 @@ def file_settings(scan: Scan) -> FileSettings:
     return FileSettings(**scan.settings.model_dump(include=set(FileSettings.model_fields)))
 
 
+@contextlib.contextmanager
+def timed_inspection(scan: Scan, work: Path) -> Iterator[None]:
+    """Time the inspection of all shards of a scan.
+
+    Raises:
+        StorageError: The disk has no room for their pixels.
+    """
+    pixel_cache.cache_of(work, scan.pixels).require_space(scan.new)
+    with timing.time_stage(work / timing.FOLDER, "inspect", scan.new):
+        yield
+
+
 def inspect_all(
     scan: Scan,
     work: Path,
     on_progress: OnProgress,
 ) -> None:
-    """Inspect the shards of a scan side by side; StorageError where the disk is too small."""
-    pixel_cache.cache_of(work, scan.pixels).require_space(scan.new)
+    """Inspect the shards of a scan side by side, in threads of this process."""
     files = file_settings(scan)
     done = 0
 
@@ -111,7 +123,7 @@ def inspect_all(
         return inspect_shard(shard, scan.data, work, files, scan.pixels)
 
     with (
-        timing.time_stage(work / timing.FOLDER, "inspect", scan.new),
+        timed_inspection(scan, work),
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
         for shard in pool.map(inspect, scan.shards):

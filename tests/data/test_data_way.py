@@ -3,8 +3,6 @@
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from urllib.parse import unquote
 
@@ -21,7 +19,7 @@ from cxr.exploration import explore
 from cxr.models import runs
 from cxr.storage import arrays
 from cxr.storage.addresses import open_storage
-from tests.conftest import ROOT, preprocess
+from tests.conftest import SMALLEST, Command, preprocess
 from tests.support import faulty_s3
 
 
@@ -184,25 +182,8 @@ def test_pixels_that_are_there_are_not_written_again(phantoms, tmp_path):
 def test_a_whole_run_fetches_each_image_once(proxy, tmp_path, api):
     """`cxr run` on S3, from the listing to the report, with each kept image fetched by one request."""
     between, uri = proxy
-    tiny = [
-        "--preset",
-        "demo",
-        "--arch",
-        "MobileNetV2",
-        "--image-size",
-        "32",
-        "--epochs",
-        "0",
-    ]
-    process = subprocess.run(
-        [sys.executable, "-m", "flows.command", "run", uri, "--out", tmp_path / "work", *tiny],
-        env=os.environ | {"PREFECT_API_URL": api},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=800,
-        cwd=ROOT,
-    )
+    command = Command(os.environ | {"PREFECT_API_URL": api})
+    process = command("run", uri, "--out", tmp_path / "work", *SMALLEST, "--epochs", "0")
     assert process.returncode == 0, process.stderr[-3000:]
     asked = fetched(between)
     table = runs.read_manifest(tmp_path / "work")

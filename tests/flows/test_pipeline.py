@@ -18,15 +18,10 @@ from cxr.core.settings import FileSettings
 from cxr.models.selection import Selection
 from cxr.results.evaluation import Evaluation
 from cxr.results.model_card import Card
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALLEST, Command
 
 TINY = (
-    "--preset",
-    "demo",
-    "--arch",
-    "MobileNetV2",
-    "--image-size",
-    "32",
+    *SMALLEST,
     "--epochs",
     "1",
 )
@@ -43,11 +38,7 @@ def finished(phantoms, tmp_path_factory, api):
 
 
 def command(api, *arguments):
-    environment = os.environ | {"PREFECT_API_URL": api}
-    return subprocess.run(
-        [sys.executable, "-m", "flows.command", *map(str, arguments)], capture_output=True, text=True, env=environment,
-        check=False, timeout=800, cwd=ROOT,
-    )  # fmt: skip
+    return Command(os.environ | {"PREFECT_API_URL": api})(*arguments)
 
 
 def test_everything_promised_is_there(finished):

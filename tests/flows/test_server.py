@@ -18,7 +18,7 @@ import pytest
 
 from cxr.storage import object_cache
 from flows.server import interrupts, log_reader, prefect_api, process, surroundings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALLEST
 from tests.support.s3_servers import free_port
 
 WITHIN = 5.0  # seconds for everything to end
@@ -27,22 +27,12 @@ PROXIES = dict.fromkeys(
     ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), NOWHERE
 )
 TINY = (
-    "--preset",
-    "demo",
-    "--arch",
-    "MobileNetV2",
-    "--image-size",
-    "32",
+    *SMALLEST,
     "--epochs",
     "1",
 )
 LONG = (
-    "--preset",
-    "demo",
-    "--arch",
-    "MobileNetV2",
-    "--image-size",
-    "32",
+    *SMALLEST,
     "--epochs",
     "400",
     "--patience",

@@ -9,14 +9,10 @@ from PIL import Image, ImageOps
 from cxr.core.files import read_table
 from cxr.data.manifest.records import Ingest
 from cxr.data.phantoms import dataset
+from tests.conftest import SMALLEST
 
 SMALL = (
-    "--preset",
-    "demo",
-    "--arch",
-    "MobileNetV2",
-    "--image-size",
-    "32",
+    *SMALLEST,
     "--epochs",
     "1",
 )

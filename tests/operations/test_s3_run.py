@@ -2,23 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cxr.storage.addresses import open_storage
 from cxr.storage.workspace import lease
-from tests.conftest import ROOT
+from tests.conftest import SMALLEST, Command
 
 TINY = (
-    "--preset",
-    "demo",
-    "--arch",
-    "MobileNetV2",
-    "--image-size",
-    "32",
+    *SMALLEST,
     "--epochs",
     "0",
 )
@@ -26,11 +19,12 @@ TINY = (
 
 def command(api, cache, *arguments):
     """Run the command on a machine whose cache is empty at first."""
-    return subprocess.run(
-        [sys.executable, "-m", "flows.command", *map(str, arguments)], capture_output=True, text=True, check=False,
-        env=os.environ | {"PREFECT_API_URL": api, "CXR_CACHE": str(cache), "PREFECT_LOGGING_LEVEL": "DEBUG"},
-        timeout=800, cwd=ROOT,
-    )  # fmt: skip
+    variables = {
+        "PREFECT_API_URL": api,
+        "CXR_CACHE": str(cache),
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+    }
+    return Command(os.environ | variables)(*arguments)
 
 
 @pytest.mark.slow
