@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -26,7 +27,7 @@ from tests.conftest import ROOT
 from tests.support.operated import TINY, operated, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-HERE, THERE, NAME = "10.213.77.1", "10.213.77.2", f"cxr{os.getpid() % 100000}"
+NAME = f"cxr{os.getpid() % 100000}"
 KEYS = {
     "AWS_ACCESS_KEY_ID": "AKIATEST",
     "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
@@ -38,34 +39,61 @@ def ip(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
 
 
+@dataclass(frozen=True)
+class Cable:
+    """The two ends of a cable between this network and another one.
+
+    Attributes:
+        near: address of the end in this network.
+        far: address of the other end.
+        enter: words that run a command in the other network.
+    """
+
+    near: str
+    far: str
+    enter: list[str]
+
+
+def unused_pair() -> tuple[str, str]:
+    """Return two joined addresses that no interface has: a test that was killed may have left its cable."""
+    used = ip("-o", "-4", "addr").stdout
+    block = next(block for block in range(256) if f" 10.213.{block}." not in used)
+    return f"10.213.{block}.1", f"10.213.{block}.2"
+
+
 @pytest.fixture(scope="module")
-def network():
-    """A namespace with one cable to this one; yields the words that run a command inside it."""
+def cable():
+    """A network namespace with one cable to this one."""
     if not shutil.which("ip") or ip("netns", "add", NAME).returncode:
         pytest.skip("no network namespace can be made here (needs root and iproute2)")
+    near, far = unused_pair()
     try:
         for words in (
-            f"link add {NAME}a type veth peer name {NAME}b netns {NAME}", f"addr add {HERE}/30 dev {NAME}a", f"link set {NAME}a up",
-            f"-n {NAME} addr add {THERE}/30 dev {NAME}b", f"-n {NAME} link set {NAME}b up", f"-n {NAME} link set lo up",
-        ):  # fmt: skip
+            f"link add {NAME}a type veth peer name {NAME}b netns {NAME}",
+            f"addr add {near}/30 dev {NAME}a",
+            f"link set {NAME}a up",
+            f"-n {NAME} addr add {far}/30 dev {NAME}b",
+            f"-n {NAME} link set {NAME}b up",
+            f"-n {NAME} link set lo up",
+        ):
             done = ip(*words.split())
             if done.returncode:
                 pytest.skip(f"no cable between namespaces here: ip {words}: {done.stderr.strip()}")
-        yield ["ip", "netns", "exec", NAME]
+        yield Cable(near, far, ["ip", "netns", "exec", NAME])
     finally:
         ip("netns", "delete", NAME)
 
 
 @pytest.fixture(scope="module")
-def s3(network):
+def s3(cable):
     """An S3 server on the cable's near end, with two buckets; yields a client."""
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", HERE, "-p", str(port)],
+        [sys.executable, "-m", "moto.server", "-H", cable.near, "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    endpoint = f"http://{HERE}:{port}"
+    endpoint = f"http://{cable.near}:{port}"
 
     def answers() -> bool:
         with urllib.request.urlopen(endpoint, timeout=5) as answer:
@@ -121,7 +149,7 @@ def installation(tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def worker(network, python, stack, s3, home: Path):
+def worker(cable, python, stack, s3, home: Path):
     """A worker on the far side; nothing in its environment but the two addresses and the credentials."""
     token = secrets.token_hex(8)
     environment = KEYS | {
@@ -131,7 +159,7 @@ def worker(network, python, stack, s3, home: Path):
     }  # fmt: skip
     with (home / "worker.log").open("wb") as log:
         process = subprocess.Popen(
-            [*network, python, "-m", "prefect", "worker", "start", "--pool", "cxr-cpu", "--type", "process", "--name", "far away"],
+            [*cable.enter, python, "-m", "prefect", "worker", "start", "--pool", "cxr-cpu", "--type", "process", "--name", "far away"],
             env=environment, cwd=home, stdout=log, stderr=log,
         )  # fmt: skip
     try:
@@ -147,7 +175,7 @@ def in_the_checkout() -> set[Path]:
 
 
 def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(
-    network, s3, installation, phantoms, tmp_path
+    cable, s3, installation, phantoms, tmp_path
 ):
     """Started with `prefect deployment run`: images from S3, everything it made on S3 with its checksums, nothing here."""
     for path in phantoms.rglob("*"):
@@ -159,17 +187,17 @@ def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(
     home.mkdir()
     here = in_the_checkout()
     with (
-        operated(tmp_path / "near", "cxr-gpu", HERE, **secret) as stack,
-        worker(network, installation, stack, s3, home),
+        operated(tmp_path / "near", "cxr-gpu", cable.near, **secret) as stack,
+        worker(cable, installation, stack, s3, home),
     ):
         probe = "import socket, sys; sys.exit(socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))))"
         reach = {
             host: subprocess.run(
-                [*network, sys.executable, "-c", probe, host, str(stack.port)], check=False
+                [*cable.enter, sys.executable, "-c", probe, host, str(stack.port)], check=False
             ).returncode
-            for host in (HERE, LOOPBACK)
+            for host in (cable.near, LOOPBACK)
         }
-        assert reach[HERE] == 0 and reach[LOOPBACK] != 0, (
+        assert reach[cable.near] == 0 and reach[LOOPBACK] != 0, (
             "the far side reaches the API by the cable alone"
         )
         began = time.monotonic()
