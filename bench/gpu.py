@@ -20,9 +20,9 @@ import numpy as np
 from bench.precision import rate
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import Augmentation, TrainingSettings
-from cxr.data.images import augmentation
-from cxr.models import architectures, model_surgery
+from cxr.data.images.changes import augmentation
 from cxr.models.compute import backend, feeding, keras_internals
+from cxr.models.networks import architectures, model_surgery
 
 BATCHES = (32, 128, 512)
 Array = np.ndarray[Any, Any]

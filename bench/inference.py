@@ -28,8 +28,9 @@ from cxr.data.images import model_input
 from cxr.data.images.decoding import decoder
 from cxr.data.phantoms import dataset
 from cxr.data.survey import file_kinds
-from cxr.models import architectures, model_surgery, scoring
+from cxr.models import scoring
 from cxr.models.compute import backend, keras_internals
+from cxr.models.networks import architectures, model_surgery
 from cxr.results.model_card import Card, read_card
 from cxr.serving import batch_scoring, prediction_inputs
 from cxr.storage.local import LocalStorage

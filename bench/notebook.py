@@ -27,8 +27,8 @@ import numpy as np
 from cxr.core.files import read_table
 from cxr.data.images.decoding import formats
 from cxr.data.patients import patients
-from cxr.models import model_surgery as built
 from cxr.models.compute import backend
+from cxr.models.networks import model_surgery as built
 from cxr.models.training.records import Training
 
 ROOT = Path(__file__).parent.parent

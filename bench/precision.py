@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cxr.core.settings import TrainingSettings
-from cxr.models import architectures, model_surgery
+from cxr.models.networks import architectures, model_surgery
 
 POLICIES = ("float32", "mixed_bfloat16")
 REPEATS = 5

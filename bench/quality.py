@@ -5,7 +5,7 @@
 
 WORK was preprocessed (`cxr preprocess DATA --out WORK`). Besides the images as they are, each model scores them darker
 and lighter (gamma 1.6 and 0.6), with less contrast (0.6), coarser (through 96 pixels) and as a careless department might send
-them: turned, zoomed, shifted, darker or lighter, each image in its own way (`cxr/data/images/augmentation.py`, at its default ranges, drawn
+them: turned, zoomed, shifted, darker or lighter, each image in its own way (`cxr/data/images/changes/augmentation.py`, at its default ranges, drawn
 apart from those of training). Variants are compared on validation, never on test.
 """
 
@@ -22,8 +22,10 @@ import pandas as pd
 from PIL import Image
 
 from cxr.core.settings import Augmentation
-from cxr.data.images import augmentation, pixel_cache
-from cxr.models import model_surgery, runs, scoring
+from cxr.data.images import pixel_cache
+from cxr.data.images.changes import augmentation
+from cxr.models import runs, scoring
+from cxr.models.networks import model_surgery
 from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.stats import metrics

@@ -23,9 +23,9 @@ from cxr.core.parallel import usable_cores
 from cxr.core.settings import SplitSettings, TrainingSettings
 from cxr.data.images import pixel_cache
 from cxr.data.manifest import publish, scanning, shard_inspection
-from cxr.models import architectures
 from cxr.models.compute import backend, keras_internals
 from cxr.models.features import features
+from cxr.models.networks import architectures
 from cxr.storage.addresses import open_storage
 
 SIDE = 64

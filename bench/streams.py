@@ -13,9 +13,9 @@ import numpy as np
 
 from bench.precision import rate
 from cxr.core.settings import TrainingSettings
-from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend, keras_internals
 from cxr.models.features import batching
+from cxr.models.networks import architectures, model_surgery
 
 IMAGES, BATCHES = 48, (32, 8, 4, 3, 2)
 

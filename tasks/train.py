@@ -16,8 +16,9 @@ from cxr.core.errors import DataError, StorageError, TrainingError
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import TrainingSettings
 from cxr.exploration import explore
-from cxr.models import architectures, pretrained_weights, runs
+from cxr.models import runs
 from cxr.models.compute import worker
+from cxr.models.networks import architectures, pretrained_weights
 from cxr.models.runs import Member, Run
 from cxr.models.selection import Selection
 from cxr.models.training.feature_extraction import FeatureJob

@@ -16,7 +16,8 @@ from cxr.core.files import as_json, atomic_write, read_table
 from cxr.core.records import Record
 from cxr.core.settings import EXCLUDED, TrainingSettings
 from cxr.data import splits
-from cxr.data.images import augmentation, model_input, pixel_cache
+from cxr.data.images import model_input, pixel_cache
+from cxr.data.images.changes import augmentation
 from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.manifest import scanning
 from cxr.data.manifest.records import Ingest

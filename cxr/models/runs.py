@@ -18,7 +18,7 @@ from cxr.core.records import Record
 from cxr.core.settings import TrainingSettings, with_epochs_of_fine_tuning
 from cxr.data.manifest import contract
 from cxr.data.manifest.records import Ingest
-from cxr.models import pretrained_weights
+from cxr.models.networks import pretrained_weights
 
 # How many train together changes the time, and where weights lie changes nothing.
 _SETTINGS_NOT_IN_NAME = {"concurrent", "weights", "init"}

@@ -21,10 +21,11 @@ from cxr.data.images import content, model_input
 from cxr.data.images.decoding import rejection
 from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
-from cxr.models import model_surgery, scoring
+from cxr.models import scoring
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.features import batching
+from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card, read_card
 from cxr.serving.prediction_inputs import ImageToScore
 from cxr.storage.addresses import open_storage

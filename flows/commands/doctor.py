@@ -16,10 +16,10 @@ from packaging.requirements import Requirement
 
 from cxr.core.errors import CxrError, DeviceError
 from cxr.core.parallel import usable_cores
-from cxr.models.architectures import ARCHITECTURES
 from cxr.models.compute import backend
 from cxr.models.compute.hardware import query_driver
-from cxr.models.pretrained_weights import find_weights
+from cxr.models.networks.architectures import ARCHITECTURES
+from cxr.models.networks.pretrained_weights import find_weights
 from cxr.storage.addresses import is_local, open_storage
 from flows.server import embedded, prefect_api
 

@@ -6,7 +6,7 @@ import pytest
 
 from cxr.core.errors import WeightsError
 from cxr.core.settings import ArchitectureName, TrainingSettings
-from cxr.models import architectures, pretrained_weights
+from cxr.models.networks import architectures, pretrained_weights
 from cxr.results.plots import style
 from tests.support.keras_process import run_with_keras
 

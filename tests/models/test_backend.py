@@ -8,7 +8,7 @@ import pytest
 from cxr.core.errors import DeviceError
 from cxr.core.settings import TrainingSettings
 from cxr.models.compute import backend, feeding, hardware, worker
-from cxr.models.training import fine_tuning
+from cxr.models.training.learning import fine_tuning
 from cxr.results.exporting import PickleJob
 from tests.support.keras_process import run_with_keras
 

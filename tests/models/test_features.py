@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cxr.core.settings import Augmentation
-from cxr.data.images import augmentation
-from cxr.models import architectures
+from cxr.data.images.changes import augmentation
 from cxr.models.features import features
+from cxr.models.networks import architectures
 from tests.conftest import ROOT
 
 START = """

@@ -21,8 +21,9 @@ from cxr.data.images import pixel_cache
 from cxr.models.compute import worker
 from cxr.models.runs import Run
 from cxr.models.selection import Selection
-from cxr.models.training import checkpoints, head_fitting, session
+from cxr.models.training import checkpoints, session
 from cxr.models.training.feature_extraction import FeatureJob
+from cxr.models.training.learning import head_fitting
 from cxr.models.training.records import Training
 from cxr.models.training.trainer import TrainingJob
 from cxr.results import evaluation, exporting

@@ -24,9 +24,10 @@ from cxr.data.images.decoding import formats
 from cxr.data.images.decoding.rejection import Rejected
 from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
-from cxr.models import model_surgery, scoring
+from cxr.models import scoring
 from cxr.models.compute import backend, worker
 from cxr.models.features import batching
+from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card
 from cxr.serving import batch_scoring, prediction, prediction_inputs
 from cxr.storage.local import LocalStorage

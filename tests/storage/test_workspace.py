@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from cxr.core.errors import ChangedError, ConflictError, DataError, StorageError, WeightsError
-from cxr.models import pretrained_weights
+from cxr.models.networks import pretrained_weights
 from cxr.storage.addresses import open_storage
 from cxr.storage.s3.writing import S3Storage
 from cxr.storage.workspace import lease, shared_files, workspace

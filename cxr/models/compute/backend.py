@@ -15,8 +15,8 @@ from typing import Any
 from cxr.core.environment import allotted_threads
 from cxr.core.errors import DeviceError
 from cxr.core.parallel import usable_cores
-from cxr.models.architectures import ARCHITECTURES
 from cxr.models.compute import hardware
+from cxr.models.networks.architectures import ARCHITECTURES
 from cxr.storage import object_cache
 
 # What pip installs for each backend to use an NVIDIA GPU.

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from cxr.core.settings import TrainingSettings
-from cxr.data.images import augmentation
-from cxr.models import architectures, model_surgery
+from cxr.data.images.changes import augmentation
 from cxr.models.compute import backend
 from cxr.models.features import batching
+from cxr.models.networks import architectures, model_surgery
 from cxr.storage.arrays import Cache, Recipe, Rows
 
 VERSION = 2  # raise it when rows made from the same pixels and weights change

@@ -12,11 +12,11 @@ import numpy as np
 
 from cxr.core import timing
 from cxr.core.settings import TrainingSettings
-from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Progress
 from cxr.models.features import features
 from cxr.models.features.features import Source
+from cxr.models.networks import architectures, model_surgery
 from cxr.models.training.session import Session, TrainingInputs
 from cxr.storage.arrays import Rows
 

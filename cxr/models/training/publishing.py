@@ -12,8 +12,9 @@ from cxr.core import __version__, timing
 from cxr.core.errors import TrainingError
 from cxr.core.files import atomic_write, file_sha256
 from cxr.core.timing import Stage
-from cxr.models import model_surgery, scoring
+from cxr.models import scoring
 from cxr.models.compute import backend
+from cxr.models.networks import model_surgery
 from cxr.models.training import checkpoints, validation
 from cxr.models.training.checkpoints import History, Row
 from cxr.models.training.feature_extraction import TrainingFeatures

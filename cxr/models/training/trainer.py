@@ -11,20 +11,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from cxr.models import architectures
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit
-from cxr.models.training import (
-    checkpoints,
-    feature_extraction,
-    fine_tuning,
-    head_fitting,
-    publishing,
-    validation,
-)
+from cxr.models.networks import architectures
+from cxr.models.training import checkpoints, feature_extraction, publishing, validation
 from cxr.models.training.checkpoints import History, Row
 from cxr.models.training.feature_extraction import TrainingData
-from cxr.models.training.head_fitting import Fit, Solution
+from cxr.models.training.learning import fine_tuning, head_fitting
+from cxr.models.training.learning.head_fitting import Fit, Solution
 from cxr.models.training.session import Session, TrainingInputs
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cxr.models.architectures import ARCHITECTURES, Array
 from cxr.models.compute.keras_internals import source_layer
+from cxr.models.networks.architectures import ARCHITECTURES, Array
 
 
 def submodel(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cxr.core.errors import DataError, WeightsError
 from cxr.core.files import file_sha256
-from cxr.models.architectures import ARCHITECTURES
+from cxr.models.networks.architectures import ARCHITECTURES
 from cxr.storage.workspace import workspace
 
 _NAMES_SHOWN = 8  # of the files in a folder

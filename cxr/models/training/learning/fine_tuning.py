@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cxr.models import architectures, model_surgery
 from cxr.models.compute import backend, feeding, keras_internals
 from cxr.models.compute.worker import Progress
+from cxr.models.networks import architectures, model_surgery
 from cxr.models.training import checkpoints, validation
 from cxr.models.training.checkpoints import History
 from cxr.models.training.feature_extraction import TrainingData

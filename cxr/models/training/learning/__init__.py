@@ -1,0 +1,1 @@
+"""How a network learns: its head alone, or its upper layers, epoch by epoch."""
