@@ -4,11 +4,15 @@ A published test set is never changed.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cxr.core.errors import DataError
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SPLITS, SplitSettings
+
+Array = np.ndarray[Any, Any]
 
 
 def assign_splits(
@@ -128,6 +132,33 @@ def subset_by_patient(
     )
     is_chosen = carved["split"] == "subset"
     return rows[is_chosen.to_numpy()]
+
+
+def sample_patients(
+    table: pd.DataFrame,
+    positions: Array,
+    most: int,
+    seed: int,
+) -> Array:
+    """Draw whole patients at random until no more of them fit.
+
+    Args:
+        table: The manifest.
+        positions: Array of the rows to choose from, int (n,).
+        most: The largest number of rows to return.
+        seed: Equal seeds give equal rows.
+
+    Returns:
+        The chosen positions, in their order; all of them where they are few enough.
+    """
+    if len(positions) <= most:
+        return positions
+    patients = pd.factorize(patient_groups(table.iloc[positions]))[0]
+    sizes = np.bincount(patients)
+    candidates = np.flatnonzero(sizes <= most)
+    order = np.random.default_rng(seed).permutation(candidates)
+    fits = np.cumsum(sizes[order]) <= most
+    return positions[np.isin(patients, order[fits])]
 
 
 def _carve(

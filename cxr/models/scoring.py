@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.files import write_table
+from cxr.data.images.changes.changed_images import ChangedImages
 from cxr.models.compute import backend
 from cxr.models.features import batching
 from cxr.stats.metrics import Vector
@@ -18,7 +19,7 @@ SCORE_COLUMNS = ["image", "patient_id", "etiology", "width", "height", "label"]
 
 def score_images(
     model: Any,
-    pixels: Stored,
+    pixels: Stored | ChangedImages,
     positions: Vector,
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda _: None,
@@ -51,7 +52,7 @@ def score_images(
 
 def model_outputs(
     model: Any,
-    pixels: Stored,
+    pixels: Stored | ChangedImages,
     positions: Vector,
     batch_size: int | None = None,
     on_images: Callable[[int], None] = lambda _: None,

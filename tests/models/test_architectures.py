@@ -29,7 +29,7 @@ def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
     """Gray or RGB, any dtype; pixels scaled as Keras' own preprocess_input does; weight files load; fused, the same scores."""
     code = f"""
 import keras, numpy as np
-from cxr.models import architectures; from cxr.models import model_surgery; from cxr.models import pretrained_weights
+from cxr.models.networks import architectures; from cxr.models.networks import model_surgery; from cxr.models.networks import pretrained_weights
 from cxr.core.settings import TrainingSettings
 settings = TrainingSettings(image_size=32)
 model = architectures.build_model({name!r}, settings, None)

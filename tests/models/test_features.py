@@ -17,7 +17,7 @@ START = """
 import dataclasses, sys
 import numpy as np, keras
 from pathlib import Path
-from cxr.models import architectures; from cxr.models import model_surgery; from cxr.data.images import augmentation; from cxr.models.compute import backend; from cxr.models.features import features
+from cxr.models.networks import architectures; from cxr.models.networks import model_surgery; from cxr.data.images.changes import augmentation; from cxr.models.compute import backend; from cxr.models.features import features
 from cxr.storage.arrays import Cache, Recipe
 from cxr.core.settings import TrainingSettings
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -125,8 +125,9 @@ def test_augmentations_are_derived_from_the_key_of_the_image():
     assert np.array_equal(first, augmentation.augment(image.copy(), "k", 1, ranges))
     assert not np.array_equal(first, augmentation.augment(image, "k", 2, ranges))
     assert not np.array_equal(first, augmentation.augment(image, "other", 1, ranges))
+    whole = Augmentation(area=1.0)  # a part of the image may show no mark
     for view in range(1, 200):
-        seen = augmentation.augment(image, "k", view, ranges).astype(float)
+        seen = augmentation.augment(image, "k", view, whole).astype(float)
         rows, columns = np.indices(image.shape)
         weight = seen - np.median(seen)
         assert (weight * rows).sum() / weight.sum() < 31 and (
@@ -137,7 +138,7 @@ def test_augmentations_are_derived_from_the_key_of_the_image():
 def test_no_ranges_change_nothing_and_each_range_is_kept():
     """All ranges 0: the image itself. One range at a time changes geometry, or levels, and stays within itself."""
     image = np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))
-    nothing = dict.fromkeys(Augmentation.model_fields, 0.0)
+    nothing = dict.fromkeys(Augmentation.model_fields, 0.0) | {"area": 1.0, "stretch": 1.0}
     still = augmentation.augment(image, "k", 1, Augmentation(**nothing))
     assert np.abs(still.astype(int) - image).max() <= 1
     for view in range(1, 50):
@@ -150,3 +151,23 @@ def test_no_ranges_change_nothing_and_each_range_is_kept():
             np.full((64, 64), 255, np.uint8), "k", view, Augmentation(**nothing | {"shift": 0.1})
         )
         assert (shifted == 0).mean() <= 1 - 0.9**2 + 0.05
+
+
+def test_crops_keep_their_share_of_the_area_and_are_stretched_within_bounds():
+    """Read back from images whose gray levels are their columns or rows: width, height, and that nothing black comes in."""
+    ranges = Augmentation(area=0.3, stretch=4 / 3, rotation=0, gamma=0, contrast=0, brightness=0)
+    columns = np.tile(np.arange(100, 200, dtype=np.uint8), (100, 1))
+    areas = []
+    ratios = []
+    for index in range(1, 300):
+        across = augmentation.augment(columns, "k", index, ranges)[0].astype(int)
+        down = augmentation.augment(columns.T.copy(), "k", index, ranges)[:, 0].astype(int)
+        width = (across[98] - across[1]) / 97
+        height = (down[98] - down[1]) / 97
+        areas.append(width * height)
+        ratios.append(width / height)
+        assert min(across[1:99].min(), down[1:99].min()) >= 100
+    assert 0.27 < min(areas) < 0.35
+    assert max(areas) > 0.9
+    assert 0.72 < min(ratios) < 0.8
+    assert 1.25 < max(ratios) < 1.39

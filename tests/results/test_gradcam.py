@@ -32,7 +32,7 @@ from tests.conftest import ROOT
 _SMALL = """
 import sys
 import keras, numpy as np
-from cxr.models import architectures; from cxr.models.networks.model_surgery import init_batch_norm; from cxr.results.gradcam import attribution; from cxr.models.compute import backend
+from cxr.models.networks import architectures; from cxr.models.networks.model_surgery import init_batch_norm; from cxr.results.gradcam import attribution; from cxr.models.compute import backend
 from cxr.core.settings import TrainingSettings
 backend.configure()
 keras.utils.set_random_seed(0)

@@ -13,12 +13,27 @@ from cxr.core.settings.files import Harmonise, ImageSize, PixelSettings
 class Augmentation(Strict):
     """Ranges of the random changes to training images. No flips: the heart is on one side."""
 
+    area: float = Field(
+        0.30,
+        gt=0,
+        le=1,
+        description="Show a part of the image, anywhere in it, of at least this share of its area.",
+    )
+    stretch: float = Field(
+        4 / 3,
+        ge=1,
+        le=2,
+        description="Stretch that part: its width over its height is changed by up to this factor, "
+        "either way.",
+    )
     rotation: float = Field(
         14.0, ge=0, le=30, description="Rotate by up to this many degrees, either way."
     )
-    zoom: float = Field(0.10, ge=0, le=0.3, description="Zoom in or out by up to this fraction.")
+    zoom: float = Field(
+        0.0, ge=0, le=0.3, description="Zoom in or out by up to this fraction, beside area."
+    )
     shift: float = Field(
-        0.05, ge=0, le=0.2, description="Shift by up to this fraction of the side."
+        0.0, ge=0, le=0.2, description="Shift by up to this fraction of the side, beside area."
     )
     gamma: float = Field(0.60, ge=0, le=1, description="Gamma from exp(-this) to exp(this).")
     contrast: float = Field(

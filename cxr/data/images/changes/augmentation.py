@@ -8,21 +8,25 @@ import hashlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cxr.core.settings import Augmentation
+from cxr.data.images.changes.geometry import Window, cut_window
 from cxr.data.images.decoding.rejection import Pixels
 
-VERSION = 1  # raise it when `augment` changes what it returns
+VERSION = 2  # raise it when `augment` changes what it returns
 
 
 class _Draw(NamedTuple):
     """What is drawn for one augmented image: each from -1 to 1, to be scaled by its range."""
 
+    area: float
+    stretch: float
+    across: float
+    down: float
     rotation: float
     zoom: float
-    right: float
-    down: float
+    shift_right: float
+    shift_down: float
     gamma: float
     contrast: float
     brightness: float
@@ -34,7 +38,7 @@ def augment(
     index: int,
     ranges: Augmentation,
 ) -> Pixels:
-    """Return one augmented version of an image: moved, then changed in its gray levels.
+    """Return one augmented version of an image: a part of it, then its gray levels changed.
 
     There are no flips: the heart is on one side.
 
@@ -45,7 +49,7 @@ def augment(
         ranges: How far each change may go.
 
     Returns:
-        uint8 (side, side); black where the image was moved away.
+        uint8 (side, side); black where it shows what lies beyond the image.
     """
     if index == 0:
         return pixels
@@ -53,63 +57,30 @@ def augment(
     rng = np.random.default_rng(list(seed))
     draws = rng.uniform(-1, 1, len(_Draw._fields))
     draw = _Draw(*draws)
-    moved = _move(pixels, draw, ranges)
+    moved = cut_window(pixels, _draw_window(draw, ranges))
     gray_levels = _gray_levels(draw, ranges)
     augmented: Pixels = gray_levels[moved]
     return augmented
 
 
-def _move(
-    pixels: Pixels,
-    draw: _Draw,
-    ranges: Augmentation,
-) -> Pixels:
-    """Rotate, zoom and shift an image in one step, by bilinear interpolation."""
-    side = pixels.shape[0]
-    coefficients = _affine_coefficients(
-        angle=np.deg2rad(ranges.rotation) * draw.rotation,
-        zoom=1 + ranges.zoom * draw.zoom,
-        right=ranges.shift * draw.right * side,
-        down=ranges.shift * draw.down * side,
-        side=side,
-    )
-    moved = Image.fromarray(pixels).transform(
-        (side, side),
-        Image.Transform.AFFINE,
-        coefficients,
-        Image.Resampling.BILINEAR,
-    )
-    return np.asarray(moved)
+def _draw_window(draw: _Draw, ranges: Augmentation) -> Window:
+    """Return the part of the image to show.
 
-
-def _affine_coefficients(
-    angle: float,
-    zoom: float,
-    right: float,
-    down: float,
-    side: int,
-) -> tuple[float, ...]:
-    """Return the six numbers by which Pillow finds, for a pixel of the new image, that of the old.
-
-    Args:
-        angle: Of the rotation about the middle, in radians.
-        zoom: Above 1 enlarges.
-        right: Shift, in pixels.
-        down: Shift, in pixels.
-        side: Of the image, in pixels.
+    Its area is uniform between the smallest allowed and the whole, the logarithm of its ratio of
+    width to height is uniform, too, and it lies anywhere in the image (Szegedy et al., "Going
+    deeper with convolutions", CVPR 2015, section 6). Resized to a square it is stretched.
     """
-    middle = (side - 1) / 2
-    cos = np.cos(angle) / zoom
-    sin = np.sin(angle) / zoom
-    new_x = middle + right  # where the middle of the old image goes
-    new_y = middle + down
-    return (
-        cos,
-        sin,
-        middle - cos * new_x - sin * new_y,
-        -sin,
-        cos,
-        middle + sin * new_x - cos * new_y,
+    area = ranges.area + (1 - ranges.area) * (draw.area + 1) / 2
+    ratio = ranges.stretch**draw.stretch
+    width = min(1.0, np.sqrt(area * ratio))
+    height = min(1.0, np.sqrt(area / ratio))
+    zoom = 1 + ranges.zoom * draw.zoom
+    return Window(
+        x=0.5 + (1 - width) / 2 * draw.across - ranges.shift * draw.shift_right,
+        y=0.5 + (1 - height) / 2 * draw.down - ranges.shift * draw.shift_down,
+        width=width / zoom,
+        height=height / zoom,
+        angle=np.deg2rad(ranges.rotation) * draw.rotation,
     )
 
 
