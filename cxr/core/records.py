@@ -11,8 +11,9 @@ from cxr.core.errors import DataError
 from cxr.core.files import atomic_write
 from cxr.core.settings import Strict
 
-# The layout of model cards, export.json and the registry's records. cxr 0.1 wrote none, which is 1.
-SCHEMA = 2
+# The layout of model cards, export.json and the registry's records. cxr 0.1 wrote none, which is 1;
+# cxr 0.2 wrote 2.
+SCHEMA = 3
 
 
 class Record(Strict):

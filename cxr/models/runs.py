@@ -15,7 +15,7 @@ from cxr.core import __version__
 from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table
 from cxr.core.records import Record
-from cxr.core.settings import TrainingSettings, with_epochs_of_fine_tuning
+from cxr.core.settings import TrainingSettings, upgrade_training_settings
 from cxr.data.manifest import contract
 from cxr.data.manifest.records import Ingest
 from cxr.models.networks import pretrained_weights
@@ -56,7 +56,7 @@ def _with_current_names(settings: Any) -> Any:
     """Return the settings of run.json with the names that this version gives them."""
     if not isinstance(settings, dict):
         return settings
-    return with_epochs_of_fine_tuning(settings)
+    return upgrade_training_settings(settings)
 
 
 class Run(Record):

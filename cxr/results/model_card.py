@@ -15,7 +15,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from cxr.core.errors import DataError, ModelError
 from cxr.core.files import file_sha256
 from cxr.core.records import Versioned
-from cxr.core.settings import TrainingSettings, with_epochs_of_fine_tuning
+from cxr.core.settings import TrainingSettings, upgrade_training_settings
 from cxr.data.manifest.records import Ingest
 from cxr.exploration.audit import Audit
 from cxr.models.selection import Selection
@@ -86,7 +86,7 @@ class Card(Versioned):
 
     @classmethod
     def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
-        """Return a card of schema version 1 in the layout of this version; see `upgrade`."""
+        """Return a card of an earlier schema version in the layout of this one; see `upgrade`."""
         return upgrade(old)
 
     @model_validator(mode="before")
@@ -143,14 +143,15 @@ def read_card(folder: Path) -> Card:
 
 
 def upgrade(old: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a card of schema version 1 (cxr 0.1) in the layout of version 2.
+    """Return the content of a card of an earlier schema version in the layout of this one.
 
-    Version 1 has the same fields, but repeats the values at its top in the records of the run; the
-    settings have other names for the epochs.
+    Version 1 (cxr 0.1) has the same fields, but repeats the values at its top in the records of the
+    run; the settings have other names for the epochs. In version 2 (cxr 0.2) the settings do not
+    say that augmentation shows whole images.
     """
     settings = old.get("settings")
     if isinstance(settings, dict):
-        old = old | {"settings": with_epochs_of_fine_tuning(settings)}
+        old = old | {"settings": upgrade_training_settings(settings)}
     return _without_copies(old)
 
 

@@ -47,7 +47,7 @@ ONCE = {
     "optimizer_sha256": "training.optimizer_sha256",
 }
 # Settings that mean the epochs of fine-tuning; their names changed with schema version 2.
-RENAMED = {"epochs", "fine_tune_epochs"}
+RENAMED = {"epochs", "fine_tune_epochs", "augmentation"}
 
 
 @pytest.fixture
@@ -170,6 +170,8 @@ def test_the_card_of_the_version_before_loses_nothing_but_copies(tmp_path):
     card = Card.read(EARLIER / "model_card.json")
     assert card.threshold == old["threshold"]
     assert card.settings.tuning_epochs() == old["settings"]["fine_tune_epochs"]
+    ranges = card.settings.augmentation.model_dump()
+    assert ranges == old["settings"]["augmentation"] | {"area": 1, "stretch": 1}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -210,11 +212,14 @@ def test_a_newer_export_and_a_newer_registry_are_refused(tmp_path):
     folder = tmp_path / "registry" / "versions" / name
     for path in (folder / "model_card.json", folder / "version.json"):
         edit(path, lambda content: content.update(schema_version=SCHEMA + 1))
-    with pytest.raises(ModelError, match=r"schema version 3.* a newer one"):
+    with pytest.raises(ModelError, match=rf"schema version {SCHEMA + 1}.* a newer one"):
         read_card(folder)
-    with pytest.raises(RegistryError, match=r"version\.json has schema version 3"):
+    with pytest.raises(RegistryError, match=rf"version\.json has schema version {SCHEMA + 1}"):
         place.versions()
-    with pytest.raises(CxrError, match="schema version 3"), registry.find_model(place.uri):
+    with (
+        pytest.raises(CxrError, match=f"schema version {SCHEMA + 1}"),
+        registry.find_model(place.uri),
+    ):
         pass
 
 

@@ -11,6 +11,7 @@ from cxr.core.settings.base import (
     Runner,
     Strict,
     require_known_runner,
+    upgrade_training_settings,
     with_epochs_of_fine_tuning,
 )
 from cxr.core.settings.files import (
@@ -46,5 +47,6 @@ __all__ = [
     "parse_split",
     "require_known_runner",
     "training_settings",
+    "upgrade_training_settings",
     "with_epochs_of_fine_tuning",
 ]

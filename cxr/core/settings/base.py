@@ -61,3 +61,15 @@ def with_epochs_of_fine_tuning(old: dict[str, Any]) -> dict[str, Any]:
     if "fine_tune_epochs" in settings:
         settings["epochs"] = settings.pop("fine_tune_epochs")
     return settings
+
+
+def upgrade_training_settings(old: dict[str, Any]) -> dict[str, Any]:
+    """Return the training settings of a record of any earlier version as this version has them.
+
+    Before version 0.3 augmentation showed no parts of images and did not stretch them.
+    """
+    settings = with_epochs_of_fine_tuning(old)
+    ranges = settings.get("augmentation")
+    if isinstance(ranges, dict):
+        settings["augmentation"] = {"area": 1.0, "stretch": 1.0} | ranges
+    return settings
