@@ -1,9 +1,10 @@
 """The flags that several commands share: their types, help texts and checks."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from cyclopts import Parameter, validators
+from pydantic import model_validator
 
 from cxr.core.settings import (
     FileSettings,
@@ -51,6 +52,11 @@ class TrainingFlags(TrainingSettings):
         TrainingSettings.model_fields["epochs"],
         Parameter(name=("--epochs", "--fine-tune-epochs")),
     ] = None
+
+    @model_validator(mode="after")
+    def _require_ensemble(self) -> Self:
+        """Leave this to `merge`: what flags do not say, the preset does."""
+        return self
 
 
 Training = Annotated[TrainingFlags, Parameter(name="*", group="Training")]

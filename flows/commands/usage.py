@@ -72,7 +72,9 @@ def describe_settings_error(error: pydantic.ValidationError) -> str:
         place = problem["loc"]
         if len(place) == 1 and place[0] in lists_with_wrong_items:
             continue
-        sentences.append(f"{_flag(place)}: {_describe_setting(problem)}")
+        # What is wrong with several settings together has no place of its own.
+        prefix = f"{_flag(place)}: " if place else ""
+        sentences.append(prefix + _describe_setting(problem))
     return "; ".join(sentences)
 
 

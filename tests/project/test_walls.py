@@ -13,6 +13,7 @@ from cxr.data.manifest import records
 from cxr.results import evaluation
 from cxr.results.verify.quoted_table import misquotes
 from flows.commands.app import app
+from flows.commands.flags import TrainingFlags, merge
 from tests.conftest import ROOT
 
 
@@ -115,6 +116,18 @@ def test_presets_are_valid_and_flags_win():
     assert settings.training_settings("demo", image_size=96).image_size == 96
     with pytest.raises(ValueError, match="epoch_count"):
         settings.training_settings("demo", epoch_count=1)
+
+
+def test_an_ensemble_of_seeds_trains_three_where_nobody_says_how_many():
+    """As a setting and as a flag beside a preset; a number that is given wins; a single network is refused."""
+    assert settings.TrainingSettings(ensemble="seeds").seeds == 3
+    assert settings.TrainingSettings(ensemble="seeds", seeds=2).seeds == 2
+    assert settings.TrainingSettings(ensemble="architectures").seeds == 1
+    assert merge("demo", TrainingFlags(ensemble="seeds")).seeds == 3
+    assert merge("demo", TrainingFlags(ensemble="epochs")).tuning_epochs() == 14
+    for field in ({"ensemble": "seeds", "seeds": 1}, {"ensemble": "epochs", "epochs": 1}):
+        with pytest.raises(ValueError, match="expected at least 2"):
+            settings.TrainingSettings(**field)
 
 
 def test_readme_names_what_exists():

@@ -1,6 +1,6 @@
 """How each architecture is trained, and the named presets."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -8,6 +8,10 @@ from cxr.core.parallel import usable_cores
 from cxr.core.settings.architectures import ArchitectureName
 from cxr.core.settings.base import Strict, with_epochs_of_fine_tuning
 from cxr.core.settings.files import Harmonise, ImageSize, PixelSettings
+
+SEEDS_OF_ENSEMBLE = 3  # where an ensemble of seeds is asked for, and not of how many
+# By kind of ensemble: the flag that gives it more networks.
+_MORE = {"seeds": "--seeds", "architectures": "--arch", "epochs": "--epochs"}
 
 
 class Augmentation(Strict):
@@ -165,7 +169,21 @@ class TrainingSettings(Strict):
         le=20,
         description="Train each architecture with this many random seeds, from seed on.",
     )
+    ensemble: Literal["none", "seeds", "architectures", "epochs"] = Field(
+        "none",
+        description="Average the logits of several networks, and export them as one model. seeds: "
+        "of each architecture the networks of all seeds (three where seeds is not given); "
+        "architectures: the best network of each; epochs: of each training its last three epochs.",
+    )
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _give_ensemble_seeds(cls, given: Any) -> Any:
+        """Train SEEDS_OF_ENSEMBLE seeds where they are to be averaged and none are given."""
+        if not isinstance(given, dict) or given.get("ensemble") != "seeds":
+            return given
+        return {"seeds": SEEDS_OF_ENSEMBLE} | given
 
     @model_validator(mode="before")
     @classmethod
@@ -186,6 +204,24 @@ class TrainingSettings(Strict):
     def _drop_repeats(cls, names: tuple[ArchitectureName, ...]) -> tuple[ArchitectureName, ...]:
         """Train an architecture once, also if it is named twice."""
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _require_ensemble(self) -> Self:
+        """Refuse an ensemble that these settings give fewer than two networks."""
+        if self.ensemble == "none":
+            return self
+        networks = {
+            "seeds": self.seeds,
+            "architectures": len(self.arch),
+            "epochs": self.tuning_epochs(),
+        }
+        found = networks[self.ensemble]
+        if found < 2:
+            raise ValueError(
+                f"--ensemble {self.ensemble}: expected at least 2 {self.ensemble} to average, "
+                f"found {found}: give more with {_MORE[self.ensemble]}, or leave --ensemble out"
+            )
+        return self
 
     def pixels(self) -> PixelSettings:
         """Return the pixels that training reads."""
