@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr.core.files import write_table
+from cxr.core.files import read_table, write_table
 from cxr.core.settings import Strict
 from cxr.data import splits
 from cxr.data.images.changes.changed_images import ChangedImages
@@ -24,6 +24,8 @@ from cxr.storage.arrays import Stored
 
 # A set is scored fourteen times: of a larger one whole patients are drawn.
 MOST_IMAGES = 400
+EPOCH_IMAGES = 96  # likewise, after each epoch
+VAL_SCORES = "scores_val_worlds.csv"  # in the folder of a training
 ROW_COLUMNS = ["image", "patient_id", "label"]
 _SEED = 0  # of the draw: the same images in every run of the same data
 
@@ -53,19 +55,17 @@ class WorldMetrics(Strict):
 
 
 class Robustness(Strict):
-    """How well a model does in all worlds.
+    """How well a model does in all worlds at its operating point, which stands elsewhere.
 
     Attributes:
         images: How many images were scored in each world.
         patients: Of how many patients.
-        threshold: The operating point.
         clean: On these images as they are.
         worlds: In each world, in the order of the table of worlds.
     """
 
     images: int
     patients: int
-    threshold: float
     clean: WorldMetrics
     worlds: tuple[WorldMetrics, ...]
 
@@ -85,19 +85,23 @@ def choose_images(
     positions: Vector,
     most: int = MOST_IMAGES,
 ) -> Vector:
-    """Return the positions of the images to score in every world, whole patients, int (k,).
+    """Return the positions of the images to score in every world, in rising order, int (k,).
+
+    Of each class half as many at most, so that both can be measured; of each class whole patients.
 
     Args:
         table: The manifest.
         positions: Positions of the rows of a split, int (n,).
         most: The most images; with fewer all are chosen.
     """
-    return splits.sample_patients(
-        table,
-        positions,
-        most,
-        _SEED,
-    )
+    if len(positions) <= most:
+        return positions
+    labels = table["label"].to_numpy()[positions]
+    chosen = []
+    for label in np.unique(labels):
+        members = positions[labels == label]
+        chosen.append(splits.sample_patients(table, members, most // 2, _SEED))
+    return np.sort(np.concatenate(chosen))
 
 
 def score_worlds(
@@ -137,6 +141,11 @@ def write_world_scores(
     write_table(rows[ROW_COLUMNS].assign(**scores), path)
 
 
+def read_world_scores(path: Path) -> pd.DataFrame | None:
+    """Return what `write_world_scores` wrote, None where an earlier version wrote none."""
+    return read_table(path) if path.is_file() else None
+
+
 def measure_robustness(
     table: pd.DataFrame,
     calibration: Calibration,
@@ -155,12 +164,11 @@ def measure_robustness(
     measured = {}
     for name in (CLEAN, *WORLDS):
         kind = WORLDS[name].kind if name in WORLDS else ""
-        raw = table[name].to_numpy()
+        raw = table[name].to_numpy(np.float64)  # a table that was read has texts
         measured[name] = _measure_world(table, raw, calibration, threshold, name, kind)
     return Robustness(
         images=len(table),
-        patients=table["patient_id"].nunique(),
-        threshold=threshold,
+        patients=len(np.unique(intervals.number_patients(table["patient_id"].to_numpy()))),
         clean=measured[CLEAN],
         worlds=tuple(measured[name] for name in WORLDS),
     )
@@ -177,18 +185,18 @@ def _measure_world(
     """Return the metrics of one world."""
     labels = table["label"].to_numpy()
     patients = table["patient_id"].to_numpy()
-    scores = calibration.apply(raw)
-    at_threshold = metrics.compute_metrics(labels, scores, threshold)
-    bounds = intervals.bootstrap_intervals(labels, scores, patients, threshold)
-    # Of the raw scores: an isotonic calibration makes ties.
-    ranking = metrics.compute_metrics(labels, raw, 0.5)
+    # Raw scores throughout: an isotonic calibration makes ties, and the AUROC is of scores without.
+    is_positive = calibration.apply(raw) >= threshold
+    raw_threshold = float(raw[is_positive].min()) if is_positive.any() else np.inf
+    measured = metrics.compute_metrics(labels, raw, raw_threshold)
+    bounds = intervals.bootstrap_intervals(labels, raw, patients, raw_threshold)
     return WorldMetrics(
         world=name,
         kind=kind,
-        auroc=float(ranking["auroc"] or 0.0),
+        auroc=float(measured["auroc"] or 0.0),
         auroc_interval=bounds["auroc"],
-        sensitivity=float(at_threshold["sensitivity"] or 0.0),
+        sensitivity=float(measured["sensitivity"] or 0.0),
         sensitivity_interval=bounds["sensitivity"],
-        specificity=float(at_threshold["specificity"] or 0.0),
+        specificity=float(measured["specificity"] or 0.0),
         specificity_interval=bounds["specificity"],
     )

@@ -17,7 +17,7 @@ START = """
 import dataclasses, sys
 import numpy as np, keras
 from pathlib import Path
-from cxr.models.networks import architectures; from cxr.models.networks import model_surgery; from cxr.data.images.changes import augmentation; from cxr.models.compute import backend; from cxr.models.features import features
+from cxr.models.networks import architectures; from cxr.models.networks import model_surgery; from cxr.data.images.changes import augmentation; from cxr.data.images.changes.stress_worlds import WORLDS; from cxr.models.compute import backend; from cxr.models.features import features
 from cxr.storage.arrays import Cache, Recipe
 from cxr.core.settings import TrainingSettings
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -49,7 +49,7 @@ def test_cached_and_uncached_features_are_the_same(name, tmp_path):
     python(
         """
 positions = np.array([7, 3, 39])
-exact = features.cut_features(source, positions, np.full(3, 0), "float32", "float32")
+exact = features.cut_features(source, positions, ["0"] * 3, "float32", "float32")
 assert source.computed == 3
 own = np.asarray(model_surgery.submodel(model, name, None, "cut")(images[positions][..., None]))
 assert np.allclose(exact[np.arange(3)], own, atol=1e-5 * np.abs(own).max())
@@ -59,13 +59,17 @@ assert np.allclose(pool[np.arange(3)], own, atol=4e-5 * np.abs(own).max())  # ba
 assert source.part(None, "cut") is source.part(None, "cut")  # another object would be traced anew
 scores = np.asarray(model_surgery.submodel(model, name, "cut", "score")(exact[np.arange(3)]))
 assert np.allclose(scores, np.asarray(model(images[positions][..., None])), atol=2e-5)
-view = features.cut_features(source, positions, np.full(3, 2), "float32", "float16")
+view = features.cut_features(source, positions, ["2"] * 3, "float32", "float16")
 changed = np.stack([augmentation.augment(images[at], keys[at], 2, settings.augmentation) for at in positions])
 own = np.asarray(model_surgery.submodel(model, name, None, "cut")(changed[..., None]))
 assert view.dtype == np.float16 and np.allclose(view[np.arange(3)], own, atol=2e-3 * np.abs(own).max())
 if name == "VGG16":
-    half = features.cut_features(source, positions, np.full(3, 2), "mixed_bfloat16", "float16")
+    half = features.cut_features(source, positions, ["2"] * 3, "mixed_bfloat16", "float16")
     assert np.corrcoef(half[np.arange(3)].ravel().astype(float), own.ravel())[0, 1] > 0.99
+world = features.cut_features(source, positions, ["noisy"] * 3, "float32", "float32")
+changed = np.stack([WORLDS["noisy"].change(images[at], keys[at]) for at in positions])
+own = np.asarray(model_surgery.submodel(model, name, None, "cut")(changed[..., None]))
+assert np.allclose(world[np.arange(3)], own, atol=1e-5 * np.abs(own).max())
 """,
         tmp_path,
         name,
@@ -76,26 +80,26 @@ def test_more_images_cost_their_own_features_and_any_change_another_key(tmp_path
     """Known rows are not computed again; another augmentation is another row; other settings another folder."""
     python(
         """
-first = features.cut_features(source, np.arange(30), np.full(30, 1), "float32", "float16")
+first = features.cut_features(source, np.arange(30), ["1"] * 30, "float32", "float16")
 assert source.computed == 30
-more = features.cut_features(source, np.arange(33), np.full(33, 1), "float32", "float16")
+more = features.cut_features(source, np.arange(33), ["1"] * 33, "float32", "float16")
 assert source.computed == 33 and first.name == more.name
 assert np.array_equal(first[np.arange(30)], more[np.arange(30)])
-features.cut_features(source, np.arange(33), np.full(33, 1), "float32", "float16")
+features.cut_features(source, np.arange(33), ["1"] * 33, "float32", "float16")
 assert source.computed == 33
 names = {first.name}
-other = features.cut_features(source, np.arange(30), np.full(30, 2), "float32", "float16")
+other = features.cut_features(source, np.arange(30), ["2"] * 30, "float32", "float16")
 assert source.computed == 63 and other.name == first.name and not np.array_equal(other[0], first[0])
-features.cut_features(source, np.arange(30), np.arange(30) % 2 + 1, "float32", "float16")
+features.cut_features(source, np.arange(30), ["1", "2"] * 15, "float32", "float16")
 assert source.computed == 63
-names.add(features.cut_features(source, np.arange(1), np.full(1, 1), "mixed_bfloat16", "float16").name)
+names.add(features.cut_features(source, np.arange(1), ["1"] * 1, "mixed_bfloat16", "float16").name)
 gentler = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"rotation": 1.0})})
-names.add(features.cut_features(dataclasses.replace(source, settings=gentler), np.arange(1), np.full(1, 1), "float32", "float16").name)
-assert features.cut_features(dataclasses.replace(source, settings=gentler), np.arange(1), np.full(1, 0), "float32", "float16").name not in names
+names.add(features.cut_features(dataclasses.replace(source, settings=gentler), np.arange(1), ["1"] * 1, "float32", "float16").name)
+assert features.cut_features(dataclasses.replace(source, settings=gentler), np.arange(1), ["0"] * 1, "float32", "float16").name not in names
 top = model.get_layer("score"); top.set_weights([w + 1 for w in top.get_weights()])
-assert features.cut_features(source, np.arange(1), np.full(1, 1), "float32", "float16").name == first.name
+assert features.cut_features(source, np.arange(1), ["1"] * 1, "float32", "float16").name == first.name
 bottom = model.get_layer("Conv1"); bottom.set_weights([w + 1e-3 for w in bottom.get_weights()])
-names.add(features.cut_features(source, np.arange(1), np.full(1, 1), "float32", "float16").name)
+names.add(features.cut_features(source, np.arange(1), ["1"] * 1, "float32", "float16").name)
 assert len(names) == 4
 """,
         tmp_path,

@@ -12,10 +12,11 @@ import pandas as pd
 from cxr.core import settings as chosen
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.timing import Stage
+from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.data.leakage import gate
 from cxr.data.manifest.records import Ingest
 from cxr.exploration import audit, shift
-from cxr.models import selection
+from cxr.models import selection, stress
 from cxr.models.scoring import write_scores
 from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
@@ -62,6 +63,17 @@ def scores(
     return read_table(path)
 
 
+def world_scores(path: Path, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Write scores in the stress worlds, a little noisier than those of the images as they are."""
+    rng = np.random.default_rng(seed)
+    raw = table["raw_score"].to_numpy()
+    scores = {"clean": raw}
+    for world in WORLDS:
+        scores[world] = np.clip(raw + rng.normal(0, 0.05, len(raw)), 0, 1)
+    stress.write_world_scores(table, scores, path)
+    return read_table(path)
+
+
 def trained(
     run: Path,
     name: str,
@@ -82,7 +94,9 @@ def trained(
     """
     table = scores(run / name / "scores_val.csv", seed, apart)
     seed_of = int(name.partition("-seed")[2] or 0)
-    found = validation.fit_on_validation(table, chosen.training_settings("demo", seed=seed_of))
+    worlds = world_scores(run / name / stress.VAL_SCORES, table, seed)
+    settings = chosen.training_settings("demo", seed=seed_of)
+    found = validation.fit_on_validation(table, worlds, settings)
     scores(run / name / "scores_val.csv", seed, apart, found["calibration"])
     if specific is not None:
         found["val"] |= {"specificity": specific}

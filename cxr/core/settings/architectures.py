@@ -21,6 +21,8 @@ class Architecture:
         offsets: What is added then. Keras applications disagree on scaling, and a model that is fed
             wrongly scaled pixels does not fail: it is only worse.
         cut: The layer whose output is cached, and above which fine-tuning trains all layers.
+        learning_rate: The peak learning rate where the layers above the cut learn.
+        whole_learning_rate: The peak learning rate where the whole network learns.
         relative_cost: Work per image in GFLOP at 224x224, to start the longest training first.
         bfloat16: Whether half precision pays on processors that have it (measured: VGG16 is 2.0
             times as fast, DenseNet121 1.3, MobileNetV2 0.8).
@@ -32,6 +34,8 @@ class Architecture:
     scales: tuple[float, float, float]
     offsets: tuple[float, float, float]
     cut: str
+    learning_rate: float
+    whole_learning_rate: float
     relative_cost: float
     bfloat16: bool
     colour: str
@@ -43,7 +47,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         application="MobileNetV2",
         scales=(1 / 127.5, 1 / 127.5, 1 / 127.5),
         offsets=(-1.0, -1.0, -1.0),
-        cut="block_12_add",
+        cut="block_5_add",
+        learning_rate=2e-4,
+        whole_learning_rate=2e-4,
         relative_cost=0.6,
         bfloat16=False,
         colour="#009E73",
@@ -54,6 +60,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         scales=(1.0, 1.0, 1.0),
         offsets=(-_VGG_MEANS_BGR[0], -_VGG_MEANS_BGR[1], -_VGG_MEANS_BGR[2]),
         cut="block4_pool",
+        learning_rate=5e-5,
+        whole_learning_rate=5e-5,
         relative_cost=30.7,
         bfloat16=True,
         colour="#CC79A7",
@@ -72,6 +80,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             -_IMAGENET_MEANS[2] / _IMAGENET_STDS[2],
         ),
         cut="pool4_pool",
+        learning_rate=2e-4,
+        whole_learning_rate=2e-4,
         relative_cost=5.7,
         bfloat16=True,
         colour="#E69F00",

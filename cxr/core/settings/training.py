@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cxr.core.parallel import usable_cores
-from cxr.core.settings.architectures import ArchitectureName
+from cxr.core.settings.architectures import ARCHITECTURES, ArchitectureName
 from cxr.core.settings.base import Strict, with_epochs_of_fine_tuning
 from cxr.core.settings.files import Harmonise, ImageSize, PixelSettings
 
@@ -60,9 +60,10 @@ def _add_former_name(schema: dict[str, Any]) -> None:
 
 
 class TrainingSettings(Strict):
-    """How an architecture is trained: its head is fitted, then the top of its backbone fine-tuned.
+    """How an architecture is trained.
 
-    Both stop early on validation AUROC.
+    Its head is fitted, then the top of its backbone fine-tuned; or the whole network learns. Both
+    stop early, judged on validation images as they are and in the stress worlds.
     """
 
     model_config = ConfigDict(json_schema_extra=_add_former_name)
@@ -80,6 +81,12 @@ class TrainingSettings(Strict):
     )
     image_size: ImageSize = 224
     harmonise: Harmonise = True
+    learns: Literal["top", "whole"] = Field(
+        "top",
+        description="What learns. top: the head is fitted, then the layers above the architecture's "
+        "cut learn from features that are computed once; whole: all layers learn, batch "
+        "normalisation included, from new augmentations in each epoch (many times slower).",
+    )
     epochs: int | None = Field(
         None,
         ge=0,
@@ -87,26 +94,38 @@ class TrainingSettings(Strict):
         "the head only. If not given, as many as there are passes.",
     )
     patience: int = Field(
-        3,
+        6,
         ge=1,
-        description="Stop after this many epochs without a better validation AUROC (in fitting the "
-        "head: rounds).",
+        description="Stop after this many epochs without a better validation score, the mean of "
+        "the AUROC on images as they are and of that in the stress worlds (in fitting the head: "
+        "rounds without a better AUROC).",
     )
     batch_size: int = Field(32, ge=1, description="Images per step of fine-tuning.")
-    fine_tune_learning_rate: float = Field(
-        5e-5,
+    fine_tune_learning_rate: float | None = Field(
+        None,
         gt=0,
         description="Peak learning rate of fine-tuning (Adam), after a warm-up and before a cosine "
-        "decay to 0.",
+        "decay to 0. If not given, that of the architecture.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the pooled features that is left out at random in fine-tuning.",
+    )
+    balanced: bool = Field(
+        False,
+        description="Let each epoch of fine-tuning have as many NORMAL as PNEUMONIA images, "
+        "instead of giving the rarer class a higher weight in the loss.",
     )
     views: int = Field(
-        2,
+        5,
         ge=0,
         le=16,
         description="Random augmentations of each training image, beside the original.",
     )
     passes: int = Field(
-        1,
+        6,
         ge=1,
         le=17,
         description="In how many of its versions (the original and its augmentations) each "
@@ -227,6 +246,13 @@ class TrainingSettings(Strict):
         """Return the pixels that training reads."""
         return PixelSettings(image_size=self.image_size, harmonise=self.harmonise)
 
+    def learning_rate(self, architecture: str) -> float:
+        """Return the peak learning rate of fine-tuning: as set, or that of the architecture."""
+        if self.fine_tune_learning_rate is not None:
+            return self.fine_tune_learning_rate
+        entry = ARCHITECTURES[architecture]
+        return entry.whole_learning_rate if self.learns == "whole" else entry.learning_rate
+
     def turns(self) -> int:
         """Return how many passes there are: no more than versions of an image, views + 1."""
         return min(self.passes, self.views + 1)
@@ -243,7 +269,14 @@ class TrainingSettings(Strict):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quick": {"image_size": 160, "epochs": 0},
+    "quick": {"image_size": 160, "epochs": 0, "views": 2, "passes": 1},
+    "thorough": {
+        "learns": "whole",
+        "epochs": 12,
+        "patience": 12,
+        "balanced": True,
+        "dropout": 0.2,
+    },
     "demo": {
         "weights": "none",
         "image_size": 64,
@@ -251,6 +284,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 8,
         "fine_tune_learning_rate": 1e-3,
         "views": 1,
+        "passes": 1,
         "batch_size": 16,
     },
 }

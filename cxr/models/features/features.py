@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from cxr.core.settings import TrainingSettings
-from cxr.data.images.changes import augmentation
+from cxr.data.images.changes import augmentation, stress_worlds
+from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models.compute import backend
 from cxr.models.features import batching
 from cxr.models.networks import architectures, model_surgery
 from cxr.storage.arrays import Cache, Recipe, Rows
 
-VERSION = 2  # raise it when rows made from the same pixels and weights change
+UNCHANGED = "0"  # the version of an image that is the image itself
+VERSION = 3  # raise it when rows made from the same pixels and weights change
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
@@ -102,25 +104,25 @@ def augmentation_index(
 def feature_keys(
     source: Source,
     positions: Array,
-    indices: Array,
+    versions: Sequence[str],
 ) -> list[str]:
-    """Return the cache keys of images in their augmentations.
+    """Return the cache keys of images in their versions.
 
     Args:
         source: Where features come from.
         positions: Which images, int (n,).
-        indices: Their augmentation indices, int (n,).
+        versions: Of each image the version: an augmentation index or the name of a stress world.
     """
     return [
-        f"{source.keys[position]}-{index}"
-        for position, index in zip(positions, indices, strict=True)
+        f"{source.keys[position]}-{version.replace(' ', '_')}"
+        for position, version in zip(positions, versions, strict=True)
     ]
 
 
 def cut_features(
     source: Source,
     positions: Array,
-    indices: Array,
+    versions: Sequence[str],
     policy: str,
     dtype: str,
     on_images: OnImages = lambda _: None,
@@ -130,7 +132,7 @@ def cut_features(
     Args:
         source: Where features come from.
         positions: Which images, int (n,).
-        indices: Their augmentation indices, int (n,).
+        versions: Of each image the version, see `feature_keys`: all augmentations or all worlds.
         policy: The Keras dtype policy to compute in.
         dtype: The dtype to keep them in.
         on_images: Told how many more images are done.
@@ -143,7 +145,6 @@ def cut_features(
     """
     ranges = source.settings.augmentation
     lower = source.part(None, "cut")
-    is_augmented = bool(indices.any())
     made = {
         "version": VERSION,
         "architecture": source.architecture,
@@ -153,7 +154,9 @@ def cut_features(
         "policy": policy,
         "augmentation": "none",
     }
-    if is_augmented:
+    if any(version in WORLDS for version in versions):
+        made["worlds"] = str(stress_worlds.VERSION)
+    elif any(version != UNCHANGED for version in versions):
         made["augmentation"] = f"{augmentation.VERSION} {ranges.digest()[:16]}"
     recipe = Recipe(
         kind=f"{source.architecture}-cut",
@@ -165,17 +168,19 @@ def cut_features(
     def read(rows: Array) -> Array:
         chosen = positions[rows]
         changed = []
-        for pixels, position, index in zip(
-            source.pixels[chosen], chosen, indices[rows], strict=True
-        ):
+        for pixels, row, position in zip(source.pixels[chosen], rows, chosen, strict=True):
             key = source.keys[position]
-            changed.append(augmentation.augment(pixels, key, int(index), ranges))
+            version = versions[row]
+            if version in WORLDS:
+                changed.append(WORLDS[version].change(pixels, key))
+            else:
+                changed.append(augmentation.augment(pixels, key, int(version), ranges))
         return np.stack(changed)[..., np.newaxis]
 
     return _cached_rows(
         source,
         Cache(source.root, recipe),
-        keys=feature_keys(source, positions, indices),
+        keys=feature_keys(source, positions, versions),
         read=read,
         network=lambda: source.part(None, "cut", policy),
         on_images=on_images,

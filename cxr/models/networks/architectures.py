@@ -27,7 +27,7 @@ def build_model(
 
     Args:
         name: A key of ARCHITECTURES.
-        settings: image_size and seed are read.
+        settings: image_size, dropout and seed are read.
         weights: "imagenet", a weight file, or None for random weights.
         policy: The Keras dtype policy of the backbone.
 
@@ -58,6 +58,8 @@ def build_model(
     backbone = _build_backbone(architecture, scaling(channels), weights, policy)
     backbone.trainable = False
     features = layers.GlobalAveragePooling2D(name="features")(backbone.output)
+    if settings.dropout:
+        features = layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(features)
     return keras.Model(pixels, _score(features, settings), name=name)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from cxr.models.compute.keras_internals import source_layer
 from cxr.models.networks.architectures import ARCHITECTURES, Array
 
+_MOMENTUM = 0.95  # of batch normalisation where the whole network learns
+
 
 def submodel(
     model: Any,
@@ -174,6 +176,21 @@ def unfreeze_top(model: Any, name: str) -> None:
         layer.trainable = is_above_cut and not is_norm
         if layer.name == cut:
             is_above_cut = True
+
+
+def unfreeze_all(model: Any) -> None:
+    """Make all layers of a model trainable, batch normalisation included.
+
+    Its running statistics then follow the training images within a few hundred steps: networks are
+    published with momenta that suit a million steps.
+    """
+    import keras
+
+    model.trainable = True
+    for layer in model.layers:
+        layer.trainable = True
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = _MOMENTUM
 
 
 def copy_weights(model: Any, part: Any) -> None:

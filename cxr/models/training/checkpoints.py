@@ -34,7 +34,7 @@ def last_epoch(history: History) -> int:
 
 
 def best_row(history: History) -> Row:
-    """Return the row whose model is kept: the first with the highest validation AUROC.
+    """Return the row whose model is kept: the first with the highest validation score.
 
     If there was any fine-tuning, it is one of its epochs. The head alone can look as good on
     validation, which does not see the shift to other hospitals; a top tuned from a fitted head
@@ -42,17 +42,17 @@ def best_row(history: History) -> Row:
     Out-of-Distribution", ICLR 2022).
     """
     candidates = fine_tuning_rows(history) or history
-    return max(candidates, key=_auroc)
+    return max(candidates, key=validation_score)
 
 
 def wants_epoch(history: History, settings: TrainingSettings) -> bool:
     """Return whether another epoch of fine-tuning follows."""
-    aurocs = [_auroc(row) for row in fine_tuning_rows(history)]
-    if len(aurocs) >= settings.tuning_epochs():
+    scores = [validation_score(row) for row in fine_tuning_rows(history)]
+    if len(scores) >= settings.tuning_epochs():
         return False
-    if not aurocs:
+    if not scores:
         return True
-    epochs_without_gain = len(aurocs) - 1 - int(np.argmax(aurocs))
+    epochs_without_gain = len(scores) - 1 - int(np.argmax(scores))
     return epochs_without_gain < settings.patience
 
 
@@ -126,5 +126,9 @@ def remove_checkpoints(session: Session) -> None:
         path.unlink(missing_ok=True)
 
 
-def _auroc(row: Row) -> float:
-    return float(row["val_auroc"])
+def validation_score(row: Row) -> float:
+    """Return by what an epoch is judged: clean validation and the stress worlds count alike.
+
+    It is the mean of the AUROC on the images as they are and of the mean AUROC in the worlds.
+    """
+    return (float(row["val_auroc"]) + float(row["stress_auroc"])) / 2

@@ -5,23 +5,28 @@ several machines can share the work.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from cxr.core import timing
 from cxr.core.settings import TrainingSettings
+from cxr.data.images.changes import augmentation
+from cxr.data.images.changes.changed_images import Change, ChangedImages
+from cxr.data.images.changes.stress_worlds import WORLDS
+from cxr.models import stress
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Progress
 from cxr.models.features import features
 from cxr.models.features.features import Source
 from cxr.models.networks import architectures, model_surgery
 from cxr.models.training.session import Session, TrainingInputs
-from cxr.storage.arrays import Rows
+from cxr.storage.arrays import Rows, Stored
 
 _BATCH_NORM_IMAGES = 32  # that give a random network its batch normalisation statistics
 Array = np.ndarray[Any, Any]
+Inputs = TypeVar("Inputs", bound=Stored | ChangedImages)
 
 
 class FeatureJob(TrainingInputs):
@@ -45,19 +50,23 @@ class FeatureJob(TrainingInputs):
             model = starting_model(session)
             session.train = np.array_split(session.train, shards)[number - 1]
             session.val = np.array_split(session.val, shards)[number - 1]
+            session.stressed = np.array_split(session.stressed, shards)[number - 1]
             compute_features(model, session)
 
 
-class TrainingData(NamedTuple):
-    """What a part of the network learns from.
+class TrainingData(NamedTuple, Generic[Inputs]):
+    """What a network, or a part of it, learns from.
 
     Attributes:
         train: For each pass the features of the train rows, in the order of Session.train.
         val: The features of the validation rows, in the order of Session.val.
+        worlds: For each stress world the features of rows changed so, in the order of
+            Session.stressed.
     """
 
-    train: list[Rows]
-    val: Rows
+    train: list[Inputs]
+    val: Inputs
+    worlds: dict[str, Inputs]
 
 
 class TrainingFeatures(NamedTuple):
@@ -65,11 +74,12 @@ class TrainingFeatures(NamedTuple):
 
     Attributes:
         head: What the head learns from: pooled features. If no head is fitted, it is `top`.
-        top: What the top learns from: activations at the cut.
+        top: What fine-tuning learns from: activations at the cut, or images where the whole network
+            learns.
     """
 
-    head: TrainingData
-    top: TrainingData
+    head: TrainingData[Any]
+    top: TrainingData[Any]
 
 
 def starting_model(session: Session) -> Any:
@@ -85,6 +95,27 @@ def starting_model(session: Session) -> Any:
         pixels = session.pixels[positions][..., np.newaxis]
         model_surgery.init_batch_norm(model, pixels, backend.call_in_training_mode)
     return model
+
+
+def whole_images(session: Session) -> TrainingFeatures:
+    """Return the images that the whole network learns from: new augmentations in each epoch."""
+    settings = session.settings
+
+    def show(positions: Array, change: Change) -> ChangedImages:
+        return ChangedImages(session.pixels, session.keys, change, positions)
+
+    def augment_for(epoch: int) -> Change:
+        index = 1 + epoch + settings.seed * settings.tuning_epochs()
+        return lambda pixels, key: augmentation.augment(pixels, key, index, settings.augmentation)
+
+    data = TrainingData(
+        train=[
+            show(session.train, augment_for(epoch)) for epoch in range(settings.tuning_epochs())
+        ],
+        val=show(session.val, lambda pixels, _: pixels),
+        worlds={world.name: show(session.stressed, world.change) for world in WORLDS.values()},
+    )
+    return TrainingFeatures(head=data, top=data)
 
 
 def compute_features(whole: Any, session: Session) -> TrainingFeatures:
@@ -104,9 +135,9 @@ def compute_features(whole: Any, session: Session) -> TrainingFeatures:
         keys=session.keys,
         model=whole,
     )
-    passes = _augmentation_indices(session)
+    passes = _train_versions(session)
     top = _cut_features(source, passes, session, count)
-    head = top
+    head: TrainingData[Rows] = top
     if session.job.fits_head():
         head = _pooled_features(source, top, passes, session, count)
     seconds = time.perf_counter() - started
@@ -119,16 +150,19 @@ def count_images(
     val: int,
     settings: TrainingSettings,
 ) -> int:
-    """Return how many images go through a part of the network in `compute_features`.
+    """Return how many images go through a part of the network in `compute_features`, about.
 
     Args:
         train: How many images train.
         val: How many images validate.
         settings: How the network is trained.
     """
+    if settings.learns == "whole":
+        return 0
     cut_passes = settings.turns()
     head_passes = _head_passes(settings)
-    return train * (cut_passes + head_passes) + 2 * val
+    stressed = len(WORLDS) * min(val, stress.EPOCH_IMAGES)
+    return train * (cut_passes + head_passes) + 2 * (val + stressed)
 
 
 def _head_passes(settings: TrainingSettings) -> int:
@@ -151,65 +185,67 @@ def _progress_counter(emit: Emit) -> Callable[[int], None]:
     return count
 
 
-def _augmentation_indices(session: Session) -> list[Array]:
-    """Return, for each pass, the augmentation index of each train row, int (n,)."""
+def _train_versions(session: Session) -> list[list[str]]:
+    """Return, for each pass, the augmentation index of each train row, as the version of it."""
     settings = session.settings
     keys = [session.keys[position] for position in session.train]
     passes = []
     for number in range(settings.turns()):
         indices = [features.augmentation_index(key, number, settings.views) for key in keys]
-        passes.append(np.array(indices))
+        passes.append([str(index) for index in indices])
     return passes
-
-
-def _unchanged(session: Session) -> Array:
-    """Return the augmentation index of each validation row: 0, the image itself."""
-    return np.zeros(len(session.val), int)
 
 
 def _cut_features(
     source: Source,
-    passes: list[Array],
+    passes: list[list[str]],
     session: Session,
     count: Callable[[int], None],
-) -> TrainingData:
+) -> TrainingData[Rows]:
     """Return the activations at the cut: exact for validation, compact for training."""
     policy = backend.precision_policy(session.architecture)
-    unchanged = _unchanged(session)
-    val = features.cut_features(
-        source,
-        session.val,
-        unchanged,
-        "float32",
-        "float32",
-        count,
-    )
+
+    def validation_features(positions: Array, version: str) -> Rows:
+        versions = [version] * len(positions)
+        return features.cut_features(source, positions, versions, "float32", "float32", count)
+
+    val = validation_features(session.val, features.UNCHANGED)
+    worlds = {world: validation_features(session.stressed, world) for world in WORLDS}
     train = [
         features.cut_features(
             source,
             session.train,
-            indices,
+            versions,
             policy,
             "float16",
             count,
         )
-        for indices in passes
+        for versions in passes
     ]
-    return TrainingData(train, val)
+    return TrainingData(train, val, worlds)
 
 
 def _pooled_features(
     source: Source,
-    cut: TrainingData,
-    passes: list[Array],
+    cut: TrainingData[Rows],
+    passes: list[list[str]],
     session: Session,
     count: Callable[[int], None],
-) -> TrainingData:
+) -> TrainingData[Rows]:
     """Return the pooled features of the passes that the head is fitted on."""
-    keys = features.feature_keys(source, session.val, _unchanged(session))
-    val = features.pooled_features(source, cut.val, keys, count)
-    train = []
-    for number in range(_head_passes(session.settings)):
-        keys = features.feature_keys(source, session.train, passes[number])
-        train.append(features.pooled_features(source, cut.train[number], keys, count))
-    return TrainingData(train, val)
+
+    def pool(rows: Rows, positions: Array, versions: Sequence[str]) -> Rows:
+        keys = features.feature_keys(source, positions, versions)
+        return features.pooled_features(source, rows, keys, count)
+
+    unchanged = [features.UNCHANGED] * len(session.val)
+    val = pool(cut.val, session.val, unchanged)
+    worlds = {
+        world: pool(rows, session.stressed, [world] * len(session.stressed))
+        for world, rows in cut.worlds.items()
+    }
+    train = [
+        pool(cut.train[number], session.train, passes[number])
+        for number in range(_head_passes(session.settings))
+    ]
+    return TrainingData(train, val, worlds)

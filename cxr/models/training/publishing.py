@@ -10,9 +10,9 @@ import numpy as np
 
 from cxr.core import __version__, timing
 from cxr.core.errors import TrainingError
-from cxr.core.files import atomic_write, file_sha256
+from cxr.core.files import atomic_write, file_sha256, read_table
 from cxr.core.timing import Stage
-from cxr.models import scoring
+from cxr.models import scoring, stress
 from cxr.models.compute import backend
 from cxr.models.networks import model_surgery
 from cxr.models.training import checkpoints, validation
@@ -57,12 +57,14 @@ def publish(
     with atomic_write(model_path) as temporary:
         whole.save(temporary)
 
+    stage = _score_worlds(whole, session)
     rows = session.table.iloc[session.val]
-    fit = validation.fit_on_validation(rows.assign(raw_score=raw), session.settings)
+    worlds = read_table(session.folder / stress.VAL_SCORES)
+    fit = validation.fit_on_validation(rows.assign(raw_score=raw), worlds, session.settings)
     scores = fit["calibration"].apply(raw)
     scoring.write_scores(rows, raw, scores, session.folder / "scores_val.csv")
 
-    stages = _stages(history, session)
+    stages = (*_stages(history, session), stage)
     seconds = sum(stage.seconds for stage in stages)
     images = len(session.train) * len(history)
     record = Training(
@@ -113,19 +115,40 @@ def _complete(
 ) -> Array:
     """Give the whole model the trained weights; return the raw scores of validation."""
     is_tuned = best["phase"] == checkpoints.FINE_TUNING
+    is_whole = session.settings.learns == "whole"
     model_surgery.copy_weights(whole, trained)  # below the cut nothing was trained
     part = trained
     if is_tuned and backend.precision_policy(session.architecture) != "float32":
         # It was trained in half precision; scores are those of the saved model, which is float32.
-        part = model_surgery.submodel(whole, session.architecture, "cut", "score")
+        part = whole
+        if not is_whole:
+            part = model_surgery.submodel(whole, session.architecture, "cut", "score")
     data = features.top if is_tuned else features.head
-    raw = validation.raw_scores(part, data, best["phase"], session)
+    raw = validation.raw_scores(part, data.val, best["phase"], session)
     # The saved model says what was trained, and its optimizer has variables for that.
     for layer in whole.layers:
         layer.trainable = layer.name == "score"
-    if is_tuned:
+    if is_tuned and is_whole:
+        model_surgery.unfreeze_all(whole)
+    elif is_tuned:
         model_surgery.unfreeze_top(whole, session.architecture)
     return raw
+
+
+def _score_worlds(whole: Any, session: Session) -> Stage:
+    """Write the scores of validation images in the stress worlds; return what that took."""
+    started = time.perf_counter()
+    positions = stress.choose_images(session.table, session.val)
+    keys = [session.keys[position] for position in positions]
+    scores = stress.score_worlds(whole, session.pixels[positions], keys)
+    rows = session.table.iloc[positions]
+    stress.write_world_scores(rows, scores, session.folder / stress.VAL_SCORES)
+    return Stage(
+        name="stress",
+        images=len(positions) * len(scores),
+        seconds=round(time.perf_counter() - started, 2),
+        memory=timing.peak_memory(),
+    )
 
 
 def _copy_optimizer(whole: Any, trained: Any) -> None:

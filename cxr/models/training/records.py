@@ -2,6 +2,7 @@
 
 from cxr.core.records import Record
 from cxr.core.timing import Stage
+from cxr.models.stress import Robustness
 from cxr.stats.calibration import Calibration
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics
@@ -30,6 +31,7 @@ class Training(Record):
         operating_point: The threshold and how it was chosen.
         val: Metrics on validation.
         val_intervals: Their intervals; None for those that cannot be estimated.
+        robustness: Metrics on validation in the stress worlds; None in records of earlier versions.
         model_sha256: The SHA-256 of model.keras.
         optimizer_sha256: The SHA-256 of the state of the optimizer.
         versions: The versions of this product, Keras, its backend and Python.
@@ -52,6 +54,7 @@ class Training(Record):
     operating_point: OperatingPoint
     val: Metrics
     val_intervals: dict[str, Interval | None]
+    robustness: Robustness | None = None
     model_sha256: str
     optimizer_sha256: str
     versions: dict[str, str]

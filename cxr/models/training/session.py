@@ -10,6 +10,7 @@ from cxr.core.files import read_table
 from cxr.core.settings import TrainingSettings
 from cxr.data import splits
 from cxr.data.images import pixel_cache
+from cxr.models import stress
 from cxr.models.compute.worker import Emit, Job
 
 Array = np.ndarray[Any, Any]
@@ -45,8 +46,10 @@ class TrainingInputs(Job):
     sharing: int = 1
 
     def fits_head(self) -> bool:
-        """Return whether the head is fitted: not if fine-tuning starts from a trained model."""
-        return not (self.init and self.settings.tuning_epochs())
+        """Return whether the head is fitted: not if all layers learn, or from a trained model."""
+        if not self.settings.tuning_epochs():
+            return True
+        return self.settings.learns == "top" and not self.init
 
 
 class Session:
@@ -63,6 +66,8 @@ class Session:
         keys: The key of each row's pixels in the cache.
         train: The positions in the manifest of the rows to train on, int (n,).
         val: The positions of the rows to validate on, int (n,).
+        stressed: The positions of those of them that are scored in the stress worlds after each
+            epoch, int (k,).
     """
 
     def __init__(self, job: TrainingInputs, emit: Emit):
@@ -85,6 +90,7 @@ class Session:
         self.keys = list(self.table["pixel_sha256"])
         self.train = train_positions(self.table, self.settings)
         self.val = np.flatnonzero(self.table["split"] == "val")
+        self.stressed = stress.choose_images(self.table, self.val, stress.EPOCH_IMAGES)
 
     def labels(self, positions: Array) -> Array:
         """Return the labels of the rows at these positions, int (n,)."""

@@ -1,8 +1,8 @@
 """Train one architecture in one process, on features that are computed once.
 
 First the head alone is fitted on pooled features. Then the head and the top of the network learn
-together from activations at the architecture's cut (`fine_tuning`). The saved model is whole again
-(`publishing`). The history on disk is the only state beside the checkpoint (`checkpoints`), so a
+together from activations at the architecture's cut (`fine_tuning`); or, without these steps, the
+whole network learns from images. The saved model is whole again (`publishing`). The history on disk is the only state beside the checkpoint (`checkpoints`), so a
 training that was killed goes on to the result of an undisturbed one.
 """
 
@@ -16,10 +16,11 @@ from cxr.models.compute.worker import Emit
 from cxr.models.networks import architectures
 from cxr.models.training import checkpoints, feature_extraction, publishing, validation
 from cxr.models.training.checkpoints import History, Row
-from cxr.models.training.feature_extraction import TrainingData
+from cxr.models.training.feature_extraction import TrainingData, TrainingFeatures
 from cxr.models.training.learning import fine_tuning, head_fitting
 from cxr.models.training.learning.head_fitting import Fit, Solution
 from cxr.models.training.session import Session, TrainingInputs
+from cxr.stats import metrics
 
 
 class TrainingJob(TrainingInputs):
@@ -35,20 +36,27 @@ def train(session: Session) -> None:
     session.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(session.folder / ".lock", timeout=60), backend.device_scope():
         whole = feature_extraction.starting_model(session)
-        features = feature_extraction.compute_features(whole, session)
+        features = _features(whole, session)
         history, model = checkpoints.resume(session)
         if not history and session.job.fits_head():
             history, model = _fit_head(whole, features.head, session)
         while checkpoints.wants_epoch(history, session.settings):
             if checkpoints.last_epoch(history) == 0:
-                model = fine_tuning.build_top(history, whole, session)
+                model = fine_tuning.build_learner(history, whole, session)
             history = fine_tuning.fine_tune_epoch(history, model, features.top, session)
         publishing.publish(history, model, whole, features, session)
 
 
+def _features(whole: Any, session: Session) -> TrainingFeatures:
+    """Return what the network learns from."""
+    if session.settings.learns == "whole" and session.settings.tuning_epochs():
+        return feature_extraction.whole_images(session)
+    return feature_extraction.compute_features(whole, session)
+
+
 def _fit_head(
     whole: Any,
-    data: TrainingData,
+    data: TrainingData[Any],
     session: Session,
 ) -> tuple[History, Any]:
     """Fit the head with each penalty; publish the best one as epoch 0.
@@ -65,7 +73,10 @@ def _fit_head(
         return validation.epoch_metrics(head, data, checkpoints.HEAD, session)
 
     def validate(solution: Solution) -> float:
-        return float(measure(solution)["val_auroc"])
+        score_layer.set_weights([solution.kernel, solution.bias])
+        scores = validation.raw_scores(head, data.val, checkpoints.HEAD, session)
+        measured = metrics.compute_metrics(session.labels(session.val), scores, 0.5)
+        return float(measured["auroc"] or 0)
 
     # Each pass has all train images, so labels repeat.
     train_labels = session.labels(session.train)

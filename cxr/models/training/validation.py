@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.settings import TrainingSettings
-from cxr.models import scoring
+from cxr.data.images.changes.changed_images import ChangedImages
+from cxr.models import scoring, stress
 from cxr.models.training import checkpoints
 from cxr.models.training.feature_extraction import TrainingData
 from cxr.models.training.session import Session
 from cxr.stats import calibration, intervals, metrics, reliability, thresholds
+from cxr.storage.arrays import Stored
 
 _EPOCH_METRICS = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
 _RANKING_METRICS = ("auroc", "auprc")
@@ -22,42 +24,62 @@ _RANKING_METRICS = ("auroc", "auprc")
 
 def raw_scores(
     model: Any,
-    data: TrainingData,
+    inputs: Stored | ChangedImages,
     phase: str,
     session: Session,
 ) -> metrics.Vector:
-    """Return the raw scores of the validation images, float64 (n,).
+    """Return the raw scores of validation images, float64 (n,).
 
     Args:
-        model: A head or top.
-        data: What it learns from.
+        model: A head, a top or a whole network.
+        inputs: What it takes of these images.
         phase: checkpoints.HEAD or checkpoints.FINE_TUNING.
         session: The training.
     """
     # The head alone has so little to do that the call costs more: it gets larger batches.
     is_head = phase == checkpoints.HEAD
     batch_size = session.settings.batch_size if is_head else None
-    positions = np.arange(len(data.val))
-    return scoring.score_images(model, data.val, positions, batch_size)
+    positions = np.arange(len(inputs))
+    return scoring.score_images(model, inputs, positions, batch_size)
 
 
 def epoch_metrics(
     model: Any,
-    data: TrainingData,
+    data: TrainingData[Any],
     phase: str,
     session: Session,
 ) -> dict[str, Any]:
-    """Return the metrics of a head or top at the threshold 0.5, by column of history.csv.
+    """Return the metrics of a model on validation, by column of history.csv.
 
-    The arguments are those of `raw_scores`.
+    On the images as they are at the threshold 0.5; in the stress worlds, on fewer images, the mean
+    and the lowest AUROC.
+
+    Args:
+        model: A head, a top or a whole network.
+        data: What it learns from.
+        phase: checkpoints.HEAD or checkpoints.FINE_TUNING.
+        session: The training.
     """
-    scores = raw_scores(model, data, phase, session)
+    scores = raw_scores(model, data.val, phase, session)
     labels = session.labels(session.val)
     measured = metrics.compute_metrics(labels, scores, 0.5)
-    return {f"val_{name}": measured[name] for name in _EPOCH_METRICS}
+    row: dict[str, Any] = {f"val_{name}": measured[name] for name in _EPOCH_METRICS}
+    stressed_labels = session.labels(session.stressed)
+    aurocs = []
+    for inputs in data.worlds.values():
+        scores = raw_scores(model, inputs, phase, session)
+        stressed = metrics.compute_metrics(stressed_labels, scores, 0.5)
+        aurocs.append(stressed["auroc"] or 0.0)
+    row["stress_auroc"] = float(np.mean(aurocs))
+    row["stress_worst_auroc"] = float(np.min(aurocs))
+    return row
 
 
-def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[str, Any]:
+def fit_on_validation(
+    table: pd.DataFrame,
+    worlds: pd.DataFrame | None,
+    settings: TrainingSettings,
+) -> dict[str, Any]:
     """Fit the calibration, choose the threshold and measure the metrics there.
 
     AUROC and AUPRC are of the raw scores: a calibration fitted on these very images may only make
@@ -65,11 +87,13 @@ def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[s
 
     Args:
         table: One row for each validation image: label, raw_score, patient_id.
+        worlds: The raw scores of some of them in the stress worlds, as `stress.write_world_scores`
+            writes them; None for a training of a version that had none.
         settings: How the operating point is chosen, and whether scores are calibrated.
 
     Returns:
-        The fields calibration, calibration_quality, operating_point, val and val_intervals of a
-        Training.
+        The fields calibration, calibration_quality, operating_point, val, val_intervals and
+        robustness of a Training.
 
     Raises:
         DataError: A class is missing, or scores are no numbers.
@@ -110,10 +134,14 @@ def fit_on_validation(table: pd.DataFrame, settings: TrainingSettings) -> dict[s
             0.5,
         )
         bounds |= {name: bounds_raw[name] for name in _RANKING_METRICS}
+    robustness = None
+    if worlds is not None:
+        robustness = stress.measure_robustness(worlds, fitted, point.threshold)
     return {
         "calibration": fitted,
         "calibration_quality": reliability.measure_quality(labels, raw, scores),
         "operating_point": point,
         "val": measured,
         "val_intervals": bounds,
+        "robustness": robustness,
     }

@@ -17,7 +17,7 @@ from cxr.core.records import SCHEMA, Record
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.manifest.records import Ingest
 from cxr.exploration.audit import Audit
-from cxr.models import selection
+from cxr.models import selection, stress
 from cxr.models.selection import Selection
 from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
@@ -173,7 +173,8 @@ def _validation_problems(run: Path) -> Iterator[str]:
         scores = read_table(run / training.name / "scores_val.csv")
         problems = list(_calibration_problems(scores, training.calibration))
         own_settings = settings.model_copy(update={"seed": training.seed})
-        recomputed = validation.fit_on_validation(scores, own_settings)
+        worlds = stress.read_world_scores(run / training.name / stress.VAL_SCORES)
+        recomputed = validation.fit_on_validation(scores, worlds, own_settings)
         stored = {name: getattr(training, name) for name in recomputed}
         problems += record_differences(stored, recomputed, texts)
         for problem in problems:

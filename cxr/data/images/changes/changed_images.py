@@ -14,7 +14,7 @@ Change = Callable[[Pixels, str], Pixels]
 
 
 class ChangedImages:
-    """Images, each changed when it is read.
+    """Images of a larger set, each changed when it is read.
 
     Attributes:
         shape: Number of images, then the shape of one.
@@ -25,26 +25,30 @@ class ChangedImages:
         pixels: Stored,
         keys: Sequence[str],
         change: Change,
+        chosen: Array | None = None,
     ):
         """Describe the images; none is read yet.
 
         Args:
-            pixels: uint8 (n, side, side).
+            pixels: All images of the set, uint8 (n, side, side).
             keys: The digest of the pixels of each, n.
             change: What to do to each.
+            chosen: Positions in the set of the images to show, int (k,); all if not given.
         """
-        self.shape = pixels.shape
         self._pixels = pixels
         self._keys = keys
         self._change = change
+        self._chosen = np.arange(len(keys)) if chosen is None else chosen
+        self.shape = (len(self._chosen), *pixels.shape[1:])
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._chosen)
 
     def __getitem__(self, positions: Array) -> Array:
-        """Return the changed images at these positions, uint8 (k, side, side)."""
+        """Return the changed images at these positions among the chosen, uint8 (m, side, side)."""
+        in_set = self._chosen[positions]
         changed = [
             self._change(image, self._keys[position])
-            for image, position in zip(self._pixels[positions], positions, strict=True)
+            for image, position in zip(self._pixels[in_set], in_set, strict=True)
         ]
         return np.stack(changed)

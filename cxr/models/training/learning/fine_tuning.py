@@ -1,4 +1,4 @@
-"""Fine-tuning: the top of the network learns from activations at the cut, epoch by epoch.
+"""Fine-tuning, epoch by epoch: the top learns from activations at the cut, or all from images.
 
 Everything random in an epoch is drawn from (seed, epoch), so a resumed training repeats it.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cxr.data.images.changes.changed_images import ChangedImages
 from cxr.models.compute import backend, feeding, keras_internals
 from cxr.models.compute.worker import Progress
 from cxr.models.networks import architectures, model_surgery
@@ -30,12 +31,12 @@ Array = np.ndarray[Any, Any]
 _learner_on_device = lru_cache(maxsize=1)(feeding.keep_on_device)
 
 
-def build_top(
+def build_learner(
     history: History,
     whole: Any,
     session: Session,
 ) -> Any:
-    """Return the network above the cut, unfrozen and compiled.
+    """Return the part of the network that learns, unfrozen and compiled.
 
     Args:
         history: If it has rows, the weights of the head are those of the best fit.
@@ -46,8 +47,11 @@ def build_top(
 
     if history:
         model_surgery.copy_weights(whole, checkpoints.load_checkpoint(session, 0))
-    model = keras_internals.use_fast_conv_gradient(_above_cut(whole, session))
-    model_surgery.unfreeze_top(model, session.architecture)
+    model = keras_internals.use_fast_conv_gradient(_part_that_learns(whole, session))
+    if session.settings.learns == "whole":
+        model_surgery.unfreeze_all(model)
+    else:
+        model_surgery.unfreeze_top(model, session.architecture)
     optimizer = keras.optimizers.Adam(_learning_rate(session))
     model.compile(
         optimizer,
@@ -70,18 +74,21 @@ def _learning_rate(session: Session) -> Any:
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=steps - warm_up,
-        warmup_target=settings.fine_tune_learning_rate,
+        warmup_target=settings.learning_rate(session.architecture),
         warmup_steps=warm_up,
     )
 
 
 def _steps_per_epoch(session: Session) -> int:
     """Return how many batches an epoch has."""
-    return math.ceil(len(session.train) / session.settings.batch_size)
+    images = len(session.train)
+    if session.settings.balanced:
+        images -= images % 2
+    return math.ceil(images / session.settings.batch_size)
 
 
-def _above_cut(whole: Any, session: Session) -> Any:
-    """Return the network above the cut, with these weights, in bfloat16 where that pays.
+def _part_that_learns(whole: Any, session: Session) -> Any:
+    """Return the network above the cut, or all of it, with these weights, in bfloat16 where it pays.
 
     Never in float16: its gradients would need their loss scaled.
     """
@@ -95,21 +102,23 @@ def _above_cut(whole: Any, session: Session) -> Any:
             policy=policy,
         )
         model.set_weights(whole.get_weights())
+    if session.settings.learns == "whole":
+        return model
     return model_surgery.submodel(model, session.architecture, "cut", "score")
 
 
 def fine_tune_epoch(
     history: History,
     model: Any,
-    data: TrainingData,
+    data: TrainingData[Any],
     session: Session,
 ) -> History:
     """Learn once from each train image, and publish the epoch.
 
     Args:
         history: The rows so far.
-        model: The network above the cut, as `build_top` returns it; it learns in place.
-        data: Activations at the cut.
+        model: What learns, as `build_learner` returns it; it learns in place.
+        data: Activations at the cut, or images.
         session: The training.
 
     Returns:
@@ -119,6 +128,7 @@ def fine_tune_epoch(
     epoch = checkpoints.last_epoch(history)
     rows = data.train[epoch % len(data.train)]
     learner, read = _learner(model, rows, session)
+    _seed_dropout(model, session, epoch)
     fitted = learner.fit(
         feeding.as_dataset(lambda: epoch_batches(read, session, epoch)),
         initial_epoch=epoch,
@@ -140,15 +150,24 @@ def fine_tune_epoch(
     return history
 
 
+def _seed_dropout(model: Any, session: Session, epoch: int) -> None:
+    """Let dropout draw from (seed, epoch), so that a resumed training repeats it."""
+    if session.settings.dropout:
+        state = model.get_layer("dropout").seed_generator.state
+        state.assign(np.array([session.settings.seed, epoch], state.dtype))
+
+
 def _learner(
     model: Any,
-    rows: Rows,
+    rows: Rows | ChangedImages,
     session: Session,
 ) -> tuple[Any, Callable[[Array], Array]]:
     """Return the model to call `fit` on, and a function from positions in `rows` to its inputs.
 
     Where a GPU has room for them the rows stay on it for the epoch; its inputs are then positions.
     """
+    if isinstance(rows, ChangedImages):
+        return model, lambda positions: rows[positions][..., np.newaxis].astype(np.float32)
     if not feeding.fits_in_memory(rows.shape, rows.dtype, session.job.sharing):
         return model, lambda positions: rows[positions].astype(np.float32)
     learner, variable = _learner_on_device(model, rows.shape, str(rows.dtype))
@@ -178,10 +197,11 @@ def epoch_batches(
     size = session.settings.batch_size
     labels = session.labels(session.train)
     rng = np.random.default_rng([session.settings.seed, epoch])
-    order = rng.permutation(len(session.train))
+    order = epoch_order(labels, session.settings.balanced, rng)
+    class_weights = np.ones(2) if session.settings.balanced else session.class_weights
     for start in range(0, len(order), size):
         positions = order[start : start + size]
-        weights = session.class_weights[labels[positions]]
+        weights = class_weights[labels[positions]]
         if backend.uses_xla():
             images = len(positions)
             weights = np.pad(weights * size / images, (0, size - images))
@@ -192,6 +212,31 @@ def epoch_batches(
             targets.astype(np.float32),
             weights.astype(np.float32),
         )
+
+
+def epoch_order(
+    labels: Array,
+    balanced: bool,
+    rng: np.random.Generator,
+) -> Array:
+    """Return the order in which an epoch takes the images, positions, int (n,).
+
+    Args:
+        labels: 0 or 1 for each image, int (n,).
+        balanced: Take as many of each class: each image of the rarer class several times, of the
+            other class only a part.
+        rng: Decides the order.
+    """
+    if not balanced:
+        return rng.permutation(len(labels))
+    wanted = len(labels) // 2
+    chosen = []
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        repeats = -(-wanted // len(members))
+        permutations = [rng.permutation(members) for _ in range(repeats)]
+        chosen.append(np.concatenate(permutations)[:wanted])
+    return rng.permutation(np.concatenate(chosen))
 
 
 def _progress_callback(session: Session, epoch: int) -> Any:
