@@ -70,7 +70,7 @@ def _show_baselines(audit: Audit) -> None:
             "AUROC test": format_metric(baseline.test.auroc),
             "n test": baseline.test.n,
         }
-        for baseline in (*audit.floors, audit.container_after)
+        for baseline in audit.baselines()
     ]
     create_table_artifact(
         rows,
@@ -81,9 +81,7 @@ def _show_baselines(audit: Audit) -> None:
 
 def _show_warnings(audit: Audit, shift: Shift) -> None:
     """Warn of a non-clinical signal or a distribution shift that separates."""
-    warnings = shift.sentences()
-    if audit.warning:
-        warnings = [audit.warning, *warnings]
+    warnings = [*audit.warnings(), *shift.sentences()]
     if not warnings:
         return
     for warning in warnings:

@@ -1,8 +1,8 @@
 """The shortcut audit: non-clinical baselines with which every network has to be compared.
 
-There are three: the file's container, the border of the pixels, and a 32x32 thumbnail. The
-container is measured again on uniformly encoded pixels, to show what harmonising takes away. Which
-pixels a network looks at is another question, for Grad-CAM.
+They read the file's container, the shape of the film (`geometry`), the border of the pixels, and a
+32x32 thumbnail. The container is measured again on uniformly encoded pixels, to show what
+harmonising takes away. Which pixels a network looks at is another question, for Grad-CAM.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,11 @@ import pandas as pd
 from cxr.core.records import Record
 from cxr.data import splits
 from cxr.data.images.model_input import UNIFORM_QUALITY
-from cxr.exploration import signals
-from cxr.exploration.baselines import Baseline, Study, measure_baseline
+from cxr.exploration import geometry, signals
+from cxr.exploration.baselines import WARNING_LIMIT, Baseline, Study, measure_baseline
 from cxr.exploration.sampling import Positions, sample_patients
 from cxr.storage.arrays import Stored
 
-CONTAINER_LIMIT = 0.75  # AUROC of the container above which the audit warns
 # 300,000 images must not take hours. Test has a limit of its own: train cannot crowd it out.
 MOST_TRAIN_IMAGES = 15_000
 MOST_TEST_IMAGES = 5_000
@@ -32,10 +31,11 @@ class Audit(Record):
         harmonised: Whether networks are fed uniformly encoded pixels.
         seed: Of samples, folds, classifiers and bootstrap.
         images: How many images were looked at.
-        floors: The baselines of container, border ring and thumbnail. (The key has its name from
-            version 0.1.)
+        floors: The baselines of container, film shape, border ring and thumbnail. (The key has its
+            name from version 0.1. Up to version 0.2 there was none of the shape.)
         container_after: The container's baseline after uniform encoding.
         warning: What to tell a person where the container alone separates the classes, or "".
+        shape_warning: What to tell where the films' shape does, or "".
     """
 
     manifest_sha256: str
@@ -45,6 +45,16 @@ class Audit(Record):
     floors: tuple[Baseline, ...]
     container_after: Baseline
     warning: str
+    shape_warning: str = ""
+
+    def baselines(self) -> tuple[Baseline, ...]:
+        """Return all baselines as they are shown: the container's two one below the other."""
+        container, *others = self.floors
+        return (container, self.container_after, *others)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what to tell a person, nothing where no signal separates the classes."""
+        return tuple(filter(None, (self.warning, self.shape_warning)))
 
 
 def run_audit(
@@ -84,6 +94,8 @@ def run_audit(
     on_step(f"container after uniform encoding (JPEG quality {UNIFORM_QUALITY})")
     uniform = signals.read_uniform_container(pixels, positions, seed)
     container_after = measure_baseline(study, uniform)
+    on_step("shape of the films")
+    shape = _measure_shape(study, rows, pixels, positions)
     on_step("border ring and thumbnail")
     border, thumbnail = signals.read_border_and_thumbnail(pixels, positions)
     return Audit(
@@ -91,10 +103,30 @@ def run_audit(
         harmonised=harmonised,
         seed=seed,
         images=len(rows),
-        floors=(container, measure_baseline(study, border), measure_baseline(study, thumbnail)),
+        floors=(
+            container,
+            *shape,
+            measure_baseline(study, border),
+            measure_baseline(study, thumbnail),
+        ),
         container_after=container_after,
         warning=_warn_of_container(container, container_after, harmonised),
+        shape_warning=geometry.warn_of_shape(shape),
     )
+
+
+def _measure_shape(
+    study: Study,
+    rows: pd.DataFrame,
+    pixels: Stored,
+    positions: Positions,
+) -> tuple[Baseline, ...]:
+    """Return the baselines of the films' shape, from the files and from the square pixels."""
+    measured = (
+        geometry.read_file_aspect(rows),
+        *geometry.read_gradient_ratios(pixels, positions),
+    )
+    return tuple(measure_baseline(study, signal) for signal in measured)
 
 
 def _choose_images(table: pd.DataFrame, seed: int) -> Positions:
@@ -124,7 +156,7 @@ def _warn_of_container(
     if (before.test.auroc or 0) > (before.train.auroc or 0):
         worst = before.test
         remaining = after.test
-    if worst.auroc is None or worst.auroc <= CONTAINER_LIMIT:
+    if worst.auroc is None or worst.auroc <= WARNING_LIMIT:
         return ""
     rest = remaining.note
     if remaining.auroc is not None:
@@ -141,6 +173,6 @@ def _warn_of_container(
         )
     return (
         f"The files' container alone separates the classes: AUROC {worst.auroc:.3f} "
-        f"(n = {worst.n:,}), expected at most {CONTAINER_LIMIT}. It reads {before.features}. "
+        f"(n = {worst.n:,}), expected at most {WARNING_LIMIT}. It reads {before.features}. "
         f"After uniform encoding of the pixels: {rest}. {advice}"
     )

@@ -13,6 +13,7 @@ from cxr.exploration.signals import Array, Signal
 from cxr.stats.intervals import Interval, bootstrap_intervals
 
 FEWEST_PATIENTS = 5  # of each class: one for every fold
+WARNING_LIMIT = 0.75  # AUROC of the container or of the films' shape above which the audit warns
 DRAWS = 1_000  # of the bootstrap
 _FOLDS = 5
 

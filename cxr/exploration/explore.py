@@ -31,6 +31,7 @@ AUGMENTED_IMAGES = 4  # train images whose augmentation is shown
 AUGMENTATIONS = 5  # of each
 SHOWN_SIDE = 224  # pixels: what is drawn of a sample is smaller
 STEPS = ("pictures", "augmentation", "shortcut audit", "shift")
+MEASUREMENTS = 2  # raised where audit or shift get another signal
 # Settings on which the numbers of audit and shift depend, and those on which any picture depends.
 _NUMBER_SETTINGS = {"image_size", "harmonise", "seed"}
 _PICTURE_SETTINGS = _NUMBER_SETTINGS | {"augmentation"}
@@ -44,6 +45,8 @@ class Exploration(Record):
         settings: Digest of the settings on which the pictures depend.
         numbers: Digest of the settings on which audit and shift depend; "" in records of version
             0.1.
+        measurements: Which signals audit and shift knew: 1 up to version 0.2. Work folders of
+            earlier ones are explored again, and can be trained on as they are.
         class_weights: Weight of each label in the loss.
         counts: Images by split and label name.
         figures: Names of the figures in eda/.
@@ -52,6 +55,7 @@ class Exploration(Record):
     manifest_sha256: str
     settings: str
     numbers: str = ""
+    measurements: int = 1
     class_weights: dict[int, float]
     counts: dict[str, dict[str, int]]
     figures: tuple[str, ...]
@@ -66,7 +70,7 @@ def explore(
 ) -> Exploration:
     """Write all of eda/: figures, numbers, audit, distribution shift and, last, the record.
 
-    Nothing is done where the record of this data and these settings is there already.
+    Nothing is done where the record of this data, these settings and today's signals is there.
 
     Args:
         work: The work folder.
@@ -82,7 +86,11 @@ def explore(
     digest = _digest(settings, _PICTURE_SETTINGS)
     if path.is_file():
         earlier = Exploration.read(path)
-        if earlier.manifest_sha256 == ingest.manifest_sha256 and earlier.settings == digest:
+        if (
+            earlier.manifest_sha256 == ingest.manifest_sha256
+            and earlier.settings == digest
+            and earlier.measurements == MEASUREMENTS
+        ):
             return earlier
     table = read_table(work / "clean_metadata.csv")
     with timing.time_stage(work / timing.FOLDER, "explore", len(table)):
@@ -98,6 +106,7 @@ def explore(
         manifest_sha256=ingest.manifest_sha256,
         settings=digest,
         numbers=_digest(settings, _NUMBER_SETTINGS),
+        measurements=MEASUREMENTS,
         class_weights=splits.class_weights(ingest.splits["train"]),
         counts=ingest.splits,
         figures=figures,

@@ -17,6 +17,7 @@ from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
 from cxr.data import splits
 from cxr.data.images.border import border_mask
+from cxr.exploration.geometry import measure_gradient_ratio
 from cxr.exploration.sampling import Positions, sample_patients
 from cxr.stats.comparison import holm
 from cxr.stats.intervals import Interval, bootstrap_intervals
@@ -31,6 +32,7 @@ SIGNALS = {
     "bytes_per_pixel": "bytes per pixel",
     "sharpness": "sharpness",
     "border": "border brightness",
+    "gradient_ratio": "gradient ratio",
 }
 COMPARED = ("test", "val")
 FEWEST_PATIENTS = 5
@@ -137,7 +139,7 @@ def measure_shift(
     Returns:
         The record.
     """
-    on_step("sharpness and border of the pixels")
+    on_step("sharpness, border and gradients of the pixels")
     patients = _measure_patients(table, pixels, seed)
     on_step("differences between the splits")
     differences = []
@@ -174,10 +176,12 @@ def _measure_patients(
     rows = table.iloc[positions]
     sharpness = np.empty(len(positions))
     border = np.empty(len(positions))
+    gradient_ratio = np.empty(len(positions))
     for number, position in enumerate(positions):  # one image in memory at a time
         image = np.asarray(pixels[position])
         sharpness[number] = measure_sharpness(image)
         border[number] = measure_border(image)
+        gradient_ratio[number] = measure_gradient_ratio(image)
     area = rows["width"] * rows["height"]
     measured = pd.DataFrame(
         {
@@ -192,6 +196,7 @@ def _measure_patients(
             "bytes_per_pixel": rows["bytes"] / area,
             "sharpness": sharpness,
             "border": border,
+            "gradient_ratio": gradient_ratio,
         }
     )
     groups = measured.groupby(["label_name", "split", "patient"])

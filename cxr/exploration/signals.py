@@ -125,13 +125,13 @@ def read_border_and_thumbnail(pixels: Stored, positions: Array) -> tuple[Signal,
         name="border ring",
         description=f"gray of the {border.sum()} outermost cells of a {size} thumbnail",
         features=cells[:, border],
-        make_classifier=_make_logistic_regression,
+        make_classifier=make_logistic_regression,
     )
     thumbnail_signal = Signal(
         name=f"{size} thumbnail",
         description=f"gray of all cells of a {size} thumbnail",
         features=cells,
-        make_classifier=_make_logistic_regression,
+        make_classifier=make_logistic_regression,
     )
     return border_signal, thumbnail_signal
 
@@ -159,13 +159,17 @@ def _make_boosted_trees(seed: int) -> Any:
     )
 
 
-def _make_logistic_regression() -> Any:
-    """Return a logistic regression; its L2 penalty lets a thousand correlated cells converge."""
+def make_logistic_regression(strength: float = 0.01) -> Any:
+    """Return a logistic regression of standardised features.
+
+    Args:
+        strength: Inverse of the L2 penalty. The default lets a thousand correlated cells converge.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(
         StandardScaler(),
-        LogisticRegression(C=0.01, max_iter=2_000),
+        LogisticRegression(C=strength, max_iter=2_000),
     )

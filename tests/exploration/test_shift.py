@@ -57,10 +57,10 @@ def differences(table: pd.DataFrame, pixels: np.ndarray, **keys: object) -> pd.D
 
 
 def test_splits_drawn_alike_do_not_differ():
-    """Eight signals, two classes, two pairs; width, height and aspect are constant, so 20 tests are made."""
+    """Nine signals, two classes, two pairs; width, height and aspect are constant, so 24 tests are made."""
     record = shift.measure_shift(*data(), "0" * 64)
-    assert record.tests == 20
-    assert len(record.differences) == 32
+    assert record.tests == 24
+    assert len(record.differences) == 36
     assert record.sentences() == []
 
 
@@ -78,7 +78,7 @@ def test_a_darker_test_set_is_found_in_its_class_alone():
     row = differences(table, pixels).loc[("NORMAL", "test", "mean")]
     assert row["effect"] < 0.1
     assert row["low"] <= row["effect"] <= row["high"]
-    assert row["p_holm"] == pytest.approx(row["p"] * 20)  # the smallest of 20
+    assert row["p_holm"] == pytest.approx(row["p"] * 24)  # the smallest of 24
     assert (row["n_train"], row["n_compared"]) == (24, 24)
 
 
@@ -114,6 +114,19 @@ def test_a_significant_but_small_difference_is_trivial():
     assert row["p_holm"] < 0.01
     assert row["effect"] == pytest.approx(0.572, abs=0.001)
     assert not row["significant"]
+
+
+def test_a_squeezed_test_set_is_seen_in_the_gradients():
+    """Every second column left out squeezes the films of test: a higher ratio, in both classes."""
+    table, pixels = data()
+    pixels[:] = np.repeat(pixels[:, :, : SIDE // 2], 2, axis=2)
+    of_test = (table["split"] == "test").to_numpy()
+    pixels[of_test] = np.tile(pixels[of_test][:, :, ::2], 2)
+    rows = differences(table, pixels).xs("test", level="compared")
+    for label_name in LABEL_NAMES:
+        row = rows.loc[(label_name, "gradient_ratio")]
+        assert row["significant"]
+        assert row["median_compared"] > 1.5 * row["median_train"]
 
 
 def test_blur_and_a_bright_border_are_seen_in_the_pixels():
@@ -159,7 +172,8 @@ def test_poor_data_is_not_estimable_and_still_drawn(case: str, tmp_path: Path):
     record = shift.measure_shift(table, pixels, "0" * 64)
     frame = record.table()
     if case == "constant pixels":
-        assert (frame.loc[frame["signal"].isin(["sharpness", "border"]), "effect"] == 0.5).all()
+        pixel_signals = frame["signal"].isin(["sharpness", "border", "gradient_ratio"])
+        assert (frame.loc[pixel_signals, "effect"] == 0.5).all()
     else:
         missing = frame["effect"].isna()
         assert missing.any()

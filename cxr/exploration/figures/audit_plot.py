@@ -1,11 +1,13 @@
 """Draw the non-clinical baselines of the shortcut audit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr.core import plotting
-from cxr.exploration.audit import CONTAINER_LIMIT, Audit
-from cxr.exploration.baselines import Baseline, Separation
+from cxr.exploration import geometry
+from cxr.exploration.audit import Audit
+from cxr.exploration.baselines import WARNING_LIMIT, Baseline, Separation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,9 +17,13 @@ _LIMIT_COLOUR = "#B00020"
 _LABELS = {
     "container": "container of the files\n(bytes per pixel, size, mode, ICC ...)",
     "container after uniform encoding": "container after\nuniform encoding",
+    geometry.OUTSIDE_RATIO: "gradient ratio outside the lungs\n(neck and abdomen)",
+    geometry.WHOLE_RATIO: "gradient ratio of the pixels\n(horizontal over vertical)",
+    geometry.LOCAL_RATIO: "gradient ratio by place\n(3x3 cells, three scales)",
     "border ring": "border ring only",
 }
-_CONTAINER_ROWS = 2  # the limit is the container's alone: its line ends below these rows
+# The limit is that of these alone: its line ends below their rows.
+_LIMITED = ("container", "container after uniform encoding", *geometry.WARNED_OF)
 
 
 def draw_audit(audit: Audit, path: Path) -> Path:
@@ -30,11 +36,11 @@ def draw_audit(audit: Audit, path: Path) -> Path:
     Returns:
         `path`.
     """
-    container, *pixel_baselines = audit.floors
-    baselines = [container, audit.container_after, *pixel_baselines]
-    figure = plotting.new_figure(_title(pixel_baselines), 10.5, 1.7 + 0.85 * len(baselines))
+    baselines = audit.baselines()
+    figure = plotting.new_figure(_title(audit.floors[1:]), 10.5, 1.7 + 0.75 * len(baselines))
     axes = figure.subplots()
-    _draw_references(axes)
+    limited = sum(baseline.signal in _LIMITED for baseline in baselines)
+    _draw_references(axes, limited)
     for row, baseline in enumerate(baselines):
         _draw_separation(
             axes,
@@ -53,10 +59,10 @@ def draw_audit(audit: Audit, path: Path) -> Path:
     return plotting.save_png(figure, path)
 
 
-def _title(pixel_baselines: list[Baseline]) -> str:
-    """Return what the best baseline from pixels reaches, on test where there is one."""
+def _title(baselines: Sequence[Baseline]) -> str:
+    """Return what the best of these baselines reaches, on test where there is one."""
     reached = []
-    for baseline in pixel_baselines:
+    for baseline in baselines:
         auroc = baseline.test.auroc
         if auroc is None:
             auroc = baseline.train.auroc
@@ -68,8 +74,8 @@ def _title(pixel_baselines: list[Baseline]) -> str:
     return f"Non-clinical baselines: the {signal} alone reaches AUROC {best:.2f}"
 
 
-def _draw_references(axes: "Axes") -> None:
-    """Draw the AUROC of chance, and the limit above which the container is warned of."""
+def _draw_references(axes: "Axes", limited: int) -> None:
+    """Draw the AUROC of chance, and the limit above which the audit warns of the first rows."""
     axes.axvline(
         0.5,
         color="0.75",
@@ -77,9 +83,9 @@ def _draw_references(axes: "Axes") -> None:
         zorder=0,
     )
     axes.vlines(
-        CONTAINER_LIMIT,
+        WARNING_LIMIT,
         -0.5,
-        _CONTAINER_ROWS - 0.5,
+        limited - 0.5,
         colors=_LIMIT_COLOUR,
         linewidth=1.2,
         linestyles="--",
@@ -93,9 +99,9 @@ def _draw_references(axes: "Axes") -> None:
         color="0.4",
         **style,
     )
-    limit = f"limit for the container, {CONTAINER_LIMIT}"
+    limit = f"limit for container and shape, {WARNING_LIMIT}"
     axes.text(
-        CONTAINER_LIMIT,
+        WARNING_LIMIT,
         -0.56,
         limit,
         color=_LIMIT_COLOUR,
@@ -144,7 +150,7 @@ def _draw_separation(
     )
 
 
-def _lowest_value(baselines: list[Baseline]) -> float:
+def _lowest_value(baselines: Sequence[Baseline]) -> float:
     """Return where the axis starts: at 0.4, or where the lowest interval does."""
     lowest = 0.4
     for baseline in baselines:

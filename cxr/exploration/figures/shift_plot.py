@@ -34,7 +34,7 @@ def draw_shift(shift: Shift, path: Path) -> Path:
     Returns:
         `path`.
     """
-    figure = plotting.new_figure(_title(shift), 13, 5.8)
+    figure = plotting.new_figure(_title(shift), 13, 1.8 + 0.5 * len(SIGNALS))
     panels = figure.subplots(1, len(LABEL_NAMES), sharey=True)
     for axes, label_name in zip(panels, LABEL_NAMES, strict=True):
         members = [

@@ -46,7 +46,9 @@ DATA_CAPTIONS = {
     },
     "baselines": {
         "shortcuts": (
-            "AUROC of the non-clinical signals alone. Every network has to exceed these baselines."
+            "AUROC of the non-clinical signals alone. Every network has to exceed these baselines. "
+            "The audit warns of the container above the dashed line, and of the films' shape where "
+            "a whole interval lies above it."
         ),
     },
     "shift": {

@@ -37,7 +37,6 @@ def report_page(run: Path) -> str:
         FileNotFoundError: One of these files is missing.
     """
     card = Card.read(run / "export" / "model_card.json")
-    audit = card.audit
     rejects, rejects_total = sections.reject_rows(run / "data" / "rejects.csv", MOST_REJECTS)
     pictures = embedding.embed_sections(run, captions.RUN_CAPTIONS)
     pictures |= embedding.embed_sections(run / "data", captions.DATA_CAPTIONS)
@@ -52,8 +51,7 @@ def report_page(run: Path) -> str:
         ),
         low_specificity=(card.training.val["specificity"] or 0) < MIN_SPECIFICITY,
         baseline_sentence=sections.baseline_sentence(card),
-        # The container is shown before and after uniform encoding, one below the other.
-        baselines=(audit.floors[0], audit.container_after, *audit.floors[1:]),
+        baselines=card.audit.baselines(),
         shift=Shift.read(run / "data" / "shift.json"),
         comparison=sections.comparison_rows(run / "comparison.csv"),
         class_weights=sections.class_weights(run / "data" / "class_weights.json"),
