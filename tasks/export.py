@@ -18,7 +18,7 @@ from cxr.stages import export_steps
 from tasks import progress
 from tasks.pages import pictures
 
-TEST = "test and Grad-CAM"
+TEST = "test, Grad-CAM, stress"
 logger = logging.getLogger("cxr.export")
 
 
@@ -50,7 +50,7 @@ def evaluate(
     def on_progress(update: Progress) -> None:
         progress.advance(TEST, to=update.done)
 
-    with progress.tracking(TEST, export_steps.test_images(work), "images"):
+    with progress.tracking(TEST, export_steps.images_to_score(work), "images"):
         return export_steps.evaluate(training, run, work, cache, on_progress)
 
 

@@ -27,6 +27,7 @@ MOST_IMAGES = 400
 EPOCH_IMAGES = 96  # likewise, after each epoch
 VAL_SCORES = "scores_val_worlds.csv"  # in the folder of a training
 ROW_COLUMNS = ["image", "patient_id", "label"]
+DRAWS = 1_000  # of the bootstrap, of which there are fourteen
 _SEED = 0  # of the draw: the same images in every run of the same data
 
 
@@ -189,7 +190,7 @@ def _measure_world(
     is_positive = calibration.apply(raw) >= threshold
     raw_threshold = float(raw[is_positive].min()) if is_positive.any() else np.inf
     measured = metrics.compute_metrics(labels, raw, raw_threshold)
-    bounds = intervals.bootstrap_intervals(labels, raw, patients, raw_threshold)
+    bounds = intervals.bootstrap_intervals(labels, raw, patients, raw_threshold, DRAWS)
     return WorldMetrics(
         world=name,
         kind=kind,

@@ -17,7 +17,7 @@ from cxr.models.compute.worker import Emit, Job
 from cxr.models.runs import Init
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.gradcam.summary import Attention
 from cxr.results.model_card import NAME as CARD_NAME
 from cxr.results.model_card import Card, read_card
@@ -230,7 +230,8 @@ def write_card(
     """Write model_card.json and MODEL_CARD.md into export/.
 
     Args:
-        run: The run's folder, with evaluation.json, attention.json and data/.
+        run: The run's folder, with evaluation.json, attention.json, robustness.json and
+            data/.
         settings: Of the run.
         training: The record of the selected model.
         selection: Why it was selected.
@@ -254,6 +255,7 @@ def write_card(
         training=training,
         selection=selection,
         evaluation=Evaluation.read(run / "evaluation.json"),
+        robustness=read_stress_test(run),
         audit=Audit.read(run / "data" / "audit.json"),
         attention=Attention.read(run / "attention.json"),
     )

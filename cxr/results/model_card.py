@@ -20,7 +20,7 @@ from cxr.data.manifest.records import Ingest
 from cxr.exploration.audit import Audit
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, StressTest
 from cxr.results.gradcam.summary import Attention
 from cxr.stats.calibration import Calibration
 from cxr.stats.thresholds import OperatingPoint
@@ -53,6 +53,7 @@ _STORED_ELSEWHERE = {
     "training": ("architecture", "image_size", "operating_point", "calibration", "model_sha256"),
     "selection": ("architecture", "threshold"),
     "evaluation": ("architecture", "model_sha256", "threshold"),
+    "robustness": ("architecture", "model_sha256", "threshold"),
     "attention": ("architecture", "model_sha256", "threshold"),
     "settings": ("image_size",),
     "audit": ("manifest_sha256",),
@@ -60,7 +61,10 @@ _STORED_ELSEWHERE = {
 
 
 class Card(Versioned):
-    """The content of model_card.json; see the top of this file for what stands where."""
+    """The content of model_card.json; see the top of this file for what stands where.
+
+    Cards of earlier versions say nothing of `robustness`.
+    """
 
     architecture: str
     run: str
@@ -78,6 +82,7 @@ class Card(Versioned):
     training: Training
     selection: Selection
     evaluation: Evaluation
+    robustness: StressTest | None = None
     audit: Audit
     attention: Attention
     intended_use: str = INTENDED_USE

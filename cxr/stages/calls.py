@@ -157,7 +157,7 @@ def export(
         training_steps.compare_models(_outcomes(chosen_run, folder), chosen_run.folder(folder))
         training = export_steps.stage_model(chosen_run, folder)
         cache = data_steps.cache_pixels(folder, chosen_run.settings, on_progress)
-        images = export_steps.test_images(folder)
+        images = export_steps.images_to_score(folder)
         export_steps.evaluate(
             training,
             chosen_run,

@@ -28,9 +28,9 @@ def stage_model(run: Run, work: Path) -> Training:
     return training
 
 
-def test_images(work: Path) -> int:
-    """Return how many images the test set has."""
-    return sum(runs.read_ingest(work).splits["test"].values())
+def images_to_score(work: Path) -> int:
+    """Return how many images are scored in all, an image once for each world and mask."""
+    return evaluation.images_to_score(sum(runs.read_ingest(work).splits["test"].values()))
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the test set once, in a worker process that first proves the exported model to be whole.
 
-    Returns at once where this very model was evaluated before. A run in which another architecture
+    Some of its images are then scored in the stress worlds and with parts of them hidden. Returns at once where this very model was evaluated before. A run in which another architecture
     is chosen later evaluates that one, too.
 
     Args:
@@ -53,8 +53,7 @@ def evaluate(
         on_progress: Told how many images are scored.
     """
     folder = run.folder(work)
-    is_done = evaluation.is_evaluated(folder, training) and evaluation.has_gradcam(folder, training)
-    if not is_done:
+    if not evaluation.is_complete(folder, training):
         job = EvaluationJob(
             run=folder, training=training, manifest=work / "clean_metadata.csv", pixels=cache
         )

@@ -12,6 +12,7 @@ import pandas as pd
 from cxr.core import settings as chosen
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.timing import Stage
+from cxr.data.images.changes.masks import MASKS
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.data.leakage import gate
 from cxr.data.manifest.records import Ingest
@@ -21,7 +22,8 @@ from cxr.models.scoring import write_scores
 from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, StressTest
+from cxr.results.evaluation.robustness import SCORES_NAME
 from cxr.results.gradcam.summary import Attention, Group
 from cxr.results.report import page
 from cxr.stats import calibration
@@ -151,6 +153,7 @@ def finish(work: Path) -> Path:
         optimizer_equal=True,
         scores_sha256=file_sha256(run / "scores_test.csv"),
     ).write(run / "evaluation.json")
+    stressed(run, table, training).write(run / "robustness.json")
     attention(training).write(run / "attention.json")
     demo = chosen.training_settings("demo")
     audited, shifted = looked()
@@ -162,6 +165,22 @@ def finish(work: Path) -> Path:
     (run / "export" / "model.keras").write_bytes(b"not a model")
     exporting.write_card(run, demo, training, choice)
     return run
+
+
+def stressed(run: Path, table: pd.DataFrame, training: Training) -> StressTest:
+    """Write synthetic scores in the stress worlds, chance behind masks; return their record."""
+    worlds = world_scores(run / SCORES_NAME, table, seed=10)
+    rng = np.random.default_rng(11)
+    chance = {mask: rng.uniform(0, 1, len(table)) for mask in MASKS}
+    write_table(worlds.assign(**chance), run / SCORES_NAME)
+    worlds = read_table(run / SCORES_NAME)
+    return StressTest(
+        architecture=training.architecture,
+        model_sha256=MODEL_SHA256,
+        threshold=training.threshold,
+        **evaluation.stress_metrics(worlds, training.calibration, training.threshold),
+        world_scores_sha256=file_sha256(run / SCORES_NAME),
+    )
 
 
 def attention(training: Training) -> Attention:

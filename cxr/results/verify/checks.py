@@ -22,7 +22,9 @@ from cxr.models.selection import Selection
 from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting, model_card, rendering
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, read_stress_test
+from cxr.results.evaluation.job import RELOAD_TOLERANCE
+from cxr.results.evaluation.robustness import SCORES_NAME
 from cxr.results.gradcam.summary import Attention
 from cxr.results.model_card import Card
 from cxr.results.report import page
@@ -30,6 +32,7 @@ from cxr.results.verify.differences import TOLERANCE, count_misfits, record_diff
 from cxr.results.verify.quoted_table import misquotes
 from cxr.stats.calibration import Calibration
 
+_STRESS_CHECK = f"metrics in the stress worlds and behind masks from {SCORES_NAME}"
 _PAGES_CHECK = "MODEL_CARD.md and report.html say what the records say"
 
 
@@ -84,6 +87,10 @@ def verify_run(run: Path, table: Path | None = None) -> list[Check]:
         ),
         _check("model_card.json holds the run's own records", _card_problems, run),
     ]
+    if other_version and read_stress_test(run) is None:
+        checks.append(Check(_STRESS_CHECK, "", f"not measured by {other_version}"))
+    else:
+        checks.append(_check(_STRESS_CHECK, _stress_problems, run))
     if not other_version:
         checks.append(_check(_PAGES_CHECK, _page_problems, run))
     if table:
@@ -222,6 +229,30 @@ def _test_problems(run: Path) -> Iterator[str]:
     yield from record_differences(stored_values, recomputed, texts=not _other_version(run))
 
 
+def _stress_problems(run: Path) -> Iterator[str]:
+    """Compute the metrics in the stress worlds and behind masks again from the scores there."""
+    stored = read_stress_test(run)
+    if stored is None:
+        yield "robustness.json is missing: delete export.json, run again"
+        return
+    path = run / SCORES_NAME
+    if file_sha256(path) != stored.world_scores_sha256:
+        yield f"{SCORES_NAME} is not the file that was measured (SHA-256 differs)"
+    scores = read_table(path)
+    clean = read_table(run / "scores_test.csv").set_index("image")["raw_score"]
+    if not scores["image"].isin(clean.index).all():
+        yield f"{SCORES_NAME} has images that are not in scores_test.csv"
+    else:
+        again = scores["clean"].to_numpy(float)
+        difference = abs(again - clean.loc[scores["image"]].to_numpy())
+        if float(difference.max()) > RELOAD_TOLERANCE:
+            yield f"the clean scores of {SCORES_NAME} are not those of scores_test.csv"
+    calibration = _read_card(run).calibration
+    recomputed = evaluation.stress_metrics(scores, calibration, stored.threshold)
+    stored_values = {name: getattr(stored, name) for name in recomputed}
+    yield from record_differences(stored_values, recomputed, texts=not _other_version(run))
+
+
 def _card_problems(run: Path) -> Iterator[str]:
     """Compare the records in the card with those of the run."""
     card = _read_card(run)
@@ -237,6 +268,8 @@ def _card_problems(run: Path) -> Iterator[str]:
     for name, record in records.items():
         if getattr(card, name).model_dump() != record.model_dump():
             yield f"its {name} is not that of the run"
+    if card.robustness != read_stress_test(run):
+        yield "its robustness is not that of the run"
 
 
 def _page_problems(run: Path) -> Iterator[str]:

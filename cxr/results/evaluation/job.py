@@ -2,7 +2,8 @@
 
 The worker process loads the exported file and first proves it to be the trained model: it scores
 some validation images again and compares the state of the optimizer. Then it scores the test set
-and computes the Grad-CAM map of each image.
+and computes the Grad-CAM map of each image, and scores some of the images in the stress worlds and
+with parts of them hidden.
 """
 
 from collections.abc import Callable
@@ -15,57 +16,21 @@ import pandas as pd
 from cxr.core import timing
 from cxr.core.errors import ModelError
 from cxr.core.files import file_sha256, read_table
-from cxr.core.records import Record
 from cxr.data.images import pixel_cache
-from cxr.models import scoring
+from cxr.models import scoring, stress
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.training.publishing import optimizer_sha256
 from cxr.models.training.records import Training
+from cxr.results.evaluation.robustness import PASSES, is_stressed, write_stress_test
+from cxr.results.evaluation.scores import Evaluation, is_evaluated, test_metrics
+from cxr.results.evaluation.worlds_plot import draw_worlds
 from cxr.results.gradcam import attribution, summary
 from cxr.results.gradcam.summary import Attention
-from cxr.stats import intervals, metrics, reliability, subgroups
-from cxr.stats.intervals import Interval
-from cxr.stats.metrics import Metrics, Vector
-from cxr.stats.reliability import Quality
-from cxr.stats.subgroups import Subgroup
+from cxr.stats.metrics import Vector
 
 RELOAD_TOLERANCE = 1e-5  # of a score, between training and the exported model
 RELOAD_IMAGES = 64  # validation images that are scored again
-
-
-class Evaluation(Record):
-    """The selected model on the test set, and the proof that its export is whole.
-
-    Attributes:
-        architecture: Of the model.
-        model_sha256: Of the model.
-        threshold: The lowest score that counts as positive.
-        test: Counts and metrics at the threshold.
-        intervals: The 95 % interval of each metric; None where not estimable.
-        calibration_quality: Of the raw and the calibrated scores.
-        subgroups: Metrics of parts of the test set.
-        reload_max_difference: The largest difference of a validation score after reloading.
-        reload_images: How many validation images were compared.
-        optimizer_equal: Whether the state of the optimizer is that of the training.
-        scores_sha256: Of scores_test.csv.
-    """
-
-    architecture: str
-    model_sha256: str
-    threshold: float
-    test: Metrics
-    intervals: dict[str, Interval | None]
-    calibration_quality: Quality
-    subgroups: tuple[Subgroup, ...]
-    reload_max_difference: float
-    reload_images: int
-    optimizer_equal: bool
-    scores_sha256: str
-
-    def is_of(self, training: Training) -> bool:
-        """Return whether this is the evaluation of that very model at its operating point."""
-        same_model = self.model_sha256 == training.model_sha256
-        return same_model and self.threshold == training.threshold
+OnImages = Callable[[int], None]
 
 
 class _Proof(NamedTuple):
@@ -92,9 +57,10 @@ class EvaluationJob(Job):
     pixels: Path
 
     def work(self, emit: Emit) -> None:
-        """Write what is missing of evaluation.json and attention.json, with their files first.
+        """Write what is missing of evaluation.json, attention.json and robustness.json.
 
-        evaluation.json comes after scores_test.csv, attention.json after gradcam.png.
+        The files that a record tells of come before it: scores_test.csv, gradcam.png and
+        scores_test_worlds.csv.
 
         Raises:
             ModelError: The export is not the trained model.
@@ -103,21 +69,37 @@ class EvaluationJob(Job):
 
         run = self.run
         training = self.training
-        if is_evaluated(run, training) and has_gradcam(run, training):
+        if is_complete(run, training):
             return
         table = read_table(self.manifest)
+        model = keras.models.load_model(run / "export" / "model.keras")
+        on_images = _progress_counter(emit)
+        if not (is_evaluated(run, training) and _has_gradcam(run, training)):
+            self._score_test(table, model, on_images)
+        if not is_stressed(run, training):
+            self._score_under_stress(table, model, on_images)
+
+    def _score_test(
+        self,
+        table: pd.DataFrame,
+        model: Any,
+        on_images: OnImages,
+    ) -> None:
+        """Prove the export and score the test set; write evaluation.json and attention.json."""
+        run = self.run
+        training = self.training
         test = table[table["split"] == "test"]
         reload = _reload_scores(run, training)
         reload_rows = table.set_index("image", drop=False).loc[reload["image"]]
         rows = pd.concat([reload_rows, test])
-        model = keras.models.load_model(run / "export" / "model.keras")
+        on_images(-len(reload))  # they are no test images
         with timing.time_stage(run, "test", len(rows)):
             # Both sets in one call: another function to score with would trace the network again.
             maps, raw_scores = attribution.gradcam_maps(
                 model,
                 pixel_cache.load_pixels(self.pixels, rows),
                 np.arange(len(rows)),
-                on_images=_progress_counter(emit, ignored=len(reload)),
+                on_images=on_images,
             )
         expected = reload["raw_score"].to_numpy()
         proof = _prove_reload(model, training, expected, raw_scores[: len(reload)])
@@ -136,42 +118,49 @@ class EvaluationJob(Job):
             },
         )
 
+    def _score_under_stress(
+        self,
+        table: pd.DataFrame,
+        model: Any,
+        on_images: OnImages,
+    ) -> None:
+        """Score test images in the stress worlds and behind masks, draw both, write the record."""
+        test_positions = np.flatnonzero(table["split"] == "test")
+        rows = table.iloc[stress.choose_images(table, test_positions)]
+        pixels = pixel_cache.load_pixels(self.pixels, rows)
+        scores = read_table(self.run / "scores_test.csv").set_index("image").loc[rows["image"]]
+        draw_worlds(pixels, rows, scores["raw_score"].to_numpy(), self.run)
+        with timing.time_stage(self.run, "test_stress", PASSES * len(rows)):
+            write_stress_test(
+                self.run,
+                self.training,
+                rows,
+                pixels,
+                model,
+                on_images,
+            )
 
-def is_evaluated(run: Path, training: Training) -> bool:
-    """Return whether evaluation.json is there, of this model at its operating point."""
-    path = run / "evaluation.json"
-    return path.is_file() and Evaluation.read(path).is_of(training)
+
+def is_complete(run: Path, training: Training) -> bool:
+    """Return whether all that the job writes is there, of this model at its operating point."""
+    return (
+        is_evaluated(run, training) and _has_gradcam(run, training) and is_stressed(run, training)
+    )
 
 
-def has_gradcam(run: Path, training: Training) -> bool:
+def images_to_score(test_images: int) -> int:
+    """Return how often an image is scored in all, about: whole patients may be a few fewer.
+
+    Args:
+        test_images: How many images the test set has.
+    """
+    return test_images + PASSES * min(test_images, stress.MOST_IMAGES)
+
+
+def _has_gradcam(run: Path, training: Training) -> bool:
     """Return whether attention.json is there, of this model at its operating point."""
     path = run / "attention.json"
     return path.is_file() and Attention.read(path).is_of(training)
-
-
-def test_metrics(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
-    """Return what an Evaluation says about scores, from these alone.
-
-    Args:
-        scores: The rows of scores_test.csv.
-        threshold: The lowest score that counts as positive.
-
-    Returns:
-        test, intervals, calibration_quality and subgroups of an Evaluation.
-
-    Raises:
-        DataError: A class is missing, or a score is not a number.
-    """
-    labels = scores["label"].to_numpy()
-    calibrated = scores["score"].to_numpy()
-    raw = scores["raw_score"].to_numpy()
-    patients = scores["patient_id"].to_numpy()
-    return {
-        "test": metrics.compute_metrics(labels, calibrated, threshold),
-        "intervals": intervals.bootstrap_intervals(labels, calibrated, patients, threshold),
-        "calibration_quality": reliability.measure_quality(labels, raw, calibrated),
-        "subgroups": subgroups.measure_subgroups(scores, threshold),
-    }
 
 
 def _reload_scores(run: Path, training: Training) -> pd.DataFrame:
@@ -181,9 +170,9 @@ def _reload_scores(run: Path, training: Training) -> pd.DataFrame:
     return scores.iloc[::step].head(RELOAD_IMAGES)
 
 
-def _progress_counter(emit: Emit, ignored: int) -> Callable[[int], None]:
-    """Return a function that adds up images and reports them, the first `ignored` ones left out."""
-    done = -ignored
+def _progress_counter(emit: Emit) -> OnImages:
+    """Return a function that adds up images and reports them."""
+    done = 0
 
     def count(images: int) -> None:
         nonlocal done
