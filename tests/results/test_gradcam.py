@@ -118,6 +118,34 @@ assert np.abs(again[0] - before["maps"]).max() <= 1e-5 and np.abs(again[1] - bef
     python(code, *built)
 
 
+def test_the_map_of_an_ensemble_is_the_mean_of_its_networks_maps(tmp_path):
+    """Each scaled to 1 before, the coarser ones enlarged; scores are the ensemble's; also where the lower part is shared."""
+    code = """
+from cxr.models.networks import ensembles
+from cxr.results.gradcam.border_share import enlarge_maps
+def network(seed, cell):
+    keras.utils.set_random_seed(cell)
+    pixels = keras.Input((None, None, 1))
+    lower = layers.Conv2D(3, 3, padding="same", name="lower")(layers.Rescaling(1 / 255)(pixels))
+    keras.utils.set_random_seed(seed)
+    upper = layers.Conv2D(4, 3, padding="same", activation="relu")(layers.AveragePooling2D(cell)(lower))
+    return headed(pixels, upper)
+images = np.random.default_rng(1).integers(0, 256, (4, 32, 32)).astype(np.uint8)
+for cells in ((8, 8, 8), (4, 8)):
+    networks = [network(seed, cell) for seed, cell in enumerate(cells, 1)]
+    own = [attribution.gradcam_maps(one, images, np.arange(4))[0] for one in networks]
+    side = max(each.shape[1] for each in own)
+    mean = np.mean([enlarge_maps(each, side) for each in own], axis=0)
+    ensembles.build_ensemble(networks).model.save(sys.argv[1])
+    model = keras.models.load_model(sys.argv[1])
+    maps, scores = attribution.gradcam_maps(model, images, np.arange(4), batch_size=2)
+    assert maps.dtype == np.float32 and maps.shape == (4, side, side) and (maps.max(axis=(1, 2)) == 1).all()
+    assert np.abs(maps - mean / mean.max(axis=(1, 2), keepdims=True)).max() < 1e-6
+    assert np.allclose(scores, model.predict_on_batch(images[..., None])[:, 0], atol=1e-6)
+"""
+    python(code, tmp_path / "model.keras")
+
+
 def test_a_hand_built_map_lands_on_the_bright_spot():
     """A network that averages brightness attends to the spot alone; with the weight's sign turned it attends to the rest.
 

@@ -46,7 +46,7 @@ def fuse_batch_norm(model: Any) -> Any:
     In inference a convolution and the batch normalisation after it are one convolution with another
     kernel and a bias (Jacob et al., "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2). A normalisation that comes before
-    its convolution, like half of DenseNet121's, is kept.
+    its convolution, like half of DenseNet121's, is kept. The models in an ensemble are fused likewise.
     """
     import keras
 
@@ -54,6 +54,8 @@ def fuse_batch_norm(model: Any) -> Any:
     removed = {norm.name for norm in norms.values()}
 
     def clone_layer(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return fuse_batch_norm(layer)
         config = layer.get_config()
         if layer.name in norms:
             config["use_bias"] = True
@@ -70,6 +72,8 @@ def fuse_batch_norm(model: Any) -> Any:
         call_function=call_layer,
     )
     for layer in fused.layers:
+        if isinstance(layer, keras.Model):
+            continue  # it has its weights already
         weights = model.get_layer(layer.name).get_weights()
         if layer.name in norms:
             weights = _fused_weights(weights, norms[layer.name])

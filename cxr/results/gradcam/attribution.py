@@ -5,14 +5,28 @@ are of PNEUMONIA; those of NORMAL would be the same sums with the other sign.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cxr.core.errors import DataError
 from cxr.models import scoring
+from cxr.models.networks import ensembles
+from cxr.results.gradcam.border_share import enlarge_maps
 from cxr.stats.metrics import Vector
 from cxr.storage.arrays import Stored
+
+
+class _Opened(NamedTuple):
+    """A model whose inner values can be read.
+
+    Attributes:
+        model: Pixels to the last feature maps of each network in it, then the scores.
+        heads: The weights of each network's head, float32 (c,).
+    """
+
+    model: Any
+    heads: list[Vector]
 
 
 def gradcam_maps(
@@ -46,22 +60,67 @@ def gradcam_maps(
     Raises:
         DataError: The model has no such head, or there is no image.
     """
-    feature_model, weights = _with_feature_output(model)
+    opened = _open_model(model)
     maps = []
     scores = []
-    batches = scoring.model_outputs(feature_model, pixels, positions, batch_size, on_images)
-    for features, batch_scores in batches:
-        weighted = features.astype(np.float32) @ weights
-        maps.append(np.maximum(weighted, 0))
+    batches = scoring.model_outputs(opened.model, pixels, positions, batch_size, on_images)
+    for *features, batch_scores in batches:
+        maps.append(_mean_map(features, opened.heads))
         scores.append(batch_scores.astype(np.float64).reshape(-1))
     if not maps:
         raise DataError(
             "Grad-CAM: expected at least one image, found none: check the split and its scores"
         )
-    unscaled = np.concatenate(maps)
-    peaks = unscaled.max(axis=(1, 2), keepdims=True)
-    divisors = np.where(peaks > 0, peaks, 1)
-    return unscaled / divisors, np.concatenate(scores)
+    return np.concatenate(maps), np.concatenate(scores)
+
+
+def _mean_map(features: list[Vector], heads: list[Vector]) -> Vector:
+    """Return the mean of the networks' maps, float32 (n, h, w), scaled to 1.
+
+    Args:
+        features: The last feature maps of each network, (n, h, w, c).
+        heads: The weights of each network's head, (c,).
+    """
+    maps = []
+    for network_features, weights in zip(features, heads, strict=True):
+        weighted = network_features.astype(np.float32) @ weights
+        maps.append(_scale(np.maximum(weighted, 0)))
+    largest = max(network_maps.shape[1] for network_maps in maps)
+    sized = []
+    for network_maps in maps:
+        is_smaller = network_maps.shape[1] < largest
+        sized.append(enlarge_maps(network_maps, largest) if is_smaller else network_maps)
+    return _scale(np.mean(sized, axis=0)).astype(np.float32)
+
+
+def _scale(maps: Vector) -> Vector:
+    """Return maps whose largest value is 1; one that is all 0 stays so."""
+    peaks = maps.max(axis=(1, 2), keepdims=True)
+    scaled: Vector = maps / np.where(peaks > 0, peaks, 1)
+    return scaled
+
+
+def _open_model(model: Any) -> _Opened:
+    """Return a model that also gives the last feature maps of each network, and their heads."""
+    import keras
+
+    parts = ensembles.find_parts(model)
+    if not parts.members:
+        feature_model, weights = _with_feature_output(model)
+        return _Opened(feature_model, [weights])
+    pixels = keras.Input((None, None, None), name="pixels")
+    inputs = pixels if parts.shared is None else parts.shared(pixels)
+    feature_maps = []
+    logits = []
+    heads = []
+    for member in parts.members:
+        feature_model, weights = _with_feature_output(member)
+        features, logit = feature_model(inputs)
+        feature_maps.append(features)
+        logits.append(logit)
+        heads.append(weights)
+    score = model.get_layer("score")(model.get_layer("logit")(logits))
+    return _Opened(keras.Model(pixels, [*feature_maps, score]), heads)
 
 
 def _with_feature_output(model: Any) -> tuple[Any, Vector]:
