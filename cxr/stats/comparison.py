@@ -93,21 +93,24 @@ def delong(
     Obuchowski (1997), which sums the components within each patient; where each patient has one
     image the two are the same.
 
+    With several sets of scores of the same images, of each model as many, it is the same test of the
+    mean AUROC over the sets: a mean of AUROCs has the mean of their components.
+
     If nothing varies, the standard error is 0 and there is no interval: z = 0 and p = 1 for equal
     AUROCs, None for different ones (a perfect model against a constant one).
 
     Args:
         labels: 0 or 1, (n,).
-        scores_a: Scores of model a, 0 to 1, (n,).
-        scores_b: Scores of model b, 0 to 1, (n,).
+        scores_a: Scores of model a, 0 to 1, (n,), or (n, sets).
+        scores_b: Scores of model b, 0 to 1, likewise.
         patients: The patient of each image, text (n,); an image with "" is a patient of its own.
 
     Raises:
         DataError: Not estimable: fewer than two positive or two negative images (or patients with
             such), or a score that is not a number from 0 to 1.
     """
-    labels, scores_a = check_scores(labels, scores_a)
-    _, scores_b = check_scores(labels, scores_b)
+    labels, sets_a = _check_sets(labels, scores_a)
+    _, sets_b = _check_sets(labels, scores_b)
     if patients is None:
         clusters = np.arange(len(labels))
         unit = "images"
@@ -117,8 +120,8 @@ def delong(
     positive = labels == 1
     _require_two_of_each(positive, clusters, unit)
 
-    components_a = _structural_components(scores_a, positive)
-    components_b = _structural_components(scores_b, positive)
+    components_a = _mean_components(sets_a, positive)
+    components_b = _mean_components(sets_b, positive)
     auroc_a = float(components_a[positive].mean())
     auroc_b = float(components_b[positive].mean())
     difference = auroc_a - auroc_b
@@ -139,6 +142,23 @@ def delong(
     )
 
 
+def _check_sets(labels: Vector, scores: Vector) -> tuple[Vector, list[Vector]]:
+    """Return labels and sets of scores as arrays that can be computed with.
+
+    Args:
+        labels: 0 or 1, (n,).
+        scores: Scores, (n,), or (n, sets).
+
+    Raises:
+        DataError: As `check_scores` does.
+    """
+    columns = np.asarray(scores, np.float64)
+    if columns.ndim == 1:
+        columns = columns[:, np.newaxis]
+    checked = [check_scores(labels, column) for column in columns.T]
+    return checked[0][0], [column for _, column in checked]
+
+
 def _require_two_of_each(
     positive: Vector,
     clusters: Vector,
@@ -157,6 +177,13 @@ def _require_two_of_each(
             f"patient per image, found {positives} and {negatives}, "
             f"{len(clusters)} patients of {n} images"
         )
+
+
+def _mean_components(sets: Sequence[Vector], positive: Vector) -> Vector:
+    """Return each image's structural component, the mean over sets of scores, float64 (n,)."""
+    components = np.stack([_structural_components(scores, positive) for scores in sets])
+    mean: Vector = components.mean(axis=0)
+    return mean
 
 
 def _structural_components(scores: Vector, positive: Vector) -> Vector:

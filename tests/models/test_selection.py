@@ -24,6 +24,27 @@ def test_the_fastest_of_those_that_do_not_differ_is_chosen(tmp_path):
     assert "no significant difference" in found.reason
 
 
+def test_a_model_that_falls_in_the_stress_worlds_is_not_chosen(tmp_path):
+    """As good on the images as they are and faster, but worse in the worlds: the tests there decide, and say so."""
+    models = [
+        trained(tmp_path, "VGG16", seed=1, milliseconds=30),
+        trained(tmp_path, "MobileNetV2", seed=1, milliseconds=1, stressed=0.4),
+    ]
+    found = selection.select_model(models, [], tmp_path)
+    assert found.name == "VGG16"
+    (other,) = found.versus
+    assert other.verdict.startswith("AUROC in the stress worlds significantly lower")
+    assert other.stress_p < 0.05 < other.auroc_p
+    assert found.weights == {"clean": 0.5, "stress": 0.5}
+    best, last = found.scores
+    assert best.name == "VGG16"
+    assert best.clean == last.clean
+    assert last.score == pytest.approx((last.clean + last.stress) / 2)
+    table = selection.write_comparison(models, [], tmp_path)
+    assert list(table["name"]) == ["VGG16", "MobileNetV2"]
+    assert table["stress_worst_auroc"][1] < table["stress_auroc"][1] < table["val_auroc"][1]
+
+
 def test_a_small_set_that_proves_nothing_does_not_excuse_a_lower_auroc(tmp_path):
     """A difference above the margin is out even where the test is not significant."""
     best, other = (

@@ -245,3 +245,30 @@ def test_holm_by_hand():
     assert holm([0.5, None, 0.01]) == pytest.approx((0.5, None, 0.02))
     assert holm([0.9, 0.8]) == (1.0, 1.0)
     assert holm([]) == () and holm([None]) == (None,)
+
+
+def test_delong_of_several_sets_tests_the_mean_auroc():
+    """Of equal sets it is the test of one; of different ones the mean AUROC, and the error of jackknifed means."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1], [60, 80])
+    a = np.clip(0.4 + 0.2 * labels[:, None] + rng.normal(0, 0.15, (140, 3)), 0, 1)
+    b = np.clip(a - 0.05 * labels[:, None] + rng.normal(0, 0.1, (140, 3)), 0, 1)
+    one = delong(labels, a[:, 0], b[:, 0])
+    assert delong(labels, a[:, [0, 0]], b[:, [0, 0]]) == one
+    found = delong(labels, a, b)
+    aurocs = [roc_auc_score(labels, a[:, k]) - roc_auc_score(labels, b[:, k]) for k in range(3)]
+    assert found.difference == pytest.approx(np.mean(aurocs))
+
+    def mean_difference(kept):
+        return np.mean(
+            [
+                roc_auc_score(labels[kept], a[kept, k]) - roc_auc_score(labels[kept], b[kept, k])
+                for k in range(3)
+            ]
+        )
+
+    draws = []
+    for _ in range(400):
+        kept = np.concatenate([rng.choice(60, 60), 60 + rng.choice(80, 80)])
+        draws.append(mean_difference(kept))
+    assert found.standard_error == pytest.approx(np.std(draws), rel=0.15)

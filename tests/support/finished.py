@@ -65,13 +65,13 @@ def scores(
     return read_table(path)
 
 
-def world_scores(path: Path, table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Write scores in the stress worlds, a little noisier than those of the images as they are."""
+def world_scores(path: Path, table: pd.DataFrame, seed: int, noise: float = 0.05) -> pd.DataFrame:
+    """Write and return scores in the stress worlds: those of the images as they are, and noise."""
     rng = np.random.default_rng(seed)
     raw = table["raw_score"].to_numpy()
     scores = {"clean": raw}
     for world in WORLDS:
-        scores[world] = np.clip(raw + rng.normal(0, 0.05, len(raw)), 0, 1)
+        scores[world] = np.clip(raw + rng.normal(0, noise, len(raw)), 0, 1)
     stress.write_world_scores(table, scores, path)
     return read_table(path)
 
@@ -83,6 +83,7 @@ def trained(
     apart: float = 0.4,
     milliseconds: float = 5.0,
     specific: float | None = None,
+    stressed: float = 0.05,
 ) -> Training:
     """Write the folder of a training with synthetic scores, and return its record.
 
@@ -93,10 +94,11 @@ def trained(
         apart: Distance of the two classes' mean scores.
         milliseconds: The time to score an image.
         specific: The specificity to record instead of the measured one; None to keep that.
+        stressed: Standard deviation of the noise that the stress worlds add to scores.
     """
     table = scores(run / name / "scores_val.csv", seed, apart)
     seed_of = int(name.partition("-seed")[2] or 0)
-    worlds = world_scores(run / name / stress.VAL_SCORES, table, seed)
+    worlds = world_scores(run / name / stress.VAL_SCORES, table, seed, stressed)
     settings = chosen.training_settings("demo", seed=seed_of)
     found = validation.fit_on_validation(table, worlds, settings)
     scores(run / name / "scores_val.csv", seed, apart, found["calibration"])

@@ -22,8 +22,8 @@ def write_comparison(
 
 
 def comparison_table(trained: list[Training], failed: list[Failure]) -> pd.DataFrame:
-    """Return one row for each training: the best validation AUROC first, failed trainings last."""
-    ordered = sorted(trained, key=lambda training: -training.val_metric("auroc"))
+    """Return one row for each training: the best validation score first, failed trainings last."""
+    ordered = sorted(trained, key=lambda training: -training.validation_score)
     rows = [_comparison_row(training) for training in ordered]
     rows += [_failure_row(failure) for failure in failed]
     return pd.DataFrame(rows)
@@ -47,6 +47,14 @@ def _comparison_row(training: Training) -> dict[str, Any]:
         interval = training.val_intervals.get(name)
         row[f"val_{name}_low"] = interval.low if interval else None
         row[f"val_{name}_high"] = interval.high if interval else None
+    if training.robustness:
+        worst = training.robustness.worst
+        row |= {
+            "validation_score": training.validation_score,
+            "stress_auroc": training.stress_auroc,
+            "stress_worst_auroc": worst.auroc,
+            "stress_worst_world": worst.world,
+        }
     return row | {
         "calibration": training.calibration.method,
         "val_brier": training.calibration_quality.brier_after,

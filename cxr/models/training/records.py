@@ -64,6 +64,21 @@ class Training(Record):
         """Return the calibrated score from which on an image is called PNEUMONIA."""
         return self.operating_point.threshold
 
+    @property
+    def stress_auroc(self) -> float | None:
+        """Return the mean validation AUROC in the stress worlds, None if that was not measured."""
+        return self.robustness.mean_auroc if self.robustness else None
+
+    @property
+    def validation_score(self) -> float:
+        """Return by what models are ranked: clean validation and the stress worlds count alike.
+
+        It is the mean of the AUROC on the images as they are and of the mean AUROC in the worlds; the
+        former alone in records of earlier versions.
+        """
+        clean = self.val_metric("auroc")
+        return clean if self.stress_auroc is None else (clean + self.stress_auroc) / 2
+
     def val_metric(self, name: str) -> float:
         """Return a metric on validation, 0 where it is not estimable."""
         return float(self.val[name] or 0.0)

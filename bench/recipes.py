@@ -1,0 +1,237 @@
+"""Recipes of training, compared under stress on validation, over seeds.
+
+    python -m bench.recipes WORK --weights DIR [--seeds 3] [--only NAME ...] [--fraction 0.25] [--arch MobileNetV2]
+
+WORK was preprocessed (`cxr preprocess DATA --out WORK`). Every recipe trains with the same seeds; features that recipes
+share are computed once. A line shows the means over the seeds (largest less smallest): the AUROC on validation as it is,
+its mean loss in the worlds of each kind, the worst world, and the lowest sensitivity and specificity in the worlds of
+stretch at the operating point. Recipes are augmented with changes of stretch, frame and gray levels, never of detail
+(blurred, noisy, coarser, re-encoded), so the loss there says how a recipe does under stress that it was not trained
+for. "mean of N" are the averaged logits of the seeds. Nothing here looks at test.
+
+What is no setting of the product (mixing, label smoothing, another cut) is changed in the training's own process.
+"""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from cxr.core.files import read_table
+from cxr.core.parallel import usable_cores
+from cxr.core.settings import TrainingSettings
+from cxr.core.settings.architectures import ARCHITECTURES
+from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
+from cxr.models import runs, stress
+from cxr.models.runs import Member, Run
+from cxr.models.training.learning import fine_tuning
+from cxr.models.training.records import Training
+from cxr.models.training.session import Session
+from cxr.models.training.trainer import TrainingJob, train
+from cxr.stages import data_steps, training_steps
+from cxr.stats import metrics, thresholds
+
+Array = np.ndarray[Any, Any]
+Batches = Callable[..., Any]
+WHOLE = {"learns": "whole", "epochs": 12, "patience": 12, "balanced": True, "dropout": 0.2}
+WHOLE_IMAGES = {"augmentation": {"area": 1.0, "stretch": 1.0, "zoom": 0.1, "shift": 0.05}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A way to train.
+
+    Attributes:
+        settings: Fields of TrainingSettings that differ from the standard preset.
+        cut: The architecture's cut, its own if empty.
+        mixing: Shape of the beta distribution of mixup (Zhang et al., ICLR 2018), 0 for none.
+        smoothing: How far labels are moved to the middle (Szegedy et al., CVPR 2016).
+    """
+
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    cut: str = ""
+    mixing: float = 0.0
+    smoothing: float = 0.0
+
+
+RECIPES = {
+    "standard": Recipe(),
+    "higher cut": Recipe(cut="block_12_add"),
+    "version 0.2": Recipe(
+        {"views": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}, "block_12_add"
+    ),
+    "three passes": Recipe({"views": 5, "passes": 3}),
+    "no crops": Recipe(WHOLE_IMAGES),
+    "stretch, no crops": Recipe({"augmentation": {"area": 0.9}}),
+    "stronger crops": Recipe({"augmentation": {"area": 0.1}}),
+    "a quarter of the rate": Recipe({"fine_tune_learning_rate": 5e-5}),
+    "balanced": Recipe({"balanced": True}),
+    "dropout": Recipe({"dropout": 0.3}),
+    "mixing": Recipe(mixing=0.2),
+    "label smoothing": Recipe(smoothing=0.1),
+    "last layer alone": Recipe({"epochs": 0}),
+    "thorough": Recipe(WHOLE),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--arch", default="MobileNetV2")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the train patients")
+    parser.add_argument("--only", nargs="*", default=list(RECIPES), help="recipes")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        train_one(json.loads(given.one))
+        return
+    print(header())
+    for name in given.only:
+        recipe = RECIPES[name]
+        settings = TrainingSettings.model_validate(
+            {
+                "arch": [given.arch],
+                "weights": given.weights,
+                "train_fraction": given.fraction,
+                "seeds": given.seeds,
+                **recipe.settings,
+            }
+        )
+        run = runs.start_run(given.work, settings, None)
+        cache = data_steps.cache_pixels(given.work, settings)
+        folders = [train_member(member, name, run, given.work, cache) for member in run.members()]
+        for line in lines(name, folders):
+            print(line, flush=True)
+
+
+def train_member(member: Member, name: str, run: Run, work: Path, cache: Path) -> Path:
+    """Train in a process of its own, where that is not done; return the training's folder."""
+    job = training_steps.training_job(member, run, work, cache, 1)
+    folder = run.folder(work) / name.replace(" ", "_") / member.name
+    if not (folder / "training.json").is_file():
+        order = {"job": job.model_copy(update={"folder": folder}).model_dump(mode="json")}
+        order |= {"recipe": name}
+        command = [sys.executable, "-m", "bench.recipes", str(work), "--one", json.dumps(order)]
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log").open("ab") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=log)
+    return folder
+
+
+def train_one(order: dict[str, Any]) -> None:
+    """Train with a recipe, in this process."""
+    recipe = RECIPES[order["recipe"]]
+    job = TrainingJob.model_validate(order["job"])
+    if recipe.cut:
+        entry = ARCHITECTURES[job.architecture]
+        changed = dataclasses.replace(entry, cut=recipe.cut)
+        ARCHITECTURES[job.architecture] = changed  # type: ignore[index]  # here it is a dict
+    fine_tuning.epoch_batches = changed_batches(fine_tuning.epoch_batches, recipe)
+    import os
+
+    os.environ["CXR_THREADS"] = str(usable_cores())
+    from cxr.models.compute import backend
+
+    backend.configure()
+    train(Session(job, lambda _: None))
+
+
+def changed_batches(batches: Batches, recipe: Recipe) -> Batches:
+    """Return a function like `fine_tuning.epoch_batches`, with mixing and smoothing."""
+
+    def changed(read: Any, session: Session, epoch: int) -> Any:
+        rng = np.random.default_rng([session.settings.seed, epoch, 1])
+        for inputs, targets, weights in batches(read, session, epoch):
+            mixed, labels = inputs, targets
+            if recipe.mixing:
+                share = rng.beta(recipe.mixing, recipe.mixing)
+                order = rng.permutation(len(inputs))
+                mixed = (share * inputs + (1 - share) * inputs[order]).astype(np.float32)
+                labels = (share * targets + (1 - share) * targets[order]).astype(np.float32)
+            labels = labels * (1 - recipe.smoothing) + recipe.smoothing / 2
+            yield mixed, labels.astype(np.float32), weights
+
+    return changed
+
+
+def header() -> str:
+    """Return the names of the columns."""
+    kinds = list(dict.fromkeys(world.kind for world in WORLDS.values()))
+    names = ["clean", *(f"-{kind}" for kind in kinds), "worst"]
+    return (
+        f"{'validation':24}"
+        + "".join(f"{name:>17}" for name in names)
+        + f"{'sens':>7}{'spec':>7}{'minutes':>9}"
+    )
+
+
+def lines(name: str, folders: list[Path]) -> list[str]:
+    """Return the line of a recipe and, for several seeds, that of their averaged logits."""
+    rows = []
+    tables = [read_table(folder / stress.VAL_SCORES) for folder in folders]
+    for folder, table in zip(folders, tables, strict=True):
+        training = Training.read(folder / "training.json")
+        rows.append(measure(table) | {"minutes": training.seconds / 60})
+    shown = [line(name, pd.DataFrame(rows))]
+    if len(tables) > 1:
+        averaged = tables[0].copy()
+        for world in (CLEAN, *WORLDS):
+            logits = [logit(raw_scores(table, world)) for table in tables]
+            averaged[world] = expit(np.mean(logits, axis=0))
+        row = measure(averaged) | {"minutes": float("nan")}
+        shown.append(line(f"  mean of {len(tables)}", pd.DataFrame([row])))
+    return shown
+
+
+def raw_scores(table: pd.DataFrame, world: str) -> Array:
+    """Return a column of scores, kept away from 0 and 1 so that logits are finite."""
+    return np.clip(table[world].to_numpy(float), 1e-7, 1 - 1e-7)
+
+
+def measure(table: pd.DataFrame) -> dict[str, float]:
+    """Return the figures of one model from its scores in the worlds."""
+    labels = table["label"].to_numpy(int)
+    aurocs = {}
+    for world in (CLEAN, *WORLDS):
+        found = metrics.compute_metrics(labels, raw_scores(table, world), 0.5)
+        aurocs[world] = float(found["auroc"] or 0)
+    row = {"clean": aurocs[CLEAN]}
+    for kind in dict.fromkeys(world.kind for world in WORLDS.values()):
+        names = [world.name for world in WORLDS.values() if world.kind == kind]
+        row[f"-{kind}"] = aurocs[CLEAN] - float(np.mean([aurocs[world] for world in names]))
+    row["worst"] = min(aurocs[world] for world in WORLDS)
+    threshold = thresholds.choose_operating_point(labels, raw_scores(table, CLEAN)).threshold
+    stretched = [world.name for world in WORLDS.values() if world.kind == "stretch"]
+    at_threshold = [
+        metrics.compute_metrics(labels, raw_scores(table, world), threshold) for world in stretched
+    ]
+    for metric in ("sensitivity", "specificity"):
+        row[metric] = min(float(found[metric] or 0) for found in at_threshold)
+    return row
+
+
+def line(name: str, rows: pd.DataFrame) -> str:
+    """Return a line of the table."""
+    cells = [
+        f"{rows[column].mean():>9.4f} ({np.ptp(rows[column]):.4f})"
+        for column in rows
+        if column not in ("sensitivity", "specificity", "minutes")
+    ]
+    lowest = f"{rows['sensitivity'].mean():>7.3f}{rows['specificity'].mean():>7.3f}"
+    return f"{name:24}{''.join(cells)}{lowest}{rows['minutes'].mean():>9.1f}"
+
+
+if __name__ == "__main__":
+    main()
