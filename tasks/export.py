@@ -12,7 +12,7 @@ from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.results import exporting
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.exporting import Export
 from cxr.stages import export_steps
 from tasks import progress
@@ -74,8 +74,15 @@ def write_export(
     )
     sentence = f"Test set: AUROC {evaluation.test['auroc']:.3f}, n = {evaluation.test['n']}"
     logger.info(sentence)
+    blocks = [pictures.to_markdown(figure) for figure in figures]
+    stress_test = read_stress_test(run.folder(work))
+    if stress_test:
+        blocks.insert(0, f"{stress_test.summary()}.")
+        if stress_test.warning:
+            logger.warning(stress_test.warning)
+            blocks.insert(0, f"**{stress_test.warning}.**")
     create_markdown_artifact(
-        "\n\n".join(pictures.to_markdown(figure) for figure in figures),
+        "\n\n".join(blocks),
         key="evaluation",
         description=sentence,
     )

@@ -12,6 +12,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results import evaluation, exporting
 from cxr.results.evaluation import Evaluation, EvaluationJob
+from cxr.results.evaluation.worlds_plot import STRESS_PICTURES
 from cxr.results.exporting import Export
 from cxr.results.gradcam.summary import Attention
 from cxr.results.plots.pictures import draw_evaluation
@@ -84,6 +85,7 @@ def write_export(
     exporting.write_card(folder, run.settings, training, chosen)
     attention = Attention.read(folder / "attention.json")
     pictures = [*draw_evaluation(folder), folder / attention.figure]
+    pictures += [folder / name for name in STRESS_PICTURES if (folder / name).is_file()]
     if pickle:
         job = exporting.PickleJob(export=folder / "export")
         worker.run_job(job, folder / "pickle.log", threads=1)

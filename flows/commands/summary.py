@@ -12,7 +12,7 @@ from cxr.core.files import read_table
 from cxr.core.formatting import format_metric
 from cxr.models import runs
 from cxr.models.selection import Selection
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.exporting import Export
 from cxr.results.metric_table import metric_rows
 
@@ -41,6 +41,9 @@ def show_run(work: Path) -> None:
     console.print(_comparison_table(folder))
     console.print(f"[bold]Chosen:[/] {selection.reason}", highlight=False)
     console.print(_test_table(evaluation))
+    stress_test = read_stress_test(folder)
+    if stress_test and stress_test.warning:
+        console.print(f"[bold]Warning:[/] {escape(stress_test.warning)}", highlight=False)
     paths = {"model": export.model, "card": export.card, "report": export.report}
     for name, path in paths.items():
         console.print(f"{name:<7}{path}", highlight=False, soft_wrap=True)

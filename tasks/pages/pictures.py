@@ -11,6 +11,9 @@ TITLES = {
     "precision_recall_test": "Precision and recall on test",
     "scores_test": "Scores on test",
     "gradcam": "Where the model looks (Grad-CAM)",
+    "stress": "Sensitivity and specificity in the stress worlds",
+    "worlds": "The stress worlds",
+    "masks": "What the network saw with parts hidden",
     "histories": "Training histories",
 }
 

@@ -87,16 +87,26 @@ def measure_masks(table: pd.DataFrame) -> tuple[MaskMetrics, ...]:
     return tuple(measured)
 
 
-def warn_of_reliance(table: pd.DataFrame, masks: Sequence[MaskMetrics]) -> str:
-    """Return what to tell a person of a network that uses what is no lung, or "".
+def count_fewest_patients(table: pd.DataFrame) -> int:
+    """Return how many patients the class has that has fewer.
 
     Args:
         table: label and patient_id of the scored images.
-        masks: What `measure_masks` returned for them.
     """
     patients = pd.Series(intervals.number_patients(table["patient_id"].to_numpy()))
     patients_by_class = patients.groupby(table["label"].to_numpy()).nunique()
-    if patients_by_class.min() < FEWEST_PATIENTS:
+    return int(patients_by_class.min())
+
+
+def warn_of_reliance(masks: Sequence[MaskMetrics], images: int, fewest_patients: int) -> str:
+    """Return what to tell a person of a network that uses what is no lung, or "".
+
+    Args:
+        masks: What `measure_masks` returned.
+        images: How many images were scored behind each mask.
+        fewest_patients: How many patients the class has that has fewer.
+    """
+    if fewest_patients < FEWEST_PATIENTS:
         return ""
     hidden = next(masked for masked in masks if masked.mask == CENTRE_HIDDEN)
     interval = hidden.auroc_interval
@@ -107,7 +117,7 @@ def warn_of_reliance(table: pd.DataFrame, masks: Sequence[MaskMetrics]) -> str:
     ends = f"95 % interval from {interval.low:.3f}" if interval else "the same in every draw"
     return (
         f"The network uses what is no lung: with the centre of the images hidden it still "
-        f"separates the classes, AUROC {hidden.auroc:.3f} ({ends}, n = {len(table):,}), expected "
+        f"separates the classes, AUROC {hidden.auroc:.3f} ({ends}, n = {images:,}), expected "
         f"an interval from {WARNING_LIMIT} or less. It saw the outer {width} of each side alone: "
         "side markers, written labels, the edges of the beam, how the patient was placed. Compare "
         "the borders of both classes, and do not trust any metric of this model before the "

@@ -16,6 +16,7 @@ from cxr.models.stress import Robustness
 from cxr.models.training.records import Training
 from cxr.results.evaluation.reliance import (
     MaskMetrics,
+    count_fewest_patients,
     measure_masks,
     score_masks,
     warn_of_reliance,
@@ -37,6 +38,7 @@ class StressTest(Record):
         threshold: The lowest score that counts as positive.
         worlds: How well it does in the stress worlds.
         masks: How well it ranks the images with a part of them hidden.
+        fewest_patients: How many patients the class has that has fewer.
         warning: What to tell a person where it uses what is no lung, or "".
         world_scores_sha256: Of scores_test_worlds.csv.
     """
@@ -46,6 +48,7 @@ class StressTest(Record):
     threshold: float
     worlds: Robustness
     masks: tuple[MaskMetrics, ...]
+    fewest_patients: int
     warning: str
     world_scores_sha256: str
 
@@ -90,16 +93,18 @@ def stress_metrics(
         threshold: The lowest calibrated score that counts as positive.
 
     Returns:
-        worlds, masks and warning of a StressTest.
+        worlds, masks, fewest_patients and warning of a StressTest.
 
     Raises:
         DataError: A class is missing, or a score is no number.
     """
     masks = measure_masks(table)
+    fewest_patients = count_fewest_patients(table)
     return {
         "worlds": stress.measure_robustness(table, calibration, threshold),
         "masks": masks,
-        "warning": warn_of_reliance(table, masks),
+        "fewest_patients": fewest_patients,
+        "warning": warn_of_reliance(masks, len(table), fewest_patients),
     }
 
 

@@ -20,6 +20,7 @@ from cxr.storage.arrays import Stored
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+STRESS_PICTURES = ("worlds.png", "masks.png")
 _COLUMNS = 7  # of worlds.png: two rows of seven for each image
 _PANEL = 1.75  # inches
 _LARGEST_PNG = 600_000  # bytes: with fewer grays than that takes, noise and blur look alike
@@ -55,8 +56,8 @@ def draw_worlds(
     worlds = {CLEAN: _keep} | {world.name: world.change for world in WORLDS.values()}
     masks = {CLEAN: _keep} | {mask.name: mask.change for mask in MASKS.values()}
     return [
-        _draw_changes(examples, worlds, _COLUMNS, "The stress worlds", folder / "worlds.png"),
-        _draw_changes(examples, masks, len(masks), "The masks", folder / "masks.png"),
+        _draw_changes(examples, worlds, _COLUMNS, "The stress worlds", folder / STRESS_PICTURES[0]),
+        _draw_changes(examples, masks, len(masks), "The masks", folder / STRESS_PICTURES[1]),
     ]
 
 

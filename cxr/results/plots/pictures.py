@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from cxr.core import plotting
 from cxr.core.files import read_table
 from cxr.models.training.records import Training
-from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation import Evaluation, read_stress_test
+from cxr.results.evaluation.stress_plot import draw_stress
 from cxr.results.plots import (
     calibration,
     confusion_matrix,
@@ -56,11 +57,12 @@ def draw_evaluation(run: Path) -> list[Path]:
     """Draw how the selected model does on the test set.
 
     Args:
-        run: The run's folder, with evaluation.json, selection.json and the scores.
+        run: The run's folder, with evaluation.json, selection.json and the scores; robustness.json
+            if it has one.
 
     Returns:
         The paths of confusion_matrix.png, roc_test.png, precision_recall_test.png, scores_test.png
-        and reliability.png.
+        and reliability.png, and of stress.png if the run was tested in the stress worlds.
 
     Raises:
         FileNotFoundError: One of these files is missing.
@@ -74,6 +76,9 @@ def draw_evaluation(run: Path) -> list[Path]:
         "scores_test": score_histograms.draw_score_histograms(scored),
         "reliability": calibration.draw_calibration(run),
     }
+    stress_test = read_stress_test(run)
+    if stress_test:
+        figures["stress"] = draw_stress(stress_test.worlds)
     return _save(figures, run)
 
 

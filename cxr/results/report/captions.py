@@ -36,6 +36,22 @@ RUN_CAPTIONS = {
             "95 % interval (Wilson)."
         ),
     },
+    "stress": {
+        "stress": (
+            "Sensitivity and specificity on test in every stress world, at the same operating "
+            "point. The dotted line is that of the images as they are."
+        ),
+        "worlds": (
+            "The stress worlds, on the NORMAL and the PNEUMONIA test image whose score is in the "
+            "middle of its class."
+        ),
+    },
+    "reliance": {
+        "masks": (
+            "What the network saw with parts hidden. The lung fields are one fixed rectangle for "
+            "all images; no lung was outlined."
+        ),
+    },
     "saliency": {
         "gradcam": "Grad-CAM on test images, which were chosen by a rule and not by hand.",
     },
@@ -108,4 +124,5 @@ STAGES = {
     "frozen": "fit the head",
     "fine_tune": "fine-tune the top of the backbone",
     "test": "Prove the export, score the test images",
+    "test_stress": "Score test images in the stress worlds and with parts hidden",
 }

@@ -9,6 +9,7 @@ from cxr.core.files import atomic_write
 from cxr.data.survey import account_table
 from cxr.exploration.shift import Shift
 from cxr.models.selection import MIN_SPECIFICITY
+from cxr.results.evaluation.reliance import FEWEST_PATIENTS, WARNING_LIMIT
 from cxr.results.metric_table import metric_rows
 from cxr.results.model_card import Card
 from cxr.results.rendering import load_templates
@@ -52,6 +53,10 @@ def report_page(run: Path) -> str:
         low_specificity=(card.training.val["specificity"] or 0) < MIN_SPECIFICITY,
         baseline_sentence=sections.baseline_sentence(card),
         baselines=card.audit.baselines(),
+        world_descriptions=sections.world_descriptions(),
+        val_worlds=sections.val_world_aurocs(card),
+        reliance_limit=WARNING_LIMIT,
+        fewest_patients=FEWEST_PATIENTS,
         shift=Shift.read(run / "data" / "shift.json"),
         comparison=sections.comparison_rows(run / "comparison.csv"),
         class_weights=sections.class_weights(run / "data" / "class_weights.json"),

@@ -11,11 +11,20 @@ from cxr.core.files import read_table
 from cxr.core.formatting import printable
 from cxr.core.settings import LABEL_NAMES
 from cxr.core.timing import Stage, read_timings
+from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.models.training.records import Training
 from cxr.results.model_card import Card
 from cxr.results.report.captions import STAGES
 
-_TEXT_COLUMNS = {"name", "architecture", "status", "weights", "calibration", "error"}
+_TEXT_COLUMNS = {
+    "name",
+    "architecture",
+    "status",
+    "weights",
+    "calibration",
+    "error",
+    "stress_worst_world",
+}
 
 
 class StageRow(NamedTuple):
@@ -78,6 +87,22 @@ def baseline_sentence(card: Card) -> str:
     ):
         return f"{aurocs}: above that baseline, but their intervals overlap."
     return f"{aurocs}: clearly above that baseline, their intervals do not overlap."
+
+
+def world_descriptions() -> dict[str, str]:
+    """Return what each world changes, by its name, that of clean images included."""
+    descriptions = {CLEAN: "nothing"}
+    for world in WORLDS.values():
+        descriptions[world.name] = world.description
+    return descriptions
+
+
+def val_world_aurocs(card: Card) -> dict[str, float]:
+    """Return the validation AUROC in each world, by its name; empty where it was not measured."""
+    robustness = card.training.robustness
+    if robustness is None:
+        return {}
+    return {world.world: world.auroc for world in (robustness.clean, *robustness.worlds)}
 
 
 def comparison_rows(path: Path) -> list[dict[str, Any]]:
