@@ -31,6 +31,7 @@ from cxr.core.settings import FileSettings, PixelSettings, SplitSettings
 from cxr.data.images import content, hashing, model_input, pixel_cache
 from cxr.data.images.decoding import decoder
 from cxr.data.manifest import publish, scanning, shard_inspection
+from cxr.data.manifest.columns import INSPECTED_COLUMNS
 from cxr.data.phantoms import dataset
 from cxr.storage.addresses import open_storage
 
@@ -85,7 +86,8 @@ def inspect(folder: Path, work: Path, kept: PixelSettings | None = None) -> floa
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(shard, scan.shards))
-    shard_inspection.read_inspection(rows)
+    for _ in shard_inspection.read_good(rows, INSPECTED_COLUMNS):
+        pass
     return time.perf_counter() - started
 
 

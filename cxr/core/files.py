@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ _INTEGERS = (
 )
 _FLOATS = ("mean", "std", "score", "raw_score", "distance", "correlation")
 _NUMBERS = dict.fromkeys(_INTEGERS, "int64") | dict.fromkeys(_FLOATS, "float64")
-_SHORT = 16  # cells shorter than this are stored once for all rows
+PART_ROWS = 5_000  # of a table that is read or written in parts
+_SHORT = 32  # cells shorter than this are stored once for the rows of a part
 
 
 @contextlib.contextmanager
@@ -85,17 +87,35 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table: The table; its index is not written.
         path: The file.
     """
-    quote_texts = _has_carriage_return(table)
+    write_parts([table], path)
+
+
+def write_parts(parts: Iterable[pd.DataFrame], path: Path) -> int:
+    """Write the parts of a table below each other, as `write_table` would write all of it.
+
+    Args:
+        parts: At least one, with the same columns; few are in memory at a time.
+        path: The file.
+
+    Returns:
+        The number of rows.
+    """
+    rows = 0
     with atomic_write(path) as temporary:
-        table.to_csv(
-            temporary,
-            index=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-            quoting=csv.QUOTE_NONNUMERIC if quote_texts else csv.QUOTE_MINIMAL,
-            lineterminator="\n",
-            na_rep="nan",
-        )
+        for number, part in enumerate(parts):
+            part.to_csv(
+                temporary,
+                mode="a",
+                header=number == 0,
+                index=False,
+                encoding="utf-8",
+                errors="surrogateescape",
+                quoting=csv.QUOTE_NONNUMERIC if _has_carriage_return(part) else csv.QUOTE_MINIMAL,
+                lineterminator="\n",
+                na_rep="nan",
+            )
+            rows += len(part)
+    return rows
 
 
 def _has_carriage_return(table: pd.DataFrame) -> bool:
@@ -124,6 +144,24 @@ def read_table(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
         DataError: The file is empty, lacks a column, or has a cell that is not a number where one
             is expected.
     """
+    parts = list(read_parts(path, only))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def read_parts(path: Path, only: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+    """Yield a table as `read_table` returns it, PART_ROWS rows at a time.
+
+    Args:
+        path: The file.
+        only: The columns to keep, in this order; None keeps all of them.
+
+    Yields:
+        At least one part, which has no rows where the table has none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DataError: As `read_table`.
+    """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows: Iterator[Sequence[str]] = csv.reader(file)
         columns = list(next(rows, ()))
@@ -131,20 +169,31 @@ def read_table(path: Path, only: Sequence[str] | None = None) -> pd.DataFrame:
             raise DataError(
                 f"{path}: expected a table with a line of column names, found an empty file"
             )
+        is_first = True
         try:
             if only is not None:
                 places = [columns.index(name) for name in only]
                 rows = ([row[place] for place in places] for row in rows)
                 columns = list(only)
-            known: dict[str, str] = {}
-            cells = [_share_short_cells(row, known) for row in rows]
-            table = pd.DataFrame(cells, columns=columns, dtype=object)
-            numbers = {name: dtype for name, dtype in _NUMBERS.items() if name in columns}
-            return table.astype(numbers)
+            while True:
+                known: dict[str, str] = {}
+                part = [_share_short_cells(row, known) for row in islice(rows, PART_ROWS)]
+                if part or is_first:
+                    yield _table_of_cells(part, columns)
+                if len(part) < PART_ROWS:
+                    return
+                is_first = False
         except (ValueError, IndexError) as error:
             raise DataError(
                 f"{path}: expected numbers and as many cells as columns in every row: {error}"
             ) from error
+
+
+def _table_of_cells(cells: list[list[str]], columns: list[str]) -> pd.DataFrame:
+    """Return rows of texts as a table whose known columns of numbers are numbers."""
+    table = pd.DataFrame(cells, columns=columns, dtype=object)
+    numbers = {name: dtype for name, dtype in _NUMBERS.items() if name in columns}
+    return table.astype(numbers)
 
 
 def _share_short_cells(row: Sequence[str], known: dict[str, str]) -> list[str]:

@@ -171,6 +171,23 @@ def read_manifest(work: Path) -> pd.DataFrame:
     Raises:
         DataError: It is missing, was changed, or breaks its contract.
     """
+    ingest = _require_unchanged(work)
+    return contract.check_manifest(read_table(work / "clean_metadata.csv"), ingest)
+
+
+def check_manifest(work: Path) -> Ingest:
+    """Check clean_metadata.csv as `read_manifest` does, with a part of it in memory at a time.
+
+    Raises:
+        DataError: It is missing, was changed, or breaks its contract.
+    """
+    ingest = _require_unchanged(work)
+    contract.check_file(work / "clean_metadata.csv", ingest)
+    return ingest
+
+
+def _require_unchanged(work: Path) -> Ingest:
+    """Return the counts of preprocessing; DataError where the manifest was changed since."""
     ingest = read_ingest(work)
     path = work / "clean_metadata.csv"
     if file_sha256(path) != ingest.manifest_sha256:
@@ -178,7 +195,7 @@ def read_manifest(work: Path) -> pd.DataFrame:
             f"{path} was changed since it was written (SHA-256 differs): take the edit back, "
             "or preprocess again"
         )
-    return contract.check_manifest(read_table(path), ingest)
+    return ingest
 
 
 def require_current_data(work: Path, run: Run) -> Run:

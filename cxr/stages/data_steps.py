@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cxr.core import timing
+from cxr.core.files import read_parts
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import (
     FileSettings,
@@ -141,17 +142,20 @@ def cache_pixels(
     Raises:
         DataError: The manifest is missing, was changed, or breaks its contract.
     """
-    table = runs.read_manifest(work)
-    ingest = runs.read_ingest(work)
+    ingest = runs.check_manifest(work)
     done = 0
 
     def on_images(count: int) -> None:
         nonlocal done
         done += count
-        on_progress("decode pixels", done, len(table))
+        on_progress("decode pixels", done, ingest.kept)
 
-    return pixel_cache.fill_pixel_cache(
-        table, open_storage(ingest.data), settings.image_size, settings.harmonise, work, on_images
+    return pixel_cache.fill_in_parts(
+        lambda: read_parts(work / "clean_metadata.csv"),
+        open_storage(ingest.data),
+        settings.pixels(),
+        work,
+        on_images,
     )
 
 

@@ -180,8 +180,11 @@ class Cache:
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys that have no row yet, each once, in their order."""
-        _, index = self._read_index()
-        return [key for key in dict.fromkeys(keys) if key not in index]
+        missing = dict.fromkeys(keys)
+        for path in self.folder.glob(_KEY_LISTS):
+            for key in path.read_text().split():
+                missing.pop(key, None)
+        return list(missing)
 
     def require_space(self, rows: int) -> None:
         """Raise StorageError if the disk has no room for so many more rows."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.core import files
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import LABEL_NAMES
@@ -217,3 +218,31 @@ def test_formats_and_modes_of_deep_and_double_pictures_are_known():
         contract.check_manifest(table().assign(format="TIFF", mode="I;16", quantisation=""))
         is not None
     )
+
+
+BREAKS = {
+    "kept": table(),
+    "an image twice, in different parts": table(
+        image=["a.png", *(f"{n}.png" for n in range(8)), "a.png"]
+    ),
+    "pixels twice": table(pixel_sha256=["0" * 64, *(f"{n:064x}" for n in range(1, 9)), "0" * 64]),
+    "a rule in a later part": table(width=[100] * 9 + [0]),
+    "a label of another name": table(label_name=["PNEUMONIA", *table()["label_name"][1:]]),
+    "another count": table(split=["test", *table()["split"][1:]]),
+    "a row less": table()[:9],
+    "no row": table()[:0],
+}
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_a_file_is_checked_in_parts_as_the_whole_table_is(case, tmp_path, monkeypatch):
+    """The same tables pass, and the others are refused in the same words, with the rows of the whole table."""
+    path = tmp_path / "clean_metadata.csv"
+    write_table(BREAKS[case], path)
+    monkeypatch.setattr(files, "PART_ROWS", 4)
+    if case == "kept":
+        contract.check_file(path, ingest())
+        return
+    with pytest.raises(DataError) as raised:
+        contract.check_file(path, ingest())
+    assert str(raised.value) == refusal(read_table(path), ingest())

@@ -16,7 +16,7 @@ from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import ReadingSettings, SplitSettings
 from cxr.data.folders.layout import Layout, Reading
-from cxr.data.manifest import scanning, shard_inspection
+from cxr.data.manifest import publish, scanning, shard_inspection
 from cxr.data.manifest.records import Ingest
 from cxr.storage.addresses import open_storage
 from cxr.storage.local import LocalStorage
@@ -253,6 +253,18 @@ def test_an_edited_manifest_is_refused_at_the_hand_over(phantoms, tmp_path):
     path.write_text(path.read_text().replace(",train,train,", ",test,train,", 1))
     with pytest.raises(DataError, match="was changed since it was written"):
         runs.read_manifest(tmp_path)
+
+
+def test_a_shard_that_is_gone_is_said_with_its_images(phantoms, tmp_path):
+    """Its images count as not inspected; the next preprocessing inspects them again."""
+    first = preprocess(phantoms, tmp_path)
+    scan = scanning.scan(open_storage(str(phantoms)), tmp_path)
+    folder = scanning.folder_of(scan, tmp_path)
+    (path,) = (folder / "inspected").glob("*.csv")
+    path.unlink()
+    with pytest.raises(DataError, match=f"{scan.images} listed images were not inspected"):
+        publish.find_near_duplicates(scan, tmp_path, SplitSettings())
+    assert preprocess(phantoms, tmp_path) == first
 
 
 def test_some_columns_of_a_table_are_what_the_whole_table_says(tmp_path):

@@ -66,6 +66,6 @@ def test_scanned_files_share_their_texts(tmp_path: Path):
     """Of the texts read back from files.csv, only the key is kept once for each image."""
     survey = survey_folders(MadeUpBucket(), ReadingSettings())
     write_table(pd.DataFrame(survey.files, columns=File._fields), tmp_path / "files.csv")
-    kept, _ = bytes_an_image(lambda: scanning.scanned_files(tmp_path))
+    kept, _ = bytes_an_image(lambda: list(scanning.scanned_files(tmp_path)))
     assert kept < 300
-    assert scanning.scanned_files(tmp_path) == list(survey.files)
+    assert list(scanning.scanned_files(tmp_path)) == list(survey.files)

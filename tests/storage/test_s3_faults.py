@@ -222,7 +222,7 @@ def test_objects_that_change_or_go_between_listing_and_reading(bucket, phantoms,
     client.delete_object(Bucket=bucket.name, Key=gone)
     for shard in scan.shards:
         shard_inspection.inspect_shard(storage, folder, shard)
-    rejects = shard_inspection.read_inspection(folder)[1].set_index("image")
+    rejects = shard_inspection.read_rejects(folder).set_index("image")
     assert rejects.loc[changed, "reason"] == rejects.loc[gone, "reason"] == "vanished"
     assert (
         "changed between" in rejects.loc[changed, "detail"]

@@ -6,7 +6,7 @@ none.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,26 +114,70 @@ def fill_pixel_cache(
         image_size=side,
         harmonise=harmonise,
     )
+    return fill_in_parts(lambda: [table], storage, settings, work, on_images)
+
+
+def fill_in_parts(
+    read: Callable[[], Iterable[pd.DataFrame]],
+    storage: Storage,
+    settings: PixelSettings,
+    work: Path,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Path:
+    """Do what `fill_pixel_cache` does for a table that is read in parts.
+
+    Args:
+        read: Returns the parts; called twice, because room for all is asked for before the first
+            image is decoded.
+        storage: Where DATA is.
+        settings: Size and encoding of the pixels.
+        work: The work folder.
+        on_images: Called with the number of images that are done since the last call.
+
+    Returns:
+        The folder of the cache.
+
+    Raises:
+        DataError: An image has changed or is gone since it was inspected.
+        StorageError: The disk is full.
+    """
     cache = cache_of(work, settings)
+    missing = sum(len(cache.missing(part["pixel_sha256"])) for part in read())
+    cache.require_space(missing)
+    with timing.time_stage(work / timing.FOLDER, "decode", missing):
+        for part in read():
+            _fill_part(part, storage, settings, cache, on_images)
+    return cache.folder
+
+
+def _fill_part(
+    table: pd.DataFrame,
+    storage: Storage,
+    settings: PixelSettings,
+    cache: Cache,
+    on_images: Callable[[int], None],
+) -> None:
+    """Decode the images of these rows that the cache does not hold yet."""
     keys = table["pixel_sha256"]
     with cache.filling(keys), ThreadPoolExecutor(usable_cores()) as pool:
         missing = cache.missing(keys)
-        cache.require_space(len(missing))
         rows = table.set_index("pixel_sha256").loc[missing]
         on_images(len(table) - len(missing))
 
         def prepare(position: int) -> Pixels:
             image = original(storage, rows.iloc[position])
-            pixels = model_input.prepare_for_model(image, side, harmonise)
+            pixels = model_input.prepare_for_model(
+                image,
+                settings.image_size,
+                settings.harmonise,
+            )
             on_images(1)
             return pixels
 
-        with timing.time_stage(work / timing.FOLDER, "decode", len(missing)):
-            for start in range(0, len(missing), cache.segment_rows):
-                stop = min(start + cache.segment_rows, len(missing))
-                segment = list(pool.map(prepare, range(start, stop)))
-                cache.add(missing[start:stop], np.stack(segment))
-    return cache.folder
+        for start in range(0, len(missing), cache.segment_rows):
+            stop = min(start + cache.segment_rows, len(missing))
+            segment = list(pool.map(prepare, range(start, stop)))
+            cache.add(missing[start:stop], np.stack(segment))
 
 
 def original(

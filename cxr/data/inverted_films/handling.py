@@ -4,6 +4,7 @@ How a negative is told from a film is in `polarity`.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +14,11 @@ import pandas as pd
 from cxr.core.errors import DataError
 from cxr.core.formatting import printable
 from cxr.data.images.decoding.rejection import Pixels
-from cxr.data.inverted_films.inversion import invert_rows
+from cxr.data.inverted_films.inversion import measure_inverted
 from cxr.data.inverted_films.polarity import Reference, find_suspects, learn_reference
 from cxr.data.manifest.columns import REJECT_COLUMNS
 from cxr.data.manifest.records import Scan
-from cxr.data.manifest.shard_inspection import Thumbnails
+from cxr.data.manifest.shard_inspection import Thumbnails, read_good
 from cxr.data.survey.account import ASKING_SHARE
 
 _CHUNK = 4096  # thumbnails judged at a time: 16 MiB
@@ -25,49 +26,67 @@ _REJECT_DETAIL = "negative of a film (bright surround): invert it, or --negative
 
 
 class HandledNegatives(NamedTuple):
-    """What became of the negatives.
+    """What becomes of the negatives.
 
     Attributes:
-        rows: The images that are kept, with a column `inverted` (0 or 1).
         rejects: image, reason and detail of the rejected ones.
+        inverted: The measured columns of the inverted ones that change, by image.
         notes: Sentences for the user: on negatives that are kept as they are, or why none were
             looked for.
         polarity: What a film of train looks like; None if the images are too unlike each other.
         by_folder: How many of the kept images look like negatives, by folder.
     """
 
-    rows: pd.DataFrame
     rejects: pd.DataFrame
+    inverted: pd.DataFrame
     notes: tuple[str, ...]
     polarity: Reference | None
     by_folder: dict[str, int]
 
+    def apply(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return some of the good images as they are used.
+
+        Args:
+            rows: As inspected; of the measured columns those that are needed.
+
+        Returns:
+            Those that are kept, with a column `inverted` (0 or 1), and inverted ones as they are
+            measured then.
+        """
+        kept = rows[~rows["image"].isin(self.rejects["image"])].assign(inverted=0)
+        is_inverted = kept["image"].isin(self.inverted.index)
+        if is_inverted.any():
+            images = kept.loc[is_inverted, "image"]
+            for column in self.inverted.columns.intersection(kept.columns):
+                kept.loc[is_inverted, column] = self.inverted.loc[images, column].to_numpy()
+            kept.loc[is_inverted, "inverted"] = 1
+        return kept
+
 
 def handle_negatives(
-    rows: pd.DataFrame,
     scan: Scan,
     folder: Path,
 ) -> HandledNegatives:
     """Find the negatives among the good images and do with them what `--negatives` says.
 
     Args:
-        rows: The good images, as inspected.
-        scan: What they come from.
+        scan: What was inspected.
         folder: The folder of the inspection.
 
     Raises:
         DataError: Negatives are only to be reported, but a folder holds more than ASKING_SHARE of
             them; or something else is to be done with them, and they cannot be told from films.
     """
-    rows = rows.reset_index(drop=True).assign(inverted=0)
     unchanged = HandledNegatives(
-        rows=rows,
         rejects=pd.DataFrame(columns=REJECT_COLUMNS),
+        inverted=pd.DataFrame(),
         notes=(),
         polarity=None,
         by_folder={},
     )
-    thumbnails = Thumbnails(folder, rows["thumbnail"])
+    parts: list[pd.DataFrame] = []
+    thumbnails = Thumbnails(folder, _read_places(folder, parts))
+    rows = pd.concat(parts)
     reference = learn_reference(thumbnails, _positions_to_learn_from(rows))
     if reference is None:
         return unchanged._replace(notes=(_why_not_checked(scan),))
@@ -76,15 +95,15 @@ def handle_negatives(
     if not suspects.any():
         return unchanged
     if scan.settings.negatives == "reject":
-        rejects = rows.loc[suspects, ["image"]].assign(
+        rejects = _read_suspects(folder, ["image"], suspects).assign(
             reason="negative",
             detail=_REJECT_DETAIL,
         )
-        kept = rows[~suspects].reset_index(drop=True)
-        return unchanged._replace(rows=kept, rejects=rejects)
+        return unchanged._replace(rejects=rejects)
     if scan.settings.negatives == "invert":
-        inverted = invert_rows(rows, suspects, scan, folder)
-        return unchanged._replace(rows=inverted)
+        negatives = _read_suspects(folder, ["image", "version", "md5"], suspects)
+        measured = measure_inverted(negatives, scan, folder)
+        return unchanged._replace(inverted=measured.set_index(negatives["image"]))
     counts = Counter(rows.loc[suspects, "group"])
     sizes = Counter(rows["group"])
     _require_few(counts, sizes, scan.data)
@@ -93,6 +112,19 @@ def handle_negatives(
         notes=(_note_on_kept(by_folder),),
         by_folder=by_folder,
     )
+
+
+def _read_places(folder: Path, parts: list[pd.DataFrame]) -> Iterator[str]:
+    """Yield where the thumbnails of the good images are; add the other columns to `parts`."""
+    for part in read_good(folder, ["source_split", "group", "thumbnail"]):
+        parts.append(part[["source_split", "group"]])
+        yield from part["thumbnail"]
+
+
+def _read_suspects(folder: Path, columns: list[str], suspects: Pixels) -> pd.DataFrame:
+    """Return the rows of the suspects among the good images, bool (n,)."""
+    parts = [part[suspects[part.index]] for part in read_good(folder, columns)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _positions_to_learn_from(rows: pd.DataFrame) -> Pixels:

@@ -21,39 +21,25 @@ from cxr.storage.addresses import open_storage
 _MEASURED_COLUMNS = ["pixel_sha256", "mean", "std", "phash", "thumbnail"]
 
 
-def invert_rows(
+def measure_inverted(
     rows: pd.DataFrame,
-    negatives: Pixels,
     scan: Scan,
     folder: Path,
 ) -> pd.DataFrame:
-    """Return the rows with their negatives measured as inverted images and marked `inverted`.
+    """Measure negatives as inverted images.
+
+    The measurements are kept on disk, named by these very files. The pixels go into the cache.
 
     Args:
-        rows: The good images, as inspected.
-        negatives: Which of them are negatives, bool (n,).
+        rows: The negatives: image, version and md5 as inspected.
         scan: What they come from.
         folder: The folder of the inspection.
 
+    Returns:
+        One row for each, in their order: pixel_sha256, mean, std, phash and thumbnail.
+
     Raises:
         DataError: A negative has changed or is gone since it was inspected.
-    """
-    measured = _measure_inverted(rows[negatives], scan, folder)
-    changed = rows.copy()
-    for column in _MEASURED_COLUMNS:
-        changed.loc[negatives, column] = measured[column].to_numpy()
-    changed.loc[negatives, "inverted"] = 1
-    return changed
-
-
-def _measure_inverted(
-    rows: pd.DataFrame,
-    scan: Scan,
-    folder: Path,
-) -> pd.DataFrame:
-    """Return the measured columns of these images, inverted.
-
-    The measurements are kept on disk, named by these very files. The pixels go into the cache.
     """
     name = f"inverted-{_digest_of_files(rows)}"
     path = folder / f"{name}.csv"

@@ -1,5 +1,6 @@
 """The gate against data leakage: no two splits may share a near-duplicate or a patient."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -99,6 +100,7 @@ def pass_gate(
     source: pd.DataFrame,
     rows: pd.DataFrame,
     pairs: pd.DataFrame,
+    thumbnail_places: Mapping[str, str],
     folder: Path,
     inspection: Path,
 ) -> None:
@@ -109,9 +111,10 @@ def pass_gate(
     Args:
         leakage: What `measure_leakage` returned. Where it was allowed, the run continues, and the
             record, and so the model card, says so.
-        source: The rows before the repair: image, source_split, thumbnail.
+        source: The rows before the repair: image, source_split.
         rows: The rows after it: image, split.
         pairs: The near-duplicates among the source rows.
+        thumbnail_places: The column `thumbnail` by image, of all images in pairs.
         folder: Where the files are written.
         inspection: Folder of the inspection, which holds the thumbnails.
 
@@ -129,11 +132,9 @@ def pass_gate(
         # What is left across splits comes first: it is what a person has to look at.
         left = pairs_across_splits(pairs, split).index
         ordered = pd.concat([table.loc[left], table.drop(index=left)])
-        paired = source[source["image"].isin([*pairs["image_a"], *pairs["image_b"]])]
-        places = dict(zip(paired["image"], paired["thumbnail"], strict=True))
         draw_pairs(
             ordered,
-            places,
+            thumbnail_places,
             inspection,
             folder / "pairs.png",
         )

@@ -25,6 +25,8 @@ MEASURED_COLUMNS = [
 ]
 VERSIONED = ["image", "size", "version"]  # an inspected file is recognised by these
 LISTED_COLUMNS = ["image", "label", "source_split", "etiology", "group", "size", "version"]
+# Where in the inspected shards an image's row is: the name of the shard, and the row from 0, "shard:row".
+PLACED_COLUMNS = [*LISTED_COLUMNS, "place"]
 INSPECTED_COLUMNS = [
     *LISTED_COLUMNS,
     *MEASURED_COLUMNS,

@@ -5,16 +5,21 @@ splits is the gate's.
 """
 
 import re
-from collections.abc import Callable
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from cxr.core.errors import DataError
+from cxr.core.files import read_parts, read_table
 from cxr.core.formatting import printable
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SPLITS
 from cxr.data.manifest.records import Ingest
 
+_UNIQUE_COLUMNS = ("image", "pixel_sha256")
 _ROWS_SHOWN = 3  # offending rows of each rule in a message
 _MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA", "I;16")
 # GIF is only in tables of earlier versions.
@@ -160,13 +165,46 @@ def check_manifest(table: pd.DataFrame, ingest: Ingest | None = None) -> pd.Data
         )
     if ingest is None:
         return table
-    differences = _differences_from_record(table, ingest)
+    counts = count_images(table, "split")
+    differences = _differences_from_record(len(table), counts, ingest)
     if differences:
         raise DataError(
             "clean_metadata.csv and ingest.json do not belong together: "
             f"{'; '.join(differences)}. Preprocess again"
         )
     return table
+
+
+def check_file(path: Path, ingest: Ingest) -> None:
+    """Check a manifest as `check_manifest` does, with a part of it in memory at a time.
+
+    Args:
+        path: clean_metadata.csv.
+        ingest: The record in ingest.json.
+
+    Raises:
+        DataError: As `check_manifest`.
+    """
+    if not _is_kept(path, ingest):
+        check_manifest(read_table(path), ingest)  # says what is wrong; nothing is, if hashes met
+
+
+def _is_kept(path: Path, ingest: Ingest) -> bool:
+    """Return whether a manifest keeps every rule; False, too, where two hashes are the same."""
+    seen = {name: array("q") for name in _UNIQUE_COLUMNS}
+    counts: Counter[tuple[str, str]] = Counter()
+    for part in read_parts(path):
+        if part.empty or _find_broken_rules(part):
+            return False
+        for name, hashes in seen.items():
+            hashes.extend(map(hash, part[name]))
+        counts.update(zip(part["split"], part["label_name"], strict=True))
+    if any(pd.Series(hashes).duplicated().any() for hashes in seen.values()):
+        return False
+    counts_by_split = {
+        split: {name: counts[split, name] for name in LABEL_NAMES} for split in ingest.splits
+    }
+    return not _differences_from_record(counts.total(), counts_by_split, ingest)
 
 
 def _find_broken_rules(table: pd.DataFrame) -> list[BrokenRule]:
@@ -261,12 +299,15 @@ def _show_value(
     return f"{text} in {printable(image)[:120]}"
 
 
-def _differences_from_record(table: pd.DataFrame, ingest: Ingest) -> list[str]:
-    """Return in sentences where the table's counts are not those of the record."""
+def _differences_from_record(
+    rows: int,
+    counts: Mapping[str, Mapping[str, int]],
+    ingest: Ingest,
+) -> list[str]:
+    """Return in sentences where a table's rows and images by split are not those of the record."""
     differences = []
-    if len(table) != ingest.kept:
-        differences.append(f"expected {ingest.kept:,} rows, found {len(table):,}")
-    counts = count_images(table, "split")
+    if rows != ingest.kept:
+        differences.append(f"expected {ingest.kept:,} rows, found {rows:,}")
     for split, expected_counts in ingest.splits.items():
         for name in LABEL_NAMES:
             expected = expected_counts.get(name, 0)

@@ -1,42 +1,57 @@
 """The distinct images of a scan, with their patients: no rejects, no exact duplicates."""
 
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from cxr.core.errors import DataError, QuestionError
-from cxr.core.files import read_table
-from cxr.core.settings import EXCLUDED, SplitSettings
+from cxr.core.files import read_parts
+from cxr.core.settings import EXCLUDED, LABEL_NAMES, SplitSettings
 from cxr.data.inverted_films import handling
-from cxr.data.inverted_films.polarity import Reference
+from cxr.data.inverted_films.handling import HandledNegatives
 from cxr.data.leakage import exact_duplicates
 from cxr.data.manifest import contract, scanning, shard_inspection
+from cxr.data.manifest.columns import INSPECTED_COLUMNS
 from cxr.data.manifest.records import REJECT_REASONS, Scan
 from cxr.data.patients import patients
+from cxr.data.patients.patients import PatientRule
 from cxr.data.survey import account, survey
 from cxr.data.survey.account import Account
 from cxr.data.survey.remedies import SHARED
 
-_INSPECTION_COLUMNS = ["group", "size", "version"]  # nothing reads them after the inspection
+_NOT_KEPT = ["group", "size", "version", "reason", "detail"]  # after the inspection nobody asks
+_GOOD_COLUMNS = [name for name in INSPECTED_COLUMNS if name not in _NOT_KEPT]
+_DUPLICATE_COLUMNS = ["image", "source_split", "label", "md5", "pixel_sha256"]
 
 
 class DistinctImages(NamedTuple):
-    """The distinct images of a scan.
+    """The distinct images of a scan: what is decided about them; the rows themselves stay on disk.
 
     Attributes:
-        rows: One row for each picture that is kept so far.
-        rejects: image, reason and detail of every other file.
+        inspection: Folder of the inspection.
+        negatives: What becomes of negatives.
+        patients: Whose images they are.
+        duplicates: The good images that are removed as exact duplicates.
+        rejects: image, reason and detail of every file that is not kept.
         notes: What was given and not used, in sentences.
-        polarity: What an X-ray of train looks like; None where the images are too different.
-        negatives: How many of the kept images look like negatives, by folder.
     """
 
-    rows: pd.DataFrame
+    inspection: Path
+    negatives: HandledNegatives
+    patients: PatientRule
+    duplicates: frozenset[str]
     rejects: pd.DataFrame
     notes: tuple[str, ...]
-    polarity: Reference | None
-    negatives: dict[str, int]
+
+    def rows(self) -> Iterator[pd.DataFrame]:
+        """Yield one row for each picture that is kept so far, in the order of the names."""
+        for good in shard_inspection.read_good(self.inspection, _GOOD_COLUMNS):
+            rows = self.negatives.apply(good[~good["image"].isin(self.duplicates)])
+            label_names = rows["label"].map(dict(enumerate(LABEL_NAMES)))
+            yield _add_patients(rows.assign(label_name=label_names), self.patients)
 
 
 def find_distinct_images(
@@ -59,46 +74,67 @@ def find_distinct_images(
         QuestionError: A folder would not be used.
     """
     inspection = scanning.folder_of(scan, work)
-    good, rejects = shard_inspection.read_inspection(inspection)
-    if good.empty:
+    rejects = shard_inspection.read_rejects(inspection)
+    not_listed = scan.found - scan.images
+    if len(rejects) - not_listed == scan.images:
         counts = count_reasons(rejects)
         raise DataError(f"{scan.data}: none of {scan.images} images can be used: {counts}")
-    handled = handling.handle_negatives(
-        good,
-        scan,
-        inspection,
-    )
-    scanned = read_table(inspection / "files.csv", ["key", "kind"])
-    identified = patients.read_patients(
-        handled.rows["image"],
+    handled = handling.handle_negatives(scan, inspection)
+    rule = patients.find_rule(
+        _images(inspection, handled),
         settings.patient_key,
         scan.data,
         scan.root,
-        others=scanned.loc[scanned["kind"] == "image", "key"],
+        others=_scanned_images(inspection),
     )
-    rows = _add_patients(handled.rows, identified.table)
-    kept, duplicates = exact_duplicates.remove_exact_duplicates(rows)
+    duplicates = _find_exact_duplicates(inspection, handled)
     all_rejects = pd.concat([rejects, handled.rejects, duplicates])
-    require_no_question(
-        scan,
-        account_for_images(
-            inspection,
-            kept,
-            "source_split",
-            all_rejects,
-        ),
-    )
+    require_no_question(scan, account_for_images(inspection, None, all_rejects))
     return DistinctImages(
-        rows=kept.drop(columns=_INSPECTION_COLUMNS),
+        inspection=inspection,
+        negatives=handled,
+        patients=rule,
+        duplicates=frozenset(duplicates["image"]),
         rejects=all_rejects,
-        notes=(*scan.notes, *handled.notes, *identified.notes),
-        polarity=handled.polarity,
-        negatives=handled.by_folder,
+        notes=(*scan.notes, *handled.notes, *rule.notes),
     )
 
 
-def _add_patients(rows: pd.DataFrame, identified: pd.DataFrame) -> pd.DataFrame:
+def _images(inspection: Path, handled: HandledNegatives) -> Iterator[str]:
+    """Yield the good images."""
+    for good in shard_inspection.read_good(inspection, ["image"]):
+        yield from handled.apply(good)["image"]
+
+
+def _scanned_images(inspection: Path) -> Iterator[str]:
+    """Yield every image that the scan found, used or not."""
+    for part in read_parts(inspection / "files.csv", ["key", "kind"]):
+        yield from part.loc[part["kind"] == "image", "key"]
+
+
+def _find_exact_duplicates(inspection: Path, handled: HandledNegatives) -> pd.DataFrame:
+    """Return the rejects among the good images: image, reason, detail.
+
+    Only images whose pixels seem to occur more than once, by a short hash, are compared with each
+    other: of most images nothing but that hash is in memory.
+    """
+    hashes = array("q")
+    for good in shard_inspection.read_good(inspection, ["image", "pixel_sha256"]):
+        hashes.extend(hash(digest) for digest in handled.apply(good)["pixel_sha256"])
+    is_repeated = pd.Series(hashes).duplicated(keep=False).to_numpy()
+    candidates = []
+    start = 0
+    for good in shard_inspection.read_good(inspection, _DUPLICATE_COLUMNS):
+        rows = handled.apply(good)
+        candidates.append(rows[is_repeated[start : start + len(rows)]])
+        start += len(rows)
+    _, rejects = exact_duplicates.remove_exact_duplicates(pd.concat(candidates, ignore_index=True))
+    return rejects
+
+
+def _add_patients(rows: pd.DataFrame, rule: PatientRule) -> pd.DataFrame:
     """Add the patients; where a file name says no etiology, the folder's is kept."""
+    identified = rule.table(list(rows["image"])).set_axis(rows.index)
     etiology = identified["etiology"]
     etiology = etiology.mask(etiology == "", rows["etiology"])
     return pd.concat(
@@ -109,16 +145,15 @@ def _add_patients(rows: pd.DataFrame, identified: pd.DataFrame) -> pd.DataFrame:
 
 def account_for_images(
     inspection: Path,
-    rows: pd.DataFrame,
-    split_column: str,
+    rows: pd.DataFrame | None,
     rejects: pd.DataFrame,
 ) -> Account:
     """Account by folder for what became of every inspected image.
 
     Args:
         inspection: Folder of the inspection.
-        rows: The images kept so far: image, label and the split column are read.
-        split_column: Whether "source_split" or "split" says what they are used as.
+        rows: The images kept, with their final split: image, label, source_split, split; None
+            before there is one.
         rejects: The other images: image, reason.
 
     Returns:
@@ -126,14 +161,15 @@ def account_for_images(
     """
     # An outcome is (used as, reason). All images of one split and label share the same tuple.
     outcomes: dict[str, tuple[str, str]] = {}
-    for split, label in rows[[split_column, "label"]].drop_duplicates().itertuples(index=False):
-        outcome = ("", SHARED)
-        if split != EXCLUDED:
-            outcome = (survey.describe_use(split, label), "")
-        members = rows.loc[(rows[split_column] == split) & (rows["label"] == label), "image"]
-        outcomes.update(dict.fromkeys(members, outcome))
-    for reason, members in rejects.groupby("reason")["image"]:
-        outcomes.update(dict.fromkeys(members, ("", str(reason))))
+    if rows is not None:
+        moved = rows[rows["split"] != rows["source_split"]]
+        for (split, label), images in moved.groupby(["split", "label"])["image"]:
+            outcome = ("", SHARED)
+            if split != EXCLUDED:
+                outcome = (survey.describe_use(split, label), "")
+            outcomes.update(dict.fromkeys(images, outcome))
+    for reason, images in rejects.groupby("reason")["image"]:
+        outcomes.update(dict.fromkeys(images, ("", str(reason))))
     return account.account_with_outcomes(scanning.scanned_files(inspection), outcomes)
 
 

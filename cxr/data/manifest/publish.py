@@ -1,13 +1,13 @@
 """The end of preprocessing: near-duplicates, splits, the leakage gate, the published manifest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from cxr.core import timing
 from cxr.core.errors import DataError
-from cxr.core.files import file_sha256, read_table, write_table
+from cxr.core.files import file_sha256, read_table, write_parts, write_table
 from cxr.core.settings import LABEL_NAMES, SPLITS, SplitSettings
 from cxr.data import splits
 from cxr.data.leakage import gate, near_duplicates, repair
@@ -16,6 +16,8 @@ from cxr.data.manifest.columns import REJECT_COLUMNS, ROW_COLUMNS
 from cxr.data.manifest.comparison import (
     COMPARISON,
     Comparison,
+    describe_table,
+    load_parts,
     load_previous_search,
     load_table,
     save_table,
@@ -23,6 +25,11 @@ from cxr.data.manifest.comparison import (
 )
 from cxr.data.manifest.records import REJECT_REASONS, Ingest, Scan
 from cxr.data.survey.account import Account
+
+# What splits and leakage are decided by; the other columns go from table to table in parts.
+_DECISIVE_COLUMNS = [
+    "image", "label", "label_name", "source_split", "patient_id", "patient_group",
+]  # fmt: skip
 
 
 def find_near_duplicates(
@@ -54,7 +61,10 @@ def find_near_duplicates(
         work,
         settings,
     )
-    known, previous_pairs = load_previous_search(distinct.rows, inspection)
+    # The table of the last search stays until this one is done.
+    rows = inspection / "distinct-new.csv"
+    images = write_parts(distinct.rows(), rows)
+    known, previous_pairs = load_previous_search(rows, inspection)
     new = int((~known).sum())
     with timing.time_stage(
         work / timing.FOLDER,
@@ -62,7 +72,7 @@ def find_near_duplicates(
         new,
     ):
         pairs = search_pairs(
-            distinct.rows,
+            rows,
             inspection,
             known,
             previous_pairs,
@@ -70,15 +80,15 @@ def find_near_duplicates(
         )
     comparison = Comparison(
         search=near_duplicates.SEARCH_VERSION,
-        rows=save_table(distinct.rows, inspection / "distinct.csv"),
+        rows=describe_table(rows.replace(inspection / "distinct.csv")),
         rejects=save_table(distinct.rejects, inspection / "distinct_rejects.csv"),
         pairs=save_table(pairs, inspection / "near_duplicates.csv"),
-        images=len(distinct.rows),
+        images=images,
         compared=new,
         found=len(pairs),
         notes=distinct.notes,
-        polarity=distinct.polarity,
-        negatives=distinct.negatives,
+        polarity=distinct.negatives.polarity,
+        negatives=distinct.negatives.by_folder,
     )
     return comparison.write(inspection / COMPARISON)
 
@@ -110,7 +120,10 @@ def publish_manifest(
     # What a failed gate leaves must not look finished.
     (work / "ingest.json").unlink(missing_ok=True)
     gate.clear_folder(work / "leakage")
-    source = load_table(comparison.rows, inspection)
+    source = pd.concat(
+        load_parts(comparison.rows, inspection, _DECISIVE_COLUMNS),
+        ignore_index=True,
+    )
     pairs = load_table(comparison.pairs, inspection)
     rows, near_duplicate_rejects, split_policy = _assign_splits(source, pairs, settings)
     rejects = pd.concat([load_table(comparison.rejects, inspection), near_duplicate_rejects])
@@ -119,13 +132,10 @@ def publish_manifest(
     folders = distinct_images.account_for_images(
         inspection,
         rows,
-        "split",
         rejects,
     )
     folders = _with_negatives(folders, comparison.negatives)
     distinct_images.require_no_question(scan, folders)
-    # The gate reads these columns alone: the others need not stay in memory.
-    source = source[["image", "source_split", "patient_id", "thumbnail"]]
     leakage = gate.measure_leakage(
         source,
         rows,
@@ -138,12 +148,13 @@ def publish_manifest(
         source,
         rows,
         pairs,
+        _thumbnail_places(comparison, inspection, pairs),
         work / "leakage",
         inspection,
     )
 
-    rows = rows[ROW_COLUMNS]
-    write_table(rows, work / "clean_metadata.csv")
+    manifest = work / "clean_metadata.csv"
+    write_parts(_manifest_rows(comparison, inspection, rows), manifest)
     write_table(rejects, work / "rejects.csv")
     record = Ingest(
         data=scan.data,
@@ -158,15 +169,41 @@ def publish_manifest(
         split_policy=split_policy,
         leakage=leakage,
         differences=_differences(inspection, settings),
-        manifest_sha256=file_sha256(work / "clean_metadata.csv"),
+        manifest_sha256=file_sha256(manifest),
         reading=scan.settings,
         folders=folders.folders,
         notes=comparison.notes,
         polarity=comparison.polarity,
     )
     _require_balance(record)
-    contract.check_manifest(rows, record)
+    contract.check_file(manifest, record)
     return record.write(work / "ingest.json")
+
+
+def _thumbnail_places(
+    comparison: Comparison,
+    inspection: Path,
+    pairs: pd.DataFrame,
+) -> dict[str, str]:
+    """Return the column `thumbnail` by image, of the images in pairs."""
+    paired = {*pairs["image_a"], *pairs["image_b"]}
+    places: dict[str, str] = {}
+    for part in load_parts(comparison.rows, inspection, ["image", "thumbnail"]):
+        shown = part[part["image"].isin(paired)]
+        places.update(zip(shown["image"], shown["thumbnail"], strict=True))
+    return places
+
+
+def _manifest_rows(
+    comparison: Comparison,
+    inspection: Path,
+    rows: pd.DataFrame,
+) -> Iterator[pd.DataFrame]:
+    """Yield the manifest in parts: the distinct images that are kept, with their splits."""
+    split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
+    for part in load_parts(comparison.rows, inspection):
+        kept = part.assign(split=part["image"].map(split))
+        yield kept.loc[kept["split"].notna(), ROW_COLUMNS]
 
 
 def _assign_splits(

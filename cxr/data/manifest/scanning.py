@@ -4,28 +4,33 @@ What was inspected is remembered by key, size and version, so an unchanged file 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cxr.core.errors import DataError
-from cxr.core.files import read_table, write_table
+from cxr.core.files import PART_ROWS, read_parts, read_table, write_parts, write_table
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings
 from cxr.data.manifest.columns import (
     INSPECTION_VERSION,
     LISTED_COLUMNS,
+    PLACED_COLUMNS,
     REJECT_COLUMNS,
     VERSIONED,
 )
 from cxr.data.manifest.records import Scan
-from cxr.data.manifest.shard_inspection import known_rows
 from cxr.data.survey.files import File
+from cxr.data.survey.questions.questions import Image
 from cxr.data.survey.survey import Survey, survey_folders
 from cxr.storage.base import Storage
 
 # An image rejected for one of these may be readable the next time.
 _PASSING_REASONS = ("vanished", "unreadable")
+_NOWHERE = -1  # the shard of an image that was not inspected
 
 
 def scan(
@@ -73,18 +78,20 @@ def scan(
     on_survey(survey)
     if survey.question:
         raise DataError(survey.question)
-    listed = _write_listing(survey, inspection)
-    new = _select_new(listed, inspection)
+    _write_rejects_and_files(survey, inspection)
+    places = _Places(survey.images, inspection)
+    new = places.new()
     rows_per_shard = max(shard_size, -(-len(new) // most_shards))
     shards = [
-        _write_shard(new.iloc[start : start + rows_per_shard], inspection)
+        _write_shard(survey.images, new[start : start + rows_per_shard], places, inspection)
         for start in range(0, len(new), rows_per_shard)
     ]
+    write_parts(_list_images(survey.images, places), inspection / "listed.csv")
     return Scan(
         data=storage.uri,
         root=survey.root,
         found=survey.found,
-        images=len(listed),
+        images=len(survey.images),
         new=len(new),
         shards=tuple(shards),
         settings=settings,
@@ -94,65 +101,106 @@ def scan(
     )
 
 
-def _write_listing(survey: Survey, inspection: Path) -> pd.DataFrame:
-    """Write what a survey found; return the images to inspect."""
+def _write_rejects_and_files(survey: Survey, inspection: Path) -> None:
+    """Write what a survey found beside the images to inspect."""
     rejects = pd.DataFrame(survey.rejects, columns=REJECT_COLUMNS)
     write_table(rejects, inspection / "scan_rejects.csv")
-    files = pd.DataFrame(survey.files, columns=File._fields)
-    write_table(files, inspection / "files.csv")
-    listed = _list_images(survey)
-    write_table(listed, inspection / "listed.csv")
-    return listed
-
-
-def _list_images(survey: Survey) -> pd.DataFrame:
-    """Return the images to inspect, with what their folders say, in LISTED_COLUMNS."""
-    rows = [
-        (
-            entry.key,
-            reading.label,
-            reading.split,
-            reading.etiology,
-            reading.group,
-            entry.size,
-            entry.version,
-        )
-        for entry, reading, _ in survey.images
-    ]
-    return pd.DataFrame(rows, columns=LISTED_COLUMNS)
-
-
-def _select_new(listed: pd.DataFrame, inspection: Path) -> pd.DataFrame:
-    """Return the rows that were not inspected at this size and version, or failed in passing."""
-    inspected = known_rows(inspection, [*VERSIONED, "reason"])
-    lasting = inspected[~inspected["reason"].isin(_PASSING_REASONS)]
-    known = set(
-        lasting[VERSIONED].itertuples(
-            index=False,
-            name=None,
-        )
+    files = (
+        pd.DataFrame(survey.files[start : start + PART_ROWS], columns=File._fields)
+        for start in _starts(survey.files)
     )
-    files = listed[VERSIONED].itertuples(
-        index=False,
-        name=None,
-    )
-    is_new = [file not in known for file in files]
-    return listed[
-        pd.Series(
-            is_new,
-            listed.index,
-            dtype=bool,
+    write_parts(files, inspection / "files.csv")
+
+
+def _starts(rows: Sequence[object]) -> range:
+    """Return where the parts of a table begin; an empty table has one part."""
+    return range(0, max(1, len(rows)), PART_ROWS)
+
+
+class _Places:
+    """Where the inspected row of each image is: in which shard, and in which row of it.
+
+    Args:
+        images: The images of a survey, by key.
+        inspection: Folder of the inspection. Of several rows of an image, as it was listed, the one
+            in the latest shard counts; one that was rejected for a passing reason is none.
+    """
+
+    def __init__(self, images: Sequence[Image], inspection: Path):
+        self._names: list[str] = []
+        self._shards = np.full(len(images), _NOWHERE, np.int32)
+        self._rows = np.zeros(len(images), np.int32)
+        paths = sorted(
+            inspection.glob("inspected/*.csv"),
+            key=lambda path: path.stat().st_mtime_ns,
         )
-    ]
+        for path in paths:
+            number = self._add_shard(path.stem)
+            table = read_table(path, [*VERSIONED, "reason"])
+            for row, (key, size, version, reason) in enumerate(table.itertuples(index=False)):
+                position = bisect_left(images, key, key=lambda image: image.entry.key)
+                if position == len(images) or images[position].entry[:3] != (key, size, version):
+                    continue
+                self._shards[position] = _NOWHERE if reason in _PASSING_REASONS else number
+                self._rows[position] = row
+
+    def _add_shard(self, name: str) -> int:
+        """Return the number of a further shard."""
+        self._names.append(name)
+        return len(self._names) - 1
+
+    def new(self) -> "np.ndarray[Any, Any]":
+        """Return the positions of the images that have to be inspected, int (k,)."""
+        return np.flatnonzero(self._shards == _NOWHERE)
+
+    def set(self, positions: "np.ndarray[Any, Any]", shard: str) -> None:
+        """Note that images will be the rows of a new shard, in this order."""
+        self._shards[positions] = self._add_shard(shard)
+        self._rows[positions] = np.arange(len(positions))
+
+    def place(self, position: int) -> str:
+        """Return where the row of an image is, "shard:row"."""
+        return f"{self._names[self._shards[position]]}:{self._rows[position]}"
 
 
-def _write_shard(rows: pd.DataFrame, inspection: Path) -> str:
+def _list_images(images: Sequence[Image], places: _Places) -> Iterator[pd.DataFrame]:
+    """Yield the images to inspect, with what their folders say, in PLACED_COLUMNS."""
+    for start in _starts(images):
+        part = range(start, min(start + PART_ROWS, len(images)))
+        rows = [(*_listed(images[position]), places.place(position)) for position in part]
+        yield pd.DataFrame(rows, columns=PLACED_COLUMNS)
+
+
+def _listed(image: Image) -> tuple[Any, ...]:
+    """Return the row of an image in LISTED_COLUMNS."""
+    entry = image.entry
+    reading = image.reading
+    return (
+        entry.key,
+        reading.label,
+        reading.split,
+        reading.etiology,
+        reading.group,
+        entry.size,
+        entry.version,
+    )
+
+
+def _write_shard(
+    images: Sequence[Image],
+    positions: "np.ndarray[Any, Any]",
+    places: _Places,
+    inspection: Path,
+) -> str:
     """Write the rows of a shard; return its name, a digest of its images and their versions."""
-    columns = zip(rows["image"], rows["size"], rows["version"], strict=True)
+    rows = [_listed(images[position]) for position in positions]
+    table = pd.DataFrame(rows, columns=LISTED_COLUMNS)
+    columns = zip(table["image"], table["size"], table["version"], strict=True)
     lines = [f"{image}\t{size}\t{version}" for image, size, version in columns]
     content = "\n".join(lines).encode("utf-8", "surrogateescape")
     name = hashlib.sha256(content).hexdigest()[:16]
-    write_table(rows, inspection / "shards" / f"{name}.csv")
+    write_table(table, inspection / "shards" / f"{name}.csv")
+    places.set(positions, name)
     return name
 
 
@@ -181,10 +229,11 @@ def folder_of(scan: Scan, work: Path) -> Path:
     )
 
 
-def scanned_files(inspection: Path) -> list[File]:
-    """Return every file that the last scan found, as the account by folder reads them."""
-    table = read_table(inspection / "files.csv")
-    return [File.from_cells(row) for row in table.itertuples(index=False, name=None)]
+def scanned_files(inspection: Path) -> Iterator[File]:
+    """Yield every file that the last scan found, as the account by folder reads them."""
+    for part in read_parts(inspection / "files.csv"):
+        for row in part.itertuples(index=False, name=None):
+            yield File.from_cells(row)
 
 
 def versions(inspection: Path, keys: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Inspect images shard by shard: each file is read, decoded and measured once."""
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.errors import ConflictError, DataError
-from cxr.core.files import atomic_write, read_table, write_table
-from cxr.core.settings import LABEL_NAMES, FileSettings
+from cxr.core.files import atomic_write, read_parts, read_table, write_table
+from cxr.core.settings import FileSettings
 from cxr.data.images import hashing
 from cxr.data.images.decoding.rejection import Pixels, Rejected
 from cxr.data.images.measurement import measure_image
@@ -31,26 +33,6 @@ _NOT_MEASURED: dict[str, Any] = {
     **dict.fromkeys(MEASURED_COLUMNS, ""),
     **dict.fromkeys((*_WHOLE_NUMBERS, "mean", "std"), 0),
 }
-
-
-def known_rows(inspection: Path, columns: list[str]) -> pd.DataFrame:
-    """Read the rows of all shards inspected before, the latest one for each image and version.
-
-    Args:
-        inspection: Folder of the inspection.
-        columns: The columns to read, VERSIONED among them.
-    """
-    paths = sorted(
-        inspection.glob("inspected/*.csv"),
-        key=lambda path: path.stat().st_mtime_ns,
-    )
-    if not paths:
-        return pd.DataFrame(columns=columns)
-    tables = [read_table(path, columns) for path in paths]
-    return pd.concat(tables, ignore_index=True).drop_duplicates(
-        VERSIONED,
-        keep="last",
-    )
 
 
 def inspect_shard(
@@ -166,15 +148,16 @@ class Thumbnails:
 
     def __init__(self, inspection: Path, places: Iterable[str]):
         self._folder = inspection / "inspected"
-        parts = [place.rsplit(":", 1) for place in places]
-        self._shards = np.array(
-            [shard for shard, _ in parts],
-            dtype=object,
-        )
-        self._indices = np.array(
-            [int(index) for _, index in parts],
-            dtype=np.int64,
-        )
+        numbers: dict[str, int] = {}
+        shards = array("i")
+        indices = array("i")
+        for place in places:
+            shard, _, index = place.rpartition(":")
+            shards.append(numbers.setdefault(shard, len(numbers)))
+            indices.append(int(index))
+        self._names = list(numbers)
+        self._shards = np.array(shards)
+        self._indices = np.array(indices)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -187,41 +170,99 @@ class Thumbnails:
         for shard in np.unique(shards):
             members = np.flatnonzero(shards == shard)
             stored = np.load(
-                self._folder / f"{shard}.npy",
+                self._folder / f"{self._names[shard]}.npy",
                 mmap_mode="r",
             )
             thumbnails[members] = stored[self._indices[positions[members]]]
         return thumbnails
 
 
-def read_inspection(inspection: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the inspection of exactly what the last scan listed.
+def read_inspection(inspection: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Read the inspection of exactly what the last scan listed, in parts.
 
     Args:
         inspection: Folder of the inspection.
+        columns: The columns to read, of INSPECTED_COLUMNS.
 
-    Returns:
-        The rows of the good images, and the rejects: image, reason, detail.
+    Yields:
+        One row for each listed image, in the order of the names. What its folders mean is as the
+        last scan found it, whatever it was when the image was inspected.
 
     Raises:
         DataError: A listed image was not inspected: a shard is missing.
     """
-    listed = read_table(inspection / "listed.csv")
-    # The last scan tells what an image is used as, whatever it was when the image was inspected.
-    only_listed = set(LISTED_COLUMNS) - set(VERSIONED)
-    columns = [name for name in INSPECTED_COLUMNS if name not in only_listed]
-    inspected = listed.merge(
-        known_rows(inspection, columns),
-        on=VERSIONED,
-        how="left",
+    listed_columns = [name for name in LISTED_COLUMNS if name in {*columns, *VERSIONED}]
+    measured_columns = [name for name in columns if name not in LISTED_COLUMNS]
+    for listed in read_parts(inspection / "listed.csv", [*listed_columns, "place"]):
+        try:
+            inspected = _read_rows(inspection, listed["place"], [*VERSIONED, *measured_columns])
+        except FileNotFoundError:
+            raise DataError(_describe_missing(inspection)) from None
+        if not inspected[VERSIONED].equals(listed[VERSIONED]):
+            raise DataError(
+                f"{inspection}: expected the inspection of the listed images, found that of "
+                "others: run the preprocessing again"
+            )
+        rows = pd.concat([listed[listed_columns], inspected[measured_columns]], axis=1)
+        yield rows[list(columns)]
+
+
+def _describe_missing(inspection: Path) -> str:
+    """Return in a sentence how many listed images have no shard."""
+    images: Counter[str] = Counter()
+    for part in read_parts(inspection / "listed.csv", ["place"]):
+        images.update(place.partition(":")[0] for place in part["place"])
+    missing = sum(
+        count
+        for shard, count in images.items()
+        if not (inspection / "inspected" / f"{shard}.csv").is_file()
     )
-    missing = int(inspected["reason"].isna().sum())
-    if missing:
-        raise DataError(f"{missing} listed images were not inspected: run the preprocessing again")
-    is_good = inspected["reason"] == ""
-    good = inspected[is_good].drop(columns=["reason", "detail"]).reset_index(drop=True)
-    good = good.astype(dict.fromkeys(_WHOLE_NUMBERS, "int64"))
-    good["label_name"] = good["label"].map(dict(enumerate(LABEL_NAMES)))
-    scan_rejects = read_table(inspection / "scan_rejects.csv")
-    rejects = pd.concat([scan_rejects, inspected.loc[~is_good, REJECT_COLUMNS]])
-    return good, rejects.reset_index(drop=True)
+    return f"{missing} listed images were not inspected: run the preprocessing again"
+
+
+def _read_rows(
+    inspection: Path,
+    places: Iterable[str],
+    columns: Sequence[str],
+) -> pd.DataFrame:
+    """Return the inspected rows at these places, in their order."""
+    rows_by_shard: dict[str, list[int]] = {}
+    positions_by_shard: dict[str, list[int]] = {}
+    for position, place in enumerate(places):
+        shard, _, row = place.partition(":")
+        rows_by_shard.setdefault(shard, []).append(int(row))
+        positions_by_shard.setdefault(shard, []).append(position)
+    tables = []
+    for shard, rows in rows_by_shard.items():
+        table = read_table(inspection / "inspected" / f"{shard}.csv", columns).iloc[rows]
+        tables.append(table.set_axis(positions_by_shard[shard]))
+    return pd.concat(tables).sort_index()
+
+
+def read_good(inspection: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Read the images that can be used, in parts: see `read_inspection`.
+
+    Args:
+        inspection: Folder of the inspection.
+        columns: The columns to read.
+
+    Yields:
+        Their rows, numbered from 0 over all parts.
+    """
+    start = 0
+    for inspected in read_inspection(inspection, [*columns, "reason"]):
+        good = inspected.loc[inspected["reason"] == "", list(columns)]
+        yield good.set_axis(range(start, start + len(good)))
+        start += len(good)
+
+
+def read_rejects(inspection: Path) -> pd.DataFrame:
+    """Return the files that the last scan and the inspection rejected: image, reason, detail."""
+    rejected = (
+        inspected[inspected["reason"] != ""]
+        for inspected in read_inspection(inspection, REJECT_COLUMNS)
+    )
+    return pd.concat(
+        [read_table(inspection / "scan_rejects.csv"), *rejected],
+        ignore_index=True,
+    )

@@ -31,18 +31,31 @@ _READINGS_BY_SERIES = {"person+etiology", "person"}
 _READINGS_THAT_JOIN_ETIOLOGIES = {"person", STRICTEST}  # of the first publisher's names
 
 
-class Patients(NamedTuple):
+class PatientRule(NamedTuple):
     """Whose images they are.
 
     Attributes:
-        table: patient_id, etiology and patient_group of each image, empty texts where not known.
-            `patient_group` is the strictest reading of the same rule: no smaller group may be
+        patient_of: Returns the patient of an image by its key, an empty text where not known.
+        group_of: The same by the strictest reading of the same rule: no smaller group may be
             divided.
         notes: What of a given table was not used, in sentences.
     """
 
-    table: pd.DataFrame
+    patient_of: Callable[[str], str]
+    group_of: Callable[[str], str]
     notes: tuple[str, ...] = ()
+
+    def table(self, images: Sequence[str]) -> pd.DataFrame:
+        """Return patient_id, etiology and patient_group of each image, empty where not known.
+
+        All images of a patient share one text: there may be hundreds of thousands.
+        """
+        columns = {
+            "patient_id": [sys.intern(self.patient_of(image)) for image in images],
+            "etiology": [etiology_of(image) for image in images],
+            "patient_group": [sys.intern(self.group_of(image)) for image in images],
+        }
+        return pd.DataFrame(columns, dtype=object)
 
 
 def require_readable(key: str) -> None:
@@ -51,23 +64,23 @@ def require_readable(key: str) -> None:
     A run calls it before it looks at any image.
 
     Args:
-        key: As in `read_patients`.
+        key: As in `find_rule`.
     """
     if key.startswith("csv:"):
         patient_table.read_patient_table(key.removeprefix("csv:"))
 
 
-def read_patients(
+def find_rule(
     images: Iterable[str],
     key: str,
     data: str = "",
     root: str = "",
     others: Iterable[str] = (),
-) -> Patients:
-    """Read the patient of each image.
+) -> PatientRule:
+    """Return how the patient of each image is read.
 
     Args:
-        images: The images' keys below DATA.
+        images: The images' keys below DATA; looked at where a table or a pattern has to fit them.
         key: One of READINGS, `regex:PATTERN` with a group named patient, or `csv:FILE` with the
             columns image and patient_id.
         data: DATA as it was given, which may stand before the names in the table.
@@ -78,60 +91,46 @@ def read_patients(
     Raises:
         DataError: The CSV file cannot be used, or a rule that was given fits no image.
     """
-    images = list(images)
-    notes: tuple[str, ...] = ()
     if key.startswith("csv:"):
-        uri = key.removeprefix("csv:")
         listed = patient_table.list_patients(
-            uri,
-            images,
+            key.removeprefix("csv:"),
+            list(images),
             list(others),
             data,
             root,
         )
-        notes = listed.notes
-        patients = [listed.by_image.get(image, "") for image in images]
-        groups = patients
-    else:
-        patients = _patients_by_name(images, key)
-        groups = _patients_by_name(images, STRICTEST) if key in READINGS else patients
-    if key.startswith("regex:"):
-        notes = _check_pattern(key, images, patients)
-    columns = {
-        "patient_id": patients,
-        "etiology": [etiology_of(image) for image in images],
-        "patient_group": groups,
-    }
-    return Patients(pd.DataFrame(columns, dtype=object), notes)
 
+        def read(image: str) -> str:
+            return listed.by_image.get(image, "")
 
-def _patients_by_name(
-    images: Iterable[str],
-    key: str,
-) -> list[str]:
-    """Return the patient of each image by a rule that reads keys.
-
-    All images of a patient share one text: there may be hundreds of thousands.
-    """
-    read = _patient_reader(key)
-    return [sys.intern(read(image)) for image in images]
+        return PatientRule(read, read, listed.notes)
+    patient_reader = _patient_reader(key)
+    if key in READINGS:
+        return PatientRule(patient_reader, _patient_reader(STRICTEST))
+    return PatientRule(patient_reader, patient_reader, _check_pattern(key, images, patient_reader))
 
 
 def _check_pattern(
     key: str,
-    images: Sequence[str],
-    patients: Sequence[str],
+    images: Iterable[str],
+    patient_of: Callable[[str], str],
 ) -> tuple[str, ...]:
     """Return a note where a pattern fits some of the images; DataError where it fits none."""
-    known_count = sum(bool(patient) for patient in patients)
-    if images and not known_count:
+    first = ""
+    count = 0
+    known_count = 0
+    for image in images:
+        first = first or image
+        count += 1
+        known_count += bool(patient_of(image))
+    if count and not known_count:
         raise DataError(
-            f"--patient-key {key} fits no image, for example not {printable(images[0])}: correct it"
+            f"--patient-key {key} fits no image, for example not {printable(first)}: correct it"
         )
-    if known_count == len(images):
+    if known_count == count:
         return ()
     return (
-        f"--patient-key {key}: {known_count:,} of {len(images):,} images have a patient; "
+        f"--patient-key {key}: {known_count:,} of {count:,} images have a patient; "
         "the others count alone",
     )
 
@@ -201,7 +200,7 @@ def shared_by_reading(
 
     Args:
         rows: image, split and patient_id.
-        key: The rule by which patient_id was read, as in `read_patients`.
+        key: The rule by which patient_id was read, as in `find_rule`.
 
     Returns:
         For each of READINGS (and first for `key`, where it is none of them) the number of shared
@@ -212,8 +211,12 @@ def shared_by_reading(
     if key not in READINGS:
         shared[key] = _count_shared(rows["split"], rows["patient_id"])
     for reading in READINGS:
-        patients = rows["image"].map(_patient_reader(reading))
-        shared[reading] = _count_shared(rows["split"], patients)
+        read = _patient_reader(reading)
+        # All images of a patient share one text, as above.
+        patients = [sys.intern(read(image)) for image in rows["image"]]
+        shared[reading] = _count_shared(
+            rows["split"], pd.Series(patients, rows.index, dtype=object)
+        )
     return shared
 
 

@@ -6,13 +6,13 @@ folder in which nothing is used for all below it.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cxr.core.formatting import format_count, printable
 from cxr.core.settings import Strict
 from cxr.data.folders.names import normalise_name, parent_paths
-from cxr.data.survey.files import KINDS, File
+from cxr.data.survey.files import KINDS, File, count_alike
 from cxr.data.survey.questions.wording import format_names
 from cxr.data.survey.remedies import Remedy, find_remedy, flag_value_for, remedies_sentence
 
@@ -75,7 +75,7 @@ def _describe_unused(row: FolderAccount) -> str:
 
 
 def account_by_folder(
-    files: Sequence[File],
+    files: Iterable[File],
     places: Sequence[str] = (),
 ) -> Account:
     """Return the account of files.
@@ -88,11 +88,19 @@ def account_by_folder(
     Returns:
         One row a folder, in the order of their names; those of `places` follow.
     """
+    return _account_of_counts(count_alike(files), places)
+
+
+def _account_of_counts(
+    files: Counter[File],
+    places: Sequence[str] = (),
+) -> Account:
+    """Return the account of files, see `account_by_folder`."""
     used = _UsedFolders(files)
-    members: dict[str, list[File]] = defaultdict(list)
-    for file in files:
+    members: dict[str, Counter[File]] = defaultdict(Counter)
+    for file, count in files.items():
         if file.kind in KINDS:
-            members[_shown_folder(file, used)].append(file)
+            members[_shown_folder(file, used)][file] = count
     rows = []
     remedies: list[Remedy] = []
     for folder in sorted(members):
@@ -128,14 +136,14 @@ class _UsedFolders:
         names: Names of the folders in which something is used.
     """
 
-    def __init__(self, files: Iterable[File]):
+    def __init__(self, files: Counter[File]):
         self.counts: Counter[str] = Counter()
         self.groups = set()
         images_by_folder: Counter[str] = Counter()
-        for file in files:
+        for file, count in files.items():
             if file.used_as:
                 self.groups.add(file.group)
-                images_by_folder[file.folder] += 1
+                images_by_folder[file.folder] += count
         for folder, count in images_by_folder.items():
             for path in ("", *parent_paths(folder)):
                 self.counts[path] += count
@@ -169,18 +177,18 @@ def _shown_folder(file: File, used: _UsedFolders) -> str:
 
 def _account_of_folder(
     folder: str,
-    files: Sequence[File],
+    files: Counter[File],
     used: _UsedFolders,
 ) -> FolderAccount:
     """Return the row of one folder."""
-    uses = Counter(file.used_as for file in files if file.used_as)
-    unused = [file for file in files if not file.used_as]
+    uses = {file: count for file, count in files.items() if file.used_as}
+    unused = {file: count for file, count in files.items() if not file.used_as}
     return FolderAccount(
         folder=printable(folder) or ".",
-        files=len(files),
-        kinds=_by_count(KINDS[file.kind] for file in files),
-        used=dict(sorted(uses.items())),
-        left_out=_by_count(file.reason for file in unused),
+        files=files.total(),
+        kinds=_by_count(files, lambda file: KINDS[file.kind]),
+        used=dict(sorted(_by_count(uses, lambda file: file.used_as).items())),
+        left_out=_by_count(unused, lambda file: file.reason),
         asks=_folder_asks(
             unused,
             used.counts[folder],
@@ -190,21 +198,27 @@ def _account_of_folder(
     )
 
 
-def _by_count(words: Iterable[str]) -> dict[str, int]:
-    """Return how often each word occurs, the most frequent one first."""
-    return dict(Counter(words).most_common())
+def _by_count(
+    files: Mapping[File, int],
+    word: Callable[[File], str],
+) -> dict[str, int]:
+    """Return how many files have each word, the most frequent one first."""
+    counts: Counter[str] = Counter()
+    for file, count in files.items():
+        counts[word(file)] += count
+    return dict(counts.most_common())
 
 
 def _folder_asks(
-    unused: Sequence[File],
+    unused: Mapping[File, int],
     used_count: int,
     used: _UsedFolders,
 ) -> bool:
     """Return whether what is left out of a folder would change what the results mean."""
-    asking_count = sum(file.asks for file in unused)
+    asking_count = sum(count for file, count in unused.items() if file.asks)
     if asking_count > ASKING_SHARE * (used_count + asking_count):
         return True
-    lost_count = sum(file.is_lost for file in unused)
+    lost_count = sum(count for file, count in unused.items() if file.is_lost)
     if lost_count > LOST_SHARE * (used_count + lost_count):
         return True
     return any(file.asks_alone or used.holds_masks_alone(file) for file in unused)
@@ -212,11 +226,13 @@ def _folder_asks(
 
 def _account_of_place(
     place: str,
-    files: Sequence[File],
+    files: Counter[File],
     used: _UsedFolders,
 ) -> tuple[FolderAccount, Remedy]:
     """Return the row and the remedy of a split or class folder in which nothing is used."""
-    inside = [file for file in files if f"{file.path}/".startswith(f"{place}/")]
+    inside = Counter(
+        {file: count for file, count in files.items() if f"{file.path}/".startswith(f"{place}/")}
+    )
     if any(file.path == place and file.kind == "archive" for file in inside):
         advice = "unpack the archive"
     elif inside:
@@ -230,10 +246,10 @@ def _account_of_place(
     )
     row = FolderAccount(
         folder=printable(place),
-        files=len(inside),
-        kinds=_by_count(KINDS.get(file.kind, "other files") for file in inside),
+        files=inside.total(),
+        kinds=_by_count(inside, lambda file: KINDS.get(file.kind, "other files")),
         used={},
-        left_out=_by_count(file.reason for file in inside),
+        left_out=_by_count(inside, lambda file: file.reason),
         asks=True,
         advice=remedies_sentence([remedy]),
     )
@@ -280,43 +296,48 @@ def account_with_outcomes(
 
     Args:
         files: As after the scan.
-        outcomes: For the key of each image that was used then, (used as, reason): one of the two is
-            "".
+        outcomes: For the key of each image that is used otherwise than the scan had it, (used as,
+            reason): one of the two is "".
     """
-    final_files = []
-    for file in files:
-        final_file = file
-        if file.used_as:
-            used_as, reason = outcomes[file.key]
-            if used_as != file.used_as:
-                final_file = file._replace(used_as=used_as, reason=reason)
-        final_files.append(final_file)
-    _name_lost_sites(final_files)
-    return account_by_folder(final_files)
+    final_files = count_alike(_with_outcome(file, outcomes) for file in files)
+    return _account_of_counts(_name_lost_sites(final_files))
 
 
-def _name_lost_sites(files: list[File]) -> None:
+def _with_outcome(
+    file: File,
+    outcomes: Mapping[str, tuple[str, str]],
+) -> File:
+    """Return a file as it is used after inspection."""
+    if not file.used_as or file.key not in outcomes:
+        return file
+    used_as, reason = outcomes[file.key]
+    return file._replace(used_as=used_as, reason=reason)
+
+
+def _name_lost_sites(files: Counter[File]) -> Counter[File]:
     """Give each site of which no image can be used a row of its own.
 
     A site is a folder right below a class folder. A few images, as of one patient, are no such
     folder.
-
-    Args:
-        files: Changed in place: there may be hundreds of thousands.
     """
     used = _UsedFolders(files)
-    lost_counts = Counter(_folder_below_group(file) for file in files if file.is_lost)
+    lost_counts: Counter[str] = Counter()
+    for file, count in files.items():
+        if file.is_lost:
+            lost_counts[_folder_below_group(file)] += count
     sites = {
         folder
         for folder, count in lost_counts.items()
         if folder and count >= SITE_IMAGES and not used.counts[folder]
     }
     if not sites:
-        return
-    for place, file in enumerate(files):
+        return files
+    named: Counter[File] = Counter()
+    for file, count in files.items():
         folder = _folder_below_group(file)
-        if file.is_lost and folder in sites:
-            files[place] = file._replace(about=folder)
+        is_of_site = file.is_lost and folder in sites
+        named[file._replace(about=folder) if is_of_site else file] += count
+    return named
 
 
 def _folder_below_group(file: File) -> str:

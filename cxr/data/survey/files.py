@@ -1,6 +1,7 @@
 """A found file as the account by folder sees it: what it is, and what becomes of it."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
@@ -105,3 +106,10 @@ class File(NamedTuple):
         if self.used_as or self.reason in _HARMLESS_REASONS:
             return False
         return self.kind in {"image", "gif"}
+
+
+def count_alike(files: Iterable[File]) -> Counter[File]:
+    """Count the files that are alike: of used ones in one folder, the account needs no names."""
+    return Counter(
+        file._replace(key="", path=f"{file.folder}/") if file.used_as else file for file in files
+    )
