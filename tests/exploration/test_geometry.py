@@ -234,8 +234,9 @@ def test_an_audit_of_an_earlier_version_is_read_and_drawn(tmp_path: Path):
 
 @pytest.mark.slow
 def test_fifty_clean_phantom_sets_are_not_named(tmp_path: Path):
-    """Whole sets, with files of random shapes: no warning in fifty."""
+    """Whole sets, with files of random shapes: no warning, though opacities move all pixels' ratio in many."""
     named = []
+    moved = []
     for seed in range(50):
         data = tmp_path / f"data-{seed}"
         work = tmp_path / f"work-{seed}"
@@ -244,8 +245,12 @@ def test_fifty_clean_phantom_sets_are_not_named(tmp_path: Path):
         preprocess(data, work, kept=kept)
         table = read_table(work / "clean_metadata.csv")
         pixels = pixel_cache.load_pixels(pixel_cache.cache_of(work, kept).folder, table)
-        named.append(geometry.warn_of_shape(measure_all(table, pixels)))
+        found = measure_all(table, pixels)
+        named.append(geometry.warn_of_shape(found))
+        [whole] = [baseline for baseline in found if baseline.signal == geometry.WHOLE_RATIO]
+        moved.append(whole.train.interval.low > baselines.WARNING_LIMIT)
     assert not any(named)
+    assert sum(moved) >= 20
 
 
 @pytest.mark.slow
