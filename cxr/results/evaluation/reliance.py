@@ -113,13 +113,12 @@ def warn_of_reliance(masks: Sequence[MaskMetrics], images: int, fewest_patients:
     lowest = interval.low if interval else hidden.auroc
     if lowest <= WARNING_LIMIT:
         return ""
-    width = f"{BORDER_FRACTION:.0%}".replace("%", " %")
     ends = f"95 % interval from {interval.low:.3f}" if interval else "the same in every draw"
+    width = f"{100 * BORDER_FRACTION:g} %"
     return (
-        f"The network uses what is no lung: with the centre of the images hidden it still "
-        f"separates the classes, AUROC {hidden.auroc:.3f} ({ends}, n = {images:,}), expected "
-        f"an interval from {WARNING_LIMIT} or less. It saw the outer {width} of each side alone: "
-        "side markers, written labels, the edges of the beam, how the patient was placed. Compare "
-        "the borders of both classes, and do not trust any metric of this model before the "
-        "difference is gone"
+        "The network uses what is no lung: with the centre of the images hidden it still separates "
+        f"the classes, AUROC {hidden.auroc:.3f} ({ends}, n = {images:,}), expected an interval "
+        f"from {WARNING_LIMIT} or less. It saw the outer {width} of each side alone: side markers, "
+        "written labels, the edges of the beam, how the patient was placed. Compare the borders of "
+        "both classes, and do not trust any metric of this model before the difference is gone"
     )

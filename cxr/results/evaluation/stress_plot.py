@@ -35,6 +35,7 @@ def draw_stress(robustness: Robustness) -> "Figure":
     left, right = figure.subplots(1, 2, sharey=True)
     measured = (robustness.clean, *robustness.worlds)
     heights = _heights(measured)
+    lowest = _lowest_limit(measured, ("sensitivity", "specificity"))
     panels = {
         "sensitivity": (left, CLASS_COLOURS["PNEUMONIA"]),
         "specificity": (right, CLASS_COLOURS["NORMAL"]),
@@ -52,7 +53,7 @@ def draw_stress(robustness: Robustness) -> "Figure":
             interval = getattr(world, f"{metric}_interval")
             _draw_value(axes, height, value, interval, colour)
         axes.set_xlabel(f"{metric.capitalize()} with 95 % interval (dotted: clean)")
-        axes.set_xlim(_lowest_limit(measured, metric), 1.01)
+        axes.set_xlim(lowest, 1.01)
     left.set_yticks(heights, [world.world for world in measured])
     left.set_ylim(heights[-1] + 0.6, -0.6)
     left.tick_params(axis="y", length=0, labelsize=10)
@@ -102,13 +103,14 @@ def _draw_value(
     )
 
 
-def _lowest_limit(measured: tuple[WorldMetrics, ...], metric: str) -> float:
-    """Return where the axis of a metric begins: below every interval, in steps of 0.1."""
+def _lowest_limit(measured: tuple[WorldMetrics, ...], metrics: tuple[str, ...]) -> float:
+    """Return where the axes of both metrics begin: below every interval, in steps of 0.1."""
     lowest = 0.9
     for world in measured:
-        interval = getattr(world, f"{metric}_interval")
-        low = interval.low if interval else getattr(world, metric)
-        lowest = min(lowest, low)
+        for metric in metrics:
+            interval = getattr(world, f"{metric}_interval")
+            low = interval.low if interval else getattr(world, metric)
+            lowest = min(lowest, low)
     return max(-0.01, int(lowest * 10 - 0.2) / 10)
 
 

@@ -18,6 +18,7 @@ VERSION = 1  # raise it when a mask changes
 CENTRE_HIDDEN = "centre hidden"
 LOW_RESOLUTION_SIDE = 32  # pixels, as of the thumbnails that the shortcut audit looks at
 
+_BORDER_WIDTH = f"{100 * BORDER_FRACTION:g} %"
 # A fixed part of the frame that holds both lungs, and the heart between them, in most frontal
 # films. Shares of the side.
 _LUNGS_LEFT = 0.12
@@ -86,12 +87,12 @@ def _coarsen(pixels: Pixels, _: str) -> Pixels:
 _MASKS = (
     Mask(
         CENTRE_HIDDEN,
-        f"the border alone: the outer {BORDER_FRACTION:.0%} of each side",
+        f"the border alone: the outer {_BORDER_WIDTH} of each side",
         _hide(_centre),
     ),
     Mask(
         "border hidden",
-        f"all but the outer {BORDER_FRACTION:.0%} of each side",
+        f"all but the outer {_BORDER_WIDTH} of each side",
         _hide(_border),
     ),
     Mask(
