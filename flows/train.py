@@ -35,6 +35,13 @@ def train(
             outcomes = train_tasks.train_all(run, work, cache, pool, features)
         # Quoted, because the UI shows an empty page for a task that it knows to have taken a flow's
         # result. Prefect removes the quote before the task sees it, which its types do not tell.
+        if settings.ensemble != "none":
+            outcomes += train_tasks.average_models(
+                quote(outcomes),  # type: ignore[call-overload]
+                run,
+                work,
+                cache,
+            )
         chosen: Selection = train_tasks.compare_models(
             quote(outcomes),  # type: ignore[call-overload]
             run.folder(work),

@@ -23,7 +23,7 @@ from cxr.models.runs import Member, Run
 from cxr.models.selection import Selection
 from cxr.models.training.feature_extraction import FeatureJob
 from cxr.models.training.records import Failure, Training
-from cxr.stages import data_steps, training_steps
+from cxr.stages import data_steps, ensemble_steps, training_steps
 from cxr.storage.workspace import workspace
 from tasks import progress, retries, runners
 from tasks.pages import comparison as comparison_page
@@ -267,6 +267,25 @@ def _outcome(
         logger.info("%s is trained, validation AUROC %.4f", member.name, result.val["auroc"])
         return result
     return Failure(name=member.name, architecture=member.architecture, error=str(result))
+
+
+@task(name="average", task_run_name="average", cache_policy=NO_CACHE)
+def average_models(
+    outcomes: list[Training | Failure],
+    run: Run,
+    work: Path,
+    cache: Path,
+) -> list[Training | Failure]:
+    """Make the ensembles that the run asks for; return them, or why one could not be made."""
+
+    def on_progress(name: str, update: worker.Progress) -> None:
+        runners.require_wanted()  # ends it if the run was cancelled
+        progress.advance("average", to=update.done, note=name)
+
+    with progress.tracking("average", ensemble_steps.val_images(work), "images"):
+        ensembles = ensemble_steps.average_models(outcomes, run, work, cache, on_progress)
+    publish(work)
+    return ensembles
 
 
 @task(name="compare", task_run_name="compare", cache_policy=NO_CACHE)

@@ -173,13 +173,18 @@ def find_init(settings: TrainingSettings) -> Init | None:
     """Return the exported model that a training starts from, or None if `settings` name none.
 
     Raises:
-        ModelError: It does not fit its card, or its architecture, image size or encoding is not
-            one of those in `settings`.
+        ModelError: It does not fit its card, is an ensemble, or its architecture, image size or
+            encoding is not one of those in `settings`.
     """
     if not settings.init:
         return None
     folder = find_export(settings.init)
     card = read_card(folder)
+    if card.training.members:
+        raise ModelError(
+            f"--init {settings.init}: it is an {card.architecture}, and a training starts from one "
+            "network: leave --init out, which trains as many again, or give an export of one network"
+        )
     if (
         card.architecture not in settings.arch
         or card.image_size != settings.image_size

@@ -26,7 +26,7 @@ from cxr.models.training.records import Failure, Training
 from cxr.results.exporting import Export
 from cxr.serving import prediction
 from cxr.serving.prediction import Predictions
-from cxr.stages import data_steps, export_steps, training_steps
+from cxr.stages import data_steps, ensemble_steps, export_steps, training_steps
 from cxr.stages.data_steps import OnProgress, no_progress
 from cxr.storage.workspace import workspace
 
@@ -154,9 +154,19 @@ def export(
     """
     with workspace.open_workspace(str(work)) as folder:
         chosen_run = runs.require_current_data(folder, _find_run(folder, run))
-        training_steps.compare_models(_outcomes(chosen_run, folder), chosen_run.folder(folder))
-        training = export_steps.stage_model(chosen_run, folder)
         cache = data_steps.cache_pixels(folder, chosen_run.settings, on_progress)
+        outcomes = _outcomes(chosen_run, folder)
+        outcomes += ensemble_steps.average_models(
+            outcomes,
+            chosen_run,
+            folder,
+            cache,
+            lambda name, progress: on_progress(
+                name, progress.done, ensemble_steps.val_images(folder)
+            ),
+        )
+        training_steps.compare_models(outcomes, chosen_run.folder(folder))
+        training = export_steps.stage_model(chosen_run, folder)
         images = export_steps.images_to_score(folder)
         export_steps.evaluate(
             training,

@@ -58,7 +58,6 @@ def training_job(
     """
     weights, digest = run.weights[member.architecture]
     starts_from_init = run.init is not None and run.init.architecture == member.architecture
-    class_weights = data_splits.class_weights(runs.read_ingest(work).splits["train"])
     return TrainingJob(
         name=member.name,
         architecture=member.architecture,
@@ -68,10 +67,16 @@ def training_job(
         weights_sha256=digest,
         manifest=work / "clean_metadata.csv",
         pixels=cache,
-        class_weights={str(label): weight for label, weight in class_weights.items()},
+        class_weights=label_weights(work),
         init=run.init.model if run.init is not None and starts_from_init else "",
         sharing=sharing,
     )
+
+
+def label_weights(work: Path) -> dict[str, float]:
+    """Return the weight in the loss of each label, "0" and "1"."""
+    class_weights = data_splits.class_weights(runs.read_ingest(work).splits["train"])
+    return {str(label): weight for label, weight in class_weights.items()}
 
 
 def gpus_of(

@@ -111,7 +111,9 @@ def train(
 ) -> None:
     """Train the architectures on what `cxr explore` left, compare them, choose one on validation.
 
-    Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights`
+    `--ensemble` averages several of the networks, and chooses what comes out.
+
+    Example: `cxr train --out work --arch MobileNetV2 --weights ~/weights --ensemble seeds`
     """
     from flows.commands import preconditions
 

@@ -64,7 +64,7 @@ def _comparison_table(folder: Path) -> Table:
         table.add_row(
             str(row["name"]),
             str(row["weights"])[:MOST_WEIGHTS_CHARACTERS],
-            str(row["epochs"]).split(".")[0],
+            "" if row.get("members") else str(row["epochs"]).split(".")[0],
             *(format_metric(float(row[f"val_{name}"])) for name in COMPARISON_METRICS),
             f"{float(row['seconds']) / 60:.1f}",
         )

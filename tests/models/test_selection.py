@@ -1,10 +1,13 @@
 """The selection rule on made-up scores: paired tests, lowest specificity, time, seeds."""
 
+import numpy as np
 import pytest
 
 from cxr.core.errors import TrainingError
+from cxr.core.settings import TrainingSettings
 from cxr.models import selection
-from cxr.models.training.records import Failure
+from cxr.models.selection.members import plan_ensembles
+from cxr.models.training.records import Failure, Member
 from tests.support.finished import trained
 
 
@@ -98,3 +101,89 @@ def test_failed_architectures_are_named_and_none_trained_is_an_error(tmp_path):
     ]
     with pytest.raises(TrainingError, match="VGG16: out of memory"):
         selection.select_model([], [failed], tmp_path)
+
+
+def ensemble_of(run, name: str, members, seed: int = 1, **options):
+    """Write a training that averages others, and return its record."""
+    record = trained(run, name, seed, **options)
+    (run / name / "history.csv").unlink()
+    return record.model_copy(
+        update={
+            "architecture": f"ensemble of {len(members)} networks",
+            "members": tuple(
+                Member(training=one.name, epoch=None, auroc=0.9, auprc=0.9, model_sha256="")
+                for one in members
+            ),
+        }
+    ).write(run / name / "training.json")
+
+
+def test_an_ensemble_that_was_asked_for_is_chosen_and_its_members_stay_in_the_table(tmp_path):
+    """Though a member is as good and faster: ensembles alone are candidates; stability is that of the networks."""
+    members = [
+        trained(tmp_path, f"MobileNetV2{suffix}", seed=seed, milliseconds=1)
+        for seed, suffix in enumerate(["", "-seed1", "-seed2"])
+    ]
+    ensemble = ensemble_of(tmp_path, "ensemble-architectures", members, milliseconds=3)
+    found = selection.select_model([*members, ensemble], [], tmp_path)
+    assert found.name == ensemble.name and found.eligible == (ensemble.name,)
+    assert "it is the only candidate" in found.reason and not found.versus
+    assert [one.architecture for one in found.stability] == ["MobileNetV2"]
+    assert len(found.stability[0].auroc) == 3
+    table = selection.write_comparison([*members, ensemble], [], tmp_path).set_index("name")
+    assert (
+        table.loc[ensemble.name, "members"] == "MobileNetV2, MobileNetV2-seed1, MobileNetV2-seed2"
+    )
+    assert np.isnan(table.loc[ensemble.name, "epochs"]) and table.loc["MobileNetV2", "epochs"] == 2
+    assert "members" not in selection.comparison_table(members, [])
+
+
+def test_where_no_ensemble_could_be_made_a_single_network_is_chosen_and_that_is_told(tmp_path):
+    """The reason stands among the failures of the run."""
+    one = trained(tmp_path, "MobileNetV2")
+    failed = Failure(name="ensemble-architectures", architecture="", error="expected at least 2")
+    found = selection.select_model([one], [failed], tmp_path)
+    assert found.name == "MobileNetV2"
+    assert found.failed == {"ensemble-architectures": "expected at least 2"}
+
+
+def test_the_choice_does_not_depend_on_which_training_ended_first(tmp_path):
+    """`cxr verify` reads the trainings in the order of their folders: it finds the same records."""
+    models = [
+        trained(tmp_path, name, seed, milliseconds=seed)
+        for seed, name in enumerate(("VGG16", "DenseNet121", "MobileNetV2"), 1)
+    ]
+    first = selection.select_model(models, [], tmp_path)
+    assert selection.select_model(models[::-1], [], tmp_path) == first
+    assert selection.comparison_table(models, []).equals(
+        selection.comparison_table(models[::-1], [])
+    )
+
+
+def test_what_is_averaged_follows_from_the_setting(tmp_path):
+    """All seeds of each architecture; the best seed of each; the last three epochs of each training."""
+    names = ("VGG16", "MobileNetV2", "VGG16-seed1", "MobileNetV2-seed1")
+    models = [
+        trained(tmp_path, name, seed, apart=apart).model_copy(update={"epochs": 7})
+        for seed, (name, apart) in enumerate(zip(names, (0.2, 0.4, 0.4, 0.2), strict=True))
+    ]
+
+    def plans(kind):
+        settings = TrainingSettings(arch=("MobileNetV2", "VGG16"), seeds=2, ensemble=kind, epochs=7)
+        return {
+            plan.name: [(source.training, source.epoch) for source in plan.sources]
+            for plan in plan_ensembles(settings, models)
+        }
+
+    assert plans("none") == {}
+    assert plans("seeds") == {
+        "ensemble-seeds-MobileNetV2": [("MobileNetV2", None), ("MobileNetV2-seed1", None)],
+        "ensemble-seeds-VGG16": [("VGG16", None), ("VGG16-seed1", None)],
+    }
+    assert plans("architectures") == {
+        "ensemble-architectures": [("MobileNetV2", None), ("VGG16-seed1", None)]
+    }
+    assert plans("epochs")["ensemble-epochs-VGG16-seed1"] == [
+        ("VGG16-seed1", epoch) for epoch in (5, 6, 7)
+    ]
+    assert len(plans("epochs")) == 4

@@ -22,23 +22,36 @@ def write_comparison(
 
 
 def comparison_table(trained: list[Training], failed: list[Failure]) -> pd.DataFrame:
-    """Return one row for each training: the best validation score first, failed trainings last."""
-    ordered = sorted(trained, key=lambda training: -training.validation_score)
+    """Return one row for each training: the best validation score first, failed trainings last.
+
+    Where a run has ensembles, the last column names their members.
+    """
+    ordered = sorted(trained, key=lambda training: (-training.validation_score, training.name))
     rows = [_comparison_row(training) for training in ordered]
     rows += [_failure_row(failure) for failure in failed]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if any(training.members for training in ordered):
+        members = [_member_names(training) for training in ordered]
+        table["members"] = members + [""] * len(failed)
+    return table
+
+
+def _member_names(training: Training) -> str:
+    """Return the names of the networks that an ensemble averages, "" for a single network."""
+    return ", ".join(member.name for member in training.members)
 
 
 def _comparison_row(training: Training) -> dict[str, Any]:
     """Return the row of comparison.csv for a training that came to its end."""
+    learned = not training.members  # an ensemble had no epochs of its own
     row: dict[str, Any] = {
         "name": training.name,
         "architecture": training.architecture,
         "status": "trained",
         "weights": training.weights,
         "seed": training.seed,
-        "epochs": training.epochs,
-        "best_epoch": training.best_epoch,
+        "epochs": training.epochs if learned else None,
+        "best_epoch": training.best_epoch if learned else None,
         "threshold": training.threshold,
     }
     for name, value in training.val.items():

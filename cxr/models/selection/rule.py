@@ -17,7 +17,9 @@ RULE = (
     f"Holm-corrected p >= {SIGNIFICANT}) nor more than {AUROC_MARGIN} lower, whose decisions at the "
     "operating point are not significantly worse (McNemar, images as units, Holm-corrected), and "
     f"whose specificity there is at least {MIN_SPECIFICITY}: the one that takes least time to score "
-    "an image. Of several seeds the first that could be trained stands for its architecture."
+    "an image. Of several seeds the first that could be trained stands for its architecture. Where "
+    "an ensemble was asked for, ensembles alone are candidates: averaging lowers the spread between "
+    "seeds, which validation cannot rank."
 )
 
 
@@ -42,7 +44,9 @@ def select_model(
     if not trained:
         reasons = "; ".join(f"{failure.name}: {failure.error}" for failure in failed)
         raise TrainingError("no architecture was trained: " + reasons)
-    candidates = _first_seeds(trained)
+    ensembles = [training for training in trained if training.members]
+    single_networks = [training for training in trained if not training.members]
+    candidates = _first_seeds(ensembles or single_networks)
     best = max(candidates, key=lambda training: (training.validation_score, training.name))
     others = [training for training in candidates if training is not best]
     versus = compare_with_best(best, others, run)
@@ -68,24 +72,27 @@ def select_model(
         scores=_scores(candidates),
         eligible=tuple(training.name for training in eligible),
         versus=tuple(versus),
-        stability=measure_stability(trained),
+        stability=measure_stability(single_networks),
         failed={failure.name: failure.error for failure in failed},
     )
 
 
 def _first_seeds(trained: list[Training]) -> list[Training]:
-    """Return, of each architecture, the training with the first seed that could be trained."""
+    """Return, of each architecture, the training with the first seed that could be trained.
+
+    They are in the order of the architectures' names, whichever came to its end first.
+    """
     first: dict[str, Training] = {}
     for training in trained:
         earlier = first.get(training.architecture)
         if earlier is None or training.seed < earlier.seed:
             first[training.architecture] = training
-    return list(first.values())
+    return [first[architecture] for architecture in sorted(first)]
 
 
 def _scores(candidates: list[Training]) -> tuple[CandidateScore, ...]:
     """Return what the candidates are ranked by, the best first."""
-    ordered = sorted(candidates, key=lambda training: -training.validation_score)
+    ordered = sorted(candidates, key=lambda training: (-training.validation_score, training.name))
     return tuple(
         CandidateScore(
             name=training.name,
@@ -127,6 +134,8 @@ def _reason(
     choice = f"{remaining} of {candidates} candidates are as good by the rule, and {advantage}"
     if remaining == 1:
         choice = "no other candidate is as good by the rule"
+    if candidates == 1:
+        choice = "it is the only candidate"
     text += (
         f"; {choice}; at its operating point "
         f"sensitivity {chosen.val_metric('sensitivity'):.3f}, "

@@ -19,6 +19,7 @@ from cxr.models.training.session import Session
 # The values of the column `phase`.
 HEAD = "frozen"
 FINE_TUNING = "fine_tune"
+EPOCHS_AVERAGED = 3  # by an ensemble of epochs
 Row = dict[str, Any]
 History = list[Row]
 
@@ -71,7 +72,7 @@ def resume(session: Session) -> tuple[History, Any]:
     records = table.astype(dict.fromkeys(numeric, float)).to_dict("records")
     history = [{str(name): value for name, value in record.items()} for record in records]
     epoch = last_epoch(history)
-    if not checkpoint_path(session, epoch).is_file():
+    if not checkpoint_path(session.folder, epoch).is_file():
         # The training came to its end, and its model was damaged since: it begins anew.
         return [], None
     return history, keras_internals.use_fast_conv_gradient(load_checkpoint(session, epoch))
@@ -92,13 +93,15 @@ def record_epoch(
         session: The training.
     """
     epoch = last_epoch(history)
-    with atomic_write(checkpoint_path(session, epoch)) as temporary:
+    with atomic_write(checkpoint_path(session.folder, epoch)) as temporary:
         model.save(temporary)
     table = pd.DataFrame(history).astype({"epoch": int})
     write_table(table, session.folder / "history.csv")
     needed = {epoch, int(best_row(history)["epoch"])}
+    if session.settings.ensemble == "epochs":
+        needed |= set(last_epochs(epoch))
     for earlier in set(range(epoch)) - needed:
-        checkpoint_path(session, earlier).unlink(missing_ok=True)
+        checkpoint_path(session.folder, earlier).unlink(missing_ok=True)
     session.emit(
         Progress(
             step="epochs",
@@ -108,21 +111,30 @@ def record_epoch(
     )
 
 
-def checkpoint_path(session: Session, epoch: int) -> Path:
+def last_epochs(last: int) -> list[int]:
+    """Return the epochs that an ensemble of epochs averages, the last one given.
+
+    >>> last_epochs(12), last_epochs(2)
+    ([10, 11, 12], [1, 2])
+    """
+    return list(range(max(1, last - EPOCHS_AVERAGED + 1), last + 1))
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
     """Return where the head (epoch 0), or the top after an epoch of fine-tuning, is kept."""
-    return session.folder / f"checkpoint-{epoch:04d}.keras"
+    return folder / f"checkpoint-{epoch:04d}.keras"
 
 
 def load_checkpoint(session: Session, epoch: int) -> Any:
     """Return the head (epoch 0), or the top, as it was after that epoch."""
     import keras
 
-    return keras.models.load_model(checkpoint_path(session, epoch))
+    return keras.models.load_model(checkpoint_path(session.folder, epoch))
 
 
-def remove_checkpoints(session: Session) -> None:
-    """Remove all checkpoints of a training that is published."""
-    for path in session.folder.glob("checkpoint-*.keras"):
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a training that needs them no more."""
+    for path in folder.glob("checkpoint-*.keras"):
         path.unlink(missing_ok=True)
 
 

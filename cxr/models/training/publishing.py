@@ -51,13 +51,13 @@ def publish(
     if best_epoch != checkpoints.last_epoch(history):
         trained = checkpoints.load_checkpoint(session, best_epoch)
     raw = _complete(whole, trained, best, features, session)
-    milliseconds = _check_and_time(whole, raw, session)
+    milliseconds = check_and_time(whole, raw, session)
     _copy_optimizer(whole, trained)
     model_path = session.folder / "model.keras"
     with atomic_write(model_path) as temporary:
         whole.save(temporary)
 
-    stage = _score_worlds(whole, session)
+    stage = score_worlds(whole, session)
     rows = session.table.iloc[session.val]
     worlds = read_table(session.folder / stress.VAL_SCORES)
     fit = validation.fit_on_validation(rows.assign(raw_score=raw), worlds, session.settings)
@@ -83,10 +83,11 @@ def publish(
         **fit,
         model_sha256=file_sha256(model_path),
         optimizer_sha256=optimizer_sha256(whole),
-        versions=_versions(),
+        versions=versions(),
     )
     record.write(session.folder / "training.json")
-    checkpoints.remove_checkpoints(session)
+    if session.settings.ensemble != "epochs":  # which averages the last of them
+        checkpoints.remove_checkpoints(session.folder)
 
 
 def optimizer_sha256(model: Any) -> str:
@@ -135,7 +136,7 @@ def _complete(
     return raw
 
 
-def _score_worlds(whole: Any, session: Session) -> Stage:
+def score_worlds(whole: Any, session: Session) -> Stage:
     """Write the scores of validation images in the stress worlds; return what that took."""
     started = time.perf_counter()
     positions = stress.choose_images(session.table, session.val)
@@ -168,7 +169,7 @@ def _copy_optimizer(whole: Any, trained: Any) -> None:
         variable.assign(state[variable.path])
 
 
-def _check_and_time(
+def check_and_time(
     whole: Any,
     raw: Array,
     session: Session,
@@ -227,7 +228,7 @@ def _stages(history: History, session: Session) -> tuple[Stage, ...]:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Return the versions of what the model was made with."""
     import keras
 

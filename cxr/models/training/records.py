@@ -1,6 +1,7 @@
 """The records that a training leaves: what came out, or why it failed."""
 
 from cxr.core.records import Record
+from cxr.core.settings import Strict
 from cxr.core.timing import Stage
 from cxr.models.stress import Robustness
 from cxr.stats.calibration import Calibration
@@ -10,12 +11,39 @@ from cxr.stats.reliability import Quality
 from cxr.stats.thresholds import OperatingPoint
 
 
+class Member(Strict):
+    """One network of an ensemble, with its own metrics on validation.
+
+    Attributes:
+        training: The name of the training that it is from.
+        epoch: The epoch of fine-tuning after which it was like this; None: as it was published.
+        auroc: Its AUROC on the validation images, by its raw scores.
+        auprc: Its AUPRC there.
+        model_sha256: The SHA-256 of the training's model.keras.
+    """
+
+    training: str
+    epoch: int | None
+    auroc: float
+    auprc: float
+    model_sha256: str
+
+    @property
+    def name(self) -> str:
+        """Return what the member is called: its training, and its epoch if it is one of several."""
+        return self.training if self.epoch is None else f"{self.training} epoch {self.epoch}"
+
+
 class Training(Record):
     """training.json: one trained model, with its metrics on validation at its operating point.
 
+    An ensemble has such a record, too: it learned nothing itself, so that epochs, best_epoch and
+    optimizer_sha256 are 0 and "", and its seconds are those of its members' trainings and of
+    averaging them.
+
     Attributes:
         name: The name of the training and of its folder.
-        architecture: Which network.
+        architecture: Which network, or of which networks it is an ensemble.
         seed: The seed of this training.
         weights: What the training started from, for a person to read.
         weights_sha256: The SHA-256 of the file of pretrained weights, or "".
@@ -35,6 +63,7 @@ class Training(Record):
         model_sha256: The SHA-256 of model.keras.
         optimizer_sha256: The SHA-256 of the state of the optimizer.
         versions: The versions of this product, Keras, its backend and Python.
+        members: The networks of an ensemble; none for a single network.
     """
 
     name: str
@@ -58,6 +87,7 @@ class Training(Record):
     model_sha256: str
     optimizer_sha256: str
     versions: dict[str, str]
+    members: tuple[Member, ...] = ()
 
     @property
     def threshold(self) -> float:

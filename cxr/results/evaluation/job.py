@@ -1,7 +1,7 @@
 """The evaluation of the selected model on the test set: once, by a worker process of its own.
 
 The worker process loads the exported file and first proves it to be the trained model: it scores
-some validation images again and compares the state of the optimizer. Then it scores the test set
+some validation images again and compares the state of the optimizer, which an ensemble has not. Then it scores the test set
 and computes the Grad-CAM map of each image, and scores some of the images in the stress worlds and
 with parts of them hidden.
 """
@@ -38,7 +38,7 @@ class _Proof(NamedTuple):
 
     reload_max_difference: float
     reload_images: int
-    optimizer_equal: bool
+    optimizer_equal: bool | None
 
 
 class EvaluationJob(Job):
@@ -194,9 +194,11 @@ def _prove_reload(
         ModelError: It is not.
     """
     difference = float(np.abs(exported_scores - trained_scores).max())
-    optimizer_equal = optimizer_sha256(model) == training.optimizer_sha256
-    if difference > RELOAD_TOLERANCE or not optimizer_equal:
-        optimizer = "equal" if optimizer_equal else "different"
+    optimizer_equal = None
+    if not training.members:
+        optimizer_equal = optimizer_sha256(model) == training.optimizer_sha256
+    if difference > RELOAD_TOLERANCE or optimizer_equal is False:
+        optimizer = {True: "equal", False: "different", None: "none"}[optimizer_equal]
         raise ModelError(
             f"the exported model is not the trained one: scores differ by up to {difference:.2g} "
             f"(expected at most {RELOAD_TOLERANCE}), optimizer state {optimizer}: delete the run "

@@ -27,7 +27,8 @@ class Evaluation(Record):
         subgroups: Metrics of parts of the test set.
         reload_max_difference: The largest difference of a validation score after reloading.
         reload_images: How many validation images were compared.
-        optimizer_equal: Whether the state of the optimizer is that of the training.
+        optimizer_equal: Whether the state of the optimizer is that of the training; None for an
+            ensemble, which has no one optimizer.
         scores_sha256: Of scores_test.csv.
     """
 
@@ -40,7 +41,7 @@ class Evaluation(Record):
     subgroups: tuple[Subgroup, ...]
     reload_max_difference: float
     reload_images: int
-    optimizer_equal: bool
+    optimizer_equal: bool | None
     scores_sha256: str
 
     def is_of(self, training: Training) -> bool:

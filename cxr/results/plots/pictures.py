@@ -29,8 +29,9 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
     """Draw how the trainings compare on validation.
 
     Args:
-        run: The run's folder; each training has training.json, scores_val.csv and history.csv.
-        names: The trainings, at least one.
+        run: The run's folder; each training has training.json, scores_val.csv and, unless it is an
+            ensemble, history.csv.
+        names: The trainings, at least one of them no ensemble.
 
     Returns:
         The paths of roc_val.png and histories.png.
@@ -44,7 +45,8 @@ def draw_comparison(run: Path, names: Sequence[str]) -> list[Path]:
         training = Training.read(run / name / "training.json")
         scores = run / name / "scores_val.csv"
         scored_sets.append(ScoredSet.read(scores, name, training.threshold))
-        history_of[name] = _read_history(run / name / "history.csv", training.best_epoch)
+        if not training.members:
+            history_of[name] = _read_history(run / name / "history.csv", training.best_epoch)
     title = f"ROC on validation, {_set_size(scored_sets[0])}"
     figures = {
         "roc_val": roc.draw_roc(scored_sets, title),

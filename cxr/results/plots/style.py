@@ -22,12 +22,15 @@ def architecture_style(name: str) -> tuple[str, Any]:
     """Return the colour and the matplotlib line style of a training.
 
     Args:
-        name: Of the training: its architecture, followed by "-seedN" where there are several.
+        name: Of the training: its architecture, followed by "-seedN" where there are several, or
+            that of an ensemble, which is drawn in the colour of text.
     """
-    architecture = ARCHITECTURES.get(name.partition("-")[0])
+    parts = name.split("-")
+    architecture = next((ARCHITECTURES[part] for part in parts if part in ARCHITECTURES), None)
     if architecture is None:
         return INK, "-"
-    return architecture.colour, architecture.line_style
+    colour = INK if parts[0] == "ensemble" else architecture.colour
+    return colour, architecture.line_style
 
 
 def new_figure(width: float, height: float, title: str) -> "Figure":

@@ -123,6 +123,7 @@ STAGES = {
     "features": "features of the frozen backbone, for images and augmentations",
     "frozen": "fit the head",
     "fine_tune": "fine-tune the top of the backbone, or the whole network",
+    "ensemble": "average the networks, score validation images",
     "stress": "score validation images in the stress worlds",
     "test": "Prove the export, score the test images",
     "test_stress": "Score test images in the stress worlds and with parts hidden",

@@ -24,6 +24,7 @@ _TEXT_COLUMNS = {
     "calibration",
     "error",
     "stress_worst_world",
+    "members",
 }
 
 
@@ -109,7 +110,7 @@ def comparison_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of comparison.csv, numbers as floats, NaN where there is none."""
     rows = []
     for record in read_table(path).to_dict("records"):
-        row: dict[str, Any] = {}
+        row: dict[str, Any] = {"members": ""}  # a column of runs with ensembles alone
         for column, value in record.items():
             name = str(column)
             row[name] = value if name in _TEXT_COLUMNS else float(value)

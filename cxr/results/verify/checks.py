@@ -29,6 +29,7 @@ from cxr.results.gradcam.summary import Attention
 from cxr.results.model_card import Card
 from cxr.results.report import page
 from cxr.results.verify.differences import TOLERANCE, count_misfits, record_differences
+from cxr.results.verify.member_checks import member_problems
 from cxr.results.verify.quoted_table import misquotes
 from cxr.stats.calibration import Calibration
 
@@ -184,6 +185,7 @@ def _validation_problems(run: Path) -> Iterator[str]:
         recomputed = validation.fit_on_validation(scores, worlds, own_settings)
         stored = {name: getattr(training, name) for name in recomputed}
         problems += record_differences(stored, recomputed, texts)
+        problems += member_problems(run, training, scores)
         for problem in problems:
             yield f"{training.name}: {problem}"
 

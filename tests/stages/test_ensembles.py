@@ -1,0 +1,161 @@
+"""Runs with `ensemble` on phantoms: averaged, exported and used like a single network."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+
+import cxr
+from cxr.core.errors import ModelError
+from cxr.core.files import read_table, write_table
+from cxr.core.settings import PixelSettings, TrainingSettings, training_settings
+from cxr.models import runs
+from cxr.models.selection import Selection
+from cxr.models.training.records import Training
+from cxr.results import exporting
+from cxr.results.evaluation import Evaluation
+from cxr.results.model_card import Card
+from cxr.results.verify.checks import verify_run
+from cxr.serving import challenge
+from cxr.serving.challenge import Side
+from cxr.serving.registry import Registry
+
+pytestmark = pytest.mark.slow
+
+
+def settings_of(**changes: object) -> TrainingSettings:
+    return training_settings(
+        "demo", **{"arch": ("MobileNetV2",), "image_size": 32, "epochs": 1} | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def explored(phantoms, tmp_path_factory):
+    """A work folder that is ready for training."""
+    work = tmp_path_factory.mktemp("work")
+    cxr.preprocess(phantoms, work, pixels=PixelSettings(image_size=32))
+    cxr.explore(work, settings_of())
+    return work
+
+
+@pytest.fixture(scope="module")
+def seeds(explored):
+    """The work folder, and the folder of a run that averaged two seeds."""
+    settings = settings_of(ensemble="seeds", seeds=2, min_sensitivity=0.9)
+    for seed in (0, 1):
+        cxr.train(explored, "MobileNetV2", settings, seed)
+    exported = cxr.export(explored)
+    return explored, explored / "runs" / exported.run
+
+
+def problems(run) -> list[str]:
+    return [check.problem for check in verify_run(run) if check.problem]
+
+
+def test_the_ensemble_of_seeds_is_exported_and_its_members_are_compared_with_it(seeds):
+    """Its scores are those of the mean logit; the rule chooses it; members keep their rows; the price is measured."""
+    _, run = seeds
+    record = Training.read(run / "ensemble-seeds-MobileNetV2" / "training.json")
+    assert record.architecture == "ensemble of 2 seeds of MobileNetV2"
+    names = ("MobileNetV2", "MobileNetV2-seed1")
+    assert tuple(member.name for member in record.members) == names
+    tables = [read_table(run / name / "scores_val.csv") for name in (record.name, *names)]
+    raw, *own = [table["raw_score"].to_numpy() for table in tables]
+    assert np.abs(own[0] - own[1]).max() > 1e-3, "members that agree test nothing"
+    assert np.abs(raw - expit(logit(own).mean(axis=0))).max() < 1e-6
+    assert record.members[1].auroc == pytest.approx(roc_auc_score(tables[0]["label"], own[1]))
+    members = [Training.read(run / name / "training.json") for name in names]
+    assert record.milliseconds > 0 and record.seconds > sum(one.seconds for one in members)
+    assert Selection.read(run / "selection.json").name == record.name
+    comparison = pd.read_csv(run / "comparison.csv").set_index("name")
+    assert set(comparison.index) == {record.name, *names}
+    assert comparison.loc[record.name, "members"] == "MobileNetV2, MobileNetV2-seed1"
+    assert record.robustness is not None
+
+
+def test_the_export_is_proven_by_its_scores_and_verified(seeds):
+    """One calibration and threshold in one card; no optimizer to compare; a changed member's logit is found."""
+    _, run = seeds
+    found = Evaluation.read(run / "evaluation.json")
+    assert found.optimizer_equal is None and found.reload_max_difference <= 1e-5
+    card = Card.read(run / "export" / "model_card.json")
+    assert card.architecture == "ensemble of 2 seeds of MobileNetV2"
+    for text in ((run / "report.html").read_text(), (run / "export" / "MODEL_CARD.md").read_text()):
+        assert "MobileNetV2-seed1" in text and "no one optimizer" in text
+        assert "optimizer state equal" not in text
+    assert problems(run) == []
+    path = run / "ensemble-seeds-MobileNetV2" / "members.csv"
+    before = path.read_bytes()
+    table = read_table(path)
+    write_table(table.assign(MobileNetV2=table["MobileNetV2"].astype(float) + 0.5), path)
+    (problem,) = problems(run)
+    assert "raw_score is not the mean of the logits" in problem
+    path.write_bytes(before)
+
+
+def test_predict_the_registry_and_the_challenge_take_it(seeds, phantoms, tmp_path):
+    """Fused in `predict`, and loaded from a registry, it scores test images as the evaluation did."""
+    work, run = seeds
+    expected = read_table(run / "scores_test.csv").set_index("image")["score"]
+    registry = Registry(str(tmp_path / "registry"))
+    version = registry.register(run / "export", "tester", work / "clean_metadata.csv")
+    rows = challenge.test_rows(runs.read_manifest(work))
+    card = Card.read(run / "export" / "model_card.json")
+    side = challenge.score_champion(run / "export", rows, work, tmp_path / "champion.csv")
+    assert np.allclose(side.scores["score"], expected, atol=1e-5)
+    own = Side(version=version.name, card=card, scores=read_table(run / "scores_test.csv"))
+    registry.add_challenge(challenge.compare_with_champion(own, None))
+    registry.promote(version.name, "tester", "the first", against_the_rule=True)
+    cxr.predict(registry.uri, phantoms / "test", tmp_path / "predictions.csv")
+    table = read_table(tmp_path / "predictions.csv")
+    scored = table[table["status"] == "scored"]
+    found = scored.assign(image="test/" + scored["image"]).set_index("image")["score"]
+    common = found.index.intersection(expected.index)
+    assert len(common) > 10
+    assert np.allclose(found.loc[common], expected.loc[common], atol=1e-5)
+
+
+def test_a_training_does_not_start_from_an_ensemble(seeds):
+    """`init` names one: refused in one sentence that says what to do."""
+    _, run = seeds
+    settings = settings_of(init=str(run / "export"))
+    with pytest.raises(ModelError, match=r"ensemble of 2 seeds of MobileNetV2.*leave --init out"):
+        exporting.find_init(settings)
+
+
+def test_an_ensemble_is_made_once_and_again_where_it_is_damaged(seeds):
+    """The same export again makes nothing anew; a damaged model is averaged again, to the same scores."""
+    work, run = seeds
+    folder = run / "ensemble-seeds-MobileNetV2"
+    record = folder / "training.json"
+    first = record.stat().st_mtime_ns
+    cxr.export(work, run.name)
+    assert record.stat().st_mtime_ns == first
+    scores = (folder / "scores_val.csv").read_bytes()
+    (folder / "model.keras").write_bytes(b"half a file")
+    cxr.export(work, run.name)
+    assert record.stat().st_mtime_ns > first
+    assert (folder / "scores_val.csv").read_bytes() == scores
+    assert problems(run) == []
+
+
+def test_the_last_epochs_of_a_run_are_averaged(explored):
+    """Of two epochs both: the last one as published; their checkpoints are kept until then, and gone afterwards."""
+    settings = settings_of(ensemble="epochs", epochs=2, patience=2)
+    training = cxr.train(explored, "MobileNetV2", settings)
+    run = max((explored / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    folder = run / "MobileNetV2"
+    assert len(list(folder.glob("checkpoint-*.keras"))) >= 2
+    cxr.export(explored, run.name)
+    assert not list(folder.glob("checkpoint-*.keras"))
+    record = Training.read(run / "ensemble-epochs-MobileNetV2" / "training.json")
+    assert [member.epoch for member in record.members] == [1, 2]
+    logits = read_table(run / record.name / "members.csv")
+    own = read_table(folder / "scores_val.csv")["raw_score"].to_numpy()
+    published = logits[f"MobileNetV2 epoch {training.best_epoch}"].astype(float)
+    assert np.abs(expit(published) - own).max() < 1e-5
+    history = read_table(folder / "history.csv")
+    tuned = history[history["phase"] == "fine_tune"]["val_auroc"].astype(float)
+    assert [member.auroc for member in record.members] == pytest.approx(list(tuned), abs=1e-9)
+    assert problems(run) == []
