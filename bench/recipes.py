@@ -64,9 +64,9 @@ class Recipe:
 
 RECIPES = {
     "standard": Recipe(),
-    "higher cut": Recipe(cut="block_12_add"),
+    "lower cut": Recipe(cut="block_5_add"),
     "version 0.2": Recipe(
-        {"views": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}, "block_12_add"
+        {"views": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}
     ),
     "three passes": Recipe({"views": 5, "passes": 3}),
     "no crops": Recipe(WHOLE_IMAGES),

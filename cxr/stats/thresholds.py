@@ -92,6 +92,7 @@ class OperatingPoint(Strict):
         specificity: Specificity on these images; None if none is negative.
         images: How many images it was chosen on.
         positives: How many of them are positive.
+        worlds: In how many stress worlds they were scored, beside as they are.
     """
 
     rule: RuleName
@@ -104,12 +105,14 @@ class OperatingPoint(Strict):
     specificity: float | None
     images: int
     positives: int
+    worlds: int = 0
 
 
 def choose_operating_point(
     labels: Vector,
     scores: Vector,
     rule: Rule | None = None,
+    prevalence: float | None = None,
 ) -> OperatingPoint:
     """Return the operating point that a rule chooses on validation images.
 
@@ -124,25 +127,33 @@ def choose_operating_point(
 
     Of equally good thresholds, the one with the fewest false negatives is chosen.
 
+    With several sets of scores of the same images, as they are and in stress worlds, all sets count
+    alike: the threshold then keeps its promise over them all, not on films of one kind alone.
+
     Args:
         labels: 0 or 1, (n,).
-        scores: 0 to 1, (n,).
+        scores: 0 to 1, (n,), or (n, sets).
         rule: The rule; by default 'sensitivity' with 0.95.
+        prevalence: Of validation, where these images are a balanced sample; theirs if not given.
 
     Raises:
         DataError: Not estimable, because a class is missing ('fixed' needs one image only), or a
             score is not a number from 0 to 1.
     """
     rule = rule or Rule()
-    labels, scores = check_scores(labels, scores)
-    images = len(labels)
-    positives = int(labels.sum())
+    sets = np.asarray(scores, np.float64)
+    if sets.ndim == 1:
+        sets = sets[:, np.newaxis]
+    images = len(sets)
+    worlds = sets.shape[1] - 1
+    labels, scores = check_scores(np.repeat(labels, worlds + 1), sets.ravel())
+    positives = int(labels.sum()) // (worlds + 1)
     classes_needed = 1 if rule.name == "fixed" else 2
     if len(np.unique(labels)) < classes_needed:
         raise DataError(
             f"not estimable (n = {images}): expected both classes, found {positives} positive"
         )
-    val_prevalence = positives / images
+    val_prevalence = prevalence or positives / images
     prevalence = rule.prevalence or val_prevalence
     if rule.name == "fixed":
         threshold = rule.number()
@@ -151,9 +162,7 @@ def choose_operating_point(
     called_positive = scores >= threshold
     return OperatingPoint(
         rule=rule.name,
-        words=(
-            f"{_describe(rule)}, on {images} validation images (prevalence {val_prevalence:.3f})."
-        ),
+        words=f"{_describe(rule)}, {_describe_images(images, worlds, val_prevalence)}.",
         threshold=threshold,
         min_sensitivity=rule.min_sensitivity if rule.name == "sensitivity" else None,
         cost_ratio=rule.cost_ratio if rule.name == "cost" else None,
@@ -162,7 +171,20 @@ def choose_operating_point(
         specificity=_share(~called_positive[labels == 0]),
         images=images,
         positives=positives,
+        worlds=worlds,
     )
+
+
+def _describe_images(
+    images: int,
+    worlds: int,
+    prevalence: float,
+) -> str:
+    """Return on what a threshold was chosen, without a full stop."""
+    text = f"on {images} validation images"
+    if worlds:
+        text += f", as they are and in {worlds} stress worlds alike"
+    return f"{text} (prevalence {prevalence:.3f})"
 
 
 def _describe(rule: Rule) -> str:

@@ -163,3 +163,29 @@ def test_a_rule_without_its_number_is_refused(wrong):
     """No rule has a silent default of 0.5: it needs its number, within bounds, spelt right."""
     with pytest.raises(ValidationError):
         Rule(**wrong)
+
+
+@pytest.mark.parametrize("name", ["sensitivity", "youden"])
+def test_several_sets_of_scores_count_alike(name):
+    """As if each image as it is and in each world were an image of its own; said in words; counted once."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], [40, 60])
+    sets = np.clip(0.3 + 0.4 * labels[:, None] + rng.normal(0, 0.2, (100, 3)), 0, 1)
+    rule = Rule(name=name)
+    found = choose_operating_point(labels, sets, rule)
+    apart = choose_operating_point(np.tile(labels, 3), sets.T.ravel(), rule)
+    assert (found.threshold, found.sensitivity) == (apart.threshold, apart.sensitivity)
+    assert found.specificity == apart.specificity
+    assert (found.images, found.positives, found.worlds) == (100, 60, 2)
+    assert "on 100 validation images, as they are and in 2 stress worlds alike" in found.words
+
+
+def test_the_cost_of_a_balanced_sample_is_that_of_its_set():
+    """Given the prevalence of validation, the threshold is that of a set with as many positives."""
+    scores = np.linspace(0, 1, 41)[1:]
+    labels = (np.random.default_rng(0).random(40) < scores).astype(int)
+    rule = Rule(name="cost", cost_ratio=3)
+    found = choose_operating_point(labels, scores, rule, prevalence=0.1)
+    same = choose_operating_point(labels, scores, rule.model_copy(update={"prevalence": 0.1}))
+    assert found.threshold == same.threshold
+    assert found.prevalence == 0.1

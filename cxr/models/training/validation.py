@@ -11,11 +11,14 @@ import pandas as pd
 
 from cxr.core.settings import TrainingSettings
 from cxr.data.images.changes.changed_images import ChangedImages
+from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.models import scoring, stress
 from cxr.models.training import checkpoints
 from cxr.models.training.feature_extraction import TrainingData
 from cxr.models.training.session import Session
 from cxr.stats import calibration, intervals, metrics, reliability, thresholds
+from cxr.stats.calibration import Calibration
+from cxr.stats.thresholds import OperatingPoint, Rule
 from cxr.storage.arrays import Stored
 
 _EPOCH_METRICS = ("auroc", "auprc", "accuracy", "precision", "sensitivity", "specificity")
@@ -113,7 +116,7 @@ def fit_on_validation(
         fitted = calibration.identity_calibration(patients)
     scores = fitted.apply(raw)
     rule = thresholds.rule_from_settings(settings)
-    point = thresholds.choose_operating_point(labels, scores, rule)
+    point = _choose_operating_point(labels, scores, worlds, fitted, rule)
 
     measured = metrics.compute_metrics(labels, scores, point.threshold)
     measured_raw = metrics.compute_metrics(labels, raw, 0.5)
@@ -145,3 +148,34 @@ def fit_on_validation(
         "val_intervals": bounds,
         "robustness": robustness,
     }
+
+
+def _choose_operating_point(
+    labels: metrics.Vector,
+    scores: metrics.Vector,
+    worlds: pd.DataFrame | None,
+    fitted: Calibration,
+    rule: Rule,
+) -> OperatingPoint:
+    """Choose the threshold on the images as they are and in the stress worlds, all alike.
+
+    Chosen on clean images alone, or as the lowest that any world asks for, it does worse in worlds
+    that it was not chosen on (`bench/threshold_rules.py`).
+
+    Args:
+        labels: Of all validation images.
+        scores: Their calibrated scores.
+        worlds: Raw scores of some of them, as `stress.write_world_scores` writes them.
+        fitted: The calibration.
+        rule: How the operating point is chosen.
+    """
+    if worlds is None:
+        return thresholds.choose_operating_point(labels, scores, rule)
+    raw = worlds[[CLEAN, *WORLDS]].to_numpy(np.float64)
+    calibrated = fitted.apply(raw.ravel()).reshape(raw.shape)
+    return thresholds.choose_operating_point(
+        worlds["label"].to_numpy(),
+        calibrated,
+        rule,
+        prevalence=float(labels.mean()),
+    )
