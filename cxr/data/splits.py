@@ -110,8 +110,11 @@ def patient_groups(
         rows: image and the column `reading` of each image.
         reading: Column that holds the patients: patient_id or patient_group.
     """
-    patients = rows[reading]
-    return patients.where(patients != "", "image:" + rows["image"])
+    groups = rows[reading].copy()
+    is_unknown = groups == ""
+    # Of hundreds of thousands of images few texts are made: most have a patient.
+    groups[is_unknown] = "image:" + rows.loc[is_unknown, "image"]
+    return groups
 
 
 def subset_by_patient(

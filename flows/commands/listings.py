@@ -35,7 +35,7 @@ def show_folders(survey: "Survey") -> None:
     console.print(table)
     for note in survey.notes:
         console.print(escape(note), highlight=False, soft_wrap=True)
-    others = sum(file.kind not in KINDS for file in survey.files)
+    others = sum(file.kind not in KINDS for file in survey.unused)
     if others:
         console.print(f"and {others:,} other files: system files, texts", highlight=False)
 

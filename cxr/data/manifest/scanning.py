@@ -6,6 +6,7 @@ What was inspected is remembered by key, size and version, so an unchanged file 
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -105,16 +106,19 @@ def _write_rejects_and_files(survey: Survey, inspection: Path) -> None:
     """Write what a survey found beside the images to inspect."""
     rejects = pd.DataFrame(survey.rejects, columns=REJECT_COLUMNS)
     write_table(rejects, inspection / "scan_rejects.csv")
-    files = (
-        pd.DataFrame(survey.files[start : start + PART_ROWS], columns=File._fields)
-        for start in _starts(survey.files)
-    )
-    write_parts(files, inspection / "files.csv")
+    write_parts(_list_files(survey), inspection / "files.csv")
 
 
-def _starts(rows: Sequence[object]) -> range:
+def _list_files(survey: Survey) -> Iterator[pd.DataFrame]:
+    """Yield every file of a survey, in parts."""
+    files = survey.files()
+    for _ in _starts(survey.found):
+        yield pd.DataFrame(islice(files, PART_ROWS), columns=File._fields)
+
+
+def _starts(rows: int) -> range:
     """Return where the parts of a table begin; an empty table has one part."""
-    return range(0, max(1, len(rows)), PART_ROWS)
+    return range(0, max(1, rows), PART_ROWS)
 
 
 class _Places:
@@ -165,7 +169,7 @@ class _Places:
 
 def _list_images(images: Sequence[Image], places: _Places) -> Iterator[pd.DataFrame]:
     """Yield the images to inspect, with what their folders say, in PLACED_COLUMNS."""
-    for start in _starts(images):
+    for start in _starts(len(images)):
         part = range(start, min(start + PART_ROWS, len(images)))
         rows = [(*_listed(images[position]), places.place(position)) for position in part]
         yield pd.DataFrame(rows, columns=PLACED_COLUMNS)

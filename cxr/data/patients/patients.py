@@ -211,24 +211,20 @@ def shared_by_reading(
     if key not in READINGS:
         shared[key] = _count_shared(rows["split"], rows["patient_id"])
     for reading in READINGS:
-        read = _patient_reader(reading)
-        # All images of a patient share one text, as above.
-        patients = [sys.intern(read(image)) for image in rows["image"]]
-        shared[reading] = _count_shared(
-            rows["split"], pd.Series(patients, rows.index, dtype=object)
-        )
+        patients = map(_patient_reader(reading), rows["image"])
+        shared[reading] = _count_shared(rows["split"], patients)
     return shared
 
 
 def _count_shared(
-    splits: "pd.Series[str]",
-    patients: "pd.Series[str]",
+    splits: Iterable[str],
+    patients: Iterable[str],
 ) -> dict[str, int]:
     """Return how many patients each two splits share."""
-    members = {}
-    for split in SPLITS:
-        is_member = (splits == split) & (patients != "")
-        members[split] = set(patients[is_member])
+    members: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for split, patient in zip(splits, patients, strict=True):
+        if patient and split in members:
+            members[split].add(patient)
     return {
         "train/test": len(members["train"] & members["test"]),
         "train/val": len(members["train"] & members["val"]),

@@ -6,11 +6,12 @@ A survey reads names and sizes, and bytes only of files that have no telling nam
 What it cannot decide is asked: `Survey.question` is the sentence with which a run stops.
 """
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cxr.core.settings import LABEL_NAMES, ReadingSettings
 from cxr.data.folders.layout import Layout, Reading, unused_settings
@@ -28,6 +29,7 @@ from cxr.data.survey.verdicts.verdict import MaskFolders, Verdict, judge_by_fold
 from cxr.storage.base import Entry, Storage
 from cxr.storage.local import LocalStorage
 
+_Item = TypeVar("_Item")
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
 OWN_NAMES = {
     *OWN_RECORDS,
@@ -51,8 +53,8 @@ class Survey(NamedTuple):
         root: The folder below DATA that holds the one data set, "" for DATA itself.
         found: How many files were listed; a work folder inside DATA is no part of it.
         images: The images to inspect, by key.
+        unused: Every other file, by key.
         rejects: (key, reason, detail) of every other file, by key.
-        files: Every file, as the account by folder wants it.
         account: What becomes of the files of each folder.
         question: Why a run stops here, in one sentence; "" where it does not.
         notes: Which of the given words and patterns fit nothing, in sentences.
@@ -61,11 +63,15 @@ class Survey(NamedTuple):
     root: str
     found: int
     images: tuple[Image, ...]
+    unused: tuple[File, ...]
     rejects: tuple[tuple[str, str, str], ...]
-    files: tuple[File, ...]
     account: Account
     question: str
     notes: tuple[str, ...]
+
+    def files(self) -> Iterator[File]:
+        """Yield every file as the account by folder wants it, by key."""
+        return _merge_files(self.images, self.unused)
 
 
 def survey_folders(
@@ -95,27 +101,29 @@ def survey_folders(
     _ignore_work_folders(judged)
     root, data_sets = _choose_root(judged, layout)
     mask_folders = MaskFolders(layout, root)
-    verdicts = [judge_by_folders(file, layout, mask_folders) for file in judged]
-    del judged  # of hundreds of thousands of files, nothing is kept longer than it is needed
+    verdicts = [judge_by_folders(file, layout, mask_folders) for file in _take_all(judged)]
     verdicts = reject_nested_copies(storage, verdicts, root, layout, copies_table)
     verdicts = reject_links_to_unused_folders(storage, verdicts)
-    files = tuple(_describe_file(verdict, layout) for verdict in verdicts)
-    images = tuple(_images(verdicts, layout))
     rejects = tuple(_rejects(verdicts))
-    empty = _empty_folders(storage, files, root, own)
+    images, unused = _divide(verdicts, layout)
+
+    def files() -> Iterator[File]:
+        return _merge_files(images, unused)
+
+    empty = _empty_folders(storage, files(), root, own)
     places = misplaced_containers(
-        files,
+        files(),
         images,
         empty,
         root,
         layout,
         settings,
     )
-    account = account_by_folder(files, places)
-    keys = [file.key for file in files]
+    account = account_by_folder(files(), places)
+    keys = [file.key for file in files()]
     mistakes, notes = unused_settings(layout, settings, keys, empty)
     question = questions.find_question(
-        verdicts,
+        unused,
         images,
         account,
         data_sets,
@@ -123,10 +131,10 @@ def survey_folders(
     )
     return Survey(
         root=root,
-        found=len(files),
+        found=len(images) + len(unused),
         images=images,
+        unused=unused,
         rejects=rejects,
-        files=files,
         account=account,
         question=f"{storage.uri}: {question}" if question else "",
         notes=(*notes, *questions.note_pooled_training_sets(images)),
@@ -210,17 +218,59 @@ def _is_below(folder: str, root: str) -> bool:
     return not root or folder == root or folder.startswith(f"{root}/")
 
 
-def _describe_file(verdict: Verdict, layout: Layout) -> File:
-    """Return a file as the account by folder wants it."""
-    reading = verdict.reading
+def _divide(
+    verdicts: list[Verdict],
+    layout: Layout,
+) -> tuple[tuple[Image, ...], tuple[File, ...]]:
+    """Return the files that are used and the others; no verdict is left."""
+    images = []
+    unused = []
+    for verdict in _take_all(verdicts):
+        path = layout.path(verdict.entry.key)
+        if verdict.reading:
+            images.append(Image(verdict.entry, verdict.reading, path))
+        else:
+            unused.append(_describe_unused(verdict, path))
+    return tuple(images), tuple(unused)
+
+
+def _take_all(items: list[_Item]) -> Iterator[_Item]:
+    """Yield the items of a list in their order, and empty it.
+
+    Of hundreds of thousands of files, nothing is kept longer than it is needed.
+    """
+    items.reverse()
+    while items:
+        yield items.pop()
+
+
+def _merge_files(images: Iterable[Image], unused: Iterable[File]) -> Iterator[File]:
+    """Yield used and other files by key, as the account by folder wants them."""
+    used = (_describe_image(image) for image in images)
+    return heapq.merge(used, unused, key=lambda file: file.key)
+
+
+def _describe_image(image: Image) -> File:
+    """Return a file that is used; only images are."""
+    reading = image.reading
+    return File(
+        key=image.entry.key,
+        kind="image",
+        used_as=describe_use(reading.split, reading.label),
+        group=reading.group,
+        path=image.path,
+    )
+
+
+def _describe_unused(verdict: Verdict, path: str) -> File:
+    """Return a file that is not used."""
     return File(
         key=verdict.entry.key,
         kind=verdict.kind,
-        used_as=describe_use(reading.split, reading.label) if reading else "",
         reason=verdict.problem[0] if verdict.problem else "",
         group=verdict.group,
         about=verdict.about,
-        path=layout.path(verdict.entry.key),
+        path=path,
     )
 
 
@@ -234,20 +284,6 @@ def describe_use(split: str, label: int) -> str:
     'test PNEUMONIA'
     """
     return f"{split} {LABEL_NAMES[label]}".strip()
-
-
-def _images(
-    verdicts: Iterable[Verdict],
-    layout: Layout,
-) -> Iterator[Image]:
-    """Yield the files that are used."""
-    for verdict in verdicts:
-        if verdict.reading:
-            yield Image(
-                verdict.entry,
-                verdict.reading,
-                layout.path(verdict.entry.key),
-            )
 
 
 def _rejects(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ def is_hidden(key: str) -> bool:
 
 
 def misplaced_containers(
-    files: Sequence[File],
+    files: Iterable[File],
     images: Sequence[Image],
     empty: Sequence[str],
     root: str,
@@ -51,7 +51,7 @@ def misplaced_containers(
 
 
 def _folders_to_look_at(
-    files: Sequence[File],
+    files: Iterable[File],
     images: Sequence[Image],
 ) -> set[str]:
     """Return the folders of all files, and the files that could stand for a folder themselves."""

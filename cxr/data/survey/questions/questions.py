@@ -14,8 +14,8 @@ from cxr.data.folders.layout import Reading
 from cxr.data.folders.names import likely_split, normalise_name
 from cxr.data.survey import file_kinds
 from cxr.data.survey.account import Account
+from cxr.data.survey.files import File
 from cxr.data.survey.questions.wording import NAMES_SHOWN, format_flag, format_names
-from cxr.data.survey.verdicts.verdict import Verdict
 from cxr.storage.base import Entry
 
 
@@ -34,7 +34,7 @@ class Image(NamedTuple):
 
 
 def find_question(
-    verdicts: Sequence[Verdict],
+    unused: Sequence[File],
     images: Sequence[Image],
     account: Account,
     data_sets: Mapping[str, int],
@@ -43,8 +43,8 @@ def find_question(
     """Return why a run stops, the cause that explains most first; "" where it does not stop.
 
     Args:
-        verdicts: One for each file.
-        images: The images that would be used.
+        unused: The files that would not be used.
+        images: The images that would be.
         account: The account by folder.
         data_sets: How many images each data set has, where there are several.
         mistakes: A sentence for each given word or pattern that fits nothing.
@@ -54,7 +54,7 @@ def find_question(
     if data_sets:
         return ask_which_data_set(data_sets)
     if not images:
-        return explain_nothing_used(verdicts, account)
+        return explain_nothing_used(unused, account)
     return (
         ask_about_unsplit_images(images)
         or ask_about_pooled_test_sets(images)
@@ -90,7 +90,7 @@ def _likely_split_of_site(name: str) -> str:
 
 
 def explain_nothing_used(
-    verdicts: Sequence[Verdict],
+    files: Sequence[File],
     account: Account,
 ) -> str:
     """Say what was found instead of images below class folders."""
@@ -98,14 +98,14 @@ def explain_nothing_used(
     if not question:
         judged = [
             file_kinds.JudgedFile(
-                file.entry,
+                Entry(file.key, 0, ""),
                 file.kind,
-                file.problem,
+                (file.reason, ""),
             )
-            for file in verdicts
+            for file in files
         ]
         return file_kinds.explain_no_images(judged)
-    reasons = {file.problem[0] for file in verdicts if file.kind == "image" and file.problem}
+    reasons = {file.reason for file in files if file.kind == "image"}
     if "unknown_split" in reasons and "unknown_class" not in reasons:
         return question
     class_names = " or ".join(LABEL_NAMES)
@@ -118,9 +118,9 @@ def explain_nothing_used(
             "--classes NORMAL=A PNEUMONIA=B,C says what folders A, B and C are "
             "(file names are not read)"
         )
-    for file in verdicts:
+    for file in files:
         if file.kind == "table":
-            table = printable(file.entry.key)
+            table = printable(file.key)
             hints.append(
                 f"labels in tables are not read (found {table}): sort the images into folders"
             )
