@@ -121,8 +121,10 @@ def train_member(member: Member, name: str, run: Run, work: Path, cache: Path) -
     job = training_steps.training_job(member, run, work, cache, 1)
     folder = run.folder(work) / name.replace(" ", "_") / member.name
     if not (folder / "training.json").is_file():
-        order = {"job": job.model_copy(update={"folder": folder}).model_dump(mode="json")}
-        order |= {"recipe": name}
+        order = {
+            "recipe": name,
+            "job": job.model_copy(update={"folder": folder}).model_dump(mode="json"),
+        }
         command = [sys.executable, "-m", "bench.recipes", str(work), "--one", json.dumps(order)]
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log").open("ab") as log:
@@ -197,7 +199,8 @@ def lines(name: str, folders: list[Path]) -> list[str]:
 
 def raw_scores(table: pd.DataFrame, world: str) -> Array:
     """Return a column of scores, kept away from 0 and 1 so that logits are finite."""
-    return np.clip(table[world].to_numpy(float), 1e-7, 1 - 1e-7)
+    scores: Array = np.clip(table[world].to_numpy(float), 1e-7, 1 - 1e-7)
+    return scores
 
 
 def measure(table: pd.DataFrame) -> dict[str, float]:
