@@ -139,11 +139,15 @@ def export(
 ) -> Export:
     """Choose a model on validation, test it once, and write model, card, report and checksums.
 
+    Where the settings of the run ask for an ensemble, it is made first, of the networks that were
+    trained.
+
     Args:
         work: A work folder in which `train` has trained.
         run: The id of a run, which is the name of its folder; the run trained last where not given.
         pickle: Write model.pkl, too. Whoever loads a pickle runs the code in it.
-        on_progress: Told how many test images are scored.
+        on_progress: Told how many validation images an ensemble has scored, and how many test
+            images are scored.
 
     Returns:
         Where the model, its card and the report are.

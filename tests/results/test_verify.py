@@ -3,13 +3,19 @@
 import json
 
 import pytest
+from scipy.special import expit, logit
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
+from cxr.models.training import averaging
+from cxr.models.training.records import Member
 from cxr.results.evaluation import Evaluation
 from cxr.results.verify.checks import verify_run
 from cxr.results.verify.differences import count_misfits
+from cxr.results.verify.member_checks import member_problems
 from cxr.stats.metrics import compute_metrics
+from tests.support.finished import trained
 
 
 @pytest.fixture
@@ -163,3 +169,38 @@ def test_an_empty_table_is_a_problem_and_no_crash(run):
     """scores_val.csv without a byte: said, with the file's name."""
     (run / "MobileNetV2" / "scores_val.csv").write_text("")
     assert "expected a table with a line of column names" in problems(run)
+
+
+def test_the_scores_of_an_ensemble_are_those_of_its_members(tmp_path):
+    """From members.csv alone: another raw score, a better figure of a member, another model in its folder are found."""
+    members = [trained(tmp_path, "VGG16", seed=1), trained(tmp_path, "DenseNet121", seed=2)]
+    own = [read_table(tmp_path / one.name / "scores_val.csv") for one in members]
+    logits = logit([table["raw_score"].to_numpy() for table in own])
+    names = {one.name: logits[number] for number, one in enumerate(members)}
+    folder = tmp_path / "ensemble"
+    write_table(own[0][["image", "label"]].assign(**names), folder / averaging.MEMBERS)
+    record = members[0].model_copy(
+        update={
+            "name": "ensemble",
+            "members": tuple(
+                Member(
+                    training=one.name,
+                    epoch=None,
+                    auroc=roc_auc_score(table["label"], table["raw_score"]),
+                    auprc=average_precision_score(table["label"], table["raw_score"]),
+                    model_sha256=one.model_sha256,
+                )
+                for one, table in zip(members, own, strict=True)
+            ),
+        }
+    )
+    scores = own[0].assign(raw_score=expit(logits.mean(axis=0)))
+    assert list(member_problems(tmp_path, record, scores)) == []
+    assert list(member_problems(tmp_path, members[0], scores)) == [], "a single network has none"
+    (problem,) = member_problems(tmp_path, record, own[0])
+    assert problem == "raw_score is not the mean of the logits in members.csv"
+    better = record.members[0].model_copy(update={"auroc": 0.999, "model_sha256": "another"})
+    changed = record.model_copy(update={"members": (better, record.members[1])})
+    figure, model = member_problems(tmp_path, changed, scores)
+    assert figure.startswith("VGG16 auroc is 0.999, the scores give 0.9")
+    assert model == "VGG16: it was made of another model than is in VGG16"
