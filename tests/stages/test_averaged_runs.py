@@ -156,6 +156,10 @@ def test_the_last_epochs_of_a_run_are_averaged(explored):
     published = logits[f"MobileNetV2 epoch {training.best_epoch}"].astype(float)
     assert np.abs(expit(published) - own).max() < 1e-5
     history = read_table(folder / "history.csv")
-    tuned = history[history["phase"] == "fine_tune"]["val_auroc"].astype(float)
-    assert [member.auroc for member in record.members] == pytest.approx(list(tuned), abs=1e-9)
+    tuned = history[history["phase"] == "fine_tune"]
+    for member, accuracy in zip(record.members, tuned["val_accuracy"].astype(float), strict=True):
+        values = logits[member.name].astype(float)
+        assert ((values >= 0) == logits["label"]).mean() == pytest.approx(accuracy)
+        scores = expit(values).astype(np.float32)
+        assert member.auroc == pytest.approx(roc_auc_score(logits["label"], scores))
     assert problems(run) == []

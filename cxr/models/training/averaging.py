@@ -89,11 +89,15 @@ def mean_score(logits: Array) -> Array:
 def member_figures(labels: Array, logits: Array) -> dict[str, float]:
     """Return the fields auroc and auprc of a Member, 0 where they are not estimable.
 
+    They are of scores in the precision in which a network gives them, as those of its training are:
+    where these round to 1, they are ties.
+
     Args:
         labels: 0 or 1 for each image, int (n,).
         logits: The member's logits, (n,).
     """
-    measured = metrics.compute_metrics(labels, expit(logits), 0.5)
+    scores = expit(logits).astype(np.float32)
+    measured = metrics.compute_metrics(labels, scores.astype(np.float64), 0.5)
     return {name: float(measured[name] or 0.0) for name in ("auroc", "auprc")}
 
 
