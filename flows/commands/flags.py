@@ -30,11 +30,12 @@ Data = Annotated[
     ),
 ]
 Preset = Annotated[
-    Literal["standard", "quick", "demo"],
+    Literal["standard", "quick", "thorough", "demo"],
     Parameter(
         help=(
             "Named settings; flags that are given override them. quick: 160 pixels, only the last "
-            "layer is trained. demo: 64 pixels, random weights."
+            "layer is trained. thorough: all layers learn, in many times the time. demo: 64 pixels, "
+            "random weights."
         )
     ),
 ]

@@ -55,6 +55,7 @@ def test_the_former_deployments_of_train_and_export_still_run_them():
     [
         ("pipeline", "standard"),
         ("pipeline-quick", "quick"),
+        ("pipeline-thorough", "thorough"),
         ("pipeline-demo", "demo"),
         ("retrain", "standard"),
     ],

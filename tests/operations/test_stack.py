@@ -40,7 +40,7 @@ def test_a_fresh_server_has_pools_automation_and_every_deployment(stack):
     assert pools == {"cxr-cpu": "process", "cxr-gpu": "process"}
     assert [each["name"] for each in stack.call("/automations/filter", {})] == ["crash-silent-runs"]
     there = {each["name"]: each for each in stack.call("/deployments/filter", {})}
-    pipelines = {"pipeline", "pipeline-quick", "pipeline-demo", "pipeline-gpu"}
+    pipelines = {"pipeline", "pipeline-quick", "pipeline-thorough", "pipeline-demo", "pipeline-gpu"}
     stages = {"preprocess", "explore", "train", "export", "predict", "retrain"}
     former = {"train-models", "export-model"}
     assert set(there) == pipelines | stages | former
