@@ -61,7 +61,7 @@ WRONG = [
     ((*RUN, "--patient-key", "name"), "--patient-key: expected one of person+etiology"),
     ((*RUN, "--runner", "dusk"), "--runner: expected threads, processes or the address"),
     ((*RUN, "--bit-depth", "8", "--min-side", "0"), "--bit-depth: expected at least 9, found 8; --min-side: expected at"),
-    ((*RUN, "--preset", "slow"), '"standard", "quick", "demo"'),
+    ((*RUN, "--preset", "slow"), '"standard", "quick", "thorough", "demo"'),
     ((*RUN, "--ensemble", "seeds", "--seeds", "1"), "cxr: --ensemble seeds: expected at least 2 seeds to average, found 1"),
     ((*RUN, "--ensemble", "epochs", "--preset", "quick"), "found 0: give more with --epochs, or leave --ensemble out"),
     ((*RUN, "--epoch", "3"), "Did you mean --epochs?"),
