@@ -142,8 +142,15 @@ def fill_in_parts(
         StorageError: The disk is full.
     """
     cache = cache_of(work, settings)
-    missing = sum(len(cache.missing(part["pixel_sha256"])) for part in read())
+    rows = 0
+    missing = 0
+    for part in read():
+        rows += len(part)
+        missing += len(cache.missing(part["pixel_sha256"]))
     cache.require_space(missing)
+    if not missing:
+        on_images(rows)
+        return cache.folder
     with timing.time_stage(work / timing.FOLDER, "decode", missing):
         for part in read():
             _fill_part(part, storage, settings, cache, on_images)
