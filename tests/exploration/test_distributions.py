@@ -221,7 +221,8 @@ def test_augmentation_shows_the_original_first_and_states_the_ranges(
     assert pictures == [7, 9, 9, 9] * 2
     title = " ".join(texts(figure).split())
     assert (
-        "rotation up to ±14°, zoom ±10 %, shift ±5 %, contrast ±40 %, brightness ±15 %, gamma 0.55 to 1.8; no flips"
+        "parts of at least 30% of the area, stretched by up to 1.33 either way, rotation up to ±14°, "
+        "contrast ±40 %, brightness ±15 %, gamma 0.55 to 1.8; no flips"
         in title.replace("\N{NO-BREAK SPACE}", " ")
     )
 

@@ -161,13 +161,19 @@ def draw_augmentation(
 
 
 def _describe_ranges(ranges: Augmentation) -> str:
-    """Return the ranges in words, e.g. "rotation up to ±10°, zoom ±10 %, ...; no flips".
+    """Return the ranges in words, e.g. "parts of at least 30 % of the area, ...; no flips".
 
-    Spaces within "zoom ±10 %" do not break a line.
+    What has no range is left out. Spaces within "zoom ±10 %" do not break a line.
     """
-    parts = [f"rotation up to ±{ranges.rotation:g}°"]
+    parts = []
+    if ranges.area < 1:
+        parts.append(f"parts of at least {ranges.area:.0%} of the area")
+    if ranges.stretch > 1:
+        parts.append(f"stretched by up to {ranges.stretch:.2f} either way")
+    parts.append(f"rotation up to ±{ranges.rotation:g}°")
     for name in ("zoom", "shift", "contrast", "brightness"):
         percent = getattr(ranges, name) * 100
-        parts.append(f"{name}\N{NO-BREAK SPACE}±{percent:g}\N{NO-BREAK SPACE}%")
+        if percent:
+            parts.append(f"{name}\N{NO-BREAK SPACE}±{percent:g}\N{NO-BREAK SPACE}%")
     parts.append(f"gamma {np.exp(-ranges.gamma):.2g} to {np.exp(ranges.gamma):.2g}")
     return f"Augmentation of training images: {', '.join(parts)}; no flips"
