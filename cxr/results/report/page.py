@@ -9,7 +9,7 @@ from cxr.core.files import atomic_write
 from cxr.data.survey import account_table
 from cxr.exploration.shift import Shift
 from cxr.models.selection import MIN_SPECIFICITY
-from cxr.results.evaluation.reliance import FEWEST_PATIENTS, WARNING_LIMIT
+from cxr.results.evaluation.reliance import FEWEST_PATIENTS, LOSS_LIMIT, WARNING_LIMIT
 from cxr.results.metric_table import metric_rows
 from cxr.results.model_card import Card
 from cxr.results.rendering import load_templates
@@ -57,9 +57,11 @@ def report_page(run: Path) -> str:
         val_worlds=sections.val_world_aurocs(card),
         reliance_limit=WARNING_LIMIT,
         fewest_patients=FEWEST_PATIENTS,
+        loss_limit=LOSS_LIMIT,
         shift=Shift.read(run / "data" / "shift.json"),
         comparison=sections.comparison_rows(run / "comparison.csv"),
         class_weights=sections.class_weights(run / "data" / "class_weights.json"),
+        thorough_seconds=sections.thorough_seconds(card),
         stages=sections.stage_rows(run, card.training.name),
         folders=account_table.table_cells(card.data.folders[:MOST_FOLDERS]),
         reject_reasons=captions.REJECT_REASONS,

@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from cxr.core.files import read_table
 from cxr.core.formatting import printable
-from cxr.core.settings import LABEL_NAMES
+from cxr.core.settings import LABEL_NAMES, training_settings
 from cxr.core.timing import Stage, read_timings
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.models.training.records import Training
 from cxr.results.model_card import Card
 from cxr.results.report.captions import STAGES
 
+_STEP_COST = 3  # of learning from an image, in times of scoring it
 _TEXT_COLUMNS = {
     "name",
     "architecture",
@@ -49,6 +50,19 @@ class CauseRow(NamedTuple):
     cause: str
     false_negatives: int
     images: int
+
+
+def thorough_seconds(card: Card) -> float | None:
+    """Return what the preset `thorough` would take, in seconds, None where all layers learned here.
+
+    To learn from an image takes about three times as long as to score it: the way back through a
+    network has two products where the way there has one.
+    """
+    if card.settings.learns == "whole":
+        return None
+    thorough = training_settings("thorough")
+    images = sum(card.data.splits["train"].values()) * thorough.tuning_epochs()
+    return _STEP_COST * images * card.training.milliseconds / 1000
 
 
 def interval_methods(card: Card) -> str:
