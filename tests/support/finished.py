@@ -12,7 +12,7 @@ import pandas as pd
 from cxr.core import settings as chosen
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.timing import Stage
-from cxr.data.images.changes.masks import MASKS
+from cxr.data.images.changes.masks import BORDER_EXCHANGED, DESCRIPTIONS
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.data.leakage import gate
 from cxr.data.manifest.records import Ingest
@@ -173,7 +173,8 @@ def stressed(run: Path, table: pd.DataFrame, training: Training) -> StressTest:
     """Write synthetic scores in the stress worlds, chance behind masks; return their record."""
     worlds = world_scores(run / SCORES_NAME, table, seed=10)
     rng = np.random.default_rng(11)
-    chance = {mask: rng.uniform(0, 1, len(table)) for mask in MASKS}
+    chance = {mask: rng.uniform(0, 1, len(table)) for mask in DESCRIPTIONS}
+    chance[BORDER_EXCHANGED] = table["raw_score"].to_numpy()  # it does not look there
     write_table(worlds.assign(**chance), run / SCORES_NAME)
     worlds = read_table(run / SCORES_NAME)
     return StressTest(

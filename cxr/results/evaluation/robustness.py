@@ -9,7 +9,7 @@ import pandas as pd
 
 from cxr.core.files import file_sha256
 from cxr.core.records import Record
-from cxr.data.images.changes.masks import MASKS
+from cxr.data.images.changes.masks import DESCRIPTIONS
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models import scoring, stress
 from cxr.models.stress import Robustness
@@ -26,7 +26,7 @@ from cxr.storage.arrays import Stored
 
 NAME = "robustness.json"
 SCORES_NAME = "scores_test_worlds.csv"
-PASSES = 1 + len(WORLDS) + len(MASKS)  # how many times each image is scored
+PASSES = 1 + len(WORLDS) + len(DESCRIPTIONS)  # how many times each image is scored
 
 
 class StressTest(Record):
@@ -138,6 +138,7 @@ def write_stress_test(
         lambda images: scoring.score_images(model, images, positions, on_images=on_images),
         pixels,
         keys,
+        rows["label"].to_numpy(),
     )
     path = run / SCORES_NAME
     stress.write_world_scores(rows, scores, path)

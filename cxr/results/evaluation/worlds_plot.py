@@ -10,7 +10,7 @@ import pandas as pd
 from cxr.core import plotting
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.images.changes.changed_images import Change
-from cxr.data.images.changes.masks import MASKS
+from cxr.data.images.changes.masks import BORDER_EXCHANGED, MASKS, exchange_border
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.data.images.decoding.rejection import Pixels
 from cxr.results.plots import style
@@ -55,6 +55,9 @@ def draw_worlds(
         examples.append((name, np.asarray(pixels[middle]), key))
     worlds = {CLEAN: _keep} | {world.name: world.change for world in WORLDS.values()}
     masks = {CLEAN: _keep} | {mask.name: mask.change for mask in MASKS.values()}
+    normal, pneumonia = examples
+    others = {normal[2]: pneumonia[1], pneumonia[2]: normal[1]}
+    masks[BORDER_EXCHANGED] = lambda image, key: exchange_border(image, others[key])
     return [
         _draw_changes(examples, worlds, _COLUMNS, "The stress worlds", folder / STRESS_PICTURES[0]),
         _draw_changes(examples, masks, len(masks), "The masks", folder / STRESS_PICTURES[1]),

@@ -16,6 +16,7 @@ from cxr.data.images.decoding.rejection import Pixels
 
 VERSION = 1  # raise it when a mask changes
 CENTRE_HIDDEN = "centre hidden"
+BORDER_EXCHANGED = "border exchanged"
 LOW_RESOLUTION_SIDE = 32  # pixels, as of the thumbnails that the shortcut audit looks at
 
 _BORDER_WIDTH = f"{100 * BORDER_FRACTION:g} %"
@@ -109,3 +110,20 @@ _MASKS = (
 )
 MASKS = {mask.name: mask for mask in _MASKS}
 """All masks by name, in the order of tables and figures."""
+DESCRIPTIONS = {mask.name: mask.description for mask in _MASKS} | {
+    BORDER_EXCHANGED: f"its own centre, with the outer {_BORDER_WIDTH} of an image of the other class"
+}
+"""What a network sees behind each mask, and with the border exchanged, by name."""
+
+
+def exchange_border(pixels: Pixels, other: Pixels) -> Pixels:
+    """Return an image with the border of another.
+
+    Args:
+        pixels: The image, uint8 (side, side).
+        other: The image whose border it gets, likewise.
+    """
+    exchanged = pixels.copy()
+    border = border_mask(*pixels.shape)
+    exchanged[border] = other[border]
+    return exchanged
