@@ -43,7 +43,8 @@ def show_run(work: Path) -> None:
     console.print(_test_table(evaluation))
     stress_test = read_stress_test(folder)
     if stress_test and stress_test.warning:
-        console.print(f"[bold]Warning:[/] {escape(stress_test.warning)}", highlight=False)
+        sentence = escape(stress_test.warning.partition(". ")[0])
+        console.print(f"[bold]Warning:[/] {sentence}. The report says more.", highlight=False)
     paths = {"model": export.model, "card": export.card, "report": export.report}
     for name, path in paths.items():
         console.print(f"{name:<7}{path}", highlight=False, soft_wrap=True)

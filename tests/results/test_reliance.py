@@ -31,7 +31,7 @@ from cxr.stats.comparison import Difference
 from cxr.stats.intervals import Interval
 
 SIDE = 64
-IMAGES = 240
+IMAGES = 320
 AUGMENTATIONS = 3
 Pixels = np.ndarray[Any, Any]
 Flaw = Callable[[Pixels], None]
