@@ -39,7 +39,7 @@ lint: .venv/.installed ## Style, types, and who imports whom: ruff, mypy, import
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
 BENCHES := streams precision gpu near_duplicates intervals inference scale memory startup trigger runners preprocessing storage
-bench: .venv/.installed ## Measure, for hours: every bench but quality and notebook (docs/results.md lists them all)
+bench: .venv/.installed ## Measure, for hours: every bench but those of models and the notebook (docs/results.md lists them all)
 	@for each in $(BENCHES); do echo "bench.$$each"; $(BIN)/python -m bench.$$each || exit 1; done
 
 ui: .venv/.installed ## Look at past runs in the Prefect UI, on loopback (PORT=4200)

@@ -1,180 +1,92 @@
-"""How good the trained models are: seeds, figures at the operating point chosen on validation, and what each part adds.
+"""Models on the test set, as it is and in the stress worlds: each at the threshold that validation chose.
 
-    python -m bench.quality WORK [--weights DIR] [--seeds 3]      MobileNetV2, test figures of every seed
-    python -m bench.quality WORK [--weights DIR] --ablate          validation figures of variants, two seeds each
+    python -m bench.quality WORK TRAINING [TRAINING ...] [--notebook MODEL.keras]
 
-WORK was preprocessed (`cxr preprocess DATA --out WORK`). Besides the images as they are, each model scores them darker
-and lighter (gamma 1.6 and 0.6), with less contrast (0.6), coarser (through 96 pixels) and as a careless department might send
-them: turned, zoomed, shifted, darker or lighter, each image in its own way (`cxr/data/images/changes/augmentation.py`, at its default ranges, drawn
-apart from those of training). Variants are compared on validation, never on test.
+WORK was preprocessed (`cxr preprocess DATA --out WORK`); TRAINING is the folder of a training on it (`cxr train`, or
+`python -m bench.recipes`), usually one for each seed. A line is the mean over the trainings (the lowest) in a world; the
+last lines are of their averaged logits, at the mean of their thresholds' logits. MODEL.keras is what
+../shared/baseline/notebook_baseline.py saved, at its threshold of 0.5. Nothing is chosen by these figures.
 """
 
 import argparse
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from scipy.special import expit, logit
 
-from cxr.core.settings import Augmentation
+from cxr.core.files import read_table
+from cxr.core.settings import TrainingSettings
 from cxr.data.images import pixel_cache
-from cxr.data.images.changes import augmentation
-from cxr.models import runs, scoring
-from cxr.models.networks import model_surgery
-from cxr.models.runs import Run
+from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
+from cxr.models import runs, stress
 from cxr.models.training.records import Training
+from cxr.stages import data_steps
 from cxr.stats import metrics
-from cxr.storage.arrays import Cache, Rows
+from cxr.storage.arrays import Rows
 
 Array = np.ndarray[Any, Any]
+METRICS = ("auroc", "sensitivity", "specificity")
+SCORES = "scores_test_worlds.csv"
 
 
-NAME = "MobileNetV2"
-ROOT = Path(__file__).parent.parent
-VARIANTS: dict[str, list[str]] = {
-    "standard": [],
-    "3 epochs": ["--epochs", "3"],
-    "no views": ["--views", "0"],
-    "5 views": ["--views", "5"],
-    "3 passes": ["--passes", "3"],
-    "mild views": [
-        "--augmentation.gamma",
-        "0",
-        "--augmentation.contrast",
-        "0.2",
-        "--augmentation.brightness",
-        "0.1",
-    ],
-    "four times the step": ["--fine-tune-learning-rate", "2e-4"],
-    "last layer alone": ["--epochs", "0"],
-}
+class NotebookModel:
+    """The notebook's model behind the interface of ours: gray pixels 0..255 in, scores out."""
+
+    def __init__(self, path: Path):
+        import keras
+
+        self.model = keras.models.load_model(path)
+
+    def predict_on_batch(self, pixels: Array) -> Array:
+        """Return the scores of gray images, (n, side, side, 1)."""
+        scores: Array = self.model.predict_on_batch(np.repeat(pixels / 255, 3, axis=-1))
+        return scores
 
 
-def levels(gamma: float, contrast: float) -> Callable[[Array], Array]:
-    """Return what gives uint8 images another gamma and contrast."""
-    values = ((np.arange(256) / 255) ** gamma - 0.5) * contrast + 0.5
-    table = np.clip(255 * values + 0.5, 0, 255).astype(np.uint8)
-    return lambda images: table[images]
+def score_test(model: Any, table: pd.DataFrame, pixels: Rows, path: Path) -> pd.DataFrame:
+    """Score all test images in every world, or read what an earlier call kept."""
+    if not path.is_file():
+        positions = np.flatnonzero(table["split"] == "test")
+        keys = [table["pixel_sha256"].iloc[position] for position in positions]
+        scores = stress.score_worlds(model, pixels[positions], keys)
+        stress.write_world_scores(table.iloc[positions], scores, path)
+    return read_table(path)
 
 
-def coarser(images: Array) -> Array:
-    """Return images through 96 x 96 pixels and back."""
-    each = [Image.fromarray(one).resize((96, 96), Image.Resampling.BILINEAR) for one in images]
-    return np.stack(
-        [np.asarray(one.resize(images.shape[2:0:-1], Image.Resampling.BILINEAR)) for one in each]
-    )
+def measure(scores: pd.DataFrame, world: str, threshold: float, fitted: Any) -> dict[str, float]:
+    """Return AUROC, sensitivity and specificity in a world."""
+    labels = scores["label"].to_numpy(int)
+    raw = scores[world].to_numpy(float)
+    calibrated = fitted.apply(raw) if fitted else raw
+    found = metrics.compute_metrics(labels, calibrated, threshold)
+    found["auroc"] = metrics.compute_metrics(labels, raw, 0.5)["auroc"]
+    return {name: float(found[name] or 0) for name in METRICS}
 
 
-def careless(images: Array) -> Array:
-    """Return images each changed in its own way."""
-    return np.stack(
-        [
-            augmentation.augment(one, f"world {at}", 1, Augmentation())
-            for at, one in enumerate(images)
-        ]
-    )
+def average(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the scores of the averaged logits of several models."""
+    averaged = tables[0].copy()
+    for world in (CLEAN, *WORLDS):
+        clipped = [np.clip(table[world].to_numpy(float), 1e-7, 1 - 1e-7) for table in tables]
+        averaged[world] = expit(np.mean(logit(clipped), axis=0))
+    return averaged
 
 
-WORLDS: dict[str, Callable[[Array], Array]] = {
-    "as they are": lambda images: images, "darker": levels(1.6, 1), "lighter": levels(0.6, 1),
-    "less contrast": levels(1, 0.6), "coarser": coarser, "careless": careless,
-}  # fmt: skip
+def raw_threshold(scores: pd.DataFrame, training: Training) -> float:
+    """Return the lowest raw score of a test image that is called PNEUMONIA."""
+    raw = np.sort(scores[[CLEAN, *WORLDS]].to_numpy(float).ravel())
+    return float(raw[training.calibration.apply(raw) >= training.threshold].min())
 
 
-def trained(work: Path, weights: str, flags: list[str], seeds: int) -> Run:
-    """Run `cxr explore` and `cxr train` and return the run."""
-    given = [
-        "--out",
-        str(work),
-        "--weights",
-        weights,
-        "--arch",
-        NAME,
-        "--seeds",
-        str(seeds),
-        *flags,
-    ]
-    environment = os.environ | {"PREFECT_HOME": str(work / "prefect"), "PYTHONPATH": str(ROOT)}
-    for stage in ("explore", "train"):
-        subprocess.run(
-            [sys.executable, "-m", "flows.command", stage, *given],
-            check=True,
-            capture_output=True,
-            env=environment,
-        )
-    return runs.latest_run(work)
-
-
-def figures(
-    work: Path,
-    run: Run,
-    split: str,
-    below: dict[str, Array],
-    trainings: Path,
-) -> pd.DataFrame:
-    """Return a row for each seed and world: AUROC, and sensitivity and specificity at the threshold.
-
-    Args:
-        work: The work folder.
-        run: The run.
-        split: Which images.
-        below: Keeps each world's activations at the cut, which nothing that is learned changes, from
-            one call to the next.
-        trainings: The folder of the trainings.
-    """
-    import keras
-
-    table = runs.read_manifest(work)
-    rows = np.flatnonzero(table["split"] == split)
-    images = _pixels(work, run, table)[rows]
-    labels = table["label"].to_numpy()[rows]
-    positions = np.arange(len(rows))
-    results = []
-    for member in run.members():
-        folder = trainings / member.name
-        training = Training.read(folder / "training.json")
-        model = keras.models.load_model(folder / "model.keras")
-        lower = model_surgery.submodel(model, NAME, None, "cut")
-        top = model_surgery.submodel(model, NAME, "cut", "score")
-        for world, change in WORLDS.items():
-            if world not in below:
-                batches = scoring.model_outputs(lower, change(images), positions)
-                below[world] = np.concatenate([cut for (cut,) in batches])
-            raw = scoring.score_images(top, below[world], positions)
-            scores = training.calibration.apply(raw)
-            measured = metrics.compute_metrics(labels, scores, training.threshold)
-            results.append(
-                {
-                    "seed": member.seed,
-                    "world": world,
-                    "auroc": metrics.compute_metrics(labels, raw, 0.5)["auroc"],
-                    "sensitivity": measured["sensitivity"],
-                    "specificity": measured["specificity"],
-                    "minutes": training.seconds / 60,
-                    "epochs": training.epochs,
-                }
-            )
-    return pd.DataFrame(results)
-
-
-def _pixels(work: Path, run: Run, table: pd.DataFrame) -> Rows:
-    """Return the cached pixels of the manifest, of the size and encoding that the run has."""
-    made = {"side": run.settings.image_size, "jpeg": 90 if run.settings.harmonise else None}
-    for folder in (work / "cache").glob("pixels-*"):
-        if made.items() <= Cache.open(folder).recipe.made.items():
-            return pixel_cache.load_pixels(folder, table)
-    raise FileNotFoundError(f"{work / 'cache'}: expected pixels of {made}, found none")
-
-
-def shown(name: str, seen: pd.DataFrame) -> str:
-    """Return the line of a variant: in each world the mean AUROC (largest less smallest), then minutes."""
-    cells = [seen.loc[seen["world"] == world, "auroc"].to_numpy(float) for world in WORLDS]
-    return f"{name:28}{''.join(f'{cell.mean():>10.4f} ({np.ptp(cell):.4f})' for cell in cells)}{seen['minutes'].mean():>9.1f}"
+def print_lines(name: str, rows: pd.DataFrame) -> None:
+    """Print a line for each world: the mean (the lowest) of each metric."""
+    print(f"{name:28}" + "".join(f"{metric:>20}" for metric in METRICS))
+    for world in (CLEAN, *WORLDS):
+        found = rows[rows["world"] == world]
+        cells = [f"{found[metric].mean():.4f} ({found[metric].min():.4f})" for metric in METRICS]
+        print(f"  {world:26}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
 
 
 def main() -> None:
@@ -182,32 +94,43 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ablate", action="store_true")
-    parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="variants")
-    parser.add_argument("--flags", default="", help="more flags of `cxr train`, for all")
+    parser.add_argument("trainings", nargs="*", type=Path)
+    parser.add_argument("--notebook", type=Path)
     given = parser.parse_args()
-    flags = given.flags.split()
-    if given.ablate:
-        below: dict[str, Array] = {}
-        print(
-            f"{'validation, 2 seeds':28}"
-            + "".join(f"{world:>19}" for world in WORLDS)
-            + f"{'minutes':>9}"
-        )
-        for name in given.only:
-            run = trained(given.work, given.weights, [*VARIANTS[name], *flags], 2)
-            print(
-                shown(name, figures(given.work, run, "val", below, run.folder(given.work))),
-                flush=True,
-            )
-        return
-    run = trained(given.work, given.weights, flags, given.seeds)
-    seen = figures(given.work, run, "test", {}, run.folder(given.work))
-    print(seen.round(4).to_string(index=False))
-    figures_of = seen.groupby("world", sort=False)[["auroc", "sensitivity", "specificity"]]
-    print(figures_of.agg(["mean", "min", "max"]).round(4).to_string())
+    import keras
+
+    table = runs.read_manifest(given.work)
+    cache = data_steps.cache_pixels(given.work, TrainingSettings())
+    pixels = pixel_cache.load_pixels(cache, table)
+    rows = []
+    tables = []
+    limits = []
+    for folder in given.trainings:
+        training = Training.read(folder / "training.json")
+        model = keras.models.load_model(folder / "model.keras", compile=False)
+        scores = score_test(model, table, pixels, folder / SCORES)
+        tables.append(scores)
+        limits.append(logit(raw_threshold(scores, training)))
+        for world in (CLEAN, *WORLDS):
+            found = measure(scores, world, training.threshold, training.calibration)
+            rows.append({"world": world, **found})
+    if rows:
+        print_lines(f"{len(tables)} trainings", pd.DataFrame(rows))
+    if len(tables) > 1:
+        threshold = float(expit(np.mean(limits)))
+        averaged = average(tables)
+        found_rows = [
+            {"world": world, **measure(averaged, world, threshold, None)}
+            for world in (CLEAN, *WORLDS)
+        ]
+        print_lines("averaged logits", pd.DataFrame(found_rows))
+    if given.notebook:
+        path = given.notebook.with_name(SCORES)
+        scores = score_test(NotebookModel(given.notebook), table, pixels, path)
+        found_rows = [
+            {"world": world, **measure(scores, world, 0.5, None)} for world in (CLEAN, *WORLDS)
+        ]
+        print_lines("the notebook", pd.DataFrame(found_rows))
 
 
 if __name__ == "__main__":
