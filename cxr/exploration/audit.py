@@ -13,9 +13,9 @@ import pandas as pd
 from cxr.core.records import Record
 from cxr.data import splits
 from cxr.data.images.model_input import UNIFORM_QUALITY
+from cxr.data.splits import Array, sample_patients
 from cxr.exploration import geometry, signals
 from cxr.exploration.baselines import WARNING_LIMIT, Baseline, Study, measure_baseline
-from cxr.exploration.sampling import Positions, sample_patients
 from cxr.storage.arrays import Stored
 
 # 300,000 images must not take hours. Test has a limit of its own: train cannot crowd it out.
@@ -119,7 +119,7 @@ def _measure_shape(
     study: Study,
     rows: pd.DataFrame,
     pixels: Stored,
-    positions: Positions,
+    positions: Array,
 ) -> tuple[Baseline, ...]:
     """Return the baselines of the films' shape, from the files and from the square pixels."""
     measured = (
@@ -129,7 +129,7 @@ def _measure_shape(
     return tuple(measure_baseline(study, signal) for signal in measured)
 
 
-def _choose_images(table: pd.DataFrame, seed: int) -> Positions:
+def _choose_images(table: pd.DataFrame, seed: int) -> Array:
     """Return the positions of the images to look at, int (n,), in rising order."""
     is_train = table["split"].isin(["train", "val"]).to_numpy(dtype=bool)
     is_test = (table["split"] == "test").to_numpy(dtype=bool)

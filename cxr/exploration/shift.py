@@ -17,8 +17,8 @@ from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
 from cxr.data import splits
 from cxr.data.images.border import border_mask
+from cxr.data.splits import sample_patients
 from cxr.exploration.geometry import measure_gradient_ratio
-from cxr.exploration.sampling import Positions, sample_patients
 from cxr.stats.comparison import holm
 from cxr.stats.intervals import Interval, bootstrap_intervals
 from cxr.storage.arrays import Stored
@@ -205,7 +205,7 @@ def _measure_patients(
     return means.round(9).reset_index()
 
 
-def _choose_images(table: pd.DataFrame, seed: int) -> Positions:
+def _choose_images(table: pd.DataFrame, seed: int) -> Array:
     """Return the positions of the images to look at, int (n,), in rising order."""
     chosen = []
     for split in ("train", *COMPARED):

@@ -11,7 +11,8 @@ from cxr.core.files import read_table
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.images import model_input
 from cxr.data.images.decoding import decoder
-from cxr.exploration import audit, baselines, geometry, sampling
+from cxr.data.splits import sample_patients
+from cxr.exploration import audit, baselines, geometry
 from cxr.exploration.figures import audit_plot
 from tests.conftest import ROOT, preprocess
 
@@ -197,12 +198,12 @@ def test_sampling_takes_whole_patients_up_to_the_limit():
     """Of 120 images in pairs at most 31 are 30: no patient is halved, another seed takes others."""
     table, _ = data()
     rows = np.flatnonzero(table["split"] == "test")
-    chosen, again, other = (sampling.sample_patients(table, rows, 31, seed) for seed in (0, 0, 1))
+    chosen, again, other = (sample_patients(table, rows, 31, seed) for seed in (0, 0, 1))
     assert len(chosen) == 30
     assert (table.iloc[chosen].groupby("patient_id").size() == 2).all()
     assert (chosen == again).all()
     assert set(chosen) != set(other)
-    assert (sampling.sample_patients(table, rows, 60, 0) == rows).all()
+    assert (sample_patients(table, rows, 60, 0) == rows).all()
 
 
 def test_large_tables_are_sampled(monkeypatch: pytest.MonkeyPatch):
