@@ -43,12 +43,13 @@ def compare_with_best(
         auroc_p = auroc_ps[number]
         decisions_p = decision_ps[number]
         decisions = disagreements[number]
-        lower = best.val_metric("auroc") - other.val_metric("auroc")
-        verdict = _verdict(lower, decisions, auroc_p, decisions_p)
         stress_p = stress_ps[number]
-        if not verdict and best.stress_auroc is not None and other.stress_auroc is not None:
-            lower = best.stress_auroc - other.stress_auroc
-            verdict = _verdict_on_auroc(lower, stress_p, "AUROC in the stress worlds")
+        verdicts = (
+            _verdict_on_auroc(best.val_metric("auroc"), other.val_metric("auroc"), auroc_p),
+            _verdict_under_stress(best, other, stress_p),
+            _verdict_on_decisions(decisions, decisions_p),
+        )
+        reasons = [verdict for verdict in verdicts if verdict]
         versus.append(
             Versus(
                 name=other.name,
@@ -58,7 +59,7 @@ def compare_with_best(
                 decisions=decisions,
                 auroc_p=auroc_p,
                 decisions_p=decisions_p,
-                verdict=verdict,
+                verdict=reasons[0] if reasons else "",
             )
         )
     return versus
@@ -116,45 +117,45 @@ def _mcnemar(
     )
 
 
-def _verdict(
-    lower: float,
-    decisions: Disagreement,
-    auroc_p: float | None,
-    decisions_p: float | None,
-) -> str:
-    """Return why a candidate is not as good as the best model, "" if it is.
-
-    A small validation set proves little, hence the margin beside the tests.
-
-    Args:
-        lower: By how much its AUROC is lower.
-        decisions: Where its decisions differ from the best model's.
-        auroc_p: The corrected p-value of the former.
-        decisions_p: The corrected p-value of the latter.
-    """
-    verdict = _verdict_on_auroc(lower, auroc_p, "AUROC")
-    if verdict:
-        return verdict
-    is_worse = decisions.only_a > decisions.only_b
-    if decisions_p is not None and decisions_p < SIGNIFICANT and is_worse:
-        return f"decisions significantly worse ({describe_p_value(decisions_p)})"
-    return ""
-
-
 def _verdict_on_auroc(
-    lower: float,
+    best: float,
+    other: float,
     p: float | None,
-    name: str,
+    name: str = "AUROC",
 ) -> str:
     """Return why a candidate's AUROC is not as good as the best model's, "" if it is.
 
+    A small validation set proves little, hence the margin beside the test.
+
     Args:
-        lower: By how much it is lower.
-        p: The corrected p-value of that.
+        best: The best model's.
+        other: The candidate's.
+        p: The corrected p-value of their difference.
         name: What it is called.
     """
+    lower = best - other
     if p is not None and p < SIGNIFICANT and lower > 0:
         return f"{name} significantly lower ({describe_p_value(p)})"
     if lower > AUROC_MARGIN:
         return f"{name} lower by {lower:.3f}, more than {AUROC_MARGIN}"
+    return ""
+
+
+def _verdict_under_stress(
+    best: Training,
+    other: Training,
+    p: float | None,
+) -> str:
+    """Return why a candidate is not as good in the stress worlds, "" if it is or is not known."""
+    if best.stress_auroc is None or other.stress_auroc is None:
+        return ""
+    name = "AUROC in the stress worlds"
+    return _verdict_on_auroc(best.stress_auroc, other.stress_auroc, p, name)
+
+
+def _verdict_on_decisions(decisions: Disagreement, p: float | None) -> str:
+    """Return why a candidate's decisions are not as good as the best model's, "" if they are."""
+    is_worse = decisions.only_a > decisions.only_b
+    if p is not None and p < SIGNIFICANT and is_worse:
+        return f"decisions significantly worse ({describe_p_value(p)})"
     return ""
