@@ -89,6 +89,7 @@ def choose_images(
     """Return the positions of the images to score in every world, in rising order, int (k,).
 
     Of each class half as many at most, so that both can be measured; of each class whole patients.
+    Where every patient of a class has more images than that, all images of the class.
 
     Args:
         table: The manifest.
@@ -101,7 +102,8 @@ def choose_images(
     chosen = []
     for label in np.unique(labels):
         members = positions[labels == label]
-        chosen.append(splits.sample_patients(table, members, most // 2, _SEED))
+        drawn = splits.sample_patients(table, members, most // 2, _SEED)
+        chosen.append(drawn if len(drawn) else members)
     return np.sort(np.concatenate(chosen))
 
 

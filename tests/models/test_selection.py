@@ -31,7 +31,7 @@ def test_a_model_that_falls_in_the_stress_worlds_is_not_chosen(tmp_path):
     """As good on the images as they are and faster, but worse in the worlds: the tests there decide, and say so."""
     models = [
         trained(tmp_path, "VGG16", seed=1, milliseconds=30),
-        trained(tmp_path, "MobileNetV2", seed=1, milliseconds=1, stressed=0.4),
+        trained(tmp_path, "MobileNetV2", seed=1, milliseconds=1, stressed=0.1),
     ]
     found = selection.select_model(models, [], tmp_path)
     assert found.name == "VGG16"
@@ -46,6 +46,22 @@ def test_a_model_that_falls_in_the_stress_worlds_is_not_chosen(tmp_path):
     table = selection.write_comparison(models, [], tmp_path)
     assert list(table["name"]) == ["VGG16", "MobileNetV2"]
     assert table["stress_worst_auroc"][1] < table["stress_auroc"][1] < table["val_auroc"][1]
+
+
+def test_trainings_of_before_the_stress_worlds_are_chosen_by_clean_validation_alone(tmp_path):
+    """As their version chose: nothing was weighed and no score was listed, so that `cxr verify` agrees with it."""
+    models = [
+        trained(tmp_path, name, seed=1, apart=apart).model_copy(update={"robustness": None})
+        for name, apart in (("VGG16", 0.45), ("MobileNetV2", 0.1))
+    ]
+    for model in models:
+        (tmp_path / model.name / "scores_val_worlds.csv").unlink()
+    found = selection.select_model(models, [], tmp_path)
+    assert found.name == "VGG16"
+    assert found.weights == {}
+    assert found.scores == ()
+    assert found.versus[0].stress is None
+    assert "validation_score" not in selection.comparison_table(models, [])
 
 
 def test_a_small_set_that_proves_nothing_does_not_excuse_a_lower_auroc(tmp_path):

@@ -98,3 +98,10 @@ def test_images_are_chosen_by_patient_and_as_many_of_each_class(table):
     for patient, images in rows.iloc[chosen].groupby("patient_id").size().items():
         assert images == of_patients[patient]
     assert np.array_equal(stress.choose_images(rows, positions, most=130), positions)
+
+
+def test_a_class_of_one_large_patient_is_not_lost(table):
+    """Its patient has more images than are wanted: all are scored, for without them nothing can be measured."""
+    rows = table.assign(split="test", patient_id="ward", patient_group="ward")
+    chosen = stress.choose_images(rows, np.arange(len(rows)), most=40)
+    assert set(rows["label"].to_numpy()[chosen]) == {0, 1}

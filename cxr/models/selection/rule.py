@@ -61,6 +61,8 @@ def select_model(
     else:
         eligible = sorted(remaining, key=_by_specificity)
     chosen = eligible[0]
+    # An earlier version measured nothing in the worlds, weighed nothing and listed no scores.
+    measured = all(training.robustness for training in candidates)
     return Selection(
         name=chosen.name,
         architecture=chosen.architecture,
@@ -68,8 +70,8 @@ def select_model(
         rule=RULE,
         threshold=chosen.threshold,
         reason=_reason(chosen, best, len(remaining), len(candidates), bool(specific)),
-        weights=WEIGHTS,
-        scores=_scores(candidates),
+        weights=WEIGHTS if measured else {},
+        scores=_scores(candidates) if measured else (),
         eligible=tuple(training.name for training in eligible),
         versus=tuple(versus),
         stability=measure_stability(single_networks),

@@ -87,7 +87,11 @@ def starting_model(session: Session) -> Any:
     import keras
 
     if session.job.init:
-        return keras.models.load_model(session.job.init, compile=False)
+        # Built anew, because it may have been trained with another dropout than these settings'.
+        model = architectures.build_model(session.architecture, session.settings, weights=None)
+        trained = keras.models.load_model(session.job.init, compile=False)
+        model.set_weights(trained.get_weights())
+        return model
     model = architectures.build_model(session.architecture, session.settings, session.job.weights)
     if session.job.weights is None:
         step = max(1, len(session.train) // _BATCH_NORM_IMAGES)

@@ -159,11 +159,13 @@ def _copy_optimizer(whole: Any, trained: Any) -> None:
     """
     import keras
 
-    config = keras.optimizers.serialize(trained.optimizer)
+    # Where the whole network learned, `trained` may be `whole`, which gets another optimizer here.
+    learned = trained.optimizer
+    config = keras.optimizers.serialize(learned)
     whole.compile(keras.optimizers.deserialize(config), "binary_crossentropy", jit_compile=False)
     whole.optimizer.build(whole.trainable_variables)
     state = {}
-    for variable in trained.optimizer.variables:
+    for variable in learned.variables:
         state[variable.path] = variable
     for variable in whole.optimizer.variables:
         variable.assign(state[variable.path])
