@@ -132,11 +132,14 @@ def extract_all(
 ) -> dict[str, list[PrefectFuture[bool]]]:
     """Submit the features of every training that is not done.
 
-    Seeds share the features of a pretrained network; a random one has its own for each seed.
+    Seeds share the features of a pretrained network; a random one has its own for each seed. Where
+    all layers learn there are none.
 
     Returns:
         The futures that each training waits for, by its name.
     """
+    if run.settings.learns == "whole":
+        return {}
     splits = runs.read_ingest(work).splits
     images = sum(splits["train"].values()) + sum(splits["val"].values())
     shards = -(-images // SHARD_ROWS)

@@ -12,13 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 import cxr
 from cxr.core.errors import CxrError
 from cxr.core.parallel import usable_cores
-from cxr.core.settings import Runner
+from cxr.core.settings import Runner, training_settings
+from cxr.models.runs import Run
 from flows.pipeline import pipeline
 from flows.preprocess import preprocess
 from flows.retrain import retrain
 from flows.server.process import free_port
 from flows.train import train
 from tasks import runners
+from tasks.train import extract_all
 from tests.conftest import ROOT
 
 
@@ -49,6 +51,12 @@ def test_the_command_line_refuses_it_too():
     command = [sys.executable, "-m", "flows.command", "run", "x", "--out", "y", "--runner", "dusk"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2 and "tcp://host:8786" in done.stdout + done.stderr
+
+
+def test_no_features_are_submitted_where_all_layers_learn(tmp_path):
+    """They would take hours and gigabytes, and nothing would read them."""
+    run = Run.model_construct(settings=training_settings("thorough"))
+    assert extract_all(run, tmp_path, tmp_path, pool=None) == {}
 
 
 def test_the_default_imports_nothing_of_dask(tmp_path):

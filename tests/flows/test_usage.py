@@ -64,6 +64,7 @@ WRONG = [
     ((*RUN, "--preset", "slow"), '"standard", "quick", "thorough", "demo"'),
     ((*RUN, "--ensemble", "seeds", "--seeds", "1"), "cxr: --ensemble seeds: expected at least 2 seeds to average, found 1"),
     ((*RUN, "--ensemble", "epochs", "--preset", "quick"), "found 0: give more with --epochs, or leave --ensemble out"),
+    ((*RUN, "--learns", "whole", "--preset", "quick"), "cxr: --learns whole: expected at least 1 epoch in which all layers learn, found 0"),
     ((*RUN, "--epoch", "3"), "Did you mean --epochs?"),
     ((*RUN, "--exclude"), "expected --exclude with a value, found none: see `cxr run --help`"),
     ((*RUN, "more"), "expected no more arguments, found more"),

@@ -242,6 +242,16 @@ class TrainingSettings(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _require_epochs(self) -> Self:
+        """Refuse that all layers learn in no epoch: the head alone would be fitted."""
+        if self.learns == "whole" and not self.tuning_epochs():
+            raise ValueError(
+                "--learns whole: expected at least 1 epoch in which all layers learn, found 0: "
+                "give more with --epochs, or leave --learns out"
+            )
+        return self
+
     def pixels(self) -> PixelSettings:
         """Return the pixels that training reads."""
         return PixelSettings(image_size=self.image_size, harmonise=self.harmonise)

@@ -2,8 +2,9 @@
 
 First the head alone is fitted on pooled features. Then the head and the top of the network learn
 together from activations at the architecture's cut (`fine_tuning`); or, without these steps, the
-whole network learns from images. The saved model is whole again (`publishing`). The history on disk is the only state beside the checkpoint (`checkpoints`), so a
-training that was killed goes on to the result of an undisturbed one.
+whole network learns from images. The saved model is whole again (`publishing`). The history on disk
+is the only state beside the checkpoint (`checkpoints`), so a training that was killed goes on to the
+result of an undisturbed one.
 """
 
 from typing import Any
@@ -49,7 +50,7 @@ def train(session: Session) -> None:
 
 def _features(whole: Any, session: Session) -> TrainingFeatures:
     """Return what the network learns from."""
-    if session.settings.learns == "whole" and session.settings.tuning_epochs():
+    if session.settings.learns == "whole":
         return feature_extraction.whole_images(session)
     return feature_extraction.compute_features(whole, session)
 
