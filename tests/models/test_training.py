@@ -22,7 +22,7 @@ from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models.compute import worker
 from cxr.models.runs import Run
 from cxr.models.selection import Selection
-from cxr.models.training import checkpoints, publishing, session
+from cxr.models.training import checkpoints, session
 from cxr.models.training.feature_extraction import FeatureJob
 from cxr.models.training.learning import fine_tuning, head_fitting
 from cxr.models.training.records import Training
@@ -30,6 +30,7 @@ from cxr.models.training.trainer import TrainingJob
 from cxr.results import evaluation, exporting
 from cxr.storage.addresses import open_storage
 from tests.conftest import ROOT, preprocess
+from tests.support.keras_process import run_with_keras
 
 
 @pytest.fixture(scope="module")
@@ -158,16 +159,43 @@ def test_the_whole_network_learns_and_a_killed_training_repeats_it(name, work, p
 
 def test_a_model_that_learned_whole_keeps_the_state_of_its_optimizer():
     """Compiled anew for publishing, with itself as the part that was trained."""
-    import keras
+    run_with_keras("""
+import keras, numpy as np
+from cxr.models.training import publishing
 
-    pixels = keras.Input((4,))
-    model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(pixels))
-    model.compile("adam", "binary_crossentropy")
-    model.fit(np.eye(4), np.array([[0], [1], [0], [1]]), epochs=2, verbose=0)
-    state = publishing.optimizer_sha256(model)
-    publishing._copy_optimizer(model, model)
-    assert publishing.optimizer_sha256(model) == state
-    assert int(model.optimizer.iterations) == 2
+pixels = keras.Input((4,))
+model = keras.Model(pixels, keras.layers.Dense(1, activation="sigmoid")(pixels))
+model.compile("adam", "binary_crossentropy")
+model.fit(np.eye(4), np.array([[0], [1], [0], [1]]), epochs=2, verbose=0)
+state = publishing.optimizer_sha256(model)
+publishing._copy_optimizer(model, model)
+assert publishing.optimizer_sha256(model) == state
+assert int(model.optimizer.iterations) == 2
+""")
+
+
+def test_dropout_repeats_no_draw_of_an_earlier_epoch():
+    """An epoch begins with the draw that follows the last one of the epoch before, whatever was drawn since."""
+    run_with_keras("""
+from types import SimpleNamespace
+import keras, numpy as np
+from cxr.core.settings import TrainingSettings
+from cxr.models.training.learning import fine_tuning
+
+pixels = keras.Input((8,))
+model = keras.Model(pixels, keras.layers.Dropout(0.5, name="dropout")(pixels))
+settings = TrainingSettings(dropout=0.5, batch_size=4, seed=7)
+training = SimpleNamespace(settings=settings, train=np.arange(10))
+state = model.get_layer("dropout").seed_generator.state
+fine_tuning._seed_dropout(model, training, epoch=0)
+for _ in range(3):  # as many batches of at most 4 have 10 images
+    model(np.ones((4, 8)), training=True)
+after_one_epoch = state.numpy().copy()
+model(np.ones((4, 8)), training=True)
+fine_tuning._seed_dropout(model, training, epoch=1)
+assert np.array_equal(state.numpy(), after_one_epoch)
+assert state.numpy()[0] == 7
+""")
 
 
 def run_and_kill(the_job: TrainingJob, after: int) -> None:

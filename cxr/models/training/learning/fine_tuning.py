@@ -151,10 +151,14 @@ def fine_tune_epoch(
 
 
 def _seed_dropout(model: Any, session: Session, epoch: int) -> None:
-    """Let dropout draw from (seed, epoch), so that a resumed training repeats it."""
+    """Let dropout draw from (seed, number of the step), so that a resumed training repeats it.
+
+    Keras counts the second number up in each step: a lower start would repeat an earlier epoch's.
+    """
     if session.settings.dropout:
+        first_step = epoch * _steps_per_epoch(session)
         state = model.get_layer("dropout").seed_generator.state
-        state.assign(np.array([session.settings.seed, epoch], state.dtype))
+        state.assign(np.array([session.settings.seed, first_step], state.dtype))
 
 
 def _learner(
