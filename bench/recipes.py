@@ -27,7 +27,7 @@ from scipy.special import expit, logit
 
 from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
-from cxr.core.settings import TrainingSettings
+from cxr.core.settings import PRESETS, TrainingSettings
 from cxr.core.settings.architectures import ARCHITECTURES
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.models import runs, stress
@@ -41,7 +41,6 @@ from cxr.stats import metrics, thresholds
 
 Array = np.ndarray[Any, Any]
 Batches = Callable[..., Any]
-WHOLE = {"learns": "whole", "epochs": 12, "patience": 12, "balanced": True, "dropout": 0.2}
 WHOLE_IMAGES = {"augmentation": {"area": 1.0, "stretch": 1.0, "zoom": 0.1, "shift": 0.05}}
 
 
@@ -78,7 +77,7 @@ RECIPES = {
     "mixing": Recipe(mixing=0.2),
     "label smoothing": Recipe(smoothing=0.1),
     "last layer alone": Recipe({"epochs": 0}),
-    "thorough": Recipe(WHOLE),
+    "thorough": Recipe(PRESETS["thorough"]),
 }
 
 
@@ -215,7 +214,9 @@ def measure(table: pd.DataFrame) -> dict[str, float]:
         names = [world.name for world in WORLDS.values() if world.kind == kind]
         row[f"-{kind}"] = aurocs[CLEAN] - float(np.mean([aurocs[world] for world in names]))
     row["worst"] = min(aurocs[world] for world in WORLDS)
-    threshold = thresholds.choose_operating_point(labels, raw_scores(table, CLEAN)).threshold
+    in_worlds = np.stack([raw_scores(table, world) for world in (CLEAN, *WORLDS)], axis=1)
+    kinds = [CLEAN, *(world.kind for world in WORLDS.values())]
+    threshold = thresholds.choose_operating_point(labels, in_worlds, kinds=kinds).threshold
     stretched = [world.name for world in WORLDS.values() if world.kind == "stretch"]
     at_threshold = [
         metrics.compute_metrics(labels, raw_scores(table, world), threshold) for world in stretched

@@ -16,6 +16,8 @@ from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table
 from cxr.core.records import Record
 from cxr.core.settings import TrainingSettings, upgrade_training_settings
+from cxr.core.settings.architectures import ARCHITECTURES
+from cxr.data.images.changes import augmentation, stress_worlds
 from cxr.data.manifest import contract
 from cxr.data.manifest.records import Ingest
 from cxr.models.networks import pretrained_weights
@@ -144,8 +146,13 @@ def _run_id(
     decisive = settings.model_dump(mode="json", exclude=_SETTINGS_NOT_IN_NAME)
     origins = {name: digest or value or "none" for name, (value, digest) in weights.items()}
     init_sha256 = init.sha256 if init else None
+    recipes = {
+        name: [ARCHITECTURES[name].cut, settings.learning_rate(name)] for name in settings.arch
+    }
+    changes = [augmentation.VERSION, stress_worlds.VERSION]
     content = json.dumps(
-        [manifest_sha256, decisive, origins, init_sha256, __version__], sort_keys=True
+        [manifest_sha256, decisive, origins, init_sha256, recipes, changes, __version__],
+        sort_keys=True,
     )
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

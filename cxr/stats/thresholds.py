@@ -5,6 +5,7 @@ in `metrics`, their intervals in `intervals`.
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple, Self
 
@@ -113,6 +114,7 @@ def choose_operating_point(
     scores: Vector,
     rule: Rule | None = None,
     prevalence: float | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> OperatingPoint:
     """Return the operating point that a rule chooses on validation images.
 
@@ -128,13 +130,15 @@ def choose_operating_point(
     Of equally good thresholds, the one with the fewest false negatives is chosen.
 
     With several sets of scores of the same images, as they are and in stress worlds, all sets count
-    alike: the threshold then keeps its promise over them all, not on films of one kind alone.
+    alike, but for 'sensitivity': it keeps its promise over the sets of each kind, so that one kind
+    in which scores rise does not pay for another in which they fall.
 
     Args:
         labels: 0 or 1, (n,).
         scores: 0 to 1, (n,), or (n, sets).
         rule: The rule; by default 'sensitivity' with 0.95.
         prevalence: Of validation, where these images are a balanced sample; theirs if not given.
+        kinds: The kind of each set; all are of one kind if not given.
 
     Raises:
         DataError: Not estimable, because a class is missing ('fixed' needs one image only), or a
@@ -146,6 +150,7 @@ def choose_operating_point(
         sets = sets[:, np.newaxis]
     images = len(sets)
     worlds = sets.shape[1] - 1
+    kind_of_set = np.array(kinds if kinds is not None else [""] * (worlds + 1))
     labels, scores = check_scores(np.repeat(labels, worlds + 1), sets.ravel())
     positives = int(labels.sum()) // (worlds + 1)
     classes_needed = 1 if rule.name == "fixed" else 2
@@ -157,12 +162,21 @@ def choose_operating_point(
     prevalence = rule.prevalence or val_prevalence
     if rule.name == "fixed":
         threshold = rule.number()
+    elif rule.name == "sensitivity":
+        kind_of_score = np.tile(kind_of_set, images)
+        threshold = min(
+            _best_threshold(labels[is_kind], scores[is_kind], rule, prevalence)
+            for is_kind in (kind_of_score == kind for kind in np.unique(kind_of_set))
+        )
     else:
         threshold = _best_threshold(labels, scores, rule, prevalence)
     called_positive = scores >= threshold
     return OperatingPoint(
         rule=rule.name,
-        words=f"{_describe(rule)}, {_describe_images(images, worlds, val_prevalence)}.",
+        words=(
+            f"{_describe(rule)}, "
+            f"{_describe_images(images, worlds, _other_kinds(rule, kind_of_set), val_prevalence)}."
+        ),
         threshold=threshold,
         min_sensitivity=rule.min_sensitivity if rule.name == "sensitivity" else None,
         cost_ratio=rule.cost_ratio if rule.name == "cost" else None,
@@ -175,15 +189,25 @@ def choose_operating_point(
     )
 
 
+def _other_kinds(rule: Rule, kind_of_set: Vector) -> list[str]:
+    """Return the kinds of sets beside the first in each of which the rule keeps its promise."""
+    if rule.name != "sensitivity":
+        return []
+    return [kind for kind in dict.fromkeys(kind_of_set.tolist()) if kind != kind_of_set[0]]
+
+
 def _describe_images(
     images: int,
     worlds: int,
+    kinds: list[str],
     prevalence: float,
 ) -> str:
     """Return on what a threshold was chosen, without a full stop."""
     text = f"on {images} validation images"
     if worlds:
-        text += f", as they are and in {worlds} stress worlds alike"
+        text += f", as they are and in {worlds} stress worlds"
+        text += f", over those of each kind ({', '.join(kinds)})" if kinds else " alike"
+        return f"{text} (prevalence of all validation images {prevalence:.3f})"
     return f"{text} (prevalence {prevalence:.3f})"
 
 

@@ -189,3 +189,24 @@ def test_the_cost_of_a_balanced_sample_is_that_of_its_set():
     same = choose_operating_point(labels, scores, rule.model_copy(update={"prevalence": 0.1}))
     assert found.threshold == same.threshold
     assert found.prevalence == 0.1
+
+
+def test_the_sensitivity_is_kept_over_the_sets_of_each_kind():
+    """It is the lowest of the thresholds that the kinds ask for by themselves; Youden's is that of all sets."""
+    rng = np.random.default_rng(4)
+    labels = np.repeat([0, 1], [50, 50])
+    sets = np.clip(0.3 + 0.4 * labels[:, None] + rng.normal(0, 0.15, (100, 4)), 0, 1)
+    sets[:, 2:] = np.clip(sets[:, 2:] - 0.15, 0, 1)
+    kinds = ["clean", "gray", "detail", "detail"]
+    found = choose_operating_point(labels, sets, kinds=kinds)
+    alone = [
+        choose_operating_point(labels, sets[:, columns]).threshold for columns in ([0], [1], [2, 3])
+    ]
+    assert found.threshold == min(alone)
+    assert (sets[labels == 1][:, 2:] >= found.threshold).mean() >= 0.95
+    assert "in 3 stress worlds, over those of each kind (gray, detail)" in found.words
+    youden = Rule(name="youden")
+    assert (
+        choose_operating_point(labels, sets, youden, kinds=kinds).threshold
+        == choose_operating_point(labels, sets, youden).threshold
+    )

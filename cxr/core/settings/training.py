@@ -122,7 +122,8 @@ class TrainingSettings(Strict):
         5,
         ge=0,
         le=16,
-        description="Random augmentations of each training image, beside the original.",
+        description="Random augmentations of each training image, beside the original. (Where all "
+        "layers learn, each epoch has its own.)",
     )
     passes: int = Field(
         6,
@@ -148,9 +149,10 @@ class TrainingSettings(Strict):
     )
     operating_point: Literal["sensitivity", "youden", "fixed", "cost"] = Field(
         "sensitivity",
-        description="How the threshold is chosen on val. sensitivity: the highest specificity with "
-        "at least min_sensitivity; youden: the highest sensitivity + specificity; fixed: "
-        "fixed_threshold; cost: the lowest cost by cost_ratio and prevalence.",
+        description="How the threshold is chosen on val, as it is and in the stress worlds. "
+        "sensitivity: the highest specificity with at least min_sensitivity; youden: the highest "
+        "sensitivity + specificity; fixed: fixed_threshold; cost: the lowest cost by cost_ratio and "
+        "prevalence.",
     )
     min_sensitivity: float = Field(
         0.95,

@@ -60,7 +60,7 @@ def _fit_head(
     data: TrainingData[Any],
     session: Session,
 ) -> tuple[History, Any]:
-    """Fit the head with each penalty; publish the best one as epoch 0.
+    """Fit the head with each penalty; publish the one of the highest validation score as epoch 0.
 
     Returns:
         The history, a row for each penalty, and the best head.
@@ -91,9 +91,10 @@ def _fit_head(
         patience=session.settings.patience,
     )
     history = [_history_row(fit, measure(fit.solution)) for fit in fits]
-    best = max(fits, key=lambda fit: fit.auroc)
-    score_layer.set_weights([best.solution.kernel, best.solution.bias])
-    note = f"last layer, val AUROC {best.auroc:.4f}"
+    best = max(range(len(fits)), key=lambda number: checkpoints.validation_score(history[number]))
+    solution = fits[best].solution
+    score_layer.set_weights([solution.kernel, solution.bias])
+    note = f"last layer, val AUROC {fits[best].auroc:.4f}"
     checkpoints.record_epoch(history, head, note, session)
     return history, head
 

@@ -12,6 +12,7 @@ from cxr.core.formatting import printable
 from cxr.core.settings import LABEL_NAMES, training_settings
 from cxr.core.timing import Stage, read_timings
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
+from cxr.models.stress import EPOCH_IMAGES
 from cxr.models.training.records import Training
 from cxr.results.model_card import Card
 from cxr.results.report.captions import STAGES
@@ -56,13 +57,17 @@ def thorough_seconds(card: Card) -> float | None:
     """Return what the preset `thorough` would take, in seconds, None where all layers learned here.
 
     To learn from an image takes about three times as long as to score it: the way back through a
-    network has two products where the way there has one.
+    network has two products where the way there has one. After each epoch validation is scored.
     """
     if card.settings.learns == "whole":
         return None
     thorough = training_settings("thorough")
-    images = sum(card.data.splits["train"].values()) * thorough.tuning_epochs()
-    return _STEP_COST * images * card.training.milliseconds / 1000
+    train = sum(card.data.splits["train"].values())
+    val = sum(card.data.splits["val"].values())
+    stressed = len(WORLDS) * min(val, EPOCH_IMAGES)
+    passes = (_STEP_COST * train + val + stressed) * thorough.tuning_epochs()
+    size = (thorough.image_size / card.image_size) ** 2
+    return passes * size * card.training.milliseconds / 1000
 
 
 def interval_methods(card: Card) -> str:
