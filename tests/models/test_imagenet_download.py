@@ -59,6 +59,7 @@ for layer in backbone.layers:
     for own, published in zip(model.get_layer(layer.name).get_weights() if layer.weights else [], layer.get_weights(), strict=True):
         assert np.array_equal(own, published), layer.name
 server.shutdown()
+server.server_close()  # or connections would wait for ever in its backlog
 build_model(name, settings, "imagenet")  # from Keras' cache: the server is gone
 (Path(sys.argv[3]) / "models" / file).write_bytes(b"damaged")
 try:
@@ -84,6 +85,7 @@ def test_imagenet_weights_are_fetched_cached_and_loaded(name, tmp_path):
         text=True,
         check=False,
         cwd=ROOT,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     stem = name.lower().replace("mobilenetv2", "mobilenet_v2")
