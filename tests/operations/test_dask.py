@@ -80,9 +80,9 @@ def plain(api, data, tmp_path_factory) -> dict[str, bytes]:
 def results(work: Path) -> dict[str, bytes]:
     """Return the results of a work folder, by their names without runs/ID.
 
-    Of a history the seconds are left out, and its numbers are rounded: a worker of one thread adds
-    up the gradients of fine-tuning in another order than one of two, which changes the seventh digit
-    of a loss.
+    Of a history the seconds are left out. Its numbers and the scores are rounded: a worker of one
+    thread adds up the gradients of fine-tuning in another order than one of two, which changes the
+    seventh digit of a loss.
     """
     contents = {}
     for pattern in RESULTS:
@@ -90,15 +90,19 @@ def results(work: Path) -> dict[str, bytes]:
             parts = path.relative_to(work).parts
             name = "/".join(parts[2:] or parts)
             content = path.read_bytes()
-            contents[name] = rounded_history(content) if "history" in name else content
+            if "history" in name:
+                content = rounded_table(content, last=-1)
+            elif "scores" in name:
+                content = rounded_table(content)
+            contents[name] = content
     return contents
 
 
-def rounded_history(content: bytes) -> bytes:
-    """Return history.csv without its last column, numbers with four significant digits."""
+def rounded_table(content: bytes, last: int | None = None) -> bytes:
+    """Return a table with its columns up to `last`, numbers with four significant digits."""
     lines = []
     for line in content.decode().splitlines():
-        cells = line.split(",")[:-1]
+        cells = line.split(",")[:last]
         lines.append(",".join(rounded(cell) for cell in cells))
     return "\n".join(lines).encode()
 
