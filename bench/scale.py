@@ -63,7 +63,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
             work / "cache", "MobileNetV2", settings, held, list(table["pixel_sha256"]), model
         )
         # Traces and warms up, in another cache.
-        features.cut_features(source, np.arange(256), np.ones(256, int), "float32", "float16")
+        features.cut_features(source, np.arange(256), ["1"] * 256, "float32", "float16")
     started = time.perf_counter()
     if stage == "inspect":
         scan = scanning.scan(storage, work)
@@ -84,7 +84,7 @@ def work_on(stage: str, data: Path, work: Path) -> float:
         )
     else:
         features.cut_features(
-            source, np.arange(len(table)), np.zeros(len(table), int), "float32", "float16"
+            source, np.arange(len(table)), [features.UNCHANGED] * len(table), "float32", "float16"
         )
     return time.perf_counter() - started
 
