@@ -1,10 +1,12 @@
 """The whole pipeline against the notebook way of doing the same job, on the same images, one after the other.
 
-    python -m bench.notebook DATA [--weights DIR] [--arch A ...] [--train N --test N] [--stand-ins] [--out FILE]
+    python -m bench.notebook DATA [--weights DIR] [--arch A ...] [--train N --test N] [--stand-ins]
+                             [--out FILE] [--keep FOLDER]
 
-Both with up to 20 epochs and a patience of 3. The notebook is ../shared/baseline/notebook_baseline.py; the pipeline is
-`cxr run` as a user starts it, its embedded server, exploration, audit, test and report included. --train and --test take
-a subset by patient, the same for both. --stand-ins gives both sides the same weight files for architectures that DIR has
+The notebook is ../shared/baseline/notebook_baseline.py with up to 20 epochs and its patience of 3; the pipeline is
+`cxr run` as a user starts it, with the standard preset, its embedded server, exploration, audit, test and report
+included. --train and --test take a subset by patient, the same for both. --keep leaves the work folder and the
+notebook's model in FOLDER, for bench.quality. --stand-ins gives both sides the same weight files for architectures that DIR has
 none of: random ones that carry a signal (He et al. 2015; batch normalisation settled on images of DATA). From Keras' own
 random weights the notebook learns nothing and gives up as soon as its patience allows, which real weights would not do.
 Processor seconds are those of all processes of a side: on a shared machine they tell more than the wall clock.
@@ -33,7 +35,7 @@ from cxr.models.training.records import Training
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / ".." / "shared"
-EPOCHS, PATIENCE = "20", "3"
+EPOCHS = "20"
 
 
 def subset(data: Path, train: int, test: int, folder: Path) -> Path:
@@ -157,10 +159,6 @@ def pipeline(
             *command,
             "--arch",
             *architectures,
-            "--epochs",
-            EPOCHS,
-            "--patience",
-            PATIENCE,
             "--seed",
             "0",
         ],
@@ -215,10 +213,12 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=10**9)
     parser.add_argument("--stand-ins", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--keep", type=Path, default=None)
     given = parser.parse_args()
     weights = str(Path(given.weights).resolve()) if given.weights else None
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
+        root = given.keep.resolve() if given.keep else Path(scratch)
+        root.mkdir(parents=True, exist_ok=True)
         data = (
             subset(given.data, given.train, given.test, root / "data")
             if given.train

@@ -65,9 +65,9 @@ RECIPES = {
     "standard": Recipe(),
     "lower cut": Recipe(cut="block_5_add"),
     "version 0.2": Recipe(
-        {"views": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}
+        {"augmented_copies": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}
     ),
-    "three passes": Recipe({"views": 5, "passes": 3}),
+    "three passes": Recipe({"augmented_copies": 5, "passes": 3}),
     "no crops": Recipe(WHOLE_IMAGES),
     "stretch, no crops": Recipe({"augmentation": {"area": 0.9}}),
     "stronger crops": Recipe({"augmentation": {"area": 0.1}}),

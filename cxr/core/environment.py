@@ -61,3 +61,13 @@ def s3_path_style() -> bool | None:
 def allotted_threads() -> int:
     """Return CXR_THREADS: how many threads a process may compute with; 0 if it is not set."""
     return int(os.environ.get("CXR_THREADS", "0"))
+
+
+def salt() -> str:
+    """Return CXR_SALT: the secret behind all pseudonyms, an empty text if it is not set."""
+    return os.environ.get("CXR_SALT", "")
+
+
+def salt_file() -> str:
+    """Return CXR_SALT_FILE: a file that holds the salt, an empty text if it is not set."""
+    return os.environ.get("CXR_SALT_FILE", "")

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.records import Record
-from cxr.data import splits
 from cxr.data.images.model_input import UNIFORM_QUALITY
-from cxr.data.splits import Array, sample_patients
+from cxr.data.patients import splits
+from cxr.data.patients.splits import Array, sample_patients
 from cxr.exploration import geometry, signals
 from cxr.exploration.baselines import WARNING_LIMIT, Baseline, Study, measure_baseline
 from cxr.storage.arrays import Stored

@@ -15,12 +15,12 @@ from cxr.core.errors import DataError
 from cxr.core.files import as_json, atomic_write, read_table
 from cxr.core.records import Record
 from cxr.core.settings import EXCLUDED, TrainingSettings
-from cxr.data import splits
 from cxr.data.images import model_input, pixel_cache
 from cxr.data.images.changes import augmentation
 from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.manifest import scanning
 from cxr.data.manifest.records import Ingest
+from cxr.data.patients import splits
 from cxr.exploration import audit, shift, summary
 from cxr.exploration.figures import audit_plot, distributions, samples, shift_plot
 from cxr.storage.addresses import open_storage

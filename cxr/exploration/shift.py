@@ -15,9 +15,9 @@ import pandas as pd
 from cxr.core.formatting import describe_p_value
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, Strict
-from cxr.data import splits
 from cxr.data.images.border import border_mask
-from cxr.data.splits import sample_patients
+from cxr.data.patients import splits
+from cxr.data.patients.splits import sample_patients
 from cxr.exploration.geometry import measure_gradient_ratio
 from cxr.stats.comparison import holm
 from cxr.stats.intervals import Interval, bootstrap_intervals

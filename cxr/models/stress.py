@@ -12,9 +12,9 @@ import pandas as pd
 
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import Strict
-from cxr.data import splits
 from cxr.data.images.changes.changed_images import ChangedImages
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
+from cxr.data.patients import splits
 from cxr.models import scoring
 from cxr.stats import intervals, metrics
 from cxr.stats.calibration import Calibration

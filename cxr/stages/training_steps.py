@@ -7,7 +7,7 @@ from cxr.core.files import file_sha256
 from cxr.core.settings import (
     TrainingSettings,
 )
-from cxr.data import splits as data_splits
+from cxr.data.patients import splits as data_splits
 from cxr.exploration import explore as exploration
 from cxr.models import runs, selection
 from cxr.models.compute import hardware, worker

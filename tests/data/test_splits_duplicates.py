@@ -7,8 +7,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from cxr.core.errors import DataError
 from cxr.core.settings import SplitSettings
-from cxr.data import splits
 from cxr.data.leakage import exact_duplicates
+from cxr.data.patients import splits
 
 
 def rows(*cells: tuple[str, str, int, str, str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from cxr.core.files import read_table
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.images import model_input
 from cxr.data.images.decoding import decoder
-from cxr.data.splits import sample_patients
+from cxr.data.patients.splits import sample_patients
 from cxr.exploration import audit, baselines, geometry
 from cxr.exploration.figures import audit_plot
 from tests.conftest import ROOT, preprocess

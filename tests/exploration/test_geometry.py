@@ -10,9 +10,9 @@ from PIL import Image
 
 from cxr.core.files import read_table
 from cxr.core.settings import PixelSettings
-from cxr.data import splits
 from cxr.data.images import model_input, pixel_cache
 from cxr.data.images.decoding import decoder
+from cxr.data.patients import splits
 from cxr.data.phantoms import dataset
 from cxr.data.phantoms.drawing.anatomy import Anatomy
 from cxr.data.phantoms.drawing.chest import draw_chest

@@ -528,7 +528,7 @@ def test_each_penalty_is_fitted_until_validation_stops_gaining():
         ({}, 6),
         ({"passes": 1}, 1),
         ({"passes": 3}, 3),
-        ({"passes": 3, "views": 1}, 2),
+        ({"passes": 3, "augmented_copies": 1}, 2),
         ({"epochs": 0}, 0),
         ({"fine_tune_epochs": 2}, 2),
     ],

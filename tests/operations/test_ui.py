@@ -202,7 +202,8 @@ def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictu
 
 
 def test_the_deployments_page_lists_what_can_be_run(run, page, pictures):
-    """Every deployment by name, with its tags."""
+    """Every deployment by name, with its tags; the page shows ten at a time."""
     stack, _ = run
-    page.open(f"{stack.address}/deployments", "pipeline-demo", "retrain", "predict")
+    page.open(f"{stack.address}/deployments", "pipeline-demo", "pipeline-thorough", "predict")
     page.picture(pictures / "6_deployments.png")
+    page.open(f"{stack.address}/deployments?page=2", "retrain")

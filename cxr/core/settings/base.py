@@ -66,9 +66,12 @@ def with_epochs_of_fine_tuning(old: dict[str, Any]) -> dict[str, Any]:
 def upgrade_training_settings(old: dict[str, Any]) -> dict[str, Any]:
     """Return the training settings of a record of any earlier version as this version has them.
 
-    Before version 0.3 augmentation showed no parts of images and did not stretch them.
+    Before version 0.3 augmentation showed no parts of images and did not stretch them, and the
+    number of augmented copies was called `views`.
     """
     settings = with_epochs_of_fine_tuning(old)
+    if "views" in settings:
+        settings["augmented_copies"] = settings.pop("views")
     ranges = settings.get("augmentation")
     if isinstance(ranges, dict):
         settings["augmentation"] = {"area": 1.0, "stretch": 1.0} | ranges

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from cxr.core.settings.base import LABEL_NAMES, Strict
+from cxr.core.settings.labels import LabelSettings
 
 ImageSize = Annotated[
     int, Field(ge=32, le=1024, description="Side of the square images, in pixels.")
@@ -102,9 +103,28 @@ class FileSettings(Strict):
         description="Reject images whose gray values, 0 to 255, have a smaller standard deviation "
         "(reason flat).",
     )
+    views: tuple[str, ...] = Field(
+        ("PA", "AP"),
+        min_length=1,
+        description="The views (DICOM ViewPosition, or a label table's view) that are used; films "
+        "of another view are set aside (reason other_view), those of an unknown one are kept.",
+    )
+    window: str = Field(
+        "",
+        description="The name of the window (DICOM WindowCenterWidthExplanation) by which a film "
+        "of several windows is shown; the first one if not given.",
+    )
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _split_views(cls, views: object) -> object:
+        """Take PA,AP in one word, too, and write views in capitals."""
+        items = views if isinstance(views, list | tuple) else [views]
+        words = [word.strip().upper() for item in items for word in str(item).split(",")]
+        return tuple(word for word in words if word)
 
 
-class ReadingSettings(FileSettings):
+class ReadingSettings(FileSettings, LabelSettings):
     """How DATA is read: which folder is which split and class, and what is left out."""
 
     splits: tuple[str, ...] = Field(

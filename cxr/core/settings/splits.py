@@ -37,7 +37,14 @@ class SplitSettings(Strict):
         "person+etiology",
         description="How the patient of an image is known. From the published file names: "
         f"{', '.join(READINGS)}. From its path: regex:PATTERN with a group `(?P<patient>...)`. "
-        "From a table: csv:FILE with the columns image and patient_id.",
+        "From a table: csv:FILE with the columns image and patient_id. From DICOM alone: dicom "
+        "(PatientID; where a file name says nothing, it is read anyway).",
+    )
+    test_by: str = Field(
+        "",
+        description="Make test of the images for which this holds, as in manufacturer=Agfa or "
+        "year>=2025 (a column of clean_metadata.csv; =, !=, <, <=, >, >=), whatever the folders "
+        "say: a test set from another device or time. Other images of its patients are set aside.",
     )
     repair_leakage: bool = Field(
         True,
@@ -58,11 +65,12 @@ class SplitSettings(Strict):
     @classmethod
     def _check_patient_key(cls, key: str) -> str:
         """Refuse what names no rule, and a regular expression without its group."""
-        if key in READINGS or key.startswith("csv:"):
+        if key in READINGS or key == "dicom" or key.startswith("csv:"):
             return key
         if not key.startswith("regex:"):
             raise ValueError(
-                f"expected one of {', '.join(READINGS)}, regex:PATTERN or csv:FILE, found {key!r}"
+                f"expected one of {', '.join(READINGS)}, regex:PATTERN, csv:FILE or dicom, "
+                f"found {key!r}"
             )
         pattern = key.removeprefix("regex:")
         try:

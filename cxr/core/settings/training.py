@@ -118,7 +118,7 @@ class TrainingSettings(Strict):
         description="Let each epoch of fine-tuning have as many NORMAL as PNEUMONIA images, "
         "instead of giving the rarer class a higher weight in the loss.",
     )
-    views: int = Field(
+    augmented_copies: int = Field(
         5,
         ge=0,
         le=16,
@@ -131,7 +131,7 @@ class TrainingSettings(Strict):
         le=17,
         description="In how many of its versions (the original and its augmentations) each "
         "training image is used. 1: one pass over the images, which are shared out among the "
-        "versions; views + 1: every version of every image.",
+        "versions; augmented_copies + 1: every version of every image.",
     )
     init: str = Field(
         "",
@@ -266,8 +266,8 @@ class TrainingSettings(Strict):
         return entry.whole_learning_rate if self.learns == "whole" else entry.learning_rate
 
     def turns(self) -> int:
-        """Return how many passes there are: no more than versions of an image, views + 1."""
-        return min(self.passes, self.views + 1)
+        """Return how many passes there are: no more than versions of an image."""
+        return min(self.passes, self.augmented_copies + 1)
 
     def tuning_epochs(self) -> int:
         """Return the most epochs of fine-tuning: as set, or one for each pass."""
@@ -281,7 +281,7 @@ class TrainingSettings(Strict):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quick": {"image_size": 160, "epochs": 0, "views": 2, "passes": 1},
+    "quick": {"image_size": 160, "epochs": 0, "augmented_copies": 2, "passes": 1},
     "thorough": {
         "learns": "whole",
         "epochs": 12,
@@ -295,7 +295,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 14,
         "patience": 8,
         "fine_tune_learning_rate": 1e-3,
-        "views": 1,
+        "augmented_copies": 1,
         "passes": 1,
         "batch_size": 16,
     },

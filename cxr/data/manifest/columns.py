@@ -7,6 +7,14 @@ ROW_COLUMNS = [
     "md5", "pixel_sha256", "phash", "width", "height", "mode", "bytes", "mean", "std",
     "format", "icc", "exif", "quantisation", "patient_group", "bit_depth", "inverted",
 ]  # fmt: skip
+# What is known of an image beside its pixels, from DICOM tags or a table of labels. The manifest has
+# those of them that some image has. Age is in years, spacing in mm; patients, studies, series,
+# instances, institutions and stations are pseudonyms.
+ATTRIBUTE_COLUMNS = [
+    "age", "sex", "view", "year", "modality", "manufacturer", "device_model", "detector", "station",
+    "institution", "pixel_spacing", "transfer_syntax", "bits_stored", "photometric", "window",
+    "burned_in", "study", "series", "instance",
+]  # fmt: skip
 REJECT_COLUMNS = ["image", "reason", "detail"]
 PAIR_COLUMNS = ["image_a", "image_b", "variant", "distance", "correlation"]
 CONTAINER_COLUMNS = ["format", "icc", "exif", "quantisation"]

@@ -9,7 +9,6 @@ from cxr.core import timing
 from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table, write_parts, write_table
 from cxr.core.settings import LABEL_NAMES, SPLITS, SplitSettings
-from cxr.data import splits
 from cxr.data.leakage import gate, near_duplicates, repair
 from cxr.data.manifest import contract, distinct_images, known_datasets, scanning
 from cxr.data.manifest.columns import REJECT_COLUMNS, ROW_COLUMNS
@@ -24,6 +23,7 @@ from cxr.data.manifest.comparison import (
     search_pairs,
 )
 from cxr.data.manifest.records import REJECT_REASONS, Ingest, Scan
+from cxr.data.patients import splits
 from cxr.data.survey.account import Account
 
 # What splits and leakage are decided by; the other columns go from table to table in parts.

@@ -27,6 +27,12 @@ REJECT_REASONS = (
     "too_small",
     "extreme_shape",
     "flat",
+    "no_label",
+    "other_view",
+    "not_a_film",
+    "no_pixels",
+    "several_frames",
+    "bad_tags",
 )
 
 

@@ -1,1 +1,1 @@
-"""Which patient an image shows: read from the file name or from a table."""
+"""Which patient an image shows, what stands for it, and into which split each patient goes."""

@@ -195,7 +195,9 @@ def _train_versions(session: Session) -> list[list[str]]:
     keys = [session.keys[position] for position in session.train]
     passes = []
     for number in range(settings.turns()):
-        indices = [features.augmentation_index(key, number, settings.views) for key in keys]
+        indices = [
+            features.augmentation_index(key, number, settings.augmented_copies) for key in keys
+        ]
         passes.append([str(index) for index in indices])
     return passes
 

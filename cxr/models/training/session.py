@@ -8,8 +8,8 @@ import pandas as pd
 
 from cxr.core.files import read_table
 from cxr.core.settings import TrainingSettings
-from cxr.data import splits
 from cxr.data.images import pixel_cache
+from cxr.data.patients import splits
 from cxr.models import stress
 from cxr.models.compute.worker import Emit, Job
 
