@@ -7,9 +7,12 @@ share are computed once. A line shows the means over the seeds (largest less sma
 its mean loss in the worlds of each kind, the worst world, and the lowest sensitivity and specificity in the worlds of
 stretch at the operating point. Recipes are augmented with changes of stretch, frame and gray levels, never of detail
 (blurred, noisy, coarser, re-encoded), so the loss there says how a recipe does under stress that it was not trained
-for. "mean of N" are the averaged logits of the seeds. Nothing here looks at test.
+for. "mean of N" are the averaged logits of the seeds, "of 3 epochs" (--averages) the averaged logits or weights of the last
+epochs of each (Izmailov et al., UAI 2018). "of three stretches" (--stretches) is test-time augmentation: each image
+is scored as it is and stretched by 0.89 and 1.12, in three times the time. Nothing here looks at test.
 
-What is no setting of the product (mixing, label smoothing, another cut) is changed in the training's own process.
+What is no setting of the product (mixing, label smoothing, another cut, rates that fall from layer to layer, averaged
+weights) is changed in the training's own process.
 """
 
 import argparse
@@ -29,9 +32,14 @@ from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import PRESETS, TrainingSettings
 from cxr.core.settings.architectures import ARCHITECTURES
+from cxr.data.images import pixel_cache
+from cxr.data.images.changes.changed_images import ChangedImages
+from cxr.data.images.changes.geometry import Window, cut_window
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
-from cxr.models import runs, stress
+from cxr.models import runs, scoring, stress
+from cxr.models.networks import model_surgery
 from cxr.models.runs import Member, Run
+from cxr.models.training import checkpoints
 from cxr.models.training.learning import fine_tuning
 from cxr.models.training.records import Training
 from cxr.models.training.session import Session
@@ -53,12 +61,15 @@ class Recipe:
         cut: The architecture's cut, its own if empty.
         mixing: Shape of the beta distribution of mixup (Zhang et al., ICLR 2018), 0 for none.
         smoothing: How far labels are moved to the middle (Szegedy et al., CVPR 2016).
+        lowest_rate: The learning rate of the lowest layer that learns, as a share of that of the last
+            one; those between rise evenly on a logarithmic scale (Howard and Ruder, ACL 2018).
     """
 
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     cut: str = ""
     mixing: float = 0.0
     smoothing: float = 0.0
+    lowest_rate: float = 1.0
 
 
 RECIPES = {
@@ -76,6 +87,7 @@ RECIPES = {
     "dropout": Recipe({"dropout": 0.3}),
     "mixing": Recipe(mixing=0.2),
     "label smoothing": Recipe(smoothing=0.1),
+    "rates by layer": Recipe(lowest_rate=0.1),
     "last layer alone": Recipe({"epochs": 0}),
     "thorough": Recipe(PRESETS["thorough"]),
 }
@@ -91,6 +103,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fraction", type=float, default=1.0, help="of the train patients")
     parser.add_argument("--only", nargs="*", default=list(RECIPES), help="recipes")
+    parser.add_argument("--stretches", action="store_true", help="also of three stretches")
+    parser.add_argument("--averages", action="store_true", help="also of the last three epochs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -105,14 +119,24 @@ def main() -> None:
                 "weights": given.weights,
                 "train_fraction": given.fraction,
                 "seeds": given.seeds,
+                **({"ensemble": "epochs"} if given.averages else {}),  # keeps their checkpoints
                 **recipe.settings,
             }
         )
         run = runs.start_run(given.work, settings, None)
         cache = data_steps.cache_pixels(given.work, settings)
         folders = [train_member(member, name, run, given.work, cache) for member in run.members()]
-        for line in lines(name, folders):
-            print(line, flush=True)
+        for text in lines(name, folders):
+            print(text, flush=True)
+        if given.averages:
+            for what in ("logits", "weights"):
+                rows = [
+                    measure(score_epochs(folder, given.work, cache, what)) for folder in folders
+                ]
+                print(line_of(f"  {what} of 3 epochs", pd.DataFrame(rows)), flush=True)
+        if given.stretches:
+            rows = [measure(score_stretches(folder, given.work, cache)) for folder in folders]
+            print(line_of("  of three stretches", pd.DataFrame(rows)), flush=True)
 
 
 def train_member(member: Member, name: str, run: Run, work: Path, cache: Path) -> Path:
@@ -146,7 +170,30 @@ def train_one(order: dict[str, Any]) -> None:
     from cxr.models.compute import backend
 
     backend.configure()
+    if recipe.lowest_rate < 1:
+        lower_rates(recipe.lowest_rate)
     train(Session(job, lambda _: None))
+
+
+def lower_rates(lowest: float) -> None:
+    """Let Adam give each layer a rate of its own, the lower the further from the score."""
+    import keras
+
+    @keras.saving.register_keras_serializable(package="bench")
+    class LayerwiseAdam(keras.optimizers.Adam):  # type: ignore[misc]  # mypy skips Keras
+        def build(self, variables: Any) -> None:
+            super().build(variables)
+            depths = np.linspace(1, 0, len(variables))
+            self.shares = {
+                variable.path: float(lowest**depth)
+                for variable, depth in zip(variables, depths, strict=True)
+            }
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            rate = learning_rate * self.shares[variable.path]
+            super().update_step(gradient, variable, rate)
+
+    keras.optimizers.Adam = LayerwiseAdam
 
 
 def changed_batches(batches: Batches, recipe: Recipe) -> Batches:
@@ -185,15 +232,93 @@ def lines(name: str, folders: list[Path]) -> list[str]:
     for folder, table in zip(folders, tables, strict=True):
         training = Training.read(folder / "training.json")
         rows.append(measure(table) | {"minutes": training.seconds / 60})
-    shown = [line(name, pd.DataFrame(rows))]
+    shown = [line_of(name, pd.DataFrame(rows))]
     if len(tables) > 1:
         averaged = tables[0].copy()
         for world in (CLEAN, *WORLDS):
             logits = [logit(raw_scores(table, world)) for table in tables]
             averaged[world] = expit(np.mean(logits, axis=0))
         row = measure(averaged) | {"minutes": float("nan")}
-        shown.append(line(f"  mean of {len(tables)}", pd.DataFrame([row])))
+        shown.append(line_of(f"  mean of {len(tables)}", pd.DataFrame([row])))
     return shown
+
+
+def score_stretches(folder: Path, work: Path, cache: Path) -> pd.DataFrame:
+    """Return the validation scores in all worlds, averaged over three stretches of each image."""
+    path = folder / "scores_val_stretches.csv"
+    if not path.is_file():
+        import keras
+
+        model = keras.models.load_model(folder / "model.keras", compile=False)
+        rows, pixels = validation_images(work, cache)
+        keys = list(rows["pixel_sha256"])
+        averaged = {}
+        for world in (CLEAN, *WORLDS):
+            logits = [
+                stretched_logits(model, pixels, keys, world, factor) for factor in (1, 0.89, 1.12)
+            ]
+            averaged[world] = expit(np.mean(logits, axis=0))
+        stress.write_world_scores(rows, averaged, path)
+    return read_table(path)
+
+
+def score_epochs(folder: Path, work: Path, cache: Path, what: str) -> pd.DataFrame:
+    """Return the validation scores in all worlds of the averaged logits or weights of epochs."""
+    path = folder / f"scores_val_epochs_{what}.csv"
+    if not path.is_file():
+        import keras
+
+        rows, pixels = validation_images(work, cache)
+        keys = list(rows["pixel_sha256"])
+        whole = keras.models.load_model(folder / "model.keras", compile=False)
+        models = [
+            keras.models.load_model(checkpoint, compile=False)
+            for checkpoint in sorted(folder.glob("checkpoint-*.keras"))[
+                -checkpoints.EPOCHS_AVERAGED :
+            ]
+        ]
+        if what == "weights":
+            weights = zip(*(model.get_weights() for model in models), strict=True)
+            models[0].set_weights([np.mean(arrays, axis=0) for arrays in weights])
+            models = models[:1]
+        scored = []
+        for model in models:
+            model_surgery.copy_weights(whole, model)
+            scored.append(stress.score_worlds(whole, pixels, keys))
+        averaged = {
+            world: expit(np.mean([clipped_logits(scores[world]) for scores in scored], axis=0))
+            for world in (CLEAN, *WORLDS)
+        }
+        stress.write_world_scores(rows, averaged, path)
+    return read_table(path)
+
+
+def validation_images(work: Path, cache: Path) -> tuple[pd.DataFrame, Array]:
+    """Return the rows and pixels of the validation images that are scored in the worlds."""
+    table = runs.read_manifest(work)
+    positions = stress.choose_images(table, np.flatnonzero(table["split"] == "val"))
+    return table.iloc[positions], pixel_cache.load_pixels(cache, table)[positions]
+
+
+def clipped_logits(scores: Array) -> Array:
+    """Return the logits of scores, finite also where a score is 0 or 1."""
+    logits: Array = logit(np.clip(scores, 1e-7, 1 - 1e-7))
+    return logits
+
+
+def stretched_logits(
+    model: Any, pixels: Array, keys: list[str], world: str, factor: float
+) -> Array:
+    """Return the logits of images that are changed as in a world, then stretched."""
+    window = Window(x=0.5, y=0.5, width=1 / np.sqrt(factor), height=np.sqrt(factor))
+
+    def change(image: Array, key: str) -> Array:
+        changed = image if world == CLEAN else WORLDS[world].change(image, key)
+        return changed if factor == 1 else cut_window(changed, window)
+
+    images = ChangedImages(pixels, keys, change)
+    scores = scoring.score_images(model, images, np.arange(len(keys)))
+    return clipped_logits(scores)
 
 
 def raw_scores(table: pd.DataFrame, world: str) -> Array:
@@ -226,7 +351,7 @@ def measure(table: pd.DataFrame) -> dict[str, float]:
     return row
 
 
-def line(name: str, rows: pd.DataFrame) -> str:
+def line_of(name: str, rows: pd.DataFrame) -> str:
     """Return a line of the table."""
     cells = [
         f"{rows[column].mean():>9.4f} ({np.ptp(rows[column]):.4f})"
@@ -234,7 +359,8 @@ def line(name: str, rows: pd.DataFrame) -> str:
         if column not in ("sensitivity", "specificity", "minutes")
     ]
     lowest = f"{rows['sensitivity'].mean():>7.3f}{rows['specificity'].mean():>7.3f}"
-    return f"{name:24}{''.join(cells)}{lowest}{rows['minutes'].mean():>9.1f}"
+    minutes = f"{rows['minutes'].mean():>9.1f}" if "minutes" in rows else ""
+    return f"{name:24}{''.join(cells)}{lowest}{minutes}"
 
 
 if __name__ == "__main__":
