@@ -11,7 +11,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from cxr.core.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
-from cxr.serving.retrain import Retraining
+from cxr.serving.retraining.retrain import Retraining
 from cxr.storage.workspace import workspace
 from flows import approval as approvals
 from flows import names

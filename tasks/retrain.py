@@ -15,11 +15,11 @@ from cxr.models import runs
 from cxr.models.runs import Run
 from cxr.results import exporting
 from cxr.results.model_card import read_card
-from cxr.serving import challenge, retrain
-from cxr.serving.challenge import Challenge, Side
 from cxr.serving.registry import Registry
 from cxr.serving.registry_records import Version
-from cxr.serving.retrain import Retraining
+from cxr.serving.retraining import challenge, retrain
+from cxr.serving.retraining.challenge import Challenge, Side
+from cxr.serving.retraining.retrain import Retraining
 from tasks import progress, retries
 from tasks.pages import retraining as retraining_page
 

@@ -24,9 +24,9 @@ from cxr.core.files import file_sha256
 from cxr.core.records import Record
 from cxr.results.model_card import read_card
 from cxr.serving import registry_files
-from cxr.serving.challenge import Challenge
 from cxr.serving.registry_files import require_inside
 from cxr.serving.registry_records import Champion, Event, Version, What, to_bytes
+from cxr.serving.retraining.challenge import Challenge
 from cxr.stats.metrics import Vector
 from cxr.storage.addresses import open_storage
 

@@ -17,7 +17,7 @@ from cxr.results.exporting import Export
 from cxr.results.metric_table import metric_rows
 
 if TYPE_CHECKING:
-    from cxr.serving.challenge import Challenge
+    from cxr.serving.retraining.challenge import Challenge
 
 COMPARISON_METRICS = ("auroc", "sensitivity", "specificity", "accuracy", "precision")
 TEST_METRICS = ("sensitivity", "specificity", "auroc", "accuracy", "precision")

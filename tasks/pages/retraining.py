@@ -2,8 +2,8 @@
 
 from cxr.core.formatting import describe_p_value, format_metric
 from cxr.results.metric_table import format_interval
-from cxr.serving.challenge import Challenge
-from cxr.serving.retrain import Retraining
+from cxr.serving.retraining.challenge import Challenge
+from cxr.serving.retraining.retrain import Retraining
 from cxr.stats.comparison import Difference, Disagreement
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics

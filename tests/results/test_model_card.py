@@ -20,9 +20,10 @@ from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
 from cxr.results.model_card import Card, read_card
 from cxr.results.verify.checks import verify_run
-from cxr.serving import challenge, registry, retrain
+from cxr.serving import registry
 from cxr.serving.registry import Registry
 from cxr.serving.registry_records import Champion, Event, Version
+from cxr.serving.retraining import challenge, retrain
 from tests.support import finished
 from tests.support.registered import side
 

@@ -6,7 +6,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from cxr.core.errors import DataError
 from cxr.exploration import geometry
-from cxr.serving import challenge, challenge_rule
+from cxr.serving.retraining import challenge, challenge_rule
 from cxr.stats import metrics
 from tests.support.registered import side
 

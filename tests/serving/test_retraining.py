@@ -16,9 +16,9 @@ from cxr.core.settings import TrainingSettings
 from cxr.data.manifest.records import Ingest
 from cxr.data.phantoms import dataset
 from cxr.models.runs import Run
-from cxr.serving import challenge, challenge_rule, retrain
 from cxr.serving.registry import Registry
-from cxr.serving.retrain import Retraining
+from cxr.serving.retraining import challenge, challenge_rule, retrain
+from cxr.serving.retraining.retrain import Retraining
 from cxr.storage.workspace import workspace
 from tests.conftest import ROOT
 from tests.support.registered import exported, won

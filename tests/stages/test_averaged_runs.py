@@ -17,9 +17,9 @@ from cxr.results import exporting
 from cxr.results.evaluation import Evaluation
 from cxr.results.model_card import Card
 from cxr.results.verify.checks import verify_run
-from cxr.serving import challenge
-from cxr.serving.challenge import Side
 from cxr.serving.registry import Registry
+from cxr.serving.retraining import challenge
+from cxr.serving.retraining.challenge import Side
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ import pandas as pd
 from cxr.core.files import file_sha256, write_table
 from cxr.results import exporting
 from cxr.results.model_card import Card
-from cxr.serving import challenge_rule
-from cxr.serving.challenge import Challenge, Side
+from cxr.serving.retraining import challenge_rule
+from cxr.serving.retraining.challenge import Challenge, Side
 from tests.support import finished
 
 

@@ -11,9 +11,9 @@ from pydantic import AwareDatetime
 
 from cxr.core.records import Versioned
 from cxr.models.runs import Run
-from cxr.serving.challenge import Challenge
 from cxr.serving.registry import Registry
 from cxr.serving.registry_records import to_bytes
+from cxr.serving.retraining.challenge import Challenge
 
 Outcome = Literal["promoted", "kept", "awaiting approval"]
 

@@ -20,7 +20,7 @@ from cxr.models import runs, scoring
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.results.model_card import Card, read_card
-from cxr.serving import challenge_rule
+from cxr.serving.retraining import challenge_rule
 from cxr.stats import comparison, intervals, metrics
 from cxr.stats.comparison import Difference, Disagreement, Subset
 from cxr.stats.intervals import Interval

@@ -1,0 +1,1 @@
+"""A challenger, trained on old and new images, against the champion of a registry."""
