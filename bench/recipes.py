@@ -273,9 +273,7 @@ def score_epochs(folder: Path, work: Path, cache: Path, what: str) -> pd.DataFra
         whole = keras.models.load_model(folder / "model.keras", compile=False)
         models = [
             keras.models.load_model(checkpoint, compile=False)
-            for checkpoint in sorted(folder.glob("checkpoint-*.keras"))[
-                -checkpoints.EPOCHS_AVERAGED :
-            ]
+            for checkpoint in sorted(folder.glob("epoch-*.keras"))[-checkpoints.EPOCHS_AVERAGED :]
         ]
         if what == "weights":
             weights = zip(*(model.get_weights() for model in models), strict=True)

@@ -10,7 +10,6 @@ from cxr.models.compute import worker
 from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
 from cxr.models.selection.members import Plan, plan_ensembles
-from cxr.models.training import checkpoints
 from cxr.models.training.averaging import EnsembleJob
 from cxr.models.training.records import Failure, Training
 from cxr.stages import training_steps
@@ -87,8 +86,6 @@ def _average(
         log = folder / "training.log"
         worker.run_job(job, log, usable_cores(), lambda told: on_progress(plan.name, told))
     (folder / "failure.json").unlink(missing_ok=True)
-    for source in plan.sources:  # an ensemble of epochs was made of them
-        checkpoints.remove_checkpoints(run.folder(work) / source.training)
     return Training.read(record)
 
 

@@ -37,7 +37,7 @@ class Source(Strict):
 
     Attributes:
         training: The name of its training in the same run.
-        epoch: The epoch of fine-tuning whose checkpoint it is; None: the published model.
+        epoch: The epoch of fine-tuning that it is; None: the published model.
     """
 
     training: str
@@ -217,10 +217,10 @@ def _load(source: Source, run: Path) -> Any:
     folder = run / source.training
     whole = keras.models.load_model(folder / "model.keras", compile=False)
     if source.epoch is not None:
-        path = checkpoints.checkpoint_path(folder, source.epoch)
+        path = checkpoints.epoch_path(folder, source.epoch)
         if not path.is_file():
             raise TrainingError(
-                f"{source.training}: expected the checkpoint of epoch {source.epoch} to average, "
+                f"{source.training}: expected {path.name} to average, "
                 f"found none: remove {folder} and run again"
             )
         part = keras.models.load_model(path, compile=False)

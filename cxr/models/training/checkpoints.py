@@ -4,6 +4,7 @@ history.csv has a row for each fit of the head (epoch 0) and one for each epoch 
 checkpoint of an epoch is published before the history that includes it.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,21 @@ def last_epochs(last: int) -> list[int]:
 def checkpoint_path(folder: Path, epoch: int) -> Path:
     """Return where the head (epoch 0), or the top after an epoch of fine-tuning, is kept."""
     return folder / f"checkpoint-{epoch:04d}.keras"
+
+
+def epoch_path(folder: Path, epoch: int) -> Path:
+    """Return where an epoch that an ensemble averages is kept after the training has ended."""
+    return folder / f"epoch-{epoch:04d}.keras"
+
+
+def keep_last_epochs(history: History, folder: Path) -> None:
+    """Copy the checkpoints that an ensemble of epochs averages to where they are published.
+
+    The ensemble may be made on another machine, which sees published files alone.
+    """
+    for epoch in last_epochs(last_epoch(history)):
+        with atomic_write(epoch_path(folder, epoch)) as temporary:
+            shutil.copyfile(checkpoint_path(folder, epoch), temporary)
 
 
 def load_checkpoint(session: Session, epoch: int) -> Any:

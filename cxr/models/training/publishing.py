@@ -85,9 +85,10 @@ def publish(
         optimizer_sha256=optimizer_sha256(whole),
         versions=versions(),
     )
+    if session.settings.ensemble == "epochs":
+        checkpoints.keep_last_epochs(history, session.folder)
     record.write(session.folder / "training.json")
-    if session.settings.ensemble != "epochs":  # which averages the last of them
-        checkpoints.remove_checkpoints(session.folder)
+    checkpoints.remove_checkpoints(session.folder)
 
 
 def optimizer_sha256(model: Any) -> str:
