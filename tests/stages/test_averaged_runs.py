@@ -1,5 +1,7 @@
 """Runs with `ensemble` on phantoms: averaged, exported and used like a single network."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,7 @@ from cxr.results.verify.checks import verify_run
 from cxr.serving.registry import Registry
 from cxr.serving.retraining import challenge
 from cxr.serving.retraining.challenge import Side
+from cxr.storage.workspace import shared_files
 
 pytestmark = pytest.mark.slow
 
@@ -141,14 +144,16 @@ def test_an_ensemble_is_made_once_and_again_where_it_is_damaged(seeds):
 
 
 def test_the_last_epochs_of_a_run_are_averaged(explored):
-    """Of two epochs both: the last one as published; their checkpoints are kept until then, and gone afterwards."""
+    """Of two epochs both: the last one as published; both are published, so that any machine can average them."""
     settings = settings_of(ensemble="epochs", epochs=2, patience=2)
     training = cxr.train(explored, "MobileNetV2", settings)
     run = max((explored / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     folder = run / "MobileNetV2"
-    assert len(list(folder.glob("checkpoint-*.keras"))) >= 2
-    cxr.export(explored, run.name)
     assert not list(folder.glob("checkpoint-*.keras"))
+    kept = [path.relative_to(explored).as_posix() for path in sorted(folder.glob("epoch-*.keras"))]
+    assert [Path(key).name for key in kept] == ["epoch-0001.keras", "epoch-0002.keras"]
+    assert set(kept) <= shared_files.shared_keys(explored)
+    cxr.export(explored, run.name)
     record = Training.read(run / "ensemble-epochs-MobileNetV2" / "training.json")
     assert [member.epoch for member in record.members] == [1, 2]
     logits = read_table(run / record.name / "members.csv")
