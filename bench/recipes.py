@@ -79,6 +79,7 @@ RECIPES = {
         {"augmented_copies": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}
     ),
     "three passes": Recipe({"augmented_copies": 5, "passes": 3}),
+    "four versions, six epochs": Recipe({"augmented_copies": 3, "passes": 4, "epochs": 6}),
     "no crops": Recipe(WHOLE_IMAGES),
     "stretch, no crops": Recipe({"augmentation": {"area": 0.9}}),
     "stronger crops": Recipe({"augmentation": {"area": 0.1}}),
