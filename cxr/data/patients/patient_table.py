@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.core.errors import DataError
 from cxr.core.formatting import printable
-from cxr.data.patients import image_tables
+from cxr.data.patients import image_names, image_tables
 
 _COLUMNS = ["image", "patient_id"]
 # What spreadsheets and scripts write where there is no patient. Taken as one patient, it would join
@@ -55,11 +55,11 @@ def read_patient_table(uri: str) -> pd.DataFrame:
                 f"{uri}: expected one line a row, "
                 f"found a line break inside a cell of row {place + 2}: correct it"
             )
-    patients = [_patient_or_none(cell) for cell in table["patient_id"]]
+    patients = [patient_or_none(cell) for cell in table["patient_id"]]
     return table.assign(patient_id=patients)
 
 
-def _patient_or_none(cell: str) -> str:
+def patient_or_none(cell: str) -> str:
     """Return a cell's patient, "" where it stands for none."""
     patient = cell.strip()
     return "" if patient.lower() in _NO_PATIENT else patient
@@ -87,7 +87,7 @@ def list_patients(
     table = read_patient_table(uri)
     names = [str(name) for name in table["image"]]
     every_image = dict.fromkeys([*images, *others])
-    match = image_tables.match_images(names, every_image, data, root)
+    match = image_names.match_images(names, every_image, data, root)
     listed = _patients_by_image(uri, match, table["patient_id"])
     by_image = {image: listed[image] for image in images if image in listed}
     if images and not by_image:
@@ -102,7 +102,7 @@ def list_patients(
 
 def _patients_by_image(
     uri: str,
-    match: image_tables.Match,
+    match: image_names.Match,
     patients: "pd.Series[str]",
 ) -> dict[str, str]:
     """Return the patient of each image that a row names; DataError where two rows disagree."""
@@ -120,7 +120,7 @@ def _patients_by_image(
 def _refuse(
     uri: str,
     names: Sequence[str],
-    match: image_tables.Match,
+    match: image_names.Match,
     images: Sequence[str],
     data: str,
 ) -> None:
@@ -134,7 +134,7 @@ def _refuse(
         )
     raise DataError(
         f"{uri}: expected names of images below {data or 'DATA'}, "
-        f"none of {len(names)} rows names one: {image_tables.describe_mismatch(names, images)}"
+        f"none of {len(names)} rows names one: {image_names.describe_mismatch(names, images)}"
     )
 
 
@@ -156,7 +156,7 @@ def _describe_gaps(
 def _describe_unused_rows(
     uri: str,
     names: Sequence[str],
-    match: image_tables.Match,
+    match: image_names.Match,
 ) -> list[str]:
     """Return a note for the rows that name no image, and one for those that name several."""
     notes = []
