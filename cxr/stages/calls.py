@@ -18,6 +18,7 @@ from cxr.core.settings import (
 )
 from cxr.data.manifest import publish
 from cxr.data.manifest.records import Ingest
+from cxr.data.patients import test_rule
 from cxr.exploration.explore import Exploration
 from cxr.models import runs
 from cxr.models.compute.worker import Progress
@@ -59,6 +60,7 @@ def preprocess(
     """
     reading = reading or ReadingSettings()
     splits = splits or SplitSettings()
+    test_rule.required_columns(splits.test_by)  # a wrong one is better known before images are read
     with workspace.open_workspace(str(work)) as folder:
         scan = data_steps.scan_images(str(data), folder, reading, splits.patient_key, pixels)
         data_steps.inspect_all(scan, folder, on_progress)

@@ -8,6 +8,28 @@ from pydantic import Field, field_validator
 from cxr.core.settings.base import Strict
 
 READINGS = ("person+etiology", "person", "person+etiology/one-normal", "merged")
+_CONDITION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|=|<|>)\s*([^\s=<>!].*?)\s*")
+
+
+def split_condition(condition: str) -> tuple[str, str, str]:
+    """Return column, comparison and value of a condition.
+
+    Args:
+        condition: `column OP value`, with one of =, !=, <, <=, >, >=.
+
+    Raises:
+        ValueError: It has not this form.
+
+    >>> split_condition("year >= 2025")
+    ('year', '>=', '2025')
+    """
+    match = _CONDITION.fullmatch(condition)
+    if match is None:
+        raise ValueError(
+            "expected COLUMN=VALUE, or !=, <, <=, >, >= in place of =, "
+            f"as in year>=2025, found {condition!r}"
+        )
+    return match[1], match[2], match[3]
 
 
 class SplitSettings(Strict):
@@ -60,6 +82,14 @@ class SplitSettings(Strict):
         description="Warn if the counts differ from those of this known dataset (kermany: 5,856 "
         "images as published).",
     )
+
+    @field_validator("test_by")
+    @classmethod
+    def _check_test_by(cls, condition: str) -> str:
+        """Refuse what is no condition; which columns there are is known where the data is read."""
+        if condition:
+            split_condition(condition)
+        return condition
 
     @field_validator("patient_key")
     @classmethod

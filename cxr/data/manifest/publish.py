@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -23,7 +24,7 @@ from cxr.data.manifest.comparison import (
     search_pairs,
 )
 from cxr.data.manifest.records import REJECT_REASONS, Ingest, Scan
-from cxr.data.patients import splits
+from cxr.data.patients import splits, test_rule
 from cxr.data.survey.account import Account
 
 # What splits and leakage are decided by; the other columns go from table to table in parts.
@@ -120,13 +121,17 @@ def publish_manifest(
     # What a failed gate leaves must not look finished.
     (work / "ingest.json").unlink(missing_ok=True)
     gate.clear_folder(work / "leakage")
+    # The rule of test may be about one of them.
+    test_columns = test_rule.required_columns(settings.test_by)
+    decisive_columns = list(dict.fromkeys([*_DECISIVE_COLUMNS, *test_columns]))
     source = pd.concat(
-        load_parts(comparison.rows, inspection, _DECISIVE_COLUMNS),
+        load_parts(comparison.rows, inspection, decisive_columns),
         ignore_index=True,
     )
     pairs = load_table(comparison.pairs, inspection)
-    rows, near_duplicate_rejects, split_policy = _assign_splits(source, pairs, settings)
-    rejects = pd.concat([load_table(comparison.rejects, inspection), near_duplicate_rejects])
+    division = _assign_splits(source, pairs, settings)
+    rows = division.rows
+    rejects = pd.concat([load_table(comparison.rejects, inspection), division.near_duplicates])
     rejects = rejects.sort_values(["image", "reason"]).reset_index(drop=True)
 
     folders = distinct_images.account_for_images(
@@ -166,13 +171,13 @@ def publish_manifest(
         splits=_count_labels(rows),
         patients=_count_patients(rows),
         patient_wise=leakage.without_patient == 0 and leakage.patients_left == 0,
-        split_policy=split_policy,
+        split_policy=division.policy,
         leakage=leakage,
         differences=_differences(inspection, settings),
         manifest_sha256=file_sha256(manifest),
         reading=scan.settings,
         folders=folders.folders,
-        notes=comparison.notes,
+        notes=(*comparison.notes, *division.notes),
         polarity=comparison.polarity,
     )
     _require_balance(record)
@@ -206,24 +211,46 @@ def _manifest_rows(
         yield kept.loc[kept["split"].notna(), ROW_COLUMNS]
 
 
+class _Division(NamedTuple):
+    """How the images were divided.
+
+    Attributes:
+        rows: The images that are kept, with their splits.
+        near_duplicates: The rejects among them: image, reason, detail.
+        policy: How the splits were made, in words.
+        notes: What of the settings could not be applied, in sentences.
+    """
+
+    rows: pd.DataFrame
+    near_duplicates: pd.DataFrame
+    policy: str
+    notes: tuple[str, ...]
+
+
 def _assign_splits(
     source: pd.DataFrame,
     pairs: pd.DataFrame,
     settings: SplitSettings,
-) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Assign the splits, and repair leakage where the settings say so.
-
-    Returns:
-        The rows that are kept, the near-duplicates that are removed, and the policy in words.
-    """
-    if not settings.repair_leakage:
-        rows, split_policy = splits.assign_splits(source, settings)
-        return rows, pd.DataFrame(columns=REJECT_COLUMNS), split_policy
-    kept, rejects = repair.remove_near_duplicates(source, pairs)
-    rows, split_policy = splits.assign_splits(kept, settings)
-    rows = repair.exclude_shared_patients(rows)
-    splits.require_both_classes(rows)
-    return rows, rejects, split_policy
+) -> _Division:
+    """Assign the splits, and repair leakage where the settings say so."""
+    kept = source
+    policy = "test as published"
+    notes: tuple[str, ...] = ()
+    if settings.test_by:
+        kept, policy, notes = test_rule.choose_test(source, settings.test_by)
+    rejects = pd.DataFrame(columns=REJECT_COLUMNS)
+    if settings.repair_leakage:
+        kept, rejects = repair.remove_near_duplicates(kept, pairs)
+        if settings.test_by:
+            kept = test_rule.set_aside_patients(kept)
+    rows, split_policy = splits.assign_splits(kept, settings, policy)
+    if settings.repair_leakage:
+        rows = repair.exclude_shared_patients(rows)
+        splits.require_both_classes(rows)
+    # A rule of test overrules the folders; the manifest says in which of them an image was found.
+    folders = source.set_index("image")["source_split"].loc[rows["image"]]
+    rows = rows.assign(source_split=folders.to_numpy())
+    return _Division(rows, rejects, split_policy, notes)
 
 
 def _with_negatives(folders: Account, negatives: dict[str, int]) -> Account:

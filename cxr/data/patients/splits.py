@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 def assign_splits(
     rows: pd.DataFrame,
     settings: SplitSettings,
+    given_test: str = "test as published",
 ) -> tuple[pd.DataFrame, str]:
     """Assign each image to train, val or test.
 
@@ -27,6 +28,7 @@ def assign_splits(
     Args:
         rows: image, label, source_split, patient_id and patient_group of each image.
         settings: What share is carved, and by which seed.
+        given_test: Where test images come from if the source split names some, in words.
 
     Returns:
         The rows with a `split` column, and the policy in one sentence.
@@ -38,7 +40,7 @@ def assign_splits(
     rows = rows.assign(split=source.where(source != "", "train"))
     unit = _describe_unit(rows)
     if (rows["split"] == "test").any():
-        test_policy = "test as published"
+        test_policy = given_test
     else:
         rows = _carve(
             rows,
