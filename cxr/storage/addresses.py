@@ -1,4 +1,4 @@
-"""Addresses of storages: a path, `file://…` or `s3://bucket/prefix`."""
+"""Addresses of storages: a path, `file://…`, `s3://bucket/prefix` or `dicomweb+http://…`."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlparse
 from cxr.core.errors import DataError, UsageError
 from cxr.core.formatting import printable
 from cxr.storage.base import Storage
+from cxr.storage.dicomweb.addresses import SCHEMES
+from cxr.storage.dicomweb.storage import DicomWebStorage
 from cxr.storage.local import LocalStorage
 from cxr.storage.s3.writing import S3Storage
 
@@ -18,8 +20,9 @@ def open_storage(uri: str, follow_links: bool = False) -> Storage:
     """Return the storage behind an address.
 
     Args:
-        uri: A path, `file://…` or `s3://bucket/prefix`.
-        follow_links: Whether links out of a local folder are followed; S3 has no links.
+        uri: A path, `file://…`, `s3://bucket/prefix`, or the address of an archive that speaks
+            DICOMweb, `dicomweb+http://host:port/path`.
+        follow_links: Whether links out of a local folder are followed; other places have no links.
 
     Raises:
         UsageError: The address is none of these.
@@ -29,7 +32,12 @@ def open_storage(uri: str, follow_links: bool = False) -> Storage:
         return S3Storage(uri)
     if is_local(uri):
         return LocalStorage(local_folder(uri), follow_links)
-    raise UsageError(f"{uri}: expected a path, file://… or s3://bucket/prefix, found {scheme}://")
+    if scheme in SCHEMES:
+        return DicomWebStorage(uri)
+    raise UsageError(
+        f"{uri}: expected a path, file://…, s3://bucket/prefix or dicomweb+http://…, "
+        f"found {scheme}://"
+    )
 
 
 def scheme_of(uri: str) -> str:

@@ -2,8 +2,8 @@
 
 A version is a text that changes whenever a file does: the times of change of a local file, the ETag
 of an object. A write that expects a version is refused if another one is there, so of several
-writers at once exactly one wins. The implementations are `cxr.storage.local` and `cxr.storage.s3`;
-`cxr.storage.addresses.open_storage` chooses between them.
+writers at once exactly one wins. The implementations are `cxr.storage.local`, `cxr.storage.s3` and
+`cxr.storage.dicomweb`, which is only read; `cxr.storage.addresses.open_storage` chooses between them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
     Attributes:
         key: POSIX path below the storage's root.
-        size: Bytes.
+        size: Bytes; 0 where the storage does not know.
         version: What changes when the file does; empty for a file with a problem.
         problem: Reject reason and detail of a file that must not be read, otherwise None.
     """

@@ -20,6 +20,7 @@ from cxr.core.errors import ConflictError, CxrError, DataError, UsageError
 from cxr.storage import object_cache
 from cxr.storage.addresses import is_local, local_folder, open_storage
 from cxr.storage.base import Entry, Storage
+from cxr.storage.dicomweb.storage import DicomWebStorage, read_only_error
 from cxr.storage.local import LocalStorage
 from cxr.storage.local_files import storage_error
 from cxr.storage.s3.writing import S3Storage
@@ -67,8 +68,14 @@ def open_workspace(uri: str) -> Iterator[Path]:
 
 
 def local_copy_of(uri: str) -> Path:
-    """Return the folder on this machine that stands for a work folder; it need not exist yet."""
+    """Return the folder on this machine that stands for a work folder; it need not exist yet.
+
+    Raises:
+        UsageError: The address is that of an archive, to which nothing is written.
+    """
     storage = open_storage(uri)
+    if isinstance(storage, DicomWebStorage):
+        raise read_only_error(uri)
     if isinstance(storage, LocalStorage):
         return storage.folder
     return _cache_folder("work", storage)
@@ -233,6 +240,8 @@ def open_output(uri: str) -> Iterator[Path]:
             f"{uri}: expected s3://bucket/name of a file to write, found a bucket alone"
         )
     storage = open_storage(parent)
+    if isinstance(storage, DicomWebStorage):
+        raise read_only_error(uri)
     storage.version(name)  # shows before the work that an endpoint or bucket does not exist
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         path = Path(scratch) / name
