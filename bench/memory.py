@@ -33,6 +33,7 @@ from cxr.data.manifest import distinct_images, publish, scanning, shard_inspecti
 from cxr.data.manifest.columns import INSPECTED_COLUMNS, MEASURED_COLUMNS
 from cxr.data.manifest.comparison import COMPARISON, Comparison
 from cxr.data.manifest.records import Scan
+from cxr.data.patients.hidden_storage import hide_storage
 from cxr.stages import data_steps
 from cxr.storage.base import Entry, FileContent, Storage, WantedFile
 
@@ -146,7 +147,7 @@ def publish_manifest(work: Path, found: Scan) -> None:
 
 def decode(work: Path, storage: Storage) -> None:
     """Check the manifest, and decode every image again."""
-    data_steps.open_storage = lambda *_: storage  # type: ignore[attr-defined]
+    data_steps.open_data = lambda *_: hide_storage(storage)  # type: ignore[attr-defined]
     data_steps.cache_pixels(work, TrainingSettings(image_size=SIDE))
 
 

@@ -20,8 +20,8 @@ from cxr.core.settings import (
 from cxr.data.images import pixel_cache
 from cxr.data.manifest import publish, scanning, shard_inspection
 from cxr.data.manifest.records import Ingest
+from cxr.data.patients.hidden_storage import open_data
 from cxr.data.phantoms import dataset
-from cxr.storage.addresses import open_storage
 from tests.support import finished, s3_servers
 
 # A slow machine must not fail a test: no test here measures time.
@@ -62,7 +62,7 @@ def preprocess(
         kept: The pixels to cache while images are inspected; None caches none.
     """
     reading = reading or ReadingSettings()
-    storage = open_storage(str(data), reading.follow_links)
+    storage = open_data(str(data), reading.follow_links)
     scan = scanning.scan(storage, work, reading, pixels=kept)
     folder = scanning.folder_of(scan, work)
     writer = pixel_cache.Writer(work, kept) if kept else None
@@ -71,6 +71,14 @@ def preprocess(
     settings = settings or SplitSettings()
     comparison = publish.find_near_duplicates(scan, work, settings)
     return publish.publish_manifest(scan, comparison, work, settings)
+
+
+@pytest.fixture
+def salt(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The salt that this process and those that it starts find in the environment."""
+    value = "a salt of the tests, long enough"
+    monkeypatch.setenv("CXR_SALT", value)
+    return value
 
 
 @pytest.fixture(scope="session")

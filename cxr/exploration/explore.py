@@ -21,9 +21,9 @@ from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.manifest import scanning
 from cxr.data.manifest.records import Ingest
 from cxr.data.patients import splits
+from cxr.data.patients.hidden_storage import open_data
 from cxr.exploration import audit, shift, summary
 from cxr.exploration.figures import audit_plot, distributions, samples, shift_plot
-from cxr.storage.addresses import open_storage
 from cxr.storage.arrays import Rows
 from cxr.storage.base import Storage
 
@@ -130,7 +130,7 @@ def _write_exploration(
     originals = OriginalImages(
         table,
         pixels,
-        open_storage(ingest.data),
+        open_data(ingest.data, ingest.reading.follow_links),
         scanning.inspection_folder(work, ingest.data, ingest.reading),
     )
 

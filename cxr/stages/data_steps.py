@@ -21,11 +21,11 @@ from cxr.data.images import pixel_cache
 from cxr.data.manifest import scanning, shard_inspection
 from cxr.data.manifest.records import Scan, Shard
 from cxr.data.patients import patients
+from cxr.data.patients.hidden_storage import open_data
 from cxr.data.survey.survey import Survey
 from cxr.exploration import explore as exploration
 from cxr.exploration.explore import Exploration
 from cxr.models import runs
-from cxr.storage.addresses import open_storage
 from cxr.storage.workspace import workspace
 
 OnProgress = Callable[[str, float, float], None]
@@ -65,8 +65,8 @@ def scan_images(
         DataError: Something has to be asked first, or the table of patients cannot be read.
     """
     patients.require_readable(patient_key)
-    storage = open_storage(data, reading.follow_links)
-    own = workspace.key_inside(work, storage)
+    storage = open_data(data, reading.follow_links)
+    own = workspace.key_inside(work, storage.plain)
     return scanning.scan(storage, work, reading, own, pixels, on_survey)
 
 
@@ -89,7 +89,7 @@ def inspect_shard(
         on_image: Called after each image.
     """
     folder = scanning.inspection_folder(work, data, files)
-    storage = open_storage(data, files.follow_links)
+    storage = open_data(data, files.follow_links)
     writer = pixel_cache.Writer(work, pixels)
     return shard_inspection.inspect_shard(storage, folder, shard, files, on_image, writer)
 
@@ -152,7 +152,7 @@ def cache_pixels(
 
     return pixel_cache.fill_in_parts(
         lambda: read_parts(work / "clean_metadata.csv"),
-        open_storage(ingest.data),
+        open_data(ingest.data, ingest.reading.follow_links),
         settings.pixels(),
         work,
         on_images,

@@ -44,11 +44,11 @@ def scan(data: Data, /, *, reading: Reading = NO_READING) -> None:
 
     Example: `cxr scan chest_xray --classes PNEUMONIA=bacteria,virus`
     """
+    from cxr.data.patients.hidden_storage import open_data
     from cxr.data.survey import survey
-    from cxr.storage.addresses import open_storage
     from flows.commands.listings import show_folders
 
-    storage = open_storage(data, reading.follow_links)
+    storage = open_data(data, reading.follow_links)
     surveyed = survey.survey_folders(storage, reading)
     show_folders(surveyed)
     if surveyed.question:

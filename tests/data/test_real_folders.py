@@ -304,6 +304,7 @@ def dicom(path: Path) -> None:
     path.write_bytes(bytes(128) + b"DICM" + bytes(300))
 
 
+@pytest.mark.usefixtures("salt")
 def test_what_is_no_image_is_named(tmp_path, read):
     """DICOM with and without a suffix, archives, tables: what was found, how many, what to do."""
     for number in range(4):
@@ -327,6 +328,7 @@ def test_what_is_no_image_is_named(tmp_path, read):
         read()
 
 
+@pytest.mark.usefixtures("salt")
 def test_a_class_folder_of_dicom_beside_others_stops_the_run(tmp_path, read):
     """Half of a class in another format would change what the metrics mean."""
     tree(tmp_path / "data", images=10)

@@ -23,7 +23,7 @@ class MadeUpBucket:
     uri = "s3://made-up/data"
     place = uri
 
-    def list(self) -> Iterator[Entry]:
+    def list(self, _prefix: str = "") -> Iterator[Entry]:
         """Yield the images."""
         for number in range(IMAGES):
             split = "test" if number % 4 == 0 else "train"
@@ -33,12 +33,12 @@ class MadeUpBucket:
 
     def peek_many(self, wanted, count):
         """Refuse to read: every name tells that the file is an image."""
-        assert not wanted
+        assert not list(wanted)
         return iter(())
 
     def read_many(self, wanted):
         """Refuse to read: no file may be a copy of another."""
-        assert not wanted
+        assert not list(wanted)
         return iter(())
 
 

@@ -29,7 +29,7 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     for path in sorted((data / "test" / "NORMAL").iterdir()):
         path.rename(path.with_suffix(""))
     (data / "notes").write_bytes(b"no image")
-    (data / "train" / "NORMAL" / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(99))
+    (data / "train" / "NORMAL" / "scan.gif").write_bytes(b"GIF89a" + bytes(99))
     upload(data, bucket.uri)
     local = survey_folders(open_storage(str(data)), ReadingSettings(exclude=("COVID",)))
     remote = survey_folders(open_storage(bucket.uri), ReadingSettings(exclude=("COVID",)))
@@ -40,7 +40,7 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     assert question.startswith(bucket.uri)
     assert "train/COVID (3 images: unknown_class)" in question
     ingest = preprocess(
-        bucket.uri, tmp_path / "work", reading=ReadingSettings(exclude=("COVID", "*.dcm"))
+        bucket.uri, tmp_path / "work", reading=ReadingSettings(exclude=("COVID", "*.gif"))
     )
     assert ingest.kept == 32
     assert ingest.rejected == {"not_an_image": 1, "excluded": 4}

@@ -16,7 +16,7 @@ from cxr.data.images.measurement import MeasuredImage, measure_image
 from cxr.data.images.pixel_cache import Writer
 from cxr.data.manifest.records import Scan
 from cxr.data.manifest.shard_inspection import require_bytes
-from cxr.storage.addresses import open_storage
+from cxr.data.patients.hidden_storage import open_data
 
 _MEASURED_COLUMNS = ["pixel_sha256", "mean", "std", "phash", "thumbnail"]
 
@@ -49,7 +49,7 @@ def measure_inverted(
     writer = Writer(work, scan.pixels)
     measured_rows: list[dict[str, Any]] = []
     thumbnails: list[Pixels] = []
-    storage = open_storage(scan.data, scan.settings.follow_links)
+    storage = open_data(scan.data, scan.settings.follow_links)
     versions = zip(
         rows["image"],
         rows["version"],

@@ -15,6 +15,7 @@ from cxr.core.formatting import printable
 from cxr.core.settings import FileSettings
 from cxr.data.folders.patterns import excluded_by
 from cxr.data.images.decoding import formats
+from cxr.data.patients.pseudonyms import find_salt, pseudonym
 from cxr.data.survey import remembered
 from cxr.data.survey.questions.wording import NAMES_SHOWN
 from cxr.storage.base import Entry, Storage
@@ -37,6 +38,7 @@ _SUFFIXES_BY_KIND = {
         ".mhd", ".nrrd", ".pgm", ".ppm", ".tga", ".exr", ".icloud",
     ),
     "gif": (".gif",),
+    "dicom": (".dcm", ".dicom"),
 }  # fmt: skip
 _KINDS_BY_SUFFIX = {
     suffix: kind for kind, suffixes in _SUFFIXES_BY_KIND.items() for suffix in suffixes
@@ -50,9 +52,6 @@ _KINDS_BY_SIGNATURE = {
     **dict.fromkeys(("jpeg2000", "nrrd", "numpy", "hdf5"), "foreign"),
 }
 _DETAILS = {
-    "dicom": (
-        "DICOM file: expected an image; export it as 8-bit gray with the display window applied"
-    ),
     "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
     "archive": "archive: expected an image; unpack it",
     "gif": "GIF: expected an image in a format for films",
@@ -120,6 +119,9 @@ def _judge_by_name(
     parts = path.split("/")
     if _is_system_file(parts):
         return JudgedFile(entry, "system", ("ignored", "system file"))
+    if parts[-1].upper() == "DICOMDIR":
+        detail = "DICOMDIR: a list of DICOM files, which are read themselves"
+        return JudgedFile(entry, "system", ("ignored", detail))
     if entry.problem:
         return JudgedFile(
             entry,
@@ -166,8 +168,8 @@ def _kind_of_problem(key: str, problem: Problem) -> str:
 
 
 def _judge_by_kind(entry: Entry, kind: str) -> JudgedFile:
-    """Judge a file whose kind is known: an image of a readable size is a candidate."""
-    if kind == "image":
+    """Judge a file whose kind is known: a film of a readable size is a candidate."""
+    if kind in {"image", "dicom"}:
         return JudgedFile(
             entry,
             kind,
@@ -195,18 +197,29 @@ def _kinds_by_content(
     entries: Sequence[Entry],
     memory: Path | None,
 ) -> dict[str, str]:
-    """Return the kind of each file, by key, from its first bytes; remember the answers."""
+    """Return the kind of each file, by key, from its first bytes; remember the answers.
+
+    Names of DICOM files are remembered as pseudonyms, without a salt not at all.
+    """
+    salt = find_salt()
     known = remembered.read_answers(memory, _MEMORY_COLUMNS)
-    new = [entry for entry in entries if (entry.key, entry.version) not in known]
+    questions = {entry.key: _question(entry, salt) for entry in entries}
+    new = [entry for entry in entries if questions[entry.key] not in known]
     wanted = [(entry.key, entry.version) for entry in new]
     answers = storage.peek_many(wanted, formats.FIRST_BYTES)
     for entry, (_, answer) in zip(new, answers, strict=True):
-        known[entry.key, entry.version] = _kind_of_answer(answer)
-    if memory and new:
-        questions = [(entry.key, entry.version) for entry in entries]
-        rows = [(question, known[question]) for question in questions]
+        known[questions[entry.key]] = _kind_of_answer(answer)
+    kinds = {key: known[question] for key, question in questions.items()}
+    if memory and new and (salt or "dicom" not in kinds.values()):
+        rows = [(question, known[question]) for question in questions.values()]
         remembered.write_answers(memory, _MEMORY_COLUMNS, rows)
-    return {entry.key: known[entry.key, entry.version] for entry in entries}
+    return kinds
+
+
+def _question(entry: Entry, salt: str) -> remembered.Question:
+    """Return the name and version of a file that is looked into; a pseudonym where there is a salt."""
+    name = pseudonym("file", entry.key, salt) if salt else entry.key
+    return name, entry.version
 
 
 def _kind_of_answer(answer: bytes | Exception) -> str:
@@ -246,7 +259,6 @@ _HINTS = {
     "excluded": "--exclude leaves some of them out",
     "linked_folder": "links are not followed: --follow-links does",
     "link": "links are not followed: --follow-links does",
-    "dicom": "DICOM is not read: export 8-bit gray PNG or JPEG with the display window applied",
     "archive": "unpack the archive",
     "backslash": "--backslash-folders reads backslashes in names as folders",
     "table": "labels in tables are not read: sort the images into NORMAL/ and PNEUMONIA/",

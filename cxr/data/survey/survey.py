@@ -16,6 +16,8 @@ from typing import NamedTuple, TypeVar
 from cxr.core.settings import LABEL_NAMES, ReadingSettings
 from cxr.data.folders.layout import Layout, Reading, unused_settings
 from cxr.data.folders.names import is_of_masks, parent_paths
+from cxr.data.patients.hidden_names import PlainNames
+from cxr.data.patients.hidden_storage import DataStorage, hide_storage
 from cxr.data.survey import file_kinds
 from cxr.data.survey.account import Account, account_by_folder
 from cxr.data.survey.file_kinds import JudgedFile
@@ -24,12 +26,14 @@ from cxr.data.survey.questions import questions
 from cxr.data.survey.questions.places import is_hidden, misplaced_containers
 from cxr.data.survey.questions.questions import Image
 from cxr.data.survey.verdicts.copies import reject_nested_copies
+from cxr.data.survey.verdicts.hiding import hide_names
 from cxr.data.survey.verdicts.links import reject_links_to_unused_folders
 from cxr.data.survey.verdicts.verdict import MaskFolders, Verdict, judge_by_folders
 from cxr.storage.base import Entry, Storage
 from cxr.storage.local import LocalStorage
 
 _Item = TypeVar("_Item")
+_HIDDEN_HINT = "names are hidden, as there is DICOM: --key-map FILE tells which is which"
 OWN_RECORDS = {"ingest.json", "clean_metadata.csv"}  # a folder that holds both is a work folder
 OWN_NAMES = {
     *OWN_RECORDS,
@@ -58,6 +62,7 @@ class Survey(NamedTuple):
         account: What becomes of the files of each folder.
         question: Why a run stops here, in one sentence; "" where it does not.
         notes: Which of the given words and patterns fit nothing, in sentences.
+        names: The real names behind the public ones, for a key map and tables that name images.
     """
 
     root: str
@@ -68,6 +73,7 @@ class Survey(NamedTuple):
     account: Account
     question: str
     notes: tuple[str, ...]
+    names: PlainNames
 
     def files(self) -> Iterator[File]:
         """Yield every file as the account by folder wants it, by key."""
@@ -83,34 +89,37 @@ def survey_folders(
     """Find out what is at `storage` and what a run would make of it; nothing is changed there.
 
     Args:
-        storage: Where DATA is.
+        storage: Where DATA is. If there is DICOM in it, all names in the survey are public ones.
         settings: How it is read.
         memory: A folder for tables of what was found by looking into files; None to remember
             nothing.
         own: Key of the work folder where it lies inside DATA: its files are not data.
 
     Raises:
+        UsageError: There is DICOM, and no salt is set.
         DataError: There is no such folder, or a table of `memory` is damaged.
         StorageError: The files cannot be listed or looked into.
     """
     kinds_table = memory / "kinds.csv" if memory else None
     copies_table = memory / "copies.csv" if memory else None
     layout = Layout(settings)
+    storage = hide_storage(storage)
     entries = _list_data(storage, own)
     judged = file_kinds.judge_files(storage, entries, settings, kinds_table)
     _ignore_work_folders(judged)
+    names = hide_names(storage, judged, settings)
     root, data_sets = _choose_root(judged, layout)
     mask_folders = MaskFolders(layout, root)
     verdicts = [judge_by_folders(file, layout, mask_folders) for file in _take_all(judged)]
-    verdicts = reject_nested_copies(storage, verdicts, root, layout, copies_table)
-    verdicts = reject_links_to_unused_folders(storage, verdicts)
+    verdicts = reject_nested_copies(storage, verdicts, root, layout, names, copies_table)
+    verdicts = reject_links_to_unused_folders(storage, verdicts, names)
     rejects = tuple(_rejects(verdicts))
     images, unused = _divide(verdicts, layout)
 
     def files() -> Iterator[File]:
         return _merge_files(images, unused)
 
-    empty = _empty_folders(storage, files(), root, own)
+    empty = _empty_folders(storage, files(), root, own, names)
     places = misplaced_containers(
         files(),
         images,
@@ -120,7 +129,7 @@ def survey_folders(
         settings,
     )
     account = account_by_folder(files(), places)
-    keys = [file.key for file in files()]
+    keys = [*(file.key for file in files()), *names.hidden_keys()]
     mistakes, notes = unused_settings(layout, settings, keys, empty)
     question = questions.find_question(
         unused,
@@ -129,6 +138,8 @@ def survey_folders(
         data_sets,
         mistakes,
     )
+    if question and names.hidden_keys():
+        question = f"{question}; {_HIDDEN_HINT}"
     return Survey(
         root=root,
         found=len(images) + len(unused),
@@ -138,6 +149,7 @@ def survey_folders(
         account=account,
         question=f"{storage.uri}: {question}" if question else "",
         notes=(*notes, *questions.note_pooled_training_sets(images)),
+        names=names,
     )
 
 
@@ -294,24 +306,26 @@ def _rejects(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, str, str]]:
 
 
 def _empty_folders(
-    storage: Storage,
+    storage: DataStorage,
     files: Iterable[File],
     root: str,
     own: str | None,
+    names: PlainNames,
 ) -> list[str]:
     """Return the folders at the top of a local data set that hold no file at all.
 
     A copy may have failed.
     """
-    if not isinstance(storage, LocalStorage):
+    if not isinstance(storage.plain, LocalStorage):
         return []
     folders_of_files = {file.key.rpartition("/")[0] for file in files}
     filled = {path for folder in folders_of_files for path in parent_paths(folder)}
     empty = []
-    for folder in _folders_at_top(storage.folder, root):
+    for folder in _folders_at_top(storage.plain.folder, names.real_folder(root)):
         is_own = own is not None and f"{folder}/".startswith(f"{own}/")
-        if folder not in filled and not is_hidden(folder) and not is_own:
-            empty.append(folder)
+        public_folder = names.folder(folder)
+        if public_folder not in filled and not is_hidden(folder) and not is_own:
+            empty.append(public_folder)
     return empty
 
 

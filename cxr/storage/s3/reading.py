@@ -43,7 +43,14 @@ class _Body(NamedTuple):
 
 
 class S3Reader(S3Prefix):
-    """A prefix in an S3-compatible bucket, to be listed and read."""
+    """A prefix in an S3-compatible bucket, to be listed and read.
+
+    Attributes:
+        keeps_objects: Whether what is read is kept in the cache of this machine: not where the
+            files name people.
+    """
+
+    keeps_objects = True
 
     def read(self, key: str, version: str | None = None) -> bytes:
         """Return the bytes of an object, from the local cache if its ETag is still the same."""
@@ -61,7 +68,7 @@ class S3Reader(S3Prefix):
         except _NotModifiedError:
             assert cached
             return cached.data
-        object_cache.keep(name, body.etag, body.data)
+        self._keep(name, body.etag, body.data)
         return body.data
 
     def _get_whole(self, key: str, condition: _Condition) -> _Body:
@@ -127,8 +134,13 @@ class S3Reader(S3Prefix):
             _check_sha256(self._uri(key), data, sha256)
         except Exception:  # noqa: BLE001 - boto3 repeats the request and names what is wrong
             return self.read(key, version)
-        object_cache.keep(name, version, data)
+        self._keep(name, version, data)
         return data
+
+    def _keep(self, name: str, version: str, data: bytes) -> None:
+        """Keep an object's bytes in the cache of this machine, unless they name people."""
+        if self.keeps_objects:
+            object_cache.keep(name, version, data)
 
     def peek(self, key: str, count: int) -> bytes:
         """Return the first `count` bytes of an object, by one ranged request."""

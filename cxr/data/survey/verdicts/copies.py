@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from cxr.core.errors import ConflictError, DataError
 from cxr.data.folders.layout import Layout, Reading
 from cxr.data.folders.names import parent_paths
+from cxr.data.patients.hidden_names import PlainNames
+from cxr.data.patients.hidden_storage import DataStorage
 from cxr.data.survey import remembered
 from cxr.data.survey.verdicts.verdict import Verdict
-from cxr.storage.base import Entry, Storage
+from cxr.storage.base import Entry
 from cxr.storage.local import LocalStorage
 
 _Pair = tuple[Entry, Entry]
@@ -20,10 +22,11 @@ _MEMORY_COLUMNS = ("image", "version", "twin", "twin_version", "same")
 
 
 def reject_nested_copies(
-    storage: Storage,
+    storage: DataStorage,
     verdicts: Sequence[Verdict],
     root: str,
     layout: Layout,
+    names: PlainNames,
     memory: Path | None,
 ) -> list[Verdict]:
     """Reject the images of other data sets below `root`: as copies, or as of an unknown split.
@@ -35,12 +38,13 @@ def reject_nested_copies(
         verdicts: One for each file.
         root: Folder of the data set.
         layout: How its folders are read.
+        names: The real names, which a copy has in common with its original.
         memory: A table in which what was compared is remembered; None to remember nothing.
 
     Returns:
         One verdict for each file, in the same order.
     """
-    pairs = _candidate_pairs(verdicts, root, layout)
+    pairs = _candidate_pairs(verdicts, root, layout, names)
     copies = _copies_among(storage, pairs, memory)
     originals = {copy.key: original.key for copy, original in pairs}
     final_verdicts = []
@@ -61,6 +65,7 @@ def _candidate_pairs(
     verdicts: Sequence[Verdict],
     root: str,
     layout: Layout,
+    names: PlainNames,
 ) -> list[_Pair]:
     """Return each image that may be a copy, with its possible original.
 
@@ -69,15 +74,17 @@ def _candidate_pairs(
     original_paths = {}
     for verdict in verdicts:
         if verdict.reading and verdict.reading.root != root:
-            path = layout.path(verdict.entry.key)
-            path_in_copy = path[len(verdict.reading.root) :].lstrip("/")
-            original_paths[verdict.entry.key] = _path_below(root, path_in_copy)
+            path = layout.path(names.real_key(verdict.entry.key))
+            copy_root = names.real_folder(verdict.reading.root)
+            path_in_copy = path[len(copy_root) :].lstrip("/")
+            original_path = _path_below(names.real_folder(root), path_in_copy)
+            original_paths[verdict.entry.key] = original_path
     if not original_paths:
         return []
     wanted = set(original_paths.values())
     originals = {}
     for verdict in verdicts:
-        path = layout.path(verdict.entry.key)
+        path = layout.path(names.real_key(verdict.entry.key))
         if verdict.reading and path in wanted:
             originals[path] = verdict.entry
     pairs = []
@@ -94,13 +101,13 @@ def _path_below(root: str, path: str) -> str:
 
 
 def _copies_among(
-    storage: Storage,
+    storage: DataStorage,
     pairs: Sequence[_Pair],
     memory: Path | None,
 ) -> set[str]:
     """Return the keys of the first files whose bytes are those of the second."""
     known = remembered.read_answers(memory, _MEMORY_COLUMNS)
-    if not isinstance(storage, LocalStorage):
+    if not isinstance(storage.plain, LocalStorage):
         for entry, original in pairs:  # in a bucket, equal ETags of equal sizes are equal bytes
             if entry.version == original.version:
                 known[_question((entry, original))] = "1"
