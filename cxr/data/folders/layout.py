@@ -93,6 +93,7 @@ class Layout:
         self._given_splits = [parse_split(item) for item in settings.splits]
         # Thousands of files share a folder: each is read once, and they share its Reading.
         self._readings: dict[str, Reading | Unread] = {}
+        self._split_readings: dict[str, Reading | Unread] = {}
 
     def path(self, key: str) -> str:
         """Return a key with slashes between its folders, also where it has backslashes."""
@@ -129,6 +130,41 @@ class Layout:
         if folder not in self._readings:
             self._readings[folder] = self._read_folder(folder)
         return self._readings[folder]
+
+    def read_split(self, key: str) -> Reading | Unread:
+        """Return which split the folders of a file say, where a table says its class.
+
+        The nearest given split folder counts, otherwise the nearest one. The label that is returned
+        means nothing.
+        """
+        folder = self.folder(key)
+        if folder not in self._split_readings:
+            self._split_readings[folder] = self._read_split_folder(folder)
+        return self._split_readings[folder]
+
+    def _read_split_folder(self, folder: str) -> Reading | Unread:
+        """Read the split in the names of a folder and of all folders above it."""
+        paths = enumerate(parent_paths(folder))
+        split_folders = [
+            found
+            for found in (self._describe_folder(depth, path) for depth, path in paths)
+            if found.split
+        ]
+        given_folders = [found for found in split_folders if found.is_given]
+        nearest = (given_folders or split_folders)[-1:]
+        doubt = _doubt_about_split(nearest)
+        if doubt:
+            return doubt
+        path = nearest[0].path if nearest else ""
+        return Reading(
+            root="",
+            split=nearest[0].split if nearest else "",
+            label=0,
+            etiology="",
+            group=path,
+            class_folder=path,
+            split_folder="" if nearest and nearest[0].is_given else path,
+        )
 
     def _read_folder(self, folder: str) -> Reading | Unread:
         """Read the names of a folder and of all folders above it."""

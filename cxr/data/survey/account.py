@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cxr.core.formatting import format_count, printable
 from cxr.core.settings import Strict
 from cxr.data.folders.names import normalise_name, parent_paths
-from cxr.data.survey.files import KINDS, File, count_alike
+from cxr.data.survey.files import KINDS, TABLE_REASONS, File, count_alike
 from cxr.data.survey.questions.wording import format_names
 from cxr.data.survey.remedies import Remedy, find_remedy, flag_value_for, remedies_sentence
 
@@ -122,9 +122,9 @@ def _account_of_counts(
 
 def _overlap(folder: str, other_folder: str) -> bool:
     """Return whether one of two folders is the other, or lies in it."""
-    path = f"{folder}/"
-    other_path = f"{other_folder}/"
-    return path.startswith(other_path) or other_path.startswith(path)
+    return f"{folder}/".startswith(f"{other_folder}/") or f"{other_folder}/".startswith(
+        f"{folder}/"
+    )
 
 
 class _UsedFolders:
@@ -163,13 +163,15 @@ def _shown_folder(file: File, used: _UsedFolders) -> str:
     """
     if file.about:
         return file.about
+    if file.used_as or file.reason in TABLE_REASONS:
+        return file.group
     if file.group and file.reason != "mask":
         return file.group
     paths = parent_paths(file.folder)
     for path in paths:
         if not used.counts[path]:
             return path
-    for path in reversed(paths):
+    for path in reversed(["", *paths]):  # DATA itself where a table says what images show
         if path in used.groups:
             return path
     return paths[-1] if paths else ""
@@ -235,6 +237,8 @@ def _account_of_place(
     )
     if any(file.path == place and file.kind == "archive" for file in inside):
         advice = "unpack the archive"
+    elif any(file.reason in TABLE_REASONS for file in inside):
+        advice = f"add rows for the images in {place} to the table of labels"
     elif inside:
         advice = f"put images into {place}"
     else:
@@ -279,13 +283,7 @@ def _remedy(file: File, used: _UsedFolders) -> Remedy:
                 advice,
                 flag_value_for(file.about, used.names),
             )
-    return find_remedy(
-        file.kind,
-        file.reason,
-        file.path,
-        file.about,
-        used.names,
-    )
+    return find_remedy(file.kind, file.reason, file.path, file.about, used.names)
 
 
 def account_with_outcomes(

@@ -24,6 +24,8 @@ KINDS = {
 _LAYOUT_REASONS = {"unknown_class", "unknown_split", "outside_root"}
 # Kinds whose files can be used in another form, or with a flag.
 _CONVERTIBLE_KINDS = {"dicom", "foreign", "link", "folder"}
+# Reject reasons of images whose class and view a table says, not folders.
+TABLE_REASONS = {"no_label", "other_view"}
 # Reasons by which nothing is lost: the picture is kept elsewhere, or a person left it out.
 _HARMLESS_REASONS = {
     "duplicate",
@@ -33,6 +35,7 @@ _HARMLESS_REASONS = {
     "ignored",
     "mask",
     "negative",
+    *TABLE_REASONS,
 }
 
 
@@ -105,7 +108,7 @@ class File(NamedTuple):
         """Return whether this is an image that is not used, and its picture is nowhere else."""
         if self.used_as or self.reason in _HARMLESS_REASONS:
             return False
-        return self.kind in {"image", "gif"}
+        return self.kind in {"image", "dicom", "gif"}
 
 
 def count_alike(files: Iterable[File]) -> Counter[File]:

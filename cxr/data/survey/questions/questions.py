@@ -12,6 +12,9 @@ from cxr.core.formatting import format_count, printable
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.folders.layout import Reading
 from cxr.data.folders.names import likely_split, normalise_name
+from cxr.data.labels import choices
+from cxr.data.labels.forms import Form
+from cxr.data.labels.image_labels import ImageLabel
 from cxr.data.survey import file_kinds
 from cxr.data.survey.account import Account
 from cxr.data.survey.files import File
@@ -26,11 +29,27 @@ class Image(NamedTuple):
         entry: As listed.
         reading: What its folders say.
         path: Its key as its folders are read, with slashes.
+        listed: What a table of labels says of it, None where there is no row.
     """
 
     entry: Entry
     reading: Reading
     path: str
+    listed: ImageLabel | None = None
+
+
+class LabelTableFile(NamedTuple):
+    """A table of a public collection that lies in DATA.
+
+    Attributes:
+        form: How it is written.
+        address: What `--labels` takes to read it.
+        shown_name: What it may be called in a message.
+    """
+
+    form: Form
+    address: str
+    shown_name: str
 
 
 def find_question(
@@ -39,6 +58,7 @@ def find_question(
     account: Account,
     data_sets: Mapping[str, int],
     mistakes: Sequence[str],
+    tables: Sequence[LabelTableFile] = (),
 ) -> str:
     """Return why a run stops, the cause that explains most first; "" where it does not stop.
 
@@ -48,13 +68,14 @@ def find_question(
         account: The account by folder.
         data_sets: How many images each data set has, where there are several.
         mistakes: A sentence for each given word or pattern that fits nothing.
+        tables: The tables of labels in DATA that could be given.
     """
     if mistakes:
         return f"{'; '.join(mistakes[:NAMES_SHOWN])}: correct it, or leave it out"
     if data_sets:
         return ask_which_data_set(data_sets)
     if not images:
-        return explain_nothing_used(unused, account)
+        return explain_nothing_used(unused, account, tables)
     return (
         ask_about_unsplit_images(images)
         or ask_about_pooled_test_sets(images)
@@ -92,8 +113,14 @@ def _likely_split_of_site(name: str) -> str:
 def explain_nothing_used(
     files: Sequence[File],
     account: Account,
+    tables: Sequence[LabelTableFile] = (),
 ) -> str:
     """Say what was found instead of images below class folders."""
+    reasons = {file.reason for file in files if file.kind in {"image", "dicom"}}
+    if tables and reasons:
+        return explain_label_tables(tables)
+    if "no_label" in reasons:
+        return explain_no_label(files)
     question = account.question()
     if not question:
         judged = [
@@ -105,7 +132,6 @@ def explain_nothing_used(
             for file in files
         ]
         return file_kinds.explain_no_images(judged)
-    reasons = {file.reason for file in files if file.kind == "image"}
     if "unknown_split" in reasons and "unknown_class" not in reasons:
         return question
     class_names = " or ".join(LABEL_NAMES)
@@ -120,12 +146,32 @@ def explain_nothing_used(
         )
     for file in files:
         if file.kind == "table":
-            table = printable(file.key)
             hints.append(
-                f"labels in tables are not read (found {table}): sort the images into folders"
+                f"where a table has the labels (there is {printable(file.key)}), --labels csv:FILE "
+                "with --image-column, --label-column, --positive and --negative reads it"
             )
             break
     return "; ".join(hints)
+
+
+def explain_label_tables(tables: Sequence[LabelTableFile]) -> str:
+    """Say by which flags the table of a public collection is read that lies in DATA."""
+    sentences = [
+        f"{table.shown_name} is the table of {table.form.title}: give "
+        f"{choices.suggest_flags(table.form, table.address)}"
+        for table in tables[:NAMES_SHOWN]
+    ]
+    return f"the labels are in a table, no class folders are needed: {'; '.join(sentences)}"
+
+
+def explain_no_label(files: Sequence[File]) -> str:
+    """Say that no image has a label although a table of labels was given."""
+    counts = Counter(file.reason for file in files if file.kind in {"image", "dicom"})
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+    return (
+        f"the table of labels gives no image a label that can be used ({reasons}): look at "
+        "--positive, --negative, --uncertain and --views"
+    )
 
 
 def ask_about_unsplit_images(images: Sequence[Image]) -> str:

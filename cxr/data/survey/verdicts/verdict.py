@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.folders.layout import Layout, Reading, Unread
 from cxr.data.folders.names import is_of_masks, parent_paths
+from cxr.data.labels.image_labels import ImageLabel
 from cxr.data.survey.file_kinds import JudgedFile, Problem
 from cxr.storage.base import Entry
 
@@ -23,6 +24,7 @@ class Verdict(NamedTuple):
         problem: Reject reason and detail, None where it is used.
         group: As in `files.File`.
         about: As in `files.File`.
+        listed: What a table of labels says of it, None where there is no row.
     """
 
     entry: Entry
@@ -31,6 +33,7 @@ class Verdict(NamedTuple):
     problem: Problem | None
     group: str = ""
     about: str = ""
+    listed: ImageLabel | None = None
 
 
 class MaskFolders:
@@ -85,10 +88,10 @@ def judge_by_folders(
     if isinstance(reading, Unread):
         return _judge_unread(judged, reading, layout, mask_folders)
     if judged.problem:
-        return _reject(judged, judged.problem, reading.group)
+        return reject(judged, judged.problem, reading.group)
     mask_folder = mask_folders.find(key)
     if mask_folder:
-        return _reject(judged, _MASK_PROBLEM, reading.group, mask_folder)
+        return reject(judged, _MASK_PROBLEM, reading.group, mask_folder)
     return Verdict(
         entry=judged.entry,
         kind=judged.kind,
@@ -107,21 +110,21 @@ def _judge_unread(
     """Decide why a file is rejected whose folders cannot be read."""
     key = judged.entry.key
     if judged.kind == "linked_folder" and judged.problem:
-        return _reject(judged, judged.problem)  # a question is about the link, not about a folder
+        return reject(judged, judged.problem)  # a question is about the link, not about a folder
     if judged.problem:
-        return _reject(judged, judged.problem, about=_likely_class_folder(layout, key))
+        return reject(judged, judged.problem, about=_likely_class_folder(layout, key))
     mask_folder = mask_folders.find(key)
     if mask_folder:
-        return _reject(judged, _MASK_PROBLEM, about=mask_folder)
+        return reject(judged, _MASK_PROBLEM, about=mask_folder)
     about = unread.folder
     if unread.why == "no_class":
         about = _likely_class_folder(layout, key)
     has_unread_backslash = "\\" in key and not layout.backslash_folders
-    problem = _problem_of_unread(unread, has_unread_backslash)
-    return _reject(judged, problem, about=about)
+    problem = problem_of_unread(unread, has_unread_backslash)
+    return reject(judged, problem, about=about)
 
 
-def _reject(
+def reject(
     judged: JudgedFile,
     problem: Problem,
     group: str = "",
@@ -138,7 +141,7 @@ def _reject(
     )
 
 
-def _problem_of_unread(unread: Unread, has_unread_backslash: bool) -> Problem:
+def problem_of_unread(unread: Unread, has_unread_backslash: bool) -> Problem:
     """Return why a file is rejected whose folders cannot be read."""
     name = PurePosixPath(unread.folder).name
     if unread.why == "no_class":
