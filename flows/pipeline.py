@@ -23,6 +23,7 @@ def pipeline(
     training: TrainingSettings | None = None,
     pickle: bool = False,
     runner: Runner = "threads",
+    key_map: str | None = None,
 ) -> Export:
     """Run the whole pipeline; started again with the same parameters, it resumes.
 
@@ -37,11 +38,13 @@ def pipeline(
         pickle: Also write model.pkl. Whoever loads a pickle runs the code in it: load none from a
             source that you do not trust.
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
+        key_map: A file on the worker, outside the work folder, that gets the real names behind
+            those of DICOM files (columns image and key); none is written if not given.
     """
     settings = training or TrainingSettings()
     train_tasks.check_weights(settings)
     with workspace.open_workspace(out) as work:
-        preprocess(data, out, reading, splits, runner, settings.pixels())
+        preprocess(data, out, reading, splits, runner, settings.pixels(), key_map)
         with train_tasks.prestarted_workers(work, settings, runner):
             explore(out, settings)
             train(out, settings, runner)

@@ -17,6 +17,7 @@ def predict(
     images: str | Annotated[list[str], Field(min_length=1)],
     out: str,
     files: FileSettings | None = None,
+    key_map: str | None = None,
 ) -> Predictions:
     """Score images and write the table. Fails if none of them could be scored.
 
@@ -26,6 +27,8 @@ def predict(
         images: Folder or s3://bucket/prefix with the images, or one image; or a list of several.
         out: The CSV file to write; a path or s3://…
         files: Which files are looked at, and what an image must be; best as in training.
+        key_map: A file on the worker, outside every work folder, that gets the real names behind
+            those of DICOM files (columns image and key); none is written if not given.
     """
     addresses = [images] if isinstance(images, str) else images
-    return predict_tasks.score_images(model, addresses, out, files or FileSettings())
+    return predict_tasks.score_images(model, addresses, out, files or FileSettings(), key_map)

@@ -20,6 +20,7 @@ def preprocess(
     splits: SplitSettings | None = None,
     runner: Runner = "threads",
     pixels: PixelSettings | None = None,
+    key_map: str | None = None,
 ) -> Ingest:
     """Scan DATA, inspect the new images shard by shard, publish the manifest.
 
@@ -33,13 +34,17 @@ def preprocess(
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
         pixels: Size and encoding of the pixels kept of each image, as the training to come wants
             them: another size later costs one more decoding of every image.
+        key_map: A file on the worker, outside the work folder, that gets the real names behind
+            those of DICOM files (columns image and key); none is written if not given.
     """
     reading = reading or ReadingSettings()
     splits = splits or SplitSettings()
     pixels = pixels or PixelSettings()
     test_rule.required_columns(splits.test_by)  # a wrong one is better known before images are read
     with workspace.open_workspace(out) as work:
-        scan = preprocess_tasks.scan_images(data, work, reading, splits.patient_key, pixels)
+        scan = preprocess_tasks.scan_images(
+            data, work, reading, splits.patient_key, pixels, key_map
+        )
         with (
             runners.opened(runner, usable_cores(), work) as pool,
             preprocess_tasks.inspection_shown(scan, work),

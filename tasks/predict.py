@@ -18,10 +18,11 @@ def score_images(
     images: Sequence[str],
     out: str,
     files: FileSettings,
+    key_map: str | None,
 ) -> Predictions:
     """Score every image, publish the table at `out` (a path or in S3), show the counts."""
     with progress.following("images") as on_progress:
-        predictions = cxr.predict(model, images, out, files, on_progress)
+        predictions = cxr.predict(model, images, out, files, on_progress, key_map)
     _show_counts(predictions)
     return predictions
 

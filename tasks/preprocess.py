@@ -30,6 +30,7 @@ def scan_images(
     settings: ReadingSettings,
     patient_key: str,
     pixels: PixelSettings,
+    key_map: str | None,
 ) -> Scan:
     """List DATA, find the one data set in it, lay out shards of the new images.
 
@@ -41,7 +42,7 @@ def scan_images(
     def on_survey(survey: Survey) -> None:
         manifest_page.show_survey(survey, data)
 
-    return data_steps.scan_images(data, work, settings, patient_key, pixels, on_survey)
+    return data_steps.scan_images(data, work, settings, patient_key, pixels, on_survey, key_map)
 
 
 @contextlib.contextmanager

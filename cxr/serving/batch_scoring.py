@@ -21,6 +21,8 @@ from cxr.data.images import content, model_input
 from cxr.data.images.decoding import rejection
 from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
+from cxr.data.patients.hidden_names import is_hidden_key
+from cxr.data.patients.hidden_storage import open_data
 from cxr.models import scoring
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Job, Progress
@@ -28,7 +30,6 @@ from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card, read_card
 from cxr.serving.prediction_inputs import ImageToScore
-from cxr.storage.addresses import open_storage
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
 # More than cores: a thread that waits for object storage decodes nothing, and on two cores eight
@@ -77,7 +78,10 @@ class PredictionJob(Job):
         import keras
 
         card = read_card(self.export)
-        storages = [open_storage(uri) for uri in self.places]
+        storages = [open_data(uri) for uri in self.places]
+        for number, _, _, name in self.to_score:
+            if is_hidden_key(name):
+                storages[number].forget_contents()
         images = [
             ImageToScore(storages[number], key, version, name)
             for number, key, version, name in self.to_score

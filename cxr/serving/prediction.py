@@ -15,6 +15,7 @@ from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES, FileSettings
+from cxr.data.patients.hidden_names import is_hidden_key
 from cxr.data.survey import file_kinds
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Progress
@@ -74,6 +75,7 @@ def predict(
     out: str,
     on_images: Callable[[int, int], None],
     files: FileSettings,
+    key_map: str | None = None,
 ) -> Predictions:
     """Score every image at the addresses `data`, and publish predictions.csv.
 
@@ -85,6 +87,7 @@ def predict(
         out: Where the table goes, a path or s3://….
         on_images: Told how many images are done, and of how many, at first of none.
         files: Which files are looked at, and what an image must be.
+        key_map: A file for the real names behind those of DICOM files; None to write none.
 
     Returns:
         The counts of the published table.
@@ -99,7 +102,7 @@ def predict(
         folder = exporting.find_export(address)
         card = read_card(folder)
         files = _with_depth_of(card, files)
-        inputs = find_images(data, out, files)
+        inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
             on_images(0, len(inputs.wanted))
             _score_in_worker(folder, inputs, files, path, on_images)
@@ -167,6 +170,8 @@ def _describe_nothing_scored(
 ) -> str:
     """Return in one sentence why no image could be scored."""
     where = data[0] if len(data) == 1 else f"{len(data)} addresses"
+    if any(is_hidden_key(file.entry.key) for file in inputs.judged):
+        where = "DICOM"  # the address may be a file's
     if all(file.kind != "image" for file in inputs.judged):
         return f"{where}: {file_kinds.explain_no_images(inputs.judged)}; {out} lists them"
     if len(table) == 1:

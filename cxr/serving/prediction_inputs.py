@@ -9,9 +9,12 @@ from cxr.core.errors import DataError
 from cxr.core.settings import FileSettings
 from cxr.data.folders.names import is_of_masks
 from cxr.data.folders.patterns import has_wildcard, unfit_patterns
+from cxr.data.patients import hidden_names
+from cxr.data.patients.hidden_storage import DataStorage, open_data
 from cxr.data.survey import file_kinds
 from cxr.data.survey.file_kinds import JudgedFile
-from cxr.storage.addresses import is_local, local_folder, open_storage
+from cxr.data.survey.verdicts.hiding import hide_names
+from cxr.storage.addresses import is_local, local_folder
 from cxr.storage.base import Entry, Storage
 from cxr.storage.local import describe_missing
 
@@ -21,9 +24,9 @@ class ImageToScore(NamedTuple):
 
     Attributes:
         storage: Where it is.
-        key: Its key there.
+        key: Its real key there.
         version: Its version there, None where the storage has none.
-        name: What it is called in the table.
+        name: What it is called in the table: a public name where there is DICOM at its address.
     """
 
     storage: Storage
@@ -38,7 +41,7 @@ class Inputs(NamedTuple):
     Attributes:
         wanted: The images to score.
         rejects: Name, reason and detail of every other file.
-        judged: All files, as they were judged.
+        judged: All files, as they were judged, by the names that may be shown.
     """
 
     wanted: list[ImageToScore]
@@ -49,7 +52,7 @@ class Inputs(NamedTuple):
 class _Place(NamedTuple):
     """The files behind one address, and what stands before their keys in it."""
 
-    storage: Storage
+    storage: DataStorage
     entries: list[Entry]
     prefix: str
 
@@ -58,33 +61,41 @@ def find_images(
     data: Sequence[str],
     out: str,
     files: FileSettings,
+    key_map: str | None = None,
 ) -> Inputs:
     """Find what is at the addresses `data`, judged as training judges it.
 
     Images at one address are called by their keys below it, those at several by address and key.
+    Where there is DICOM, all names are public ones.
 
     Args:
         data: Images, folders or S3 prefixes.
         out: The table to be written, which is no input where it lies among the images.
         files: Which files are looked at.
+        key_map: A file for the real names behind the public ones; None to write none.
 
     Returns:
         Every file, each once.
 
     Raises:
+        UsageError: There is DICOM and no salt is set, or the key map may not be where it shall be.
         DataError: There is nothing, or a pattern of `files` fits nothing.
         StorageError: A place cannot be read.
     """
+    map_path = hidden_names.require_key_map(key_map) if key_map else None
     inputs = Inputs([], [], [])
-    names: set[str] = set()
+    shown_names: dict[str, str] = {}  # by the real ones
     for address in data:
         place = _open_place(address, files)
-        for file in _judge(place, out, files):
-            key = file.entry.key
-            name = place.prefix + key if len(data) > 1 else key
-            if name in names:  # given twice
+        judged = _judge(place, out, files)
+        names = hide_names(place.storage, judged, files)
+        prefix = place.prefix if len(data) > 1 else ""
+        for file in judged:
+            key = names.real_key(file.entry.key)
+            if prefix + key in shown_names:  # given twice
                 continue
-            names.add(name)
+            name = names.folder(prefix) + file.entry.key
+            shown_names[prefix + key] = name
             inputs.judged.append(file)
             if file.problem:
                 inputs.rejects.append((name, *file.problem))
@@ -93,7 +104,10 @@ def find_images(
                 inputs.wanted.append(image)
     if not inputs.judged:
         raise DataError(f"{', '.join(data)}: {file_kinds.explain_no_images([])}")
-    _require_fitting_patterns(files, names)
+    if map_path:
+        rows = ((name, real_name) for real_name, name in shown_names.items())
+        hidden_names.write_key_map(map_path, rows)
+    _require_fitting_patterns(files, {*shown_names, *shown_names.values()})
     inputs.wanted.sort(key=lambda image: image.name)
     return inputs
 
@@ -147,9 +161,9 @@ def _open_place(
         path = local_folder(address)
         if not _is_folder(path):
             return _open_file(address, str(path.parent), path.name, describe_missing(path))
-        storage = open_storage(address, files.follow_links)
+        storage = open_data(address, files.follow_links)
     else:
-        storage = open_storage(address)
+        storage = open_data(address)
     entries = list(storage.list())
     parent, _, name = address.rpartition("/")
     if not entries and name and not is_local(parent):
@@ -169,7 +183,7 @@ def _open_file(
     Raises:
         DataError: There is no such file; with `problem`, or a word on patterns.
     """
-    storage = open_storage(parent, follow_links=True)
+    storage = open_data(parent, follow_links=True)
     entry = storage.find(name)
     if entry is None:
         is_pattern = any(sign in name for sign in "*?[")

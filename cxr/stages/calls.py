@@ -39,6 +39,7 @@ def preprocess(
     splits: SplitSettings | None = None,
     pixels: PixelSettings | None = None,
     on_progress: OnProgress = no_progress,
+    key_map: str | Path | None = None,
 ) -> Ingest:
     """Turn a place with image files into clean_metadata.csv, rejects.csv and ingest.json.
 
@@ -49,6 +50,8 @@ def preprocess(
         splits: Who a patient is, and how validation and test are carved.
         pixels: Size and encoding of the pixels kept of each image, as the training wants them.
         on_progress: Told how many new images are inspected.
+        key_map: A file outside the work folder that gets the real names behind those of DICOM
+            files, columns image and key.
 
     Returns:
         The counts of files found, kept and rejected by reason, and of images by split and class.
@@ -62,7 +65,14 @@ def preprocess(
     splits = splits or SplitSettings()
     test_rule.required_columns(splits.test_by)  # a wrong one is better known before images are read
     with workspace.open_workspace(str(work)) as folder:
-        scan = data_steps.scan_images(str(data), folder, reading, splits.patient_key, pixels)
+        scan = data_steps.scan_images(
+            str(data),
+            folder,
+            reading,
+            splits.patient_key,
+            pixels,
+            key_map=str(key_map) if key_map else None,
+        )
         data_steps.inspect_all(scan, folder, on_progress)
         comparison = publish.find_near_duplicates(scan, folder, splits)
         return publish.publish_manifest(scan, comparison, folder, splits)
@@ -191,6 +201,7 @@ def predict(
     out: str | Path,
     files: FileSettings | None = None,
     on_progress: OnProgress = no_progress,
+    key_map: str | Path | None = None,
 ) -> Predictions:
     """Score images with an exported model, and write predictions.csv.
 
@@ -200,6 +211,8 @@ def predict(
         out: Where the table goes, a path or s3://bucket/name.csv.
         files: Which files are looked at, and what a picture must be to be scored.
         on_progress: Told how many images are done.
+        key_map: A file outside every work folder that gets the real names behind those of DICOM
+            files, columns image and key.
 
     Returns:
         The counts of the table, which lists every image with its score or why it has none.
@@ -215,6 +228,7 @@ def predict(
         str(out),
         lambda done, total: on_progress("score images", done, total),
         files or FileSettings(),
+        str(key_map) if key_map else None,
     )
 
 

@@ -20,7 +20,7 @@ from cxr.core.settings import (
 from cxr.data.images import pixel_cache
 from cxr.data.manifest import scanning, shard_inspection
 from cxr.data.manifest.records import Scan, Shard
-from cxr.data.patients import patients
+from cxr.data.patients import hidden_names, patients
 from cxr.data.patients.hidden_storage import open_data
 from cxr.data.survey.survey import Survey
 from cxr.exploration import explore as exploration
@@ -47,6 +47,7 @@ def scan_images(
     patient_key: str,
     pixels: PixelSettings | None = None,
     on_survey: Callable[[Survey], None] = lambda _: None,
+    key_map: str | None = None,
 ) -> Scan:
     """List DATA, find the one data set in it, and lay out shards of the images that are new.
 
@@ -60,14 +61,23 @@ def scan_images(
         patient_key: Who a patient is, see `SplitSettings.patient_key`.
         pixels: Which pixels inspection is to keep; those of the default size where not given.
         on_survey: Called with what was found, before anything is asked.
+        key_map: A file outside the work folder for the real names behind those of DICOM files.
 
     Raises:
         DataError: Something has to be asked first, or the table of patients cannot be read.
     """
     patients.require_readable(patient_key)
+    map_path = hidden_names.require_key_map(key_map, work) if key_map else None
     storage = open_data(data, reading.follow_links)
     own = workspace.key_inside(work, storage.plain)
-    return scanning.scan(storage, work, reading, own, pixels, on_survey)
+
+    def on_found(survey: Survey) -> None:
+        if map_path:
+            rows = ((file.key, survey.names.real_key(file.key)) for file in survey.files())
+            hidden_names.write_key_map(map_path, rows)
+        on_survey(survey)
+
+    return scanning.scan(storage, work, reading, own, pixels, on_found)
 
 
 def inspect_shard(

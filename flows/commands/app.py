@@ -39,6 +39,7 @@ _COMMANDS = (
     stages.predict,
     checks.verify,
     checks.doctor,
+    checks.salt,
     checks.ui,
 )
 app = App(

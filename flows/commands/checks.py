@@ -80,6 +80,23 @@ def doctor(
         )
 
 
+def salt(
+    file: Annotated[str, Parameter(help="The file to make, outside every work folder.")],
+    /,
+) -> None:
+    """Make the secret behind the names and patients of DICOM data, once and for all.
+
+    Without it nobody can tell who is who. Another one gives another split: keep it.
+
+    Example: `cxr salt ~/cxr-salt.txt`
+    """
+    from cxr.data.patients.pseudonyms import make_salt
+
+    make_salt(file)
+    path = Path(file).expanduser().absolute()
+    print(f"{path} holds a new salt. Keep it, and set CXR_SALT_FILE={path}")  # noqa: T201
+
+
 def ui(
     *,
     port: Annotated[

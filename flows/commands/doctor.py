@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from cxr.core.errors import CxrError, DeviceError
 from cxr.core.parallel import usable_cores
+from cxr.data.patients.pseudonyms import find_salt
 from cxr.models.compute import backend
 from cxr.models.compute.hardware import query_driver
 from cxr.models.networks.architectures import ARCHITECTURES
@@ -67,6 +68,7 @@ def examine(data: str | None, out: str, weights: str) -> list[Check]:
         checks.append(check_listing("DATA", data))
     if not is_local(out):  # a local one need not be there yet: see `check_disk`
         checks.append(check_listing("WORK", out))
+    checks.append(check_salt())
     checks.extend(check_weights(weights))
     checks.extend(check_prefect())
     return checks
@@ -148,6 +150,20 @@ def check_memory(least: float = MEMORY_GIB) -> Check:
         f"{total:.1f} GiB; each training at a time needs 2: see --concurrent",
         essential=False,
     )
+
+
+def check_salt() -> Check:
+    """Tell whether a salt is set, and never which: DICOM data are not read without one."""
+    try:
+        is_set = bool(find_salt())
+    except CxrError as error:
+        return Check("salt", False, str(error))
+    advice = "set: the names and patients of DICOM data are hidden by it"
+    if not is_set:
+        advice = (
+            "none, which DICOM data need: `cxr salt FILE` makes one, CXR_SALT_FILE=FILE sets it"
+        )
+    return Check("salt", is_set, advice, essential=False)
 
 
 def check_cores() -> Check:

@@ -82,6 +82,13 @@ Runner = Annotated[
 Pickle = Annotated[
     bool, Parameter(help="Also write model.pkl (not recommended: whoever loads it runs its code).")
 ]
+KeyMap = Annotated[
+    str | None,
+    Parameter(
+        help="A CSV outside the work folder that gets the real names (key) behind the names of "
+        "DICOM data (image). Whoever has it knows who is who; none is written if not given."
+    ),
+]
 NO_FILES = FileSettings()
 NO_READING = ReadingSettings()
 NO_SPLITS = SplitSettings()

@@ -15,6 +15,7 @@ from flows.commands.flags import (
     NO_FLAGS,
     Data,
     Images,
+    KeyMap,
     Out,
     Pickle,
     PipelineFlags,
@@ -69,6 +70,7 @@ def run(
     flags: PipelineFlags = NO_FLAGS,
     pickle: Pickle = False,
     runner: Runner = "threads",
+    key_map: KeyMap = None,
 ) -> None:
     """Run the whole pipeline. Started again with the same flags, it continues where it was.
 
@@ -82,7 +84,7 @@ def run(
         from flows.commands.summary import show_run
         from flows.pipeline import pipeline
 
-        pipeline(data, out, flags.reading, flags.splits, training, pickle, runner)
+        pipeline(data, out, flags.reading, flags.splits, training, pickle, runner, key_map)
         show_run(work)
 
     def meanwhile(work: Path) -> contextlib.AbstractContextManager[None]:
@@ -91,6 +93,7 @@ def run(
         return prestarted_workers(work, training, runner)
 
     preconditions.require_data(data, flags.reading)
+    preconditions.require_key_map(key_map, out)
     preconditions.require_init(training)
     session.run_with_server(call, out, _IMPORTED, meanwhile=meanwhile)
 

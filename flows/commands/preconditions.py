@@ -31,6 +31,19 @@ def require_work(out: str) -> None:
         raise DataError(f"{problem}, or run `cxr preprocess DATA --out {out}` first")
 
 
+def require_key_map(key_map: str | None, out: str) -> None:
+    """Check that a key map can be written where it shall be.
+
+    Raises:
+        UsageError: It lies in the work folder, or another file is there.
+    """
+    if key_map:
+        from cxr.data.patients import hidden_names
+        from cxr.storage.workspace import workspace
+
+        hidden_names.require_key_map(key_map, workspace.local_copy_of(out))
+
+
 def require_init(training: TrainingSettings) -> None:
     """Check the model that --init names.
 

@@ -18,6 +18,7 @@ from flows.commands.flags import (
     NO_TRAINING,
     Data,
     Files,
+    KeyMap,
     Out,
     Pickle,
     Pixels,
@@ -37,19 +38,30 @@ _PREPROCESSING = (
 )
 
 
-def scan(data: Data, /, *, reading: Reading = NO_READING) -> None:
-    """Show how a run would use each folder, and what it would ask. Nothing is decoded or written.
+def scan(
+    data: Data,
+    /,
+    *,
+    reading: Reading = NO_READING,
+    key_map: KeyMap = None,
+) -> None:
+    """Show how a run would use each folder, and what it would ask. Nothing is decoded.
 
     Exit status 1 if a run would stop and ask.
 
     Example: `cxr scan chest_xray --classes PNEUMONIA=bacteria,virus`
     """
+    from cxr.data.patients import hidden_names
     from cxr.data.patients.hidden_storage import open_data
     from cxr.data.survey import survey
     from flows.commands.listings import show_folders
 
+    map_path = hidden_names.require_key_map(key_map) if key_map else None
     storage = open_data(data, reading.follow_links)
     surveyed = survey.survey_folders(storage, reading)
+    if map_path:
+        rows = ((file.key, surveyed.names.real_key(file.key)) for file in surveyed.files())
+        hidden_names.write_key_map(map_path, rows)
     show_folders(surveyed)
     if surveyed.question:
         raise CxrError(surveyed.question)
@@ -64,6 +76,7 @@ def preprocess(
     splits: Splits = NO_SPLITS,
     pixels: Pixels = NO_PIXELS,
     runner: Runner = "threads",
+    key_map: KeyMap = None,
 ) -> None:
     """Scan, check, hash and split the images: clean_metadata.csv, rejects.csv, ingest.json.
 
@@ -76,11 +89,12 @@ def preprocess(
     def call(_: Path) -> None:
         from flows.preprocess import preprocess as flow
 
-        ingest = flow(data, out, reading, splits, runner, pixels)
+        ingest = flow(data, out, reading, splits, runner, pixels, key_map)
         table = session.file_in(out, "clean_metadata.csv")
         print(f"{ingest.kept} images kept of {ingest.found} files found: {table}")  # noqa: T201
 
     preconditions.require_data(data, reading)
+    preconditions.require_key_map(key_map, out)
     session.run_with_server(call, out, _PREPROCESSING)
 
 
@@ -157,6 +171,7 @@ def predict(
     *,
     out: Annotated[str, Parameter(help="The CSV to write.")],
     files: Files = NO_FILES,
+    key_map: KeyMap = None,
 ) -> None:
     """Score images with an exported model, or with the champion of a registry.
 
@@ -168,5 +183,5 @@ def predict(
     session.log_to_terminal()
     # Without a server, which takes longer to start than a few images to score.
     with progress.following("images") as on_progress:
-        predictions = cxr.predict(model, images, out, files, on_progress)
+        predictions = cxr.predict(model, images, out, files, on_progress, key_map)
     print(predictions.sentence())  # noqa: T201

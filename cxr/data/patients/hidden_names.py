@@ -7,9 +7,14 @@ pseudonym, followed by the word that makes them a split or a folder of masks. So
 read as the real one is (`cxr.data.folders`), and nobody can tell who it is.
 """
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from pathlib import Path
 
+from cxr.core.errors import UsageError
 from cxr.core.settings import LABEL_NAMES, FileSettings, ReadingSettings, parse_class, parse_split
 from cxr.data.folders.names import (
     MASK_WORDS,
@@ -22,8 +27,9 @@ from cxr.data.folders.names import (
     normalise_name,
     split_of,
 )
-from cxr.data.patients.pseudonyms import pseudonym
+from cxr.data.patients.pseudonyms import pseudonym, replace_secret, require_secret_place
 
+_KEY_MAP_COLUMNS = ("image", "key")
 _FILE_NAME = re.compile(r"film-([0-9a-f]{16})")
 _ETIOLOGIES = {"bacteria", "bacterial", "virus", "viral"}
 _USUAL_CLASS_WORDS = {
@@ -180,3 +186,40 @@ def hidden_name(key: str) -> str:
     """Return the file's public name at the end of a public key, "" for any other key."""
     name = key.rpartition("/")[2]
     return name if _FILE_NAME.fullmatch(name) else ""
+
+
+def require_key_map(path: str, work: Path | None = None) -> Path:
+    """Return where a key map goes.
+
+    Args:
+        path: The file to write, on this machine.
+        work: The folder of the work folder that is open.
+
+    Raises:
+        UsageError: It lies in a work folder, or another file is there.
+    """
+    place = require_secret_place(path, "the key map", work)
+    header = ",".join(_KEY_MAP_COLUMNS).encode()
+    if place.is_dir() or (place.is_file() and not place.read_bytes().startswith(header)):
+        raise UsageError(
+            f"{path}: expected nothing or an earlier key map there, found another file"
+        )
+    return place
+
+
+def write_key_map(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write the table that says who is who; its owner alone may read it.
+
+    Args:
+        path: As `require_key_map` returns it.
+        rows: The public name and the real one of each file.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_KEY_MAP_COLUMNS)
+    writer.writerows(rows)
+    # Names that are not UTF-8 keep their bytes.
+    replace_secret(path, text.getvalue().encode("utf-8", "surrogateescape"))

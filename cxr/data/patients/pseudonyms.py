@@ -5,13 +5,17 @@ path of a file that holds it) and is never written. The same salt gives the same
 a patient stays one patient from run to run; another salt would give another split.
 """
 
+import contextlib
 import hashlib
 import hmac
+import os
+import secrets
 from pathlib import Path
 from typing import Literal
 
 from cxr.core import environment
-from cxr.core.errors import UsageError
+from cxr.core.errors import DataError, UsageError
+from cxr.storage.addresses import local_folder
 
 Kind = Literal["file", "folder", "patient", "study", "series", "instance", "institution", "station"]
 _SHORTEST_SALT = 16  # characters: shorter ones can be guessed, and with them every pseudonym
@@ -68,6 +72,79 @@ def require_salt(what: str) -> str:
         "is set. Make one once and keep it (another salt gives another split): "
         "cxr salt ~/cxr-salt.txt; then set CXR_SALT_FILE=~/cxr-salt.txt"
     )
+
+
+def make_salt(path: str) -> None:
+    """Write a new random salt into a new file that its owner alone may read.
+
+    Raises:
+        UsageError: There is something at the path, or it lies in a work folder.
+        DataError: The file cannot be written.
+    """
+    place = require_secret_place(path, "the salt")
+    if place.exists() or place.is_symlink():
+        raise UsageError(
+            f"{path}: expected nothing there yet, found a file: with another salt every patient "
+            "would be another and the splits, too. Keep it, or give another name"
+        )
+    _write_secret(place, f"{secrets.token_urlsafe(32)}\n".encode())
+
+
+def require_secret_place(
+    path: str,
+    what: str,
+    work: Path | None = None,
+) -> Path:
+    """Return the path of a file that must not lie in a work folder.
+
+    Args:
+        path: A path on this machine.
+        what: What the file is, as in "the salt".
+        work: The folder of a work folder that is open. Other ones are known by their records.
+
+    Raises:
+        UsageError: It lies in a work folder, or on another machine.
+    """
+    place = Path(os.path.realpath(local_folder(path)))
+    for folder in place.parents:
+        is_open = work is not None and folder == Path(os.path.realpath(work))
+        if is_open or _is_work_folder(folder):
+            raise UsageError(
+                f"{path}: expected a place for {what} outside the work folder, found {folder}: "
+                "whoever gets the results must not get it"
+            )
+    return place
+
+
+def _is_work_folder(folder: Path) -> bool:
+    """Return whether an earlier run has written into a folder."""
+    records = ("ingest.json", "clean_metadata.csv")
+    has_records = all((folder / name).exists() for name in records)
+    return has_records or any(folder.glob("inspection/*/listed.csv"))
+
+
+def replace_secret(path: Path, data: bytes) -> None:
+    """Publish a file that its owner alone may read, in place of an earlier one.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    _write_secret(temporary, data)
+    temporary.replace(path)
+
+
+def _write_secret(path: Path, data: bytes) -> None:
+    """Write a new file that its owner alone may read."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def pseudonym(kind: Kind, text: str, salt: str) -> str:
