@@ -1,8 +1,8 @@
 """How labels are read from a table instead of from folder names."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cxr.core.settings.base import Strict
 
@@ -55,3 +55,17 @@ class LabelSettings(Strict):
             known = ", ".join(f"{name}:FILE" for name in ("csv", *COLLECTIONS))
             raise ValueError(f"expected one of {known}, found {labels!r}")
         return labels
+
+    @model_validator(mode="after")
+    def _require_table(self) -> Self:
+        """Refuse what says how a table is read where no table is given."""
+        if self.labels:
+            return self
+        for name in LabelSettings.model_fields:
+            if getattr(self, name) != LabelSettings.model_fields[name].default:
+                flag = name.replace("_", "-")
+                raise ValueError(
+                    f"--{flag} says how a table of labels is read: expected --labels with it, "
+                    "found none"
+                )
+        return self

@@ -52,7 +52,7 @@ _KINDS_BY_SIGNATURE = {
     **dict.fromkeys(("jpeg2000", "nrrd", "numpy", "hdf5"), "foreign"),
 }
 _DETAILS = {
-    "table": "table: expected an image; --patient-key csv:FILE reads patients from one",
+    "table": "table: expected an image; --labels reads labels from one, --patient-key patients",
     "archive": "archive: expected an image; unpack it",
     "gif": "GIF: expected an image in a format for films",
     "foreign": "a format that is not read: save it as PNG, JPEG or TIFF",
@@ -261,7 +261,7 @@ _HINTS = {
     "link": "links are not followed: --follow-links does",
     "archive": "unpack the archive",
     "backslash": "--backslash-folders reads backslashes in names as folders",
-    "table": "labels in tables are not read: sort the images into NORMAL/ and PNEUMONIA/",
+    "table": "give the folder of the images; --labels csv:FILE reads labels from a table",
 }
 
 

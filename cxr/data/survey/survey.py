@@ -7,15 +7,14 @@ What it cannot decide is asked: `Survey.question` is the sentence with which a r
 """
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from cxr.core.settings import LABEL_NAMES, ReadingSettings
-from cxr.data.folders.layout import Layout, Reading, unused_settings
-from cxr.data.folders.names import is_of_masks, parent_paths
+from cxr.data.folders.layout import Layout, unused_settings
+from cxr.data.folders.names import parent_paths
 from cxr.data.patients.hidden_names import PlainNames
 from cxr.data.patients.hidden_storage import DataStorage, hide_storage
 from cxr.data.survey import file_kinds
@@ -26,8 +25,14 @@ from cxr.data.survey.questions import questions
 from cxr.data.survey.questions.places import is_hidden, misplaced_containers
 from cxr.data.survey.questions.questions import Image
 from cxr.data.survey.verdicts.copies import reject_nested_copies
+from cxr.data.survey.verdicts.data_sets import choose_root
 from cxr.data.survey.verdicts.hiding import hide_names
 from cxr.data.survey.verdicts.links import reject_links_to_unused_folders
+from cxr.data.survey.verdicts.table_verdicts import (
+    TableVerdicts,
+    find_label_tables,
+    judge_by_table,
+)
 from cxr.data.survey.verdicts.verdict import MaskFolders, Verdict, judge_by_folders
 from cxr.storage.base import Entry, Storage
 from cxr.storage.local import LocalStorage
@@ -47,6 +52,7 @@ OWN_NAMES = {
     "inspection",
     "timings",
     "retrainings",
+    "label_rows.csv",
 }
 
 
@@ -63,6 +69,7 @@ class Survey(NamedTuple):
         question: Why a run stops here, in one sentence; "" where it does not.
         notes: Which of the given words and patterns fit nothing, in sentences.
         names: The real names behind the public ones, for a key map and tables that name images.
+        labels: What became of a table of labels; None where there is none. Its verdicts are empty.
     """
 
     root: str
@@ -74,6 +81,7 @@ class Survey(NamedTuple):
     question: str
     notes: tuple[str, ...]
     names: PlainNames
+    labels: TableVerdicts | None = None
 
     def files(self) -> Iterator[File]:
         """Yield every file as the account by folder wants it, by key."""
@@ -97,7 +105,8 @@ def survey_folders(
 
     Raises:
         UsageError: There is DICOM, and no salt is set.
-        DataError: There is no such folder, or a table of `memory` is damaged.
+        DataError: There is no such folder, a table of `memory` is damaged, or a table of labels
+            cannot be used, or something about it has to be chosen first.
         StorageError: The files cannot be listed or looked into.
     """
     kinds_table = memory / "kinds.csv" if memory else None
@@ -108,10 +117,16 @@ def survey_folders(
     judged = file_kinds.judge_files(storage, entries, settings, kinds_table)
     _ignore_work_folders(judged)
     names = hide_names(storage, judged, settings)
-    root, data_sets = _choose_root(judged, layout)
-    mask_folders = MaskFolders(layout, root)
-    verdicts = [judge_by_folders(file, layout, mask_folders) for file in _take_all(judged)]
-    verdicts = reject_nested_copies(storage, verdicts, root, layout, names, copies_table)
+    by_table = None
+    root, data_sets = ("", {}) if settings.labels else choose_root(judged, layout)
+    if settings.labels:
+        by_table = judge_by_table(judged, settings, layout, names, storage.uri)
+        judged.clear()
+        verdicts = list(_take_all(by_table.verdicts))
+    else:
+        mask_folders = MaskFolders(layout, root)
+        verdicts = [judge_by_folders(file, layout, mask_folders) for file in _take_all(judged)]
+        verdicts = reject_nested_copies(storage, verdicts, root, layout, names, copies_table)
     verdicts = reject_links_to_unused_folders(storage, verdicts, names)
     rejects = tuple(_rejects(verdicts))
     images, unused = _divide(verdicts, layout)
@@ -137,6 +152,7 @@ def survey_folders(
         account,
         data_sets,
         mistakes,
+        find_label_tables(storage, unused, names) if not (images or settings.labels) else (),
     )
     if question and names.hidden_keys():
         question = f"{question}; {_HIDDEN_HINT}"
@@ -148,8 +164,13 @@ def survey_folders(
         rejects=rejects,
         account=account,
         question=f"{storage.uri}: {question}" if question else "",
-        notes=(*notes, *questions.note_pooled_training_sets(images)),
+        notes=(
+            *notes,
+            *questions.note_pooled_training_sets(images),
+            *(by_table.books.notes() if by_table else ()),
+        ),
         names=names,
+        labels=by_table,
     )
 
 
@@ -193,43 +214,6 @@ def _is_own_output(
     return False
 
 
-def _choose_root(
-    judged: Iterable[JudgedFile],
-    layout: Layout,
-) -> tuple[str, dict[str, int]]:
-    """Choose the folder of the data set: the shallowest one that holds split or class folders.
-
-    Copies lie below it. Folders of masks hold no data set, unless all of them are called so.
-
-    Returns:
-        The folder, and the number of images of each data set where there are several.
-    """
-    counts: Counter[str] = Counter()
-    for file in judged:
-        reading = layout.read(file.entry.key)
-        if file.problem is None and isinstance(reading, Reading):
-            counts[reading.root] += 1
-    films = {folder: count for folder, count in counts.items() if not _is_below_masks(folder)}
-    image_counts = films or dict(counts)
-    if not image_counts:
-        return "", {}
-    root = min(image_counts, key=lambda folder: (len(PurePosixPath(folder).parts), folder))
-    others = sorted(folder for folder in image_counts if not _is_below(folder, root))
-    if not others:
-        return root, {}
-    return root, {folder: image_counts[folder] for folder in (root, *others)}
-
-
-def _is_below_masks(folder: str) -> bool:
-    """Return whether a folder, or one above it, is called like one of masks."""
-    return any(is_of_masks(name) for name in folder.split("/"))
-
-
-def _is_below(folder: str, root: str) -> bool:
-    """Return whether a folder is `root` or lies in it."""
-    return not root or folder == root or folder.startswith(f"{root}/")
-
-
 def _divide(
     verdicts: list[Verdict],
     layout: Layout,
@@ -240,7 +224,7 @@ def _divide(
     for verdict in _take_all(verdicts):
         path = layout.path(verdict.entry.key)
         if verdict.reading:
-            images.append(Image(verdict.entry, verdict.reading, path))
+            images.append(Image(verdict.entry, verdict.reading, path, verdict.listed))
         else:
             unused.append(_describe_unused(verdict, path))
     return tuple(images), tuple(unused)
