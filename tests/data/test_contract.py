@@ -101,7 +101,7 @@ def test_odd_file_names_pass_and_can_be_printed(tmp_path: Path):
         ("mean", "120", "mean: expected numbers from 0 to 255"),
         ("std", float("nan"), "std: expected a value in every row, found nan"),
         ("md5", None, "md5: expected a value in every row"),
-        ("format", "DICOM", "format: expected one of JPEG"),
+        ("format", "JPEG2000", "format: expected one of JPEG"),
         ("icc", 2, "icc: expected 0 or 1"),
         ("quantisation", "xyz", "quantisation: expected 8 hex digits"),
         ("pixel_sha256", "0" * 64, "pixel_sha256: expected values that occur once"),

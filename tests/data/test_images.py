@@ -42,7 +42,7 @@ BAD = {
     "empty": (b"", "empty_file"),
     "html": (b"<html>404</html>", "not_an_image"),
     "text": (b"person1_virus_1", "not_an_image"),
-    "dicom": (bytes(128) + b"DICM" + bytes(99), "not_an_image"),
+    "dicom": (bytes(128) + b"DICM" + bytes(99), "truncated"),
     "truncated jpeg": (encoded(GRAY.resize((400, 400)), "JPEG")[:-3000], "truncated"),
     "truncated png": (encoded(GRAY.resize((400, 400)))[:-5000], "truncated"),
     "truncated tiff": (encoded(GRAY, "TIFF")[:-500], "truncated"),

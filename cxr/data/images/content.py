@@ -43,14 +43,19 @@ def examine(
 
     Args:
         data: The file.
-        settings: The limits, and the bit depth of deeper images.
+        settings: The limits, the bit depth of deeper images, the window and views of DICOM films.
         invert: Take 255 less each pixel: the file is a negative.
 
     Raises:
         Rejected: For any reason of `decoder.decode` and of `check_content`.
     """
     with rejecting_errors(data):
-        decoded = decoder.decode(data, settings.bit_depth)
+        decoded = decoder.decode(
+            data,
+            settings.bit_depth,
+            settings.window,
+            settings.views,
+        )
         image = decoded.image
         pixels = decoded.pixels
         if invert:

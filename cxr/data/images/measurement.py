@@ -18,7 +18,8 @@ class MeasuredImage(NamedTuple):
 
     Attributes:
         row: md5, pixel_sha256, width, height (pixels), mode, format, bytes, bit_depth, mean and std
-            of the gray pixels (0 to 255), icc, exif and quantisation.
+            of the gray pixels (0 to 255), icc, exif and quantisation; of DICOM also dicom_patient
+            and the columns of `DicomFilm.describe`.
         thumbnail: uint8 (64, 64).
         image: What was measured, mode L or RGB, upright. The pixels for training come from it.
     """
@@ -42,6 +43,7 @@ def measure_image(
 
     Raises:
         Rejected: The image cannot be a film, see `content.examine`.
+        UsageError: It is DICOM, and no salt is set.
     """
     with rejecting_errors(data):
         examined = content.examine(
@@ -65,4 +67,6 @@ def measure_image(
             "std": std,
             **decoded.container,
         }
+        if decoded.dicom is not None:
+            row |= decoded.dicom.describe()
         return MeasuredImage(row, resize(image, THUMBNAIL_SIDE), image)

@@ -17,6 +17,7 @@ def decode_kept_image(
     data: bytes,
     bit_depth: int,
     inverted: bool,
+    window: str = "",
 ) -> Image.Image:
     """Decode an image of the manifest, as every stage after inspection uses it.
 
@@ -24,6 +25,7 @@ def decode_kept_image(
         data: The file.
         bit_depth: As the manifest says: 8, or the N by which a deeper image was scaled.
         inverted: Whether the file is a negative that was inverted.
+        window: The name of the window by which a DICOM film is shown; the first one if not given.
 
     Returns:
         Mode L or RGB, upright.
@@ -33,7 +35,7 @@ def decode_kept_image(
     """
     with rejecting_errors(data):
         scale = bit_depth if bit_depth > 8 else None
-        image = decoder.decode(data, scale).image
+        image = decoder.decode(data, scale, window).image
         if inverted:
             return ImageOps.invert(image)
         return image

@@ -21,6 +21,7 @@ from cxr.core.parallel import usable_cores
 from cxr.core.settings import PixelSettings
 from cxr.data.images import model_input
 from cxr.data.images.decoding.rejection import Pixels, Rejected
+from cxr.data.images.dicom.gray_levels import window_name
 from cxr.storage.arrays import Cache, Recipe, Rows
 from cxr.storage.base import Storage
 
@@ -235,7 +236,7 @@ def decode_row(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
     Args:
         data: Its file.
         row: The row. Manifests of older versions have neither bit_depth nor inverted: their images
-            had 8 bits and were never inverted.
+            had 8 bits and were never inverted. Only those with DICOM films have a window.
 
     Returns:
         Mode L or RGB, in its full size.
@@ -245,8 +246,9 @@ def decode_row(data: bytes, row: "pd.Series[Any]") -> "Image.Image":
     """
     bit_depth = int(row.get("bit_depth", 8))
     inverted = bool(row.get("inverted", 0))
+    window = window_name(str(row.get("window", "")))
     try:
-        return model_input.decode_kept_image(data, bit_depth, inverted)
+        return model_input.decode_kept_image(data, bit_depth, inverted, window)
     except Rejected as rejected:
         name = printable(row["image"])
         detail = f"cannot be used any more ({rejected}): preprocess again"

@@ -1,7 +1,7 @@
 """The columns of the tables of preprocessing, clean_metadata.csv and rejects.csv among them."""
 
 # Raise it when a measured column changes its meaning: every file is then inspected again.
-INSPECTION_VERSION = 3
+INSPECTION_VERSION = 4
 ROW_COLUMNS = [
     "image", "label", "label_name", "split", "source_split", "patient_id", "etiology",
     "md5", "pixel_sha256", "phash", "width", "height", "mode", "bytes", "mean", "std",
@@ -15,6 +15,8 @@ ATTRIBUTE_COLUMNS = [
     "institution", "pixel_spacing", "transfer_syntax", "bits_stored", "photometric", "window",
     "burned_in", "study", "series", "instance",
 ]  # fmt: skip
+# What inspection finds in the tags of DICOM files: these, and the pseudonym of the patient.
+TAG_COLUMNS = ["dicom_patient", *ATTRIBUTE_COLUMNS]
 REJECT_COLUMNS = ["image", "reason", "detail"]
 PAIR_COLUMNS = ["image_a", "image_b", "variant", "distance", "correlation"]
 CONTAINER_COLUMNS = ["format", "icc", "exif", "quantisation"]
@@ -32,12 +34,17 @@ MEASURED_COLUMNS = [
     *CONTAINER_COLUMNS,
 ]
 VERSIONED = ["image", "size", "version"]  # an inspected file is recognised by these
-LISTED_COLUMNS = ["image", "label", "source_split", "etiology", "group", "size", "version"]
+# What a table of labels says of an image, empty where there is none; it is right where tags differ.
+TABLE_COLUMNS = ["table_patient", "table_age", "table_sex", "table_view"]
+LISTED_COLUMNS = [
+    "image", "label", "source_split", "etiology", "group", "size", "version", *TABLE_COLUMNS,
+]  # fmt: skip
 # Where in the inspected shards an image's row is: the name of the shard, and the row from 0, "shard:row".
 PLACED_COLUMNS = [*LISTED_COLUMNS, "place"]
 INSPECTED_COLUMNS = [
     *LISTED_COLUMNS,
     *MEASURED_COLUMNS,
+    *TAG_COLUMNS,
     "reason",
     "detail",
     "thumbnail",

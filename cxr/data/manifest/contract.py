@@ -23,7 +23,7 @@ _UNIQUE_COLUMNS = ("image", "pixel_sha256")
 _ROWS_SHOWN = 3  # offending rows of each rule in a message
 _MODES = ("L", "1", "RGB", "P", "LA", "RGBA", "PA", "I;16")
 # GIF is only in tables of earlier versions.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "DICOM")
 
 
 class Rule(NamedTuple):
@@ -124,6 +124,30 @@ RULES: dict[str, tuple[Rule, ...]] = {
         _text("8 hex digits, or an empty text where the file is no JPEG", "([0-9a-f]{8})?"),
     ),
 }
+_PSEUDONYM = _text("16 hex digits, or an empty text", "([0-9a-f]{16})?")
+_ANY_TEXT = _text("a text, empty where it is not known", ".*")
+# Columns that only tables with DICOM tags or a table of labels have: those that some image has.
+_ATTRIBUTE_RULES: dict[str, tuple[Rule, ...]] = {
+    "age": (_text("years, or an empty text", r"(\d{1,3}(\.\d+)?)?"),),
+    "sex": (_one_of("M", "F", "O", ""),),
+    "view": (_text("a view in capitals, or an empty text", "[A-Z0-9 _-]*"),),
+    "year": (_text("a year, or an empty text", r"(\d{4})?"),),
+    "modality": (_ANY_TEXT,),
+    "manufacturer": (_ANY_TEXT,),
+    "device_model": (_ANY_TEXT,),
+    "detector": (_ANY_TEXT,),
+    "station": (_PSEUDONYM,),
+    "institution": (_PSEUDONYM,),
+    "pixel_spacing": (_text("mm, or an empty text", r"(\d+\.\d{4})?"),),
+    "transfer_syntax": (_ANY_TEXT,),
+    "bits_stored": (_text("1 to 16, or an empty text", r"([1-9]|1[0-6])?"),),
+    "photometric": (_one_of("MONOCHROME1", "MONOCHROME2", ""),),
+    "window": (_ANY_TEXT,),
+    "burned_in": (_one_of("yes", "suspected", ""),),
+    "study": (_PSEUDONYM,),
+    "series": (_PSEUDONYM,),
+    "instance": (_PSEUDONYM,),
+}
 # Columns that tables of earlier versions lack: their images had 8 bits and none was inverted.
 LATER_RULES: dict[str, tuple[Rule, ...]] = {
     "bit_depth": (
@@ -134,6 +158,7 @@ LATER_RULES: dict[str, tuple[Rule, ...]] = {
         ),
     ),
     "inverted": (_whole_number("0 or 1", 0, 1),),
+    **_ATTRIBUTE_RULES,
 }
 
 

@@ -12,7 +12,7 @@ from cxr.core.files import file_sha256, read_table, write_parts, write_table
 from cxr.core.settings import LABEL_NAMES, SPLITS, SplitSettings
 from cxr.data.leakage import gate, near_duplicates, repair
 from cxr.data.manifest import contract, distinct_images, known_datasets, scanning
-from cxr.data.manifest.columns import REJECT_COLUMNS, ROW_COLUMNS
+from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS, REJECT_COLUMNS, ROW_COLUMNS
 from cxr.data.manifest.comparison import (
     COMPARISON,
     Comparison,
@@ -100,7 +100,7 @@ def publish_manifest(
     work: Path,
     settings: SplitSettings,
 ) -> Ingest:
-    """Write leakage/, clean_metadata.csv, rejects.csv and, last, ingest.json.
+    """Write leakage/, clean_metadata.csv, rejects.csv, label_rows.csv and, last, ingest.json.
 
     Args:
         scan: The scan.
@@ -161,6 +161,10 @@ def publish_manifest(
     manifest = work / "clean_metadata.csv"
     write_parts(_manifest_rows(comparison, inspection, rows), manifest)
     write_table(rejects, work / "rejects.csv")
+    label_rows = work / scanning.LABEL_ROWS
+    label_rows.unlink(missing_ok=True)
+    if scan.labels:
+        write_table(read_table(inspection / scanning.LABEL_ROWS), label_rows)
     record = Ingest(
         data=scan.data,
         root=scan.root,
@@ -179,6 +183,7 @@ def publish_manifest(
         folders=folders.folders,
         notes=(*comparison.notes, *division.notes),
         polarity=comparison.polarity,
+        labels=scan.labels,
     )
     _require_balance(record)
     contract.check_file(manifest, record)
@@ -206,9 +211,23 @@ def _manifest_rows(
 ) -> Iterator[pd.DataFrame]:
     """Yield the manifest in parts: the distinct images that are kept, with their splits."""
     split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
+    columns = [*ROW_COLUMNS, *_known_attributes(comparison, inspection, split)]
     for part in load_parts(comparison.rows, inspection):
         kept = part.assign(split=part["image"].map(split))
-        yield kept.loc[kept["split"].notna(), ROW_COLUMNS]
+        yield kept.loc[kept["split"].notna(), columns]
+
+
+def _known_attributes(
+    comparison: Comparison,
+    inspection: Path,
+    split: "pd.Series[str]",
+) -> list[str]:
+    """Return the attributes that some kept image has, in their order."""
+    known: set[str] = set()
+    for part in load_parts(comparison.rows, inspection, ["image", *ATTRIBUTE_COLUMNS]):
+        kept = part[part["image"].isin(split.index)]
+        known.update(name for name in ATTRIBUTE_COLUMNS if (kept[name] != "").any())
+    return [name for name in ATTRIBUTE_COLUMNS if name in known]
 
 
 class _Division(NamedTuple):

@@ -22,12 +22,14 @@ from cxr.data.manifest.columns import (
     LISTED_COLUMNS,
     MEASURED_COLUMNS,
     REJECT_COLUMNS,
+    TAG_COLUMNS,
     VERSIONED,
 )
 from cxr.data.manifest.records import Shard
 from cxr.storage.base import Storage
 
 _WHOLE_NUMBERS = ("width", "height", "bytes", "icc", "exif", "bit_depth")
+_NO_TAGS = dict.fromkeys(TAG_COLUMNS, "")  # of files that are not DICOM
 # What a rejected file has in the columns that are measured.
 _NOT_MEASURED: dict[str, Any] = {
     **dict.fromkeys(MEASURED_COLUMNS, ""),
@@ -65,7 +67,7 @@ def inspect_shard(
     table = read_table(inspection / "shards" / f"{name}.csv")
     answers = storage.read_many(zip(table["image"], table["version"], strict=True))
     for listed, (_, answer) in zip(table.to_dict("records"), answers, strict=True):
-        row = {str(column): value for column, value in listed.items()}
+        row = {str(column): value for column, value in listed.items()} | _NO_TAGS
         try:
             measured = measure_image(require_bytes(answer), settings)
         except Rejected as rejected:

@@ -3,17 +3,21 @@
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from cxr.core.errors import CxrError
 from cxr.data.images.decoding import formats, jpeg, png
 from cxr.data.images.decoding.bit_depth import bits_per_sample, require_scale, scale_to_8_bits
 from cxr.data.images.decoding.pillow_setup import configure_pillow
 from cxr.data.images.decoding.rejection import EXPORT_HINT, Pixels, Rejected
+
+if TYPE_CHECKING:
+    from cxr.data.images.dicom.film import DicomFilm
 
 # Formats outside this list are not tried: Pillow's rarer decoders are the ones with a history of
 # security holes. GIF is opened only to name it in the reject; an MPO opens as JPEG.
@@ -74,15 +78,23 @@ class Decoded(NamedTuple):
     container: dict[str, int | str]
     bit_depth: int = 8
     pixels: Pixels | None = None
+    dicom: "DicomFilm | None" = None
 
 
-def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
+def decode(
+    data: bytes,
+    bit_depth: int | None = None,
+    window: str = "",
+    views: Sequence[str] = (),
+) -> Decoded:
     """Decode a whole image and turn it upright by its EXIF orientation, as viewers do.
 
     Args:
         data: The file.
         bit_depth: Bits in use in images of one channel and more than 8 bits, whose white is
             2^bit_depth - 1. With None such images are rejected.
+        window: The name of the window by which a DICOM film is shown; the first one if not given.
+        views: The views of DICOM films that are used; none for all.
 
     Returns:
         The image in mode L if it is gray in content, else in RGB.
@@ -91,6 +103,8 @@ def decode(data: bytes, bit_depth: int | None = None) -> Decoded:
         Rejected: It is not wholly and surely readable. Whatever a decoder raises becomes this.
     """
     with rejecting_errors(data):
+        if formats.kind_of(data[: formats.FIRST_BYTES]) == "dicom":
+            return _decode_dicom(data, window, views)
         return _decode(data, bit_depth)
 
 
@@ -106,7 +120,7 @@ def rejecting_errors(data: bytes) -> Iterator[None]:
     configure_pillow()
     try:
         yield
-    except Rejected:
+    except (Rejected, CxrError):  # a missing salt is no fault of a file
         raise
     except UnidentifiedImageError:
         raise _rejection_of_unidentified(data) from None
@@ -188,6 +202,26 @@ def _decode(data: bytes, bit_depth: int | None) -> Decoded:
     opened.load()
     image = _as_gray_or_rgb(_upright(opened, opened))
     return Decoded(image, file_format, mode, container)
+
+
+def _decode_dicom(data: bytes, window: str, views: Sequence[str]) -> Decoded:
+    """Decode a DICOM file."""
+    # Imported late: most runs have no DICOM file, and what reads them need not be installed.
+    from cxr.data.images.dicom.film import decode_film
+
+    oversized = formats.too_many_bytes(len(data))
+    if oversized is not None:
+        raise Rejected(*oversized)
+    film = decode_film(data, window, views)
+    container: dict[str, int | str] = {"icc": 0, "exif": 0, "quantisation": ""}
+    return Decoded(
+        Image.fromarray(film.pixels),
+        "DICOM",
+        "L",
+        container,
+        pixels=film.pixels,
+        dicom=film,
+    )
 
 
 def _check_header(image: Image.Image) -> None:
