@@ -198,6 +198,8 @@ def _describe_problems(
     is_shown = (row_unit >= 0) & unlabelled[np.maximum(row_unit, 0)]
     named: dict[int, dict[str, None]] = {}
     mapped = {*mapping.positive, *mapping.negative}
+    if table.form.label:  # one column has all findings: what is uncertain is about all of them
+        mapped.update(table.findings)
     shown = zip(
         row_unit[is_shown].tolist(),
         table.mentions.finding[is_shown].tolist(),

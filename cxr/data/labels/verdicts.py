@@ -103,8 +103,13 @@ def _settle_together(
     is_present = ~mentions.uncertain | (mapping.uncertain == "positive")
     is_in_doubt = mentions.uncertain & (mapping.uncertain == "ignore")
 
+    # Where one column has all findings, -1 in it is about what the column is about.
+    is_about_all = mentions.uncertain & (table.form.label != "")
+    is_positive |= is_about_all & (mapping.uncertain != "negative")
+    is_taken_as_negative = is_about_all & (mapping.uncertain == "negative")
+
     has_positive = _any_by_unit(unit, is_positive & is_present, count)
-    has_negative = _any_by_unit(unit, is_negative & is_present, count)
+    has_negative = _any_by_unit(unit, is_negative & is_present | is_taken_as_negative, count)
     in_doubt = _any_by_unit(unit, (is_positive | is_negative) & is_in_doubt, count)
     if mapping.others:
         has_negative = ~has_positive

@@ -3,6 +3,7 @@
 from cxr.core.records import Record
 from cxr.core.settings import PixelSettings, ReadingSettings
 from cxr.data.inverted_films.polarity import Reference
+from cxr.data.labels.books import LabelBooks
 from cxr.data.survey.account import FolderAccount
 
 REJECT_REASONS = (
@@ -50,6 +51,7 @@ class Scan(Record):
         pixels: Which pixels the inspection keeps.
         folders: What becomes of the files of each folder.
         notes: What was given and not used, in sentences.
+        labels: What became of the table of labels; None where folders say the classes.
     """
 
     data: str
@@ -62,6 +64,7 @@ class Scan(Record):
     pixels: PixelSettings = PixelSettings()
     folders: tuple[FolderAccount, ...] = ()
     notes: tuple[str, ...] = ()
+    labels: LabelBooks | None = None
 
 
 class Shard(Record):
@@ -131,6 +134,7 @@ class Ingest(Record):
         notes: What was given and not used, in sentences.
         polarity: What an X-ray of train looks like, by which negatives are found; None where the
             images are too different to tell.
+        labels: What became of the table of labels; None where folders say the classes.
     """
 
     data: str
@@ -150,6 +154,7 @@ class Ingest(Record):
     folders: tuple[FolderAccount, ...] = ()
     notes: tuple[str, ...] = ()
     polarity: Reference | None = None
+    labels: LabelBooks | None = None
 
     @property
     def doubts(self) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from cxr.core.errors import DataError
 from cxr.core.files import PART_ROWS, read_parts, read_table, write_parts, write_table
 from cxr.core.settings import FileSettings, PixelSettings, ReadingSettings
+from cxr.data.labels.image_labels import ImageLabel
 from cxr.data.manifest.columns import (
     INSPECTION_VERSION,
     LISTED_COLUMNS,
@@ -31,6 +32,8 @@ from cxr.storage.base import Storage
 
 # An image rejected for one of these may be readable the next time.
 _PASSING_REASONS = ("vanished", "unreadable")
+_NOTHING_SAID = ImageLabel(None, "", "", "", "", "", "")
+LABEL_ROWS = "label_rows.csv"  # rows of a table of labels that label no image alone
 _NOWHERE = -1  # the shard of an image that was not inspected
 
 
@@ -46,7 +49,8 @@ def scan(
 ) -> Scan:
     """List a storage, find the one data set in it, and lay out shards of what is new.
 
-    Writes listed.csv, scan_rejects.csv, files.csv and shards/*.csv in the folder of the inspection.
+    Writes listed.csv, scan_rejects.csv, files.csv, shards/*.csv and, where a table has the labels,
+    label_rows.csv in the folder of the inspection.
 
     Args:
         storage: Where DATA is.
@@ -99,6 +103,7 @@ def scan(
         pixels=pixels or PixelSettings(),
         folders=survey.account.folders,
         notes=survey.notes,
+        labels=survey.labels.books if survey.labels else None,
     )
 
 
@@ -107,6 +112,8 @@ def _write_rejects_and_files(survey: Survey, inspection: Path) -> None:
     rejects = pd.DataFrame(survey.rejects, columns=REJECT_COLUMNS)
     write_table(rejects, inspection / "scan_rejects.csv")
     write_parts(_list_files(survey), inspection / "files.csv")
+    if survey.labels:
+        write_table(survey.labels.rows, inspection / LABEL_ROWS)
 
 
 def _list_files(survey: Survey) -> Iterator[pd.DataFrame]:
@@ -179,6 +186,7 @@ def _listed(image: Image) -> tuple[Any, ...]:
     """Return the row of an image in LISTED_COLUMNS."""
     entry = image.entry
     reading = image.reading
+    said = image.listed or _NOTHING_SAID
     return (
         entry.key,
         reading.label,
@@ -187,6 +195,10 @@ def _listed(image: Image) -> tuple[Any, ...]:
         reading.group,
         entry.size,
         entry.version,
+        said.patient,
+        said.age,
+        said.sex,
+        said.view,
     )
 
 
@@ -218,7 +230,7 @@ def inspection_folder(
     Settings that change what the inspection finds have a folder of their own.
     """
     rules = settings.model_dump_json(
-        include={"bit_depth", "min_side", "max_aspect", "min_contrast"}
+        include={"bit_depth", "min_side", "max_aspect", "min_contrast", "views", "window"}
     )
     identity = f"{INSPECTION_VERSION} {rules} {data}".encode("utf-8", "surrogateescape")
     return work / "inspection" / hashlib.sha256(identity).hexdigest()[:12]
