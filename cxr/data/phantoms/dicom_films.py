@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.phantoms.films import draw_film, encode, write_file
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _PLAN_STREAM = 0  # of the seed, as in `dataset`
-_COMPRESSED_BY_PYDICOM = {"RLELossless", "JPEGLSLossless", "JPEG2000Lossless", "JPEG2000"}
+_QUALITY_OF_12_BITS = 95  # of JPEG Extended
 
 
 class Device(NamedTuple):
@@ -134,47 +135,70 @@ def make_dicom(
         photometric: PhotometricInterpretation.
         bits: BitsStored, at most those of the array.
         syntax: The transfer syntax, as pydicom.uid names it: any uncompressed one, RLELossless,
-            JPEGLSLossless, JPEG2000Lossless, or JPEGBaseline8Bit of 8 bits.
+            JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless
+            or HTJ2KLossless.
     """
     from pydicom import uid
     from pydicom.dataset import Dataset, FileMetaDataset
 
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     dataset.SOPClassUID = uid.DigitalXRayImageStorageForPresentation
     dataset.SOPInstanceUID = uid.generate_uid(
         entropy_srcs=[stored.tobytes().hex()[:999], str(tags)]
     )
     dataset.Modality = "DX"
     set_tags(dataset, tags)
+    dataset.set_pixel_data(stored, photometric, bits, generate_instance_uid=False)
     transfer_syntax = getattr(uid, syntax)
-    if syntax == "JPEGBaseline8Bit":
-        _add_jpeg(dataset, stored, photometric)
-    else:
-        plain = syntax if syntax == "ExplicitVRBigEndian" else "ExplicitVRLittleEndian"
-        dataset.file_meta.TransferSyntaxUID = getattr(uid, plain)
-        dataset.set_pixel_data(stored, photometric, bits, generate_instance_uid=False)
-    if syntax in _COMPRESSED_BY_PYDICOM:
+    if syntax == "RLELossless":
         dataset.compress(transfer_syntax, generate_instance_uid=False)
+    elif transfer_syntax.is_encapsulated:
+        _set_compressed(dataset, _encode_pixels(stored, bits, syntax))
+    elif not transfer_syntax.is_little_endian:
+        dataset.PixelData = stored.byteswap().tobytes()
     dataset.file_meta.TransferSyntaxUID = transfer_syntax
     set_tags(dataset, tags)
     return dataset_bytes(dataset)
 
 
-def _add_jpeg(dataset: "Dataset", stored: Pixels, photometric: str) -> None:
-    """Set the pixels of a film of 8 bits as a JPEG."""
-    from PIL import Image
+def _encode_pixels(stored: Pixels, bits: int, syntax: str) -> bytes:
+    """Return the pixels of one frame, compressed."""
+    import imagecodecs
+
+    if syntax == "JPEGBaseline8Bit":
+        return encode(Image.fromarray(stored))
+    if syntax.startswith("JPEGLS"):
+        return bytes(imagecodecs.jpegls_encode(stored))
+    if syntax.startswith("HTJ2K"):
+        return bytes(imagecodecs.htj2k_encode(stored, reversible=True))
+    if syntax.startswith("JPEG2000"):
+        encoded = imagecodecs.jpeg2k_encode(
+            stored,
+            level=0,
+            codecformat="j2k",
+            bitspersample=bits,
+            reversible=True,
+        )
+        return bytes(encoded)
+    is_lossless = syntax.startswith("JPEGLossless")
+    level = None if is_lossless else _QUALITY_OF_12_BITS
+    return bytes(
+        imagecodecs.jpeg8_encode(
+            stored,
+            level,
+            lossless=is_lossless,
+            bitspersample=bits,
+        )
+    )
+
+
+def _set_compressed(dataset: "Dataset", frame: bytes) -> None:
+    """Set compressed pixels."""
     from pydicom.encaps import encapsulate
 
-    dataset.Rows = stored.shape[0]
-    dataset.Columns = stored.shape[1]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = 8
-    dataset.BitsStored = 8
-    dataset.HighBit = 7
-    dataset.PixelRepresentation = 0
-    dataset.PixelData = encapsulate([encode(Image.fromarray(stored))])
+    dataset.PixelData = encapsulate([frame])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
 

@@ -77,12 +77,13 @@ def window_name(rule: str) -> str:
 def _is_inverted(tags: Tags) -> bool:
     """Return whether low values are shown bright.
 
-    The shape INVERSE says of MONOCHROME1 what its name says already (PS3.3, C.8.11.3.1.2), so the
-    two together invert once.
+    The shape decides where there is one: INVERSE goes with MONOCHROME1, IDENTITY with MONOCHROME2
+    (PS3.3, C.8.11.3.1.2). Where they disagree, dcmtk follows the shape, too.
     """
-    photometric = tags.text("PhotometricInterpretation").upper()
     shape = tags.text("PresentationLUTShape").upper()
-    return photometric == "MONOCHROME1" or shape == "INVERSE"
+    if shape in {"INVERSE", "IDENTITY"}:
+        return shape == "INVERSE"
+    return tags.text("PhotometricInterpretation").upper() == "MONOCHROME1"
 
 
 def _apply_modality(tags: Tags, layout: Layout) -> _Values:
