@@ -5,7 +5,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cxr.core.settings import FileSettings
+from cxr.core.settings import DicomOutputSettings, FileSettings
 from cxr.serving.prediction import Predictions
 from flows import names
 from tasks import predict as predict_tasks
@@ -18,6 +18,7 @@ def predict(
     out: str,
     files: FileSettings | None = None,
     key_map: str | None = None,
+    dicom: DicomOutputSettings | None = None,
 ) -> Predictions:
     """Score images and write the table. Fails if none of them could be scored.
 
@@ -29,6 +30,9 @@ def predict(
         files: Which files are looked at, and what an image must be; best as in training.
         key_map: A file on the worker, outside every work folder, that gets the real names behind
             those of DICOM files (columns image and key); none is written if not given.
+        dicom: What is kept and written of DICOM films: their UIDs, structured reports.
     """
     addresses = [images] if isinstance(images, str) else images
-    return predict_tasks.score_images(model, addresses, out, files or FileSettings(), key_map)
+    return predict_tasks.score_images(
+        model, addresses, out, files or FileSettings(), key_map, dicom or DicomOutputSettings()
+    )

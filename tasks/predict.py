@@ -7,7 +7,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 import cxr
-from cxr.core.settings import LABEL_NAMES, FileSettings
+from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings
 from cxr.serving.prediction import Predictions
 from tasks import progress, retries
 
@@ -19,10 +19,11 @@ def score_images(
     out: str,
     files: FileSettings,
     key_map: str | None,
+    dicom: DicomOutputSettings,
 ) -> Predictions:
     """Score every image, publish the table at `out` (a path or in S3), show the counts."""
     with progress.following("images") as on_progress:
-        predictions = cxr.predict(model, images, out, files, on_progress, key_map)
+        predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom)
     _show_counts(predictions)
     return predictions
 
@@ -35,6 +36,8 @@ def _show_counts(predictions: Predictions) -> None:
     ]
     for reason, count in predictions.reasons.items():
         rows.append({"what": f"not scored: {reason}", "images": count})
+    if predictions.report_folder:
+        rows.append({"what": "structured reports", "images": predictions.reports})
     create_table_artifact(
         rows,
         key="predictions",

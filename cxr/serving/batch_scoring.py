@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxr.core.files import write_table
 from cxr.core.parallel import map_in_order, usable_cores
-from cxr.core.settings import FileSettings
+from cxr.core.settings import DicomOutputSettings, FileSettings
 from cxr.data.images import content, model_input
 from cxr.data.images.decoding import rejection
 from cxr.data.inverted_films import polarity
@@ -30,8 +30,17 @@ from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card, read_card
 from cxr.serving.prediction_inputs import ImageToScore
+from cxr.serving.structured_reports import film_header
+from cxr.serving.structured_reports.report_folder import ReportFolder
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from cxr.data.images.dicom.film import DicomFilm
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason"]
+INSTANCE = "instance"  # the last column, where a DICOM film was scored
+REPORTS = "reports"  # the step that tells how many were written
 # More than cores: a thread that waits for object storage decodes nothing, and on two cores eight
 # threads take no more processor time than two (docs/results.md).
 THREADS = max(8, usable_cores())
@@ -46,11 +55,32 @@ class _Reject(NamedTuple):
     detail: str
 
 
+class _Film(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: As the network wants them.
+        instance: What stands in the column of that name; None for a file that is not DICOM.
+        header: What its structured report needs; None where none is to be written, or can be.
+    """
+
+    pixels: rejection.Pixels
+    instance: str | None = None
+    header: "Dataset | None" = None
+
+
 class _Batch(NamedTuple):
-    """Images for one call of the network: their names, and the pixels of each or why it has none."""
+    """Images for one call of the network: their names, and each decoded or why it could not be."""
 
     names: list[str]
-    pixels: list[rejection.Pixels | _Reject]
+    films: list[_Film | _Reject]
+
+
+class _ScoredBatch(NamedTuple):
+    """The rows of a batch, and its scored films with their scores."""
+
+    rows: list[dict[str, Any]]
+    scored: list[tuple[_Film, float]]
 
 
 class PredictionJob(Job):
@@ -64,6 +94,7 @@ class PredictionJob(Job):
         rejects: Name, reason and detail of each file that is not scored.
         files: What an image must be.
         out: Where the table goes.
+        dicom: What is kept and written of DICOM films.
     """
 
     export: Path
@@ -72,9 +103,10 @@ class PredictionJob(Job):
     rejects: tuple[tuple[str, str, str], ...]
     files: FileSettings
     out: Path
+    dicom: DicomOutputSettings = DicomOutputSettings()
 
     def work(self, emit: Emit) -> None:
-        """Load the model, go through the images batch by batch, publish the table."""
+        """Load the model, go through the images batch by batch, publish reports and the table."""
         import keras
 
         card = read_card(self.export)
@@ -87,10 +119,13 @@ class PredictionJob(Job):
             for number, key, version, name in self.to_score
         ]
         model = model_surgery.fuse_batch_norm(keras.models.load_model(self.export / "model.keras"))
+        reports = ReportFolder(self.dicom.dicom_sr, card) if self.dicom.dicom_sr else None
         rows: list[dict[str, Any]] = []
-        for batch in score_images(model, images, card, self.files):
+        for batch in score_images(model, images, card, self.files, self.dicom, reports):
             rows += batch
             emit(Progress(done=len(rows)))
+        if reports is not None:
+            emit(Progress(step=REPORTS, done=reports.written))
         write_predictions(rows, self.rejects, card, self.out)
 
 
@@ -100,7 +135,7 @@ def write_predictions(
     card: Card,
     path: Path,
 ) -> None:
-    """Write the table of predictions, sorted by image.
+    """Write the table of predictions, sorted by image; with instances where there is DICOM.
 
     Args:
         rows: The rows of the images that a network was asked for.
@@ -111,7 +146,9 @@ def write_predictions(
     rejected = [
         _rejected_row(name, _Reject(reason, detail), card) for name, reason, detail in rejects
     ]
-    table = pd.DataFrame([*rows, *rejected], columns=COLUMNS)
+    has_instances = any(INSTANCE in row for row in rows)
+    columns = [*COLUMNS, INSTANCE] if has_instances else COLUMNS
+    table = pd.DataFrame([*rows, *rejected], columns=columns)
     write_table(table.sort_values("image"), path)
 
 
@@ -120,6 +157,8 @@ def score_images(
     images: Sequence[ImageToScore],
     card: Card,
     files: FileSettings,
+    dicom: DicomOutputSettings | None = None,
+    reports: ReportFolder | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each batch of images, scored or rejected, in the order of `images`.
 
@@ -130,52 +169,81 @@ def score_images(
         images: What to score.
         card: The model's card.
         files: What an image must be.
+        dicom: What is kept of DICOM films; the defaults where not given.
+        reports: Where the structured reports of scored films go; None to write none.
 
     Raises:
-        StorageError: An image could not be read.
+        StorageError: An image could not be read, or a report not be written.
     """
+    dicom = dicom or DicomOutputSettings()
     size = scoring.even_batch_size(len(images), backend.inference_batch_size())
     ahead = max(AHEAD, 2 * size)
 
-    def decode(image: ImageToScore) -> rejection.Pixels | _Reject:
-        return _decode(image, card, files)
+    def decode(image: ImageToScore) -> _Film | _Reject:
+        return _decode(image, card, files, dicom)
 
-    def score(batch: _Batch) -> list[dict[str, Any]]:
+    def score(batch: _Batch) -> _ScoredBatch:
         return _score_batch(model, batch, size, card)
 
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
         decoding = map_in_order(decode, images, pool, ahead)
-        pixels = stack.enter_context(contextlib.closing(decoding))
-        yield from batching.map_batches(None, score, _batches(images, pixels, size))
+        films = stack.enter_context(contextlib.closing(decoding))
+        for batch in batching.map_batches(None, score, _batches(images, films, size)):
+            if reports is not None:
+                for film, value in batch.scored:
+                    reports.add(film.header, value)
+            yield batch.rows
 
 
 def _batches(
     images: Sequence[ImageToScore],
-    pixels: Iterator[rejection.Pixels | _Reject],
+    films: Iterator[_Film | _Reject],
     size: int,
 ) -> Iterator[_Batch]:
     """Yield batches of `size` images, the last one smaller, as they are asked for."""
     for start in range(0, len(images), size):
         names = [image.name for image in images[start : start + size]]
-        yield _Batch(names, list(itertools.islice(pixels, size)))
+        yield _Batch(names, list(itertools.islice(films, size)))
 
 
 def _decode(
     image: ImageToScore,
     card: Card,
     files: FileSettings,
-) -> rejection.Pixels | _Reject:
-    """Read and decode one image; return its pixels as the network wants them, or why it has none."""
+    dicom: DicomOutputSettings,
+) -> _Film | _Reject:
+    """Read and decode one image; return what the network wants of it, or why there is nothing."""
     try:
         ((_, answer),) = image.storage.read_many([(image.key, image.version)])
-        decoded = content.examine(shard_inspection.require_bytes(answer), files).image
+        data = shard_inspection.require_bytes(answer)
+        examined = content.examine(data, files)
         if card.data.polarity is not None:
-            _require_not_inverted(decoded, card.data.polarity)
-        return model_input.prepare_for_model(decoded, card.image_size, card.settings.harmonise)
+            _require_not_inverted(examined.image, card.data.polarity)
+        pixels = model_input.prepare_for_model(
+            examined.image, card.image_size, card.settings.harmonise
+        )
+        source = examined.decoded.dicom
+        if source is None:
+            return _Film(pixels)
+        header = film_header.read_header(data) if dicom.dicom_sr else None
+        return _Film(pixels, _instance_of(source, dicom), header)
     except rejection.Rejected as error:
         # The exception itself would keep the half-decoded image in memory.
         return _Reject(error.reason, error.detail)
+
+
+def _instance_of(film: "DicomFilm", dicom: DicomOutputSettings) -> str:
+    """Return by what a DICOM film is known in the table.
+
+    Raises:
+        Rejected: A tag is nonsense: inspection for training rejects the film, too.
+    """
+    described = film.describe()
+    if not dicom.keep_uids:
+        return described[INSTANCE]
+    tags = film.tags
+    return tags.text("SOPInstanceUID") or tags.text("MediaStorageSOPInstanceUID")
 
 
 def _require_not_inverted(
@@ -196,27 +264,31 @@ def _score_batch(
     batch: _Batch,
     size: int,
     card: Card,
-) -> list[dict[str, Any]]:
+) -> _ScoredBatch:
     """Return a row for each image of a batch; `size` is the number of places in every batch."""
     rows = []
     names = []
     decoded = []
-    for name, pixels in zip(batch.names, batch.pixels, strict=True):
-        if isinstance(pixels, _Reject):
-            rows.append(_rejected_row(name, pixels, card))
+    for name, film in zip(batch.names, batch.films, strict=True):
+        if isinstance(film, _Reject):
+            rows.append(_rejected_row(name, film, card))
         else:
             names.append(name)
-            decoded.append(pixels)
+            decoded.append(film)
     if not decoded:
-        return rows
+        return _ScoredBatch(rows, [])
     # Every batch has the same shape, so that the network is compiled once: images that could be
     # decoded are repeated in the places of those that could not.
     positions = np.resize(np.arange(len(decoded)), size)
-    scores = scoring.score_images(model, np.stack(decoded), positions, size)[: len(decoded)]
-    calibrated = card.calibration.apply(scores)
-    for name, score in zip(names, calibrated, strict=True):
-        rows.append(_scored_row(name, float(score), card))
-    return rows
+    pixels = np.stack([film.pixels for film in decoded])
+    scores = scoring.score_images(model, pixels, positions, size)[: len(decoded)]
+    calibrated = [float(score) for score in card.calibration.apply(scores)]
+    for name, film, score in zip(names, decoded, calibrated, strict=True):
+        row = _scored_row(name, score, card)
+        if film.instance is not None:
+            row[INSTANCE] = film.instance
+        rows.append(row)
+    return _ScoredBatch(rows, list(zip(decoded, calibrated, strict=True)))
 
 
 def _scored_row(name: str, score: float, card: Card) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cxr.core.errors import DataError
 from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
 from cxr.core.records import Record
-from cxr.core.settings import LABEL_NAMES, FileSettings
+from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings
 from cxr.data.patients.hidden_names import is_hidden_key
 from cxr.data.survey import file_kinds
 from cxr.models.compute import worker
@@ -24,6 +24,7 @@ from cxr.results.model_card import Card, read_card
 from cxr.serving import batch_scoring, registry
 from cxr.serving.batch_scoring import PredictionJob
 from cxr.serving.prediction_inputs import Inputs, find_images
+from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
 
 MOST_REASONS = 6  # named in one sentence
@@ -42,6 +43,8 @@ class Predictions(Record):
         positive: How many of these are called PNEUMONIA.
         rejected: How many have none.
         reasons: How many of these by reason, the most frequent first.
+        reports: How many structured reports were written.
+        report_folder: Where they are, empty where none were asked for.
     """
 
     out: str
@@ -53,6 +56,8 @@ class Predictions(Record):
     positive: int
     rejected: int
     reasons: dict[str, int]
+    reports: int = 0
+    report_folder: str = ""
 
     def sentence(self) -> str:
         """Return the counts in one sentence.
@@ -63,10 +68,15 @@ class Predictions(Record):
         """
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
         why = f" ({reasons})" if reasons else ""
-        return (
+        counts = (
             f"{self.scored} scored ({self.positive} {LABEL_NAMES[1]}), "
             f"{self.rejected} rejected{why}: {self.out}"
         )
+        if not self.report_folder:
+            return counts
+        without = self.scored - self.reports
+        gap = f" ({without} scored have none: not DICOM, or without its UIDs)" if without else ""
+        return f"{counts}; {self.reports} structured reports{gap}: {self.report_folder}"
 
 
 def predict(
@@ -76,6 +86,7 @@ def predict(
     on_images: Callable[[int, int], None],
     files: FileSettings,
     key_map: str | None = None,
+    dicom: DicomOutputSettings | None = None,
 ) -> Predictions:
     """Score every image at the addresses `data`, and publish predictions.csv.
 
@@ -88,16 +99,22 @@ def predict(
         on_images: Told how many images are done, and of how many, at first of none.
         files: Which files are looked at, and what an image must be.
         key_map: A file for the real names behind those of DICOM files; None to write none.
+        dicom: What is kept and written of DICOM films; the defaults where not given.
 
     Returns:
         The counts of the published table.
 
     Raises:
+        UsageError: The structured reports may not be where they shall be.
         DataError: There is nothing at `data`, or no image of it could be scored. In the second
             case the table is there.
         ModelError: There is no model, or it does not fit its card.
         DeviceError: The driver of a graphics processor fails.
     """
+    dicom = dicom or DicomOutputSettings()
+    if dicom.dicom_sr:
+        require_report_folder(dicom.dicom_sr)
+    reports = 0
     with registry.find_model(model) as address, workspace.open_output(out) as path:
         folder = exporting.find_export(address)
         card = read_card(folder)
@@ -105,13 +122,14 @@ def predict(
         inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
             on_images(0, len(inputs.wanted))
-            _score_in_worker(folder, inputs, files, path, on_images)
+            reports = _score_in_worker(folder, inputs, files, path, on_images, dicom)
         else:
             batch_scoring.write_predictions([], inputs.rejects, card, path)
         table = read_table(path)
     if not (table["status"] == "scored").any():
         raise DataError(_describe_nothing_scored(inputs, table, data, out))
-    return _count(table, card, out)
+    written = {"reports": reports, "report_folder": dicom.dicom_sr}
+    return _count(table, card, out).model_copy(update=written)
 
 
 def _count(
@@ -189,8 +207,13 @@ def _score_in_worker(
     files: FileSettings,
     path: Path,
     on_images: Callable[[int, int], None],
-) -> None:
-    """Have a worker process score the images and publish the table at `path`."""
+    dicom: DicomOutputSettings,
+) -> int:
+    """Have a worker process score the images and publish the table at `path`.
+
+    Returns:
+        How many structured reports were written.
+    """
     numbers: dict[str, int] = {}
     to_score = []
     for image in inputs.wanted:
@@ -203,11 +226,19 @@ def _score_in_worker(
         rejects=tuple(inputs.rejects),
         files=files,
         out=path.absolute(),
+        dicom=dicom,
     )
     log = path.absolute().parent / f".cxr-predict-{os.getpid()}.log"
 
+    reports = 0
+
     def on_progress(progress: Progress) -> None:
-        on_images(int(progress.done), len(inputs.wanted))
+        nonlocal reports
+        if progress.step == batch_scoring.REPORTS:
+            reports = int(progress.done)
+        else:
+            on_images(int(progress.done), len(inputs.wanted))
 
     worker.run_job(job, log, usable_cores(), on_progress)
     log.unlink(missing_ok=True)
+    return reports

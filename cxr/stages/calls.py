@@ -10,6 +10,7 @@ from pathlib import Path
 from cxr.core.errors import DataError
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import (
+    DicomOutputSettings,
     FileSettings,
     PixelSettings,
     ReadingSettings,
@@ -202,6 +203,7 @@ def predict(
     files: FileSettings | None = None,
     on_progress: OnProgress = no_progress,
     key_map: str | Path | None = None,
+    dicom: DicomOutputSettings | None = None,
 ) -> Predictions:
     """Score images with an exported model, and write predictions.csv.
 
@@ -213,6 +215,7 @@ def predict(
         on_progress: Told how many images are done.
         key_map: A file outside every work folder that gets the real names behind those of DICOM
             files, columns image and key.
+        dicom: What is kept and written of DICOM films: their UIDs, structured reports.
 
     Returns:
         The counts of the table, which lists every image with its score or why it has none.
@@ -229,6 +232,7 @@ def predict(
         lambda done, total: on_progress("score images", done, total),
         files or FileSettings(),
         str(key_map) if key_map else None,
+        dicom,
     )
 
 

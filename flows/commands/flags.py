@@ -7,6 +7,7 @@ from cyclopts import Parameter, validators
 from pydantic import model_validator
 
 from cxr.core.settings import (
+    DicomOutputSettings,
     FileSettings,
     PixelSettings,
     ReadingSettings,
@@ -41,6 +42,7 @@ Preset = Annotated[
 ]
 Reading = Annotated[ReadingSettings, Parameter(name="*", group="Data")]
 Files = Annotated[FileSettings, Parameter(name="*", group="Files")]
+DicomOutput = Annotated[DicomOutputSettings, Parameter(name="*", group="DICOM")]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Pixels = Annotated[PixelSettings, Parameter(name="*", group="Pixels")]
 
@@ -90,6 +92,7 @@ KeyMap = Annotated[
     ),
 ]
 NO_FILES = FileSettings()
+NO_DICOM_OUTPUT = DicomOutputSettings()
 NO_READING = ReadingSettings()
 NO_SPLITS = SplitSettings()
 NO_PIXELS = PixelSettings()

@@ -11,12 +11,14 @@ from cyclopts import Parameter
 from cxr.core.errors import CxrError
 from flows.commands import session
 from flows.commands.flags import (
+    NO_DICOM_OUTPUT,
     NO_FILES,
     NO_PIXELS,
     NO_READING,
     NO_SPLITS,
     NO_TRAINING,
     Data,
+    DicomOutput,
     Files,
     KeyMap,
     Out,
@@ -172,6 +174,7 @@ def predict(
     out: Annotated[str, Parameter(help="The CSV to write.")],
     files: Files = NO_FILES,
     key_map: KeyMap = None,
+    dicom: DicomOutput = NO_DICOM_OUTPUT,
 ) -> None:
     """Score images with an exported model, or with the champion of a registry.
 
@@ -183,5 +186,5 @@ def predict(
     session.log_to_terminal()
     # Without a server, which takes longer to start than a few images to score.
     with progress.following("images") as on_progress:
-        predictions = cxr.predict(model, images, out, files, on_progress, key_map)
+        predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom)
     print(predictions.sentence())  # noqa: T201

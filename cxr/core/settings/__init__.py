@@ -14,6 +14,7 @@ from cxr.core.settings.base import (
     upgrade_training_settings,
     with_epochs_of_fine_tuning,
 )
+from cxr.core.settings.dicom_output import DicomOutputSettings
 from cxr.core.settings.files import (
     FileSettings,
     Harmonise,
@@ -34,6 +35,7 @@ __all__ = [
     "SPLITS",
     "ArchitectureName",
     "Augmentation",
+    "DicomOutputSettings",
     "FileSettings",
     "Harmonise",
     "ImageSize",

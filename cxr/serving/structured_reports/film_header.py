@@ -3,6 +3,7 @@
 import io
 from typing import TYPE_CHECKING
 
+from cxr.data.images.decoding.rejection import Rejected
 from cxr.data.images.dicom.elements import pick_elements
 from cxr.data.images.dicom.tags import configure_pydicom
 
@@ -26,11 +27,14 @@ def read_header(data: bytes) -> "Dataset | None":
 
     Returns:
         A dataset in a character set that holds its texts; None if a UID is missing, without which
-        there is no report.
+        there is no report, or a text of it is longer than any of a film.
     """
     from pydicom.dataset import Dataset
 
-    found = _read_tags(data)
+    try:
+        found = _read_tags(data)
+    except Rejected:
+        return None
     header = Dataset()
     for keyword in IDENTIFIERS:
         uid = _text(found, keyword)
