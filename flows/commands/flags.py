@@ -27,7 +27,10 @@ Out = Annotated[
 Data = Annotated[
     str,
     Parameter(
-        help="Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it."
+        help=(
+            "Folder (or s3://bucket/prefix) with train/, test/ and NORMAL/, PNEUMONIA/ in it; or "
+            "dicomweb+http://host:port/path of an archive, with --labels."
+        )
     ),
 ]
 Preset = Annotated[

@@ -167,7 +167,12 @@ def predict(
     ],
     images: Annotated[
         tuple[str, ...],
-        Parameter(help="Images, or folders (or s3://bucket/prefix) of images."),
+        Parameter(
+            help=(
+                "Images, or folders (or s3://bucket/prefix) of images, or archives "
+                "(dicomweb+http://host:port/path, with /studies/UID for one study)."
+            )
+        ),
     ],
     /,
     *,
