@@ -87,7 +87,11 @@ def test_a_rule_that_cannot_work_stops_before_the_start(key, words):
 def test_shared_patients_are_counted_under_every_reading():
     """Patients told apart by etiology are not shared; where etiologies are merged, one is."""
     rows = pd.DataFrame(
-        {"image": ["person1_virus_1.png", "person1_bacteria_1.png"], "split": ["train", "test"]}
+        {
+            "image": ["person1_virus_1.png", "person1_bacteria_1.png"],
+            "split": ["train", "test"],
+            "patient_id": ["person1_virus", "person1_bacteria"],
+        }
     )
     shared = patients.shared_by_reading(rows, "person+etiology")
     assert shared["person+etiology"] == {"train/test": 0, "train/val": 0, "val/test": 0}

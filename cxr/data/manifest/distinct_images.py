@@ -14,9 +14,11 @@ from cxr.data.inverted_films import handling
 from cxr.data.inverted_films.handling import HandledNegatives
 from cxr.data.leakage import exact_duplicates
 from cxr.data.manifest import contract, scanning, shard_inspection
-from cxr.data.manifest.columns import INSPECTED_COLUMNS
+from cxr.data.manifest.columns import INSPECTED_COLUMNS, TABLE_COLUMNS
 from cxr.data.manifest.records import REJECT_REASONS, Scan
 from cxr.data.patients import patients
+from cxr.data.patients.hidden_names import is_hidden_key
+from cxr.data.patients.hidden_storage import open_data
 from cxr.data.patients.patients import PatientRule
 from cxr.data.survey import account, survey
 from cxr.data.survey.account import Account
@@ -27,6 +29,10 @@ _GOOD_COLUMNS = [name for name in INSPECTED_COLUMNS if name not in _NOT_KEPT]
 _DUPLICATE_COLUMNS = ["image", "source_split", "label", "md5", "pixel_sha256"]
 
 
+# A table of labels is right where the tags of a film differ.
+_SAID_BY_TABLE = {"table_age": "age", "table_sex": "sex", "table_view": "view"}
+
+
 class DistinctImages(NamedTuple):
     """The distinct images of a scan: what is decided about them; the rows themselves stay on disk.
 
@@ -34,6 +40,7 @@ class DistinctImages(NamedTuple):
         inspection: Folder of the inspection.
         negatives: What becomes of negatives.
         patients: Whose images they are.
+        patient_key: By which rule that is known, see `SplitSettings.patient_key`.
         duplicates: The good images that are removed as exact duplicates.
         rejects: image, reason and detail of every file that is not kept.
         notes: What was given and not used, in sentences.
@@ -42,6 +49,7 @@ class DistinctImages(NamedTuple):
     inspection: Path
     negatives: HandledNegatives
     patients: PatientRule
+    patient_key: str
     duplicates: frozenset[str]
     rejects: pd.DataFrame
     notes: tuple[str, ...]
@@ -51,7 +59,12 @@ class DistinctImages(NamedTuple):
         for good in shard_inspection.read_good(self.inspection, _GOOD_COLUMNS):
             rows = self.negatives.apply(good[~good["image"].isin(self.duplicates)])
             label_names = rows["label"].map(dict(enumerate(LABEL_NAMES)))
-            yield _add_patients(rows.assign(label_name=label_names), self.patients)
+            identified = _add_patients(
+                _merge_attributes(rows.assign(label_name=label_names)),
+                self.patients,
+                self.patient_key,
+            )
+            yield identified.drop(columns=TABLE_COLUMNS)
 
 
 def find_distinct_images(
@@ -80,13 +93,8 @@ def find_distinct_images(
         counts = count_reasons(rejects)
         raise DataError(f"{scan.data}: none of {scan.images} images can be used: {counts}")
     handled = handling.handle_negatives(scan, inspection)
-    rule = patients.find_rule(
-        _images(inspection, handled),
-        settings.patient_key,
-        scan.data,
-        scan.root,
-        others=_scanned_images(inspection),
-    )
+    rule = _find_patients(scan, inspection, handled, settings.patient_key)
+    dicom_notes = _check_dicom_patients(inspection, settings.patient_key)
     duplicates = _find_exact_duplicates(inspection, handled)
     all_rejects = pd.concat([rejects, handled.rejects, duplicates])
     require_no_question(scan, account_for_images(inspection, None, all_rejects))
@@ -94,9 +102,50 @@ def find_distinct_images(
         inspection=inspection,
         negatives=handled,
         patients=rule,
+        patient_key=settings.patient_key,
         duplicates=frozenset(duplicates["image"]),
         rejects=all_rejects,
-        notes=(*scan.notes, *handled.notes, *rule.notes),
+        notes=(*scan.notes, *handled.notes, *rule.notes, *dicom_notes),
+    )
+
+
+def _find_patients(
+    scan: Scan,
+    inspection: Path,
+    handled: HandledNegatives,
+    key: str,
+) -> PatientRule:
+    """Return how the patient of each image is read from its name."""
+    first = next(_images(inspection, handled), "")
+    images = _images(inspection, handled)
+    others = _scanned_images(inspection)
+    if is_hidden_key(first):
+        storage = open_data(scan.data, scan.settings.follow_links)
+        return patients.find_hidden_rule(images, key, storage, scan.root, others)
+    return patients.find_rule(images, key, scan.data, scan.root, others)
+
+
+def _check_dicom_patients(inspection: Path, key: str) -> tuple[str, ...]:
+    """Return a note where DICOM files have no PatientID.
+
+    Raises:
+        DataError: None has one, and that was to be the patient.
+    """
+    dicom_count = 0
+    known_count = 0
+    for good in shard_inspection.read_good(inspection, ["transfer_syntax", "dicom_patient"]):
+        dicom_count += int((good["transfer_syntax"] != "").sum())
+        known_count += int((good["dicom_patient"] != "").sum())
+    if key == "dicom" and not known_count:
+        raise DataError(
+            f"--patient-key dicom: none of {dicom_count:,} DICOM files has a PatientID: "
+            "give another rule"
+        )
+    if known_count == dicom_count:
+        return ()
+    return (
+        f"{known_count:,} of {dicom_count:,} DICOM files have a PatientID; "
+        "the others count alone where nothing else names their patients",
     )
 
 
@@ -109,7 +158,7 @@ def _images(inspection: Path, handled: HandledNegatives) -> Iterator[str]:
 def _scanned_images(inspection: Path) -> Iterator[str]:
     """Yield every image that the scan found, used or not."""
     for part in read_parts(inspection / "files.csv", ["key", "kind"]):
-        yield from part.loc[part["kind"] == "image", "key"]
+        yield from part.loc[part["kind"].isin(["image", "dicom"]), "key"]
 
 
 def _find_exact_duplicates(inspection: Path, handled: HandledNegatives) -> pd.DataFrame:
@@ -132,11 +181,39 @@ def _find_exact_duplicates(inspection: Path, handled: HandledNegatives) -> pd.Da
     return rejects
 
 
-def _add_patients(rows: pd.DataFrame, rule: PatientRule) -> pd.DataFrame:
-    """Add the patients; where a file name says no etiology, the folder's is kept."""
+def _merge_attributes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose age, sex and view are those of the table of labels where it has some."""
+    merged = {
+        name: rows[said].mask(rows[said] == "", rows[name]) for said, name in _SAID_BY_TABLE.items()
+    }
+    return rows.assign(**merged)
+
+
+def _add_patients(
+    rows: pd.DataFrame,
+    rule: PatientRule,
+    key: str,
+) -> pd.DataFrame:
+    """Add the patients; where a file name says no etiology, the folder's is kept.
+
+    A table of patients or a pattern that was given comes first, then a table of labels, then the
+    tags of DICOM, then what is read from published file names, which those of DICOM are not.
+    """
     identified = rule.table(list(rows["image"])).set_axis(rows.index)
     etiology = identified["etiology"]
     etiology = etiology.mask(etiology == "", rows["etiology"])
+    said = rows["table_patient"]
+    tagged = rows["dicom_patient"]
+    is_dicom = rows["transfer_syntax"] != ""
+    was_given = key.startswith(("csv:", "regex:"))
+    for name in ("patient_id", "patient_group"):
+        read = identified[name]
+        if was_given:
+            known = read.mask(read == "", said)
+            identified[name] = known.mask(known == "", tagged)
+        else:
+            read = read.mask(is_dicom, tagged)
+            identified[name] = said.mask(said == "", read)
     return pd.concat(
         [rows.drop(columns="etiology"), identified.assign(etiology=etiology)],
         axis=1,

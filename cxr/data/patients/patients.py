@@ -17,6 +17,9 @@ from cxr.core.errors import DataError
 from cxr.core.formatting import printable
 from cxr.core.settings import READINGS, SPLITS
 from cxr.data.patients import patient_table
+from cxr.data.patients.hidden_names import is_hidden_key
+from cxr.data.patients.hidden_storage import DataStorage
+from cxr.data.patients.pseudonyms import pseudonym
 
 STRICTEST = "merged"
 _FILE_NAME = re.compile(
@@ -91,6 +94,8 @@ def find_rule(
     Raises:
         DataError: The CSV file cannot be used, or a rule that was given fits no image.
     """
+    if key == "dicom":
+        return PatientRule(_nobody, _nobody)
     if key.startswith("csv:"):
         listed = patient_table.list_patients(
             key.removeprefix("csv:"),
@@ -108,6 +113,68 @@ def find_rule(
     if key in READINGS:
         return PatientRule(patient_reader, _patient_reader(STRICTEST))
     return PatientRule(patient_reader, patient_reader, _check_pattern(key, images, patient_reader))
+
+
+def _nobody(_image: str) -> str:
+    """Return that the patient is not known by the name of an image."""
+    return ""
+
+
+def find_hidden_rule(
+    images: Iterable[str],
+    key: str,
+    storage: DataStorage,
+    root: str = "",
+    others: Iterable[str] = (),
+) -> PatientRule:
+    """Do what `find_rule` does for images with public names: read the real ones, tell pseudonyms.
+
+    Args:
+        images: The public keys of the images.
+        key: As in `find_rule`.
+        storage: Where they are; it knows the real names.
+        root: The folder of the data set below DATA, by its public name.
+        others: Further images below DATA.
+
+    Raises:
+        DataError: The rule cannot be used. The message names no image.
+    """
+    real_images = [storage.real_key(image) for image in images]
+    real_others = [storage.real_key(image) for image in others]
+    real_root = ""
+    if root and real_images:
+        parts = real_images[0].replace("\\", "/").split("/")
+        real_root = "/".join(parts[: root.count("/") + 1])
+    try:
+        rule = find_rule(real_images, key, storage.uri, real_root, real_others)
+    except DataError:
+        rule = None  # its message may hold names, and so may what is raised while it is known
+    if rule is None:
+        raise DataError(
+            f"--patient-key {key}: expected a rule that fits the images of DATA by their real "
+            "names, and one patient for each, found none or several: correct it "
+            "(the names are not shown, because they may be people's)"
+        )
+    # Behind this a note may name a row of the table.
+    notes = tuple(note.partition(", for example")[0] for note in rule.notes)
+    return PatientRule(
+        _hide_patients(rule.patient_of, storage),
+        _hide_patients(rule.group_of, storage),
+        notes,
+    )
+
+
+def _hide_patients(
+    read: Callable[[str], str],
+    storage: DataStorage,
+) -> Callable[[str], str]:
+    """Return a function that tells the pseudonym of the patient that is read from a real name."""
+
+    def read_hidden(image: str) -> str:
+        patient = read(storage.real_key(image))
+        return pseudonym("patient", patient, storage.salt) if patient else ""
+
+    return read_hidden
 
 
 def _check_pattern(
@@ -205,13 +272,16 @@ def shared_by_reading(
     Returns:
         For each of READINGS (and first for `key`, where it is none of them) the number of shared
         patients by pair: "train/test", "train/val" and "val/test". Images without a patient under a
-        reading are not counted.
+        reading are not counted. Hidden names can be read by no other rule than `key`.
     """
+    if rows["image"].map(is_hidden_key).any():
+        return {key: _count_shared(rows["split"], rows["patient_id"])}
     shared = {}
-    if key not in READINGS:
-        shared[key] = _count_shared(rows["split"], rows["patient_id"])
-    for reading in READINGS:
-        patients = map(_patient_reader(reading), rows["image"])
+    for reading in dict.fromkeys(READINGS if key in READINGS else (key, *READINGS)):
+        # A table of labels may name other patients than the file names do.
+        patients: Iterable[str] = rows["patient_id"]
+        if reading != key:
+            patients = map(_patient_reader(reading), rows["image"])
         shared[reading] = _count_shared(rows["split"], patients)
     return shared
 

@@ -1,0 +1,114 @@
+"""Who the patient of a DICOM film is: PatientID, by its pseudonym, unless a given rule says otherwise."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr.core.errors import DataError, LeakageError
+from cxr.core.files import read_table
+from cxr.core.settings import SplitSettings
+from cxr.data.patients.pseudonyms import pseudonym
+from cxr.data.phantoms.dicom_films import DEVICES, film_bytes
+from cxr.data.phantoms.films import draw_film
+from cxr.data.phantoms.plan import plan_images
+from tests.conftest import preprocess
+
+pytestmark = pytest.mark.usefixtures("salt")
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 films in folders of classes, two of each patient; every file is called IM-0001-N.dcm.
+
+    The first four have no PatientID.
+    """
+    folder = tmp_path_factory.mktemp("dicom")
+    rng = np.random.default_rng(SEED)
+    for number, planned in enumerate(plan_images(rng, 40)):
+        film, _ = draw_film(planned, SEED, 64)
+        patient = f"MRN-{number // 2:04d}" if number >= 4 else None
+        label = "NORMAL" if number // 2 % 2 else "PNEUMONIA"
+        path = folder / label / f"ward {patient}" / f"IM-0001-{number:04d}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(film_bytes(np.asarray(film), DEVICES[0], {"PatientID": patient}))
+    return folder
+
+
+def manifest(films: Path, work: Path, **settings) -> pd.DataFrame:
+    preprocess(films, work, SplitSettings(**settings))
+    return read_table(work / "clean_metadata.csv")
+
+
+@pytest.mark.parametrize("key", ["person+etiology", "dicom"])
+def test_the_patient_is_that_of_the_tags(films, tmp_path, salt, key):
+    """A name that looks like a published one says nothing; without PatientID an image counts alone."""
+    rows = manifest(films, tmp_path, patient_key=key)
+    counts = rows["patient_id"].value_counts()
+    assert counts.pop("") == 4
+    assert set(counts) == {2}
+    assert set(counts.index) == {
+        pseudonym("patient", f"MRN-{number:04d}", salt) for number in range(2, 20)
+    }
+    assert rows.groupby("patient_id")["split"].nunique().drop("").max() == 1
+    assert set(rows["split"]) == {"train", "val", "test"}
+
+
+def test_a_given_table_is_matched_by_real_names(films, tmp_path, salt):
+    """Its patients are pseudonyms, too; where it says nothing, PatientID does."""
+    table = tmp_path / "patients.csv"
+    lines = [
+        f"{path.name},{'A' if index < 4 else ''}"
+        for index, path in enumerate(sorted(films.rglob("*.dcm"), key=lambda path: path.name))
+    ]
+    table.write_text("image,patient_id\n" + "\n".join([*lines, "Nobody.dcm,B"]) + "\n")
+    work = tmp_path / "work"
+    rows = manifest(films, work, patient_key=f"csv:{table}")
+    counts = rows["patient_id"].value_counts()
+    assert counts[pseudonym("patient", "A", salt)] == 4
+    assert counts[pseudonym("patient", "MRN-0019", salt)] == 2
+    ingest = (work / "ingest.json").read_text()
+    assert "1 rows name no image" in ingest
+    assert "Nobody" not in ingest
+
+
+def test_a_pattern_reads_real_names_and_tells_pseudonyms(films, tmp_path, salt):
+    """`regex:` sees the folders as they are called."""
+    rows = manifest(films, tmp_path, patient_key="regex:ward (?P<patient>MRN-[0-9]+)/")
+    assert pseudonym("patient", "MRN-0007", salt) in set(rows["patient_id"])
+
+
+def test_a_rule_that_fits_nothing_names_no_file(films, tmp_path):
+    """The message of such an error has an example elsewhere."""
+    with pytest.raises(DataError, match="are not shown") as refused:
+        manifest(films, tmp_path, patient_key="regex:person(?P<patient>[0-9]+)")
+    assert "IM-" not in str(refused.value)
+    assert "ward" not in str(refused.value)
+
+
+def test_the_gate_counts_patients_of_tags(films, tmp_path):
+    """A patient in two published splits is found though no name says so."""
+    data = tmp_path / "data"
+    for index, path in enumerate(sorted(films.rglob("*.dcm"))):
+        split = "test" if index % 4 == 3 else "train"
+        copy = data / split / path.relative_to(films)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    with pytest.raises(LeakageError, match=r"[1-9][0-9]* patients are in two splits"):
+        manifest(data, tmp_path / "work", repair_leakage=False)
+    rows = manifest(data, tmp_path / "work")
+    used = rows[(rows["split"] != "excluded") & (rows["patient_id"] != "")]
+    assert used.groupby("patient_id")["split"].nunique().max() == 1
+
+
+def test_dicom_as_the_rule_needs_a_patient_id(films, tmp_path):
+    """What was asked for would not happen."""
+    data = tmp_path / "data"
+    for path in sorted(films.rglob("*.dcm"), key=lambda path: path.name)[:4]:
+        copy = data / path.relative_to(films)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="none of 4 DICOM files has a PatientID"):
+        manifest(data, tmp_path / "work", patient_key="dicom")
