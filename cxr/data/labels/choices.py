@@ -25,12 +25,15 @@ def require_choices(table: LabelTable, settings: LabelSettings) -> Mapping:
         DataError: `--negative` or `--positive` has to be chosen first, or names no finding.
     """
     mapping = verdicts.mapping_of(table, settings)
-    _require_known(table, "--positive", settings.positive)
+    notes = _note_unknown(table, "--positive", settings.positive)
     if not mapping.others:
-        _require_known(table, "--negative", settings.negative)
+        notes += _note_unknown(table, "--negative", settings.negative)
     if not mapping.positive:
+        lacking = (
+            f", none of its rows names {table.form.positive[0]}" if table.form.positive else ""
+        )
         raise DataError(
-            f"{table.uri}: --positive has to say which findings are PNEUMONIA: "
+            f"{table.uri}: --positive has to say which findings are PNEUMONIA{lacking}: "
             f"{_describe_findings(table)}. For example {_example_of_positive(table)}"
         )
     both = set(mapping.positive) & set(mapping.negative)
@@ -41,22 +44,28 @@ def require_choices(table: LabelTable, settings: LabelSettings) -> Mapping:
         )
     if not settings.negative:
         raise DataError(_ask_for_negative(table, mapping))
-    return mapping
+    return mapping._replace(notes=tuple(notes))
 
 
-def _require_known(
+def _note_unknown(
     table: LabelTable,
     flag: str,
     words: Sequence[str],
-) -> None:
-    """Raise DataError where a finding that was given is nowhere in the table: it is misspelt."""
+) -> list[str]:
+    """Return a note for each finding that was given and is nowhere in the table.
+
+    Raises:
+        DataError: None of them is: they are misspelt.
+    """
     known = {normalise_finding(finding) for finding in table.findings}
-    for word in words:
-        if normalise_finding(word) not in known:
-            raise DataError(
-                f"{table.uri}: {flag} {shlex.quote(printable(word))} is no finding of the table: "
-                f"{_describe_findings(table)}: correct it, or leave it out"
-            )
+    unknown = [word for word in words if normalise_finding(word) not in known]
+    sentences = [
+        f"{table.uri}: {flag} {shlex.quote(printable(word))} is no finding of the table"
+        for word in unknown
+    ]
+    if unknown and len(unknown) == len(words):
+        raise DataError(f"{sentences[0]}: {_describe_findings(table)}: correct it")
+    return sentences
 
 
 def _describe_findings(table: LabelTable) -> str:

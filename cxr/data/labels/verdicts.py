@@ -32,12 +32,14 @@ class Mapping(NamedTuple):
         negative: Findings that are NORMAL.
         others: Whether every image without a positive finding is NORMAL.
         uncertain: What an uncertain finding counts as: ignore, positive or negative.
+        notes: What was given and is no finding of the table, in sentences.
     """
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     others: bool
     uncertain: str
+    notes: tuple[str, ...] = ()
 
 
 def mapping_of(table: LabelTable, settings: LabelSettings) -> Mapping:

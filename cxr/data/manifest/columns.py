@@ -36,9 +36,8 @@ MEASURED_COLUMNS = [
 VERSIONED = ["image", "size", "version"]  # an inspected file is recognised by these
 # What a table of labels says of an image, empty where there is none; it is right where tags differ.
 TABLE_COLUMNS = ["table_patient", "table_age", "table_sex", "table_view"]
-LISTED_COLUMNS = [
-    "image", "label", "source_split", "etiology", "group", "size", "version", *TABLE_COLUMNS,
-]  # fmt: skip
+_FOUND_COLUMNS = ["image", "label", "source_split", "etiology", "group", "size", "version"]
+LISTED_COLUMNS = [*_FOUND_COLUMNS, *TABLE_COLUMNS]
 # Where in the inspected shards an image's row is: the name of the shard, and the row from 0, "shard:row".
 PLACED_COLUMNS = [*LISTED_COLUMNS, "place"]
 INSPECTED_COLUMNS = [

@@ -87,7 +87,7 @@ def judge_by_table(
     verdicts = [judge.judge(file) for file in judged]
     conflicts = _conflicts(verdicts, layout)
     books = labels.books.model_copy(
-        update={"conflicts": len(conflicts), "notes_of_table": table.notes}
+        update={"conflicts": len(conflicts), "notes_of_table": (*table.notes, *mapping.notes)}
     )
     return TableVerdicts(
         verdicts=verdicts,
