@@ -12,6 +12,7 @@ from cxr.data.images.changes.changed_images import ChangedImages
 from cxr.models.compute import backend
 from cxr.models.features import batching
 from cxr.stats.metrics import Vector
+from cxr.stats.subgroups import ATTRIBUTES
 from cxr.storage.arrays import Stored
 
 SCORE_COLUMNS = ["image", "patient_id", "etiology", "width", "height", "label"]
@@ -113,10 +114,13 @@ def write_scores(
 ) -> None:
     """Write the table of a set's scores; they keep all their digits.
 
+    What the manifest has of ATTRIBUTES goes along: subgroups are measured from this table alone.
+
     Args:
         rows: The manifest's rows of the set.
         raw: Their raw scores.
         scores: Their calibrated scores.
         path: The file to write.
     """
-    write_table(rows[SCORE_COLUMNS].assign(raw_score=raw, score=scores), path)
+    known = [name for name in ATTRIBUTES if name in rows]
+    write_table(rows[[*SCORE_COLUMNS, *known]].assign(raw_score=raw, score=scores), path)

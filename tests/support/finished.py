@@ -59,6 +59,9 @@ def scores(
             "width": 64,
             "height": 64,
             "label": label,
+            "age": [f"{i // 2 * 1.5:g}" for i in range(100)],
+            "sex": np.where(np.arange(100) // 2 % 2, "F", "M"),
+            "manufacturer": np.where(np.arange(100) // 2 % 5, "Agfa", "<b>Siemens</b>"),
         }
     )
     write_scores(rows, raw, fitted.apply(raw) if fitted else raw, path)

@@ -11,7 +11,7 @@ from cxr.stats import intervals, metrics, reliability, subgroups
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics
 from cxr.stats.reliability import Quality
-from cxr.stats.subgroups import Subgroup
+from cxr.stats.subgroups import Subgroup, SubgroupTest
 
 
 class Evaluation(Record):
@@ -25,6 +25,7 @@ class Evaluation(Record):
         intervals: The 95 % interval of each metric; None where not estimable.
         calibration_quality: Of the raw and the calibrated scores.
         subgroups: Metrics of parts of the test set.
+        subgroup_tests: Whether these differ; None in records up to version 0.2.
         reload_max_difference: The largest difference of a validation score after reloading.
         reload_images: How many validation images were compared.
         optimizer_equal: Whether the state of the optimizer is that of the training; None for an
@@ -39,6 +40,7 @@ class Evaluation(Record):
     intervals: dict[str, Interval | None]
     calibration_quality: Quality
     subgroups: tuple[Subgroup, ...]
+    subgroup_tests: tuple[SubgroupTest, ...] | None = None
     reload_max_difference: float
     reload_images: int
     optimizer_equal: bool | None
@@ -64,7 +66,7 @@ def test_metrics(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
         threshold: The lowest score that counts as positive.
 
     Returns:
-        test, intervals, calibration_quality and subgroups of an Evaluation.
+        test, intervals, calibration_quality, subgroups and subgroup_tests of an Evaluation.
 
     Raises:
         DataError: A class is missing, or a score is not a number.
@@ -78,4 +80,5 @@ def test_metrics(scores: pd.DataFrame, threshold: float) -> dict[str, Any]:
         "intervals": intervals.bootstrap_intervals(labels, calibrated, patients, threshold),
         "calibration_quality": reliability.measure_quality(labels, raw, calibrated),
         "subgroups": subgroups.measure_subgroups(scores, threshold),
+        "subgroup_tests": subgroups.compare_subgroups(scores, threshold),
     }

@@ -14,6 +14,7 @@ from cxr.results.metric_table import metric_rows
 from cxr.results.model_card import Card
 from cxr.results.rendering import load_templates
 from cxr.results.report import captions, embedding, sections
+from cxr.stats.subgroups import TOO_FEW
 
 MOST_REJECTS = 200
 MOST_FOLDERS = 60
@@ -52,6 +53,7 @@ def report_page(run: Path) -> str:
         ),
         low_specificity=(card.training.val["specificity"] or 0) < MIN_SPECIFICITY,
         baseline_sentence=sections.baseline_sentence(card),
+        too_few=TOO_FEW,
         baselines=card.audit.baselines(),
         world_descriptions=sections.world_descriptions(),
         val_worlds=sections.val_world_aurocs(card),
