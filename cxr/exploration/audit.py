@@ -1,6 +1,6 @@
 """The shortcut audit: non-clinical baselines with which every network has to be compared.
 
-They read the file's container, the shape of the film (`geometry`), the border of the pixels, and a
+They read the file's container with its DICOM tags, the shape of the film (`geometry`), the border of the pixels, and a
 32x32 thumbnail. The container is measured again on uniformly encoded pixels, to show what
 harmonising takes away. Which pixels a network looks at is another question, for Grad-CAM.
 """
@@ -16,6 +16,7 @@ from cxr.data.patients import splits
 from cxr.data.patients.splits import Array, sample_patients
 from cxr.exploration import geometry, signals
 from cxr.exploration.baselines import WARNING_LIMIT, Baseline, Study, measure_baseline
+from cxr.exploration.give_aways import GiveAway, find_give_aways, warn_of_give_aways
 from cxr.storage.arrays import Stored
 
 # 300,000 images must not take hours. Test has a limit of its own: train cannot crowd it out.
@@ -36,6 +37,7 @@ class Audit(Record):
         container_after: The container's baseline after uniform encoding.
         warning: What to tell a person where the container alone separates the classes, or "".
         shape_warning: What to tell where the films' shape does, or "".
+        give_aways: What DICOM tags say that occurs in one class only; none up to version 0.2.
     """
 
     manifest_sha256: str
@@ -46,6 +48,7 @@ class Audit(Record):
     container_after: Baseline
     warning: str
     shape_warning: str = ""
+    give_aways: tuple[GiveAway, ...] = ()
 
     def baselines(self) -> tuple[Baseline, ...]:
         """Return all baselines as they are shown: the container's two one below the other."""
@@ -54,7 +57,8 @@ class Audit(Record):
 
     def warnings(self) -> tuple[str, ...]:
         """Return what to tell a person, nothing where no signal separates the classes."""
-        return tuple(filter(None, (self.warning, self.shape_warning)))
+        give_away_warning = warn_of_give_aways(self.give_aways)
+        return tuple(filter(None, (give_away_warning, self.warning, self.shape_warning)))
 
 
 def run_audit(
@@ -112,6 +116,7 @@ def run_audit(
         container_after=container_after,
         warning=_warn_of_container(container, container_after, harmonised),
         shape_warning=geometry.warn_of_shape(shape),
+        give_aways=find_give_aways(table),
     )
 
 

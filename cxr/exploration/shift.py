@@ -33,7 +33,10 @@ SIGNALS = {
     "sharpness": "sharpness",
     "border": "border brightness",
     "gradient_ratio": "gradient ratio",
+    "age": "age (years)",
+    "pixel_spacing": "pixel spacing (mm)",
 }
+ATTRIBUTES = ("age", "pixel_spacing")  # signals that only some data have, and not of every image
 COMPARED = ("test", "val")
 FEWEST_PATIENTS = 5
 TRIVIAL = 0.1  # an effect this close to 0.5 is no difference worth a warning, however small its p
@@ -52,8 +55,8 @@ class Difference(Strict):
         label_name: The class.
         compared: The other split.
         signal: A key of SIGNALS.
-        n_train: Patients in train.
-        n_compared: Patients in the other split.
+        n_train: Patients in train of whom the signal is known.
+        n_compared: The same in the other split.
         median_train: Median over the patients in train.
         median_compared: Median over the patients in the other split.
         effect: Probability that a patient of the other split has the higher value; 0.5 means no
@@ -127,7 +130,8 @@ def measure_shift(
     """Compare train with test and with val, for each class and signal.
 
     At most 8,000 images of a split are looked at, of whole patients. Groups of fewer than five
-    patients are not estimable. A patient who is in both splits counts in both, as if two.
+    patients are not estimable. A patient who is in both splits counts in both, as if two. Of
+    ATTRIBUTES those are compared that some image has.
 
     Args:
         table: The manifest.
@@ -142,13 +146,14 @@ def measure_shift(
     on_step("sharpness, border and gradients of the pixels")
     patients = _measure_patients(table, pixels, seed)
     on_step("differences between the splits")
+    measured_signals = [signal for signal in SIGNALS if signal in patients]
     differences = []
     for label_name in LABEL_NAMES:
         members = patients[patients["label_name"] == label_name]
         train = members[members["split"] == "train"]
         for compared in COMPARED:
             other = members[members["split"] == compared]
-            for signal in SIGNALS:
+            for signal in measured_signals:
                 difference = _compare(
                     label_name,
                     compared,
@@ -171,7 +176,7 @@ def _measure_patients(
     pixels: Stored,
     seed: int,
 ) -> pd.DataFrame:
-    """Return a row per class, split and patient: the mean of each signal over the images."""
+    """Return a row per class, split and patient: the mean of each signal over the images, or NaN."""
     positions = _choose_images(table, seed)
     rows = table.iloc[positions]
     sharpness = np.empty(len(positions))
@@ -199,8 +204,13 @@ def _measure_patients(
             "gradient_ratio": gradient_ratio,
         }
     )
+    for name in ATTRIBUTES:
+        if name in rows:
+            known = pd.to_numeric(rows[name], errors="coerce")
+            if known.notna().any():
+                measured[name] = known
     groups = measured.groupby(["label_name", "split", "patient"])
-    means = groups[list(SIGNALS)].mean()
+    means = groups[[signal for signal in SIGNALS if signal in measured]].mean()
     # Rounded, or else the last bit of a mean decides what is a tie.
     return means.round(9).reset_index()
 
@@ -239,18 +249,18 @@ def _compare(
     seed: int,
 ) -> Difference:
     """Compare the patients of train and of the other split; p is not yet corrected."""
-    train_values = train[signal].to_numpy()
-    other_values = other[signal].to_numpy()
+    train_values = train[signal].dropna().to_numpy()
+    other_values = other[signal].dropna().to_numpy()
     difference = Difference(
         label_name=label_name,
         compared=compared,
         signal=signal,
-        n_train=len(train),
-        n_compared=len(other),
+        n_train=len(train_values),
+        n_compared=len(other_values),
         median_train=_median(train_values),
         median_compared=_median(other_values),
     )
-    fewest = min(len(train), len(other))
+    fewest = min(len(train_values), len(other_values))
     if fewest < FEWEST_PATIENTS:
         note = (
             f"not estimable (n = {fewest}): "

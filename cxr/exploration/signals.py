@@ -11,6 +11,7 @@ from PIL import Image
 from cxr.core.parallel import usable_cores
 from cxr.data.images.border import border_mask
 from cxr.data.images.model_input import UNIFORM_QUALITY, encode_uniformly
+from cxr.exploration import give_aways
 from cxr.storage.arrays import Stored
 
 Array = np.ndarray[Any, Any]
@@ -20,6 +21,7 @@ _CATEGORIES = ("mode", "format", "icc", "exif", "quantisation")
 # A category that is seen less often, or beyond the most common ones, counts as "other".
 _FEWEST_IMAGES = 5
 _MOST_VALUES = 20
+_UNKNOWN_NUMBER = -1.0  # none of the numbers is negative
 
 
 class Signal(NamedTuple):
@@ -39,7 +41,7 @@ class Signal(NamedTuple):
 
 
 def read_container(rows: pd.DataFrame, seed: int) -> Signal:
-    """Read what the files say without a look at a pixel: size, mode, format and the like.
+    """Read what the files say without a look at a pixel: size, mode, format, DICOM tags.
 
     Args:
         rows: Rows of the manifest.
@@ -52,6 +54,14 @@ def read_container(rows: pd.DataFrame, seed: int) -> Signal:
         "aspect": rows["width"] / rows["height"],
     }
     categories = {name: rows[name] for name in _CATEGORIES}
+    # What DICOM tags say beside the pixels, where the data have them.
+    for column, name in give_aways.NUMBERS.items():
+        if column in rows:
+            known = pd.to_numeric(rows[column], errors="coerce")
+            numbers[name] = known.fillna(_UNKNOWN_NUMBER)
+    for column, name in give_aways.TEXTS.items():
+        if column in rows:
+            categories[name] = rows[column].fillna("")
     columns = [values.to_numpy(dtype=np.float32) for values in numbers.values()]
     for values in categories.values():
         columns += _indicators(values.astype(str))

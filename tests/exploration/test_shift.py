@@ -206,3 +206,19 @@ def test_equal_data_and_seed_give_an_equal_record():
     assert shift.measure_shift(*data(), "0" * 64, seed=4) == shift.measure_shift(
         *data(), "0" * 64, seed=4
     )
+
+
+def test_older_patients_in_test_are_found_where_ages_are_known():
+    """Ages of two thirds of the films: those count, and another data set has no such signal."""
+    table, pixels = data()
+    rng = np.random.default_rng(5)
+    ages = np.where(table["split"] == "test", 60, 30) + rng.integers(-5, 6, len(table))
+    table["age"] = [str(float(age)) if place % 6 < 4 else "" for place, age in enumerate(ages)]
+    record = shift.measure_shift(table, pixels, "0" * 64)
+    found = record.table().set_index(["label_name", "compared", "signal"]).sort_index()
+    age = found.loc[("NORMAL", "test", "age")]
+    assert age["significant"] and age["effect"] > 0.95
+    assert (age["n_train"], age["n_compared"]) == (16, 16)
+    assert not found.loc[("NORMAL", "val", "age"), "significant"]
+    assert any("age (years) is higher in test (median 30" in text for text in record.sentences())
+    assert "pixel_spacing" not in set(record.table()["signal"])

@@ -34,7 +34,9 @@ def draw_shift(shift: Shift, path: Path) -> Path:
     Returns:
         `path`.
     """
-    figure = plotting.new_figure(_title(shift), 13, 1.8 + 0.5 * len(SIGNALS))
+    figure = plotting.new_figure(
+        _title(shift), 13, 1.8 + 0.5 * len(_shown_signals(shift.differences))
+    )
     panels = figure.subplots(1, len(LABEL_NAMES), sharey=True)
     for axes, label_name in zip(panels, LABEL_NAMES, strict=True):
         members = [
@@ -65,13 +67,20 @@ def _describe_sizes(differences: Sequence[Difference]) -> str:
     """Return the number of patients of each split, e.g. "train 24, test 12, val 6"."""
     sizes = {"train": differences[0].n_train}
     for difference in differences:
-        sizes[difference.compared] = difference.n_compared
+        # That of the first signal: others may be known of fewer patients.
+        sizes.setdefault(difference.compared, difference.n_compared)
     return ", ".join(f"{split} {size:,}" for split, size in sizes.items())
+
+
+def _shown_signals(differences: Sequence[Difference]) -> list[str]:
+    """Return the signals that were compared, in the order of SIGNALS."""
+    measured = {difference.signal for difference in differences}
+    return [name for name in SIGNALS if name in measured]
 
 
 def _draw_panel(axes: "Axes", differences: Sequence[Difference]) -> None:
     """Draw the effects of one class, a row for each signal."""
-    names = list(SIGNALS)
+    names = _shown_signals(differences)
     axes.axvspan(
         0.5 - TRIVIAL,
         0.5 + TRIVIAL,
@@ -91,7 +100,7 @@ def _draw_panel(axes: "Axes", differences: Sequence[Difference]) -> None:
         _draw_effect(axes, row + offset, difference)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), list(SIGNALS.values()))
+    axes.set_yticks(range(len(names)), [SIGNALS[name] for name in names])
     axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
     axes.set_xlabel("effect: probability that a patient of the other split is higher")
     style: dict[str, Any] = {"va": "bottom", "fontsize": 8, "color": "0.4"}
