@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from cxr.core.errors import DataError
@@ -280,3 +281,24 @@ def test_names_and_patients_of_a_table_are_hidden_with_dicom(tmp_path, monkeypat
     )
     assert b"Muster" not in written
     assert manifest(data)["patient_id"].str.fullmatch("[0-9a-f]{16}").all()
+
+
+def test_the_view_of_a_table_counts_where_tags_say_another_one(tmp_path, monkeypatch):
+    """A lateral by its tags is a PA film by the table, also if it was set aside before."""
+    monkeypatch.setenv("CXR_SALT", "a salt of sixteen or more")
+    data = tmp_path / "films"
+    keys = make_dicom_dataset(data, images=40, seed=3, size=64)
+    for key in [key for key in keys if key.startswith("train/")][:3]:
+        film = pydicom.dcmread(data / key)
+        film.ViewPosition = "LL"
+        film.save_as(data / key)
+    assert run(data).rejected["other_view"] == 3
+    table = tmp_path / "t.csv"
+    rows = [f"{key},{'ill' if 'PNEU' in key else 'well'},PA" for key in keys]
+    table.write_text("\n".join(["image,label,view", *rows]))
+    reading = ReadingSettings(
+        labels=f"csv:{table}", positive=("ill",), negative=("well",), view_column="view"
+    )
+    ingest = preprocess(data, tmp_path / "work", reading=reading)
+    assert "other_view" not in ingest.rejected
+    assert set(manifest(data)["view"]) == {"PA"}

@@ -152,7 +152,8 @@ class _Places:
                 position = bisect_left(images, key, key=lambda image: image.entry.key)
                 if position == len(images) or images[position].entry[:3] != (key, size, version):
                     continue
-                self._shards[position] = _NOWHERE if reason in _PASSING_REASONS else number
+                is_open = reason in _PASSING_REASONS or _is_view_known(images[position], reason)
+                self._shards[position] = _NOWHERE if is_open else number
                 self._rows[position] = row
 
     def _add_shard(self, name: str) -> int:
@@ -172,6 +173,11 @@ class _Places:
     def place(self, position: int) -> str:
         """Return where the row of an image is, "shard:row"."""
         return f"{self._names[self._shards[position]]}:{self._rows[position]}"
+
+
+def _is_view_known(image: Image, reason: str) -> bool:
+    """Return whether a film was set aside for its view by tags, and a table now says another one."""
+    return reason == "other_view" and image.listed is not None and image.listed.view != ""
 
 
 def _list_images(images: Sequence[Image], places: _Places) -> Iterator[pd.DataFrame]:

@@ -62,6 +62,7 @@ def inspect_shard(
         How many images are good, and how many were rejected.
     """
     settings = settings or FileSettings()
+    any_view = settings.model_copy(update={"views": ()})
     rows: list[dict[str, Any]] = []
     thumbnails: list[Pixels] = []
     table = read_table(inspection / "shards" / f"{name}.csv")
@@ -69,7 +70,9 @@ def inspect_shard(
     for listed, (_, answer) in zip(table.to_dict("records"), answers, strict=True):
         row = {str(column): value for column, value in listed.items()} | _NO_TAGS
         try:
-            measured = measure_image(require_bytes(answer), settings)
+            # Where a table of labels says the view, tags do not decide.
+            rules = any_view if listed["table_view"] else settings
+            measured = measure_image(require_bytes(answer), rules)
         except Rejected as rejected:
             row |= _NOT_MEASURED
             row |= {
