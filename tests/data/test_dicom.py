@@ -284,7 +284,7 @@ def test_a_file_that_ends_early_is_truncated():
     """In its tags, in its pixels, in its compressed pixels, in its deflated dataset."""
     for syntax in ("ExplicitVRLittleEndian", "RLELossless", "JPEG2000Lossless", "JPEGLosslessSV1"):
         data = make_dicom(RAMP, WINDOW, syntax=syntax)
-        assert reason(data[:-800]) == "truncated"
+        assert reason(data[:-200]) == "truncated"
         assert reason(data[:500]) in {"truncated", "no_pixels"}  # between two elements
     deflated = make_dicom(RAMP, WINDOW, syntax="DeflatedExplicitVRLittleEndian")
     assert reason(deflated[:-40]) == "truncated"
