@@ -15,7 +15,7 @@ from cxr.core.errors import DataError
 from cxr.core.files import read_table, write_table
 from cxr.core.settings import LABEL_NAMES, Augmentation
 from cxr.exploration import summary
-from cxr.exploration.figures import distributions, samples
+from cxr.exploration.figures import attributes, distributions, samples
 
 FIGURES = ["class_distribution.png", "image_sizes.png", "modes.png", "intensity.png", "samples.png"]
 MIXED = {
@@ -255,3 +255,28 @@ def test_nothing_is_left_in_pyplot(tmp_path: Path, drawn: list[Figure]):
     before = pyplot.get_fignums()
     distributions.draw_all(manifest(MIXED), tmp_path, picture)
     assert pyplot.get_fignums() == before
+
+
+def test_what_tags_say_is_drawn_by_split_and_class():
+    """A panel for each thing that is known; the bars are the shares that pandas counts."""
+    table = manifest(MIXED)
+    table["sex"] = [("F", "M", "")[number % 3] for number in range(len(table))]
+    table["age"] = [str(float(number)) for number in range(len(table))]
+    figure = attributes.draw_attributes(table)
+    assert figure is not None
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
+    assert list(panels) == ["Age", "Sex"]
+    is_train = (table["split"] == "train") & (table["label_name"] == "PNEUMONIA")
+    expected = table.loc[is_train, "sex"].value_counts(normalize=True)
+    legend = [text.get_text() for text in panels["Sex"].get_legend().get_texts()]
+    assert legend == ["F", "M", "not known"]
+    second_bars = [bars[1].get_width() for bars in panels["Sex"].containers]  # train PNEUMONIA
+    assert second_bars == pytest.approx([expected["F"], expected["M"], expected[""]])
+    assert "train PNEUMONIA, n = 20" in texts(figure)
+
+
+def test_without_tags_there_is_no_figure_of_them():
+    """Neither where columns are missing nor where all of them are empty."""
+    table = manifest(MIXED)
+    assert attributes.draw_attributes(table) is None
+    assert attributes.draw_attributes(table.assign(sex="", age="", view="")) is None

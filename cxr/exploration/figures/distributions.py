@@ -11,6 +11,7 @@ from cxr.core import plotting
 from cxr.core.errors import DataError
 from cxr.core.plotting import CAUSE_COLOURS, CLASS_COLOURS
 from cxr.core.settings import LABEL_NAMES, SPLITS
+from cxr.exploration.figures.attributes import draw_attributes
 from cxr.exploration.figures.samples import Pixels, draw_samples
 from cxr.exploration.summary import (
     causes_by_split,
@@ -32,9 +33,10 @@ def draw_all(
     read_pixels: Callable[[str], Pixels],
     seed: int = 0,
 ) -> list[Path]:
-    """Draw the five figures of a manifest, as PNG under 300 kB each.
+    """Draw the figures of a manifest, as PNG under 300 kB each.
 
-    They are class_distribution.png, image_sizes.png, modes.png, intensity.png and samples.png.
+    They are class_distribution.png, image_sizes.png, modes.png, intensity.png, samples.png and,
+    where ages, sexes, views or devices are known, attributes.png.
 
     Args:
         table: The rows of the manifest in train, val and test.
@@ -60,6 +62,9 @@ def draw_all(
         "intensity.png": _intensity(table),
         "samples.png": draw_samples(table, read_pixels, seed),
     }
+    of_attributes = draw_attributes(table)
+    if of_attributes is not None:
+        figures["attributes.png"] = of_attributes
     return [plotting.save_png(figure, folder / name) for name, figure in figures.items()]
 
 

@@ -76,6 +76,10 @@ DATA_CAPTIONS = {
     },
     "data": {
         "class_distribution": "Images of each class by split.",
+        "attributes": (
+            "Age, sex, view and device of the films, where tags or a table say them, as shares of "
+            "each split and class."
+        ),
         "image_sizes": "Width and height of the images as they were found, before resizing.",
         "intensity": (
             "Brightness and contrast. Where the classes differ, a model can learn the difference "
