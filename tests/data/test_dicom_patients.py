@@ -1,5 +1,7 @@
 """Who the patient of a DICOM film is: PatientID, by its pseudonym, unless a given rule says otherwise."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 
 from cxr.core.errors import DataError, LeakageError
 from cxr.core.files import read_table
-from cxr.core.settings import SplitSettings
+from cxr.core.settings import ReadingSettings, SplitSettings
 from cxr.data.patients.pseudonyms import pseudonym
 from cxr.data.phantoms.dicom_films import DEVICES, film_bytes
 from cxr.data.phantoms.films import draw_film
 from cxr.data.phantoms.plan import plan_images
+from cxr.stages import data_steps
+from cxr.storage.addresses import open_storage
 from tests.conftest import preprocess
 
 pytestmark = pytest.mark.usefixtures("salt")
@@ -112,3 +116,28 @@ def test_dicom_as_the_rule_needs_a_patient_id(films, tmp_path):
         copy.write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="none of 4 DICOM files has a PatientID"):
         manifest(data, tmp_path / "work", patient_key="dicom")
+
+
+_INSPECT = """
+import json, sys
+from pathlib import Path
+from cxr.core.settings import FileSettings, PixelSettings
+from cxr.stages.data_steps import inspect_shard
+shard, data, work = sys.argv[1:]
+found = inspect_shard(shard, data, Path(work), FileSettings(), PixelSettings(image_size=32))
+print(found.images, found.rejected)
+"""
+
+
+def test_another_process_finds_the_films_in_a_bucket(films, tmp_path, moto_bucket):
+    """The salt comes from its own environment, and no film is kept in the cache for objects."""
+    storage = open_storage(f"{moto_bucket.uri}/films")
+    for path in films.rglob("*.dcm"):
+        storage.write(path.relative_to(films).as_posix(), path.read_bytes())
+    scan = data_steps.scan_images(storage.uri, tmp_path, ReadingSettings(), "dicom")
+    assert scan.images == 40
+    command = [sys.executable, "-c", _INSPECT, scan.shards[0], storage.uri, str(tmp_path)]
+    inspected = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert inspected.stdout.split() == ["40", "0"]
+    kept = [path for path in (tmp_path / "cxr-cache").rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"DICM" in path.read_bytes()]

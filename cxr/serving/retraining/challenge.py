@@ -16,6 +16,7 @@ from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
 from cxr.core.records import Versioned
 from cxr.data.images import pixel_cache
+from cxr.data.patients.hidden_storage import open_data
 from cxr.models import runs, scoring
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
@@ -26,7 +27,6 @@ from cxr.stats.comparison import Difference, Disagreement, Subset
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics, Vector
 from cxr.stats.subgroups import TOO_FEW
-from cxr.storage.addresses import open_storage
 
 
 class Side(NamedTuple):
@@ -235,7 +235,8 @@ def score_champion(
         TrainingError: The worker process died.
     """
     card = read_card(export)
-    data = open_storage(runs.read_ingest(work).data)
+    ingest = runs.read_ingest(work)
+    data = open_data(ingest.data, ingest.reading.follow_links)
     cache = pixel_cache.fill_pixel_cache(rows, data, card.image_size, card.settings.harmonise, work)
     job = ScoringJob(export=export, manifest=work / "clean_metadata.csv", pixels=cache, out=out)
     log = out.with_suffix(".log")
