@@ -8,6 +8,7 @@ import pytest
 
 from cxr.core import formatting
 from cxr.core.files import write_table
+from cxr.data.labels.books import LabelBooks
 from cxr.models.training.records import Training
 from cxr.results import rendering
 from cxr.results.evaluation import Evaluation
@@ -193,3 +194,27 @@ def test_allowed_leakage_is_a_warning(work: Path):
     assert "Leakage was allowed." in _page(
         work
     ) and "Leakage was allowed: 3 pairs" in rendering.card_text(card)
+
+
+def test_labels_of_a_table_say_what_the_model_tells_apart(work: Path):
+    """Card and page have the choice of --negative, what uncertain means, and the rule for rows."""
+    books = LabelBooks(
+        table="nih.csv", collection="nih", title="NIH ChestX-ray14", rule="rows count together",
+        positive=("Pneumonia",), negative=("No Finding",), uncertain="ignore", rows=3, used=2,
+        rows_without_image=1, rows_of_several_images=0, repeated=0, images=2,
+        labelled={"NORMAL": 1, "PNEUMONIA": 1}, without_row=0, without_label={},
+        findings={"Pneumonia": 1, "No Finding": 1}, uncertain_findings={},
+    )  # fmt: skip
+    path = work / "runs" / "abc" / "export" / "model_card.json"
+    card = Card.read(path)
+    for negative, words in (
+        (("No Finding",), "Pneumonia against No Finding; films with other findings alone"),
+        (("others",), "Pneumonia against every film without, whatever else it shows"),
+    ):
+        labels = books.model_copy(update={"negative": negative})
+        data = card.data.model_copy(update={"labels": labels})
+        changed = card.model_copy(update={"data": data}).write(path)
+        text = rendering.card_text(changed)
+        assert f"**What the model tells apart: {words}" in text
+        assert "Uncertain findings: ignore. How several rows of a film were settled: rows" in text
+        assert f"What the model tells apart: {words}" in _page(work)

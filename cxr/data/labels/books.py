@@ -59,14 +59,18 @@ class LabelBooks(Strict):
     uncertain_findings: dict[str, int]
     notes_of_table: tuple[str, ...] = ()
 
+    def contrast(self) -> str:
+        """Return what the model learns to tell apart, in words."""
+        positive = " or ".join(self.positive)
+        if self.negative == ("others",):
+            return f"{positive} against every film without, whatever else it shows"
+        negative = " or ".join(self.negative)
+        return f"{positive} against {negative}; films with other findings alone took no part"
+
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results has to know, in sentences."""
-        positive = " or ".join(self.positive)
-        negative = f"every film without {positive}"
-        if self.negative != ("others",):
-            negative = " or ".join(self.negative)
         sentences = [
-            f"labels from {self.table} ({self.title}): {positive} against {negative}; "
+            f"labels from {self.table} ({self.title}): {self.contrast()}; "
             f"uncertain findings: {self.uncertain}; {self.rule}"
         ]
         if self.conflicts:
