@@ -168,3 +168,20 @@ def test_the_command_exits_1_where_something_essential_fails(cxr, tmp_path):
     )
     done = cxr("doctor", "--out", tmp_path, "--weights", tmp_path)
     assert done.returncode == 1 and "FAILED weights VGG16" in done.stdout and "3 of" in done.stderr
+
+
+def test_whether_there_is_a_salt_is_told_and_never_which(salt, monkeypatch):
+    """A run of DICOM needs one; others do not, so none is only a note, but a bad one is an error."""
+    check = doctor.check_salt()
+    assert check.ok
+    assert salt not in str(check)
+    monkeypatch.setenv("CXR_SALT", "short")
+    check = doctor.check_salt()
+    assert check.essential
+    assert not check.ok
+    assert "'short'" not in check.advice
+    monkeypatch.delenv("CXR_SALT")
+    check = doctor.check_salt()
+    assert not check.ok
+    assert not check.essential
+    assert "cxr salt FILE" in check.advice
