@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -26,6 +27,8 @@ from cxr.serving.batch_scoring import PredictionJob
 from cxr.serving.prediction_inputs import Inputs, find_images
 from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
+
+_Setting = TypeVar("_Setting", int | None, str)
 
 MOST_REASONS = 6  # named in one sentence
 
@@ -118,7 +121,7 @@ def predict(
     with registry.find_model(model) as address, workspace.open_output(out) as path:
         folder = exporting.find_export(address)
         card = read_card(folder)
-        files = _with_depth_of(card, files)
+        files = _shown_as_trained(card, files)
         inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
             on_images(0, len(inputs.wanted))
@@ -159,25 +162,31 @@ def _count_reasons(table: pd.DataFrame) -> dict[str, int]:
     return dict(reasons.most_common())
 
 
-def _with_depth_of(
+def _shown_as_trained(
     card: Card,
     files: FileSettings,
 ) -> FileSettings:
-    """Return the settings with the bit depth of the model's training, where none is given.
+    """Return the settings with the bit depth and window of the model's training, where none is given.
 
     Raises:
         DataError: Another one is given: the same film would have other gray values than in
             training.
     """
-    trained = card.data.reading.bit_depth
-    if trained is None or files.bit_depth == trained:
-        return files
-    if files.bit_depth is not None:
+    trained = card.data.reading
+    depth = _as_trained("--bit-depth", files.bit_depth, trained.bit_depth)
+    window = _as_trained("--window", files.window, trained.window)
+    return files.model_copy(update={"bit_depth": depth, "window": window})
+
+
+def _as_trained(flag: str, given: _Setting, trained: _Setting) -> _Setting:
+    """Return the value of training, or the one that is given where training had none."""
+    if not trained or given == trained:
+        return given
+    if given:
         raise DataError(
-            f"--bit-depth {files.bit_depth}: the model was trained with --bit-depth {trained}: "
-            "leave it out"
+            f"{flag} {given}: the model was trained with {flag} {trained}: leave it out"
         )
-    return files.model_copy(update={"bit_depth": trained})
+    return trained
 
 
 def _describe_nothing_scored(
@@ -190,7 +199,7 @@ def _describe_nothing_scored(
     where = data[0] if len(data) == 1 else f"{len(data)} addresses"
     if any(is_hidden_key(file.entry.key) for file in inputs.judged):
         where = "DICOM"  # the address may be a file's
-    if all(file.kind != "image" for file in inputs.judged):
+    if all(file.kind not in {"image", "dicom"} for file in inputs.judged):
         return f"{where}: {file_kinds.explain_no_images(inputs.judged)}; {out} lists them"
     if len(table) == 1:
         return f"{where}: not scored: {table['reason'][0]}"
