@@ -4,6 +4,7 @@ import io
 import shutil
 import struct
 import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+import cxr
 from cxr.core.errors import UsageError
+from cxr.core.files import read_table
 from cxr.core.settings import FileSettings
 from cxr.data.images import model_input
 from cxr.data.images.decoding import decoder, formats
@@ -24,6 +27,7 @@ from cxr.data.images.dicom.film import decode_film
 from cxr.data.images.dicom.gray_levels import show_through_window
 from cxr.data.images.dicom.tags import read_tags
 from cxr.data.images.measurement import measure_image
+from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS, ROW_COLUMNS
 from cxr.data.phantoms import dicom_films
 from cxr.data.phantoms.dicom_films import DEVICES, film_bytes, make_dicom
 from cxr.data.phantoms.films import draw_film, encode
@@ -533,6 +537,36 @@ def test_files_without_a_preamble_are_read():
     pydicom.dcmwrite(buffer, Dataset(dataset), implicit_vr=True, little_endian=True)
     assert formats.kind_of(buffer.getvalue()[: formats.FIRST_BYTES]) == "dicom"
     assert (decode_film(buffer.getvalue()).pixels == decode_film(with_preamble).pixels).all()
+
+
+@pytest.mark.parametrize("library", ["pydicom", "imagecodecs"])
+def test_what_is_not_installed_is_named(library, monkeypatch):
+    """It is an error of the run, not of the file: the message says what to install."""
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UsageError, match=rf"{library}.*pip install cxr-pipeline\[dicom\]"):
+        measure_image(b"\0" * 128 + b"DICM" + bytes(200))
+
+
+def test_a_folder_of_dicom_and_the_same_films_as_png(tmp_path):
+    """Each film is kept once; the manifest has the columns that some film has, and keeps its rules."""
+    folder = tmp_path / "data"
+    keys = dicom_films.make_dicom_dataset(folder, images=20, seed=4, size=64, png_folder=folder)
+    assert len({(folder / key).read_bytes() for key in keys}) == 20
+    ingest = cxr.preprocess(folder, tmp_path / "work")
+    assert (ingest.kept, ingest.rejected) == (20, {"duplicate": 20})
+    table = read_table(tmp_path / "work" / "clean_metadata.csv")
+    added = [name for name in table if name not in ROW_COLUMNS]
+    assert added == [name for name in ATTRIBUTE_COLUMNS if name in added] and {
+        "age",
+        "sex",
+        "view",
+        "year",
+        "manufacturer",
+        "window",
+        "instance",
+    } <= set(added)
+    assert "detector" not in added and "burned_in" not in added
+    assert (table["format"].isin(["DICOM", "PNG"])).all()
 
 
 # Text on the border.

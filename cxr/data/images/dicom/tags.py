@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cxr.data.images.decoding.rejection import Pixels, Rejected
+from cxr.core.errors import UsageError
+from cxr.data.images.decoding.rejection import Pixels
 from cxr.data.images.dicom.elements import PickedElements, pick_elements
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def read_tags(data: bytes) -> tuple[Tags, PickedElements]:
 
     Raises:
         Rejected: It cannot be read as DICOM, see `pick_elements`.
-        ImportError: pydicom is not installed.
+        UsageError: What reads DICOM is not installed.
     """
-    _require_pydicom()
+    _require_libraries()
     configure_pydicom()
     from pydicom.dataset import Dataset
     from pydicom.filereader import read_dataset
@@ -162,14 +163,16 @@ def _wanted_tags() -> dict[int, bool]:
     return {tag: keyword.endswith("Sequence") for keyword, tag in tags.items() if tag is not None}
 
 
-def _require_pydicom() -> None:
-    """Raise Rejected where what reads DICOM is not installed."""
+def _require_libraries() -> None:
+    """Raise UsageError where what reads DICOM is not installed: no file is at fault."""
     try:
         import imagecodecs  # noqa: F401
         import pydicom  # noqa: F401
-    except ImportError:
-        detail = "DICOM: what reads it is not installed: pip install cxr-pipeline[dicom]"
-        raise Rejected("unsupported_mode", detail) from None
+    except ImportError as error:
+        raise UsageError(
+            f"a DICOM file: {error.name} reads it and is not installed: "
+            "pip install cxr-pipeline[dicom], or leave DICOM files out (--exclude)"
+        ) from None
 
 
 def configure_pydicom() -> None:
