@@ -24,6 +24,8 @@ from cxr.data.images.decoding import formats
 from cxr.data.images.decoding.rejection import Rejected
 from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
+from cxr.data.patients import hidden_names
+from cxr.data.phantoms import dicom_films
 from cxr.models import scoring
 from cxr.models.compute import backend, worker
 from cxr.models.features import batching
@@ -356,21 +358,46 @@ def test_files_are_judged_as_in_training(tmp_path, picture, scored):
         "b.tiff": "TIFF",
         "c.webp": "WEBP",
         "d": "PNG",
-        "e.dcm": "JPEG",
+        "e.img": "JPEG",
         "f.gif": "GIF",
     }.items():
         film.save(data / name, kind)
     film.resize((20, 90)).save(data / "small.png")
     film.save(data / "COVID" / "x.png")
-    (data / "g.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (data / "g.zip").write_bytes(b"PK\3\4")
     (data / "h.csv").write_text("image,label\n")
     (data / "Thumbs.db").write_bytes(b"x")
     expected = {
-        "a.BMP": "", "b.tiff": "", "c.webp": "", "d": "", "e.dcm": "", "f.gif": "not_an_image", "small.png": "too_small",
-        "g.dcm": "not_an_image", "h.csv": "not_an_image", "Thumbs.db": "ignored", "COVID/x.png": "excluded",
+        "a.BMP": "", "b.tiff": "", "c.webp": "", "d": "", "e.img": "", "f.gif": "not_an_image", "small.png": "too_small",
+        "g.zip": "not_an_image", "h.csv": "not_an_image", "Thumbs.db": "ignored", "COVID/x.png": "excluded",
     }  # fmt: skip
     assert reasons(scored("data", exclude=("COVID",))) == expected
     assert reasons(scored("data", min_side=20, max_aspect=9))["small.png"] == ""
+
+
+def test_films_as_dicom_are_scored_under_public_names(tmp_path, picture, scored, salt):
+    """So are other files beside them; what is damaged or cannot be said otherwise has no real name, either."""
+    film = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
+    folder = tmp_path / "data" / "ward of Meier"
+    folder.mkdir(parents=True)
+    (folder / "Meier.dcm").write_bytes(dicom_films.film_bytes(film, tags={"PatientName": "Meier"}))
+    (folder / "Schulz").write_bytes(dicom_films.film_bytes(film)[:700])
+    (folder / "Huber.png").write_bytes(picture)
+    (folder / "notes on Meier.txt").write_text("x")
+    table = scored("data", exclude=("*.png",))
+    names = {
+        hidden_names.hide_file(f"ward of Meier/{name}", salt): name
+        for name in ("Meier.dcm", "Schulz", "Huber.png", "notes on Meier.txt")
+    }
+    found = {names[image.rpartition("/")[2]]: reason for image, reason in reasons(table).items()}
+    assert found["Meier.dcm"] == ""
+    assert found["Huber.png"] == "excluded"
+    assert found["notes on Meier.txt"] == "not_an_image"
+    assert found["Schulz"] not in {"", "vanished"}
+    scored("data/ward of Meier/Schulz", out="q.csv")
+    shown = (tmp_path / "p.csv").read_text() + (tmp_path / "q.csv").read_text() + scored.error
+    for name in ("Meier", "Schulz", "Huber", "ward"):
+        assert name not in shown.replace("q.csv", "")
 
 
 def test_links_are_followed_where_it_is_asked_for(tmp_path, picture, scored):
