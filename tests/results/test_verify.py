@@ -60,6 +60,14 @@ def test_an_interval_made_narrower_is_found(run):
     assert "intervals auroc low is 0.99" in problems(run)
 
 
+def test_a_difference_between_subgroups_that_is_left_out_or_edited_is_found(run):
+    """The permutation tests are repeated with the same draws; a record without them is another's."""
+    edit(run / "evaluation.json", lambda r: r["subgroup_tests"][-3].update(p=0.001))
+    assert "subgroup_tests" in problems(run)
+    edit(run / "evaluation.json", lambda r: r.update(subgroup_tests=None))
+    assert "subgroup_tests is None" in problems(run)
+
+
 def test_a_changed_score_a_changed_threshold_a_changed_choice_are_found(run):
     """scores_test.csv no longer has its digest; a threshold and a choice that the rules do not give."""
     table = read_table(run / "scores_test.csv")
