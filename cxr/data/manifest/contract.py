@@ -17,6 +17,7 @@ from cxr.core.errors import DataError
 from cxr.core.files import read_parts, read_table
 from cxr.core.formatting import printable
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SPLITS
+from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS
 from cxr.data.manifest.records import Ingest
 
 _UNIQUE_COLUMNS = ("image", "pixel_sha256")
@@ -124,29 +125,21 @@ RULES: dict[str, tuple[Rule, ...]] = {
         _text("8 hex digits, or an empty text where the file is no JPEG", "([0-9a-f]{8})?"),
     ),
 }
+_PSEUDONYM_COLUMNS = ("station", "institution", "study", "series", "instance")
 _PSEUDONYM = _text("16 hex digits, or an empty text", "([0-9a-f]{16})?")
 _ANY_TEXT = _text("a text, empty where it is not known", ".*")
 # Columns that only tables with DICOM tags or a table of labels have: those that some image has.
 _ATTRIBUTE_RULES: dict[str, tuple[Rule, ...]] = {
+    **dict.fromkeys(ATTRIBUTE_COLUMNS, (_ANY_TEXT,)),
     "age": (_text("years, or an empty text", r"(\d{1,3}(\.\d+)?)?"),),
     "sex": (_one_of("M", "F", "O", ""),),
     "view": (_text("a view in capitals, or an empty text", "[A-Z0-9 _-]*"),),
     "year": (_text("a year, or an empty text", r"(\d{4})?"),),
-    "modality": (_ANY_TEXT,),
-    "manufacturer": (_ANY_TEXT,),
-    "device_model": (_ANY_TEXT,),
-    "detector": (_ANY_TEXT,),
-    "station": (_PSEUDONYM,),
-    "institution": (_PSEUDONYM,),
     "pixel_spacing": (_text("mm, or an empty text", r"(\d+\.\d{4})?"),),
-    "transfer_syntax": (_ANY_TEXT,),
     "bits_stored": (_text("1 to 16, or an empty text", r"([1-9]|1[0-6])?"),),
     "photometric": (_one_of("MONOCHROME1", "MONOCHROME2", ""),),
-    "window": (_ANY_TEXT,),
     "burned_in": (_one_of("yes", "suspected", ""),),
-    "study": (_PSEUDONYM,),
-    "series": (_PSEUDONYM,),
-    "instance": (_PSEUDONYM,),
+    **dict.fromkeys(_PSEUDONYM_COLUMNS, (_PSEUDONYM,)),
 }
 # Columns that tables of earlier versions lack: their images had 8 bits and none was inverted.
 LATER_RULES: dict[str, tuple[Rule, ...]] = {
