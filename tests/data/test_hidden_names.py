@@ -256,3 +256,18 @@ def test_a_data_set_without_dicom_keeps_its_names(tmp_path):
     )
     survey = survey_folders(open_storage(str(tmp_path)), ReadingSettings())
     assert [image.entry.key for image in survey.images] == ["train/NORMAL/Meier.png"]
+
+
+def test_dicom_that_is_left_out_needs_no_salt(tmp_path, monkeypatch):
+    """A stray DICOM file among JPEGs stops a run that has no salt; with --exclude it does not, and names stay."""
+    monkeypatch.delenv("CXR_SALT")
+    storage = open_storage(str(tmp_path))
+    for name in ("train", "test"):
+        for label in ("NORMAL", "PNEUMONIA"):
+            write(tmp_path, f"{name}/{label}/a.png")
+    write(tmp_path, "train/NORMAL/stray.dcm")
+    with pytest.raises(UsageError, match=r"1 DICOM file.*cxr salt.*--exclude '\*\.dcm'"):
+        survey_folders(storage, ReadingSettings())
+    survey = survey_folders(storage, ReadingSettings(exclude=("*.dcm",)))
+    assert survey.images[0].entry.key == "test/NORMAL/a.png"
+    assert ("train/NORMAL/stray.dcm", "excluded") in [row[:2] for row in survey.rejects]

@@ -70,7 +70,8 @@ def require_salt(what: str) -> str:
     raise UsageError(
         f"{what}: names and patients in DICOM files are written as salted hashes alone, and no salt "
         "is set. Make one once and keep it (another salt gives another split): "
-        "cxr salt ~/cxr-salt.txt; then set CXR_SALT_FILE=~/cxr-salt.txt"
+        "cxr salt ~/cxr-salt.txt; then set CXR_SALT_FILE=~/cxr-salt.txt. Where they are not wanted, leave "
+        "them out with --exclude '*.dcm'"
     )
 
 

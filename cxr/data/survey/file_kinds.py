@@ -117,11 +117,9 @@ def _judge_by_name(
         return JudgedFile(entry, "image", _problem_of_excluded(pattern))
     path = entry.key.replace("\\", "/") if files.backslash_folders else entry.key
     parts = path.split("/")
-    if _is_system_file(parts):
-        return JudgedFile(entry, "system", ("ignored", "system file"))
-    if parts[-1].upper() == "DICOMDIR":
-        detail = "DICOMDIR: a list of DICOM files, which are read themselves"
-        return JudgedFile(entry, "system", ("ignored", detail))
+    ignored = _why_ignored(parts)
+    if ignored:
+        return JudgedFile(entry, "system", ("ignored", ignored))
     if entry.problem:
         return JudgedFile(
             entry,
@@ -137,11 +135,15 @@ def _judge_by_name(
     return None
 
 
-def _is_system_file(parts: Sequence[str]) -> bool:
-    """Return whether a file is hidden, or made by a system rather than a person."""
+def _why_ignored(parts: Sequence[str]) -> str:
+    """Return why a file is no data whatever it holds: hidden, or made by a system; "" if it may be."""
     # "." and ".." are possible names of folders in a bucket.
     is_hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts)
-    return is_hidden or "__MACOSX" in parts or parts[-1].lower() in _SYSTEM_NAMES
+    if is_hidden or "__MACOSX" in parts or parts[-1].lower() in _SYSTEM_NAMES:
+        return "system file"
+    if parts[-1].upper() == "DICOMDIR":
+        return "DICOMDIR: a list of DICOM files, which are read themselves"
+    return ""
 
 
 def _suffix(name: str) -> str:

@@ -7,7 +7,7 @@ from cxr.core.settings import FileSettings
 from cxr.data.folders.patterns import excluded_by
 from cxr.data.patients.hidden_names import HiddenNames, PlainNames
 from cxr.data.patients.hidden_storage import DataStorage
-from cxr.data.patients.pseudonyms import require_salt
+from cxr.data.patients.pseudonyms import find_salt, require_salt
 from cxr.data.survey.file_kinds import JudgedFile
 
 _SUFFIXES = (".dcm", ".dicom")  # of files that were left out without a look into them
@@ -30,10 +30,11 @@ def hide_names(
         The names: public ones by real ones, and the other way round.
 
     Raises:
-        UsageError: There is DICOM, and no salt is set.
+        UsageError: There is DICOM that is not left out, and no salt is set.
     """
-    dicom_count = sum(map(_is_dicom, judged))
-    if not dicom_count:
+    dicom_count = sum(file.kind == "dicom" for file in judged)
+    # Who has a salt wants names hidden, those of DICOM files that are left out as well.
+    if not dicom_count and not (find_salt() and any(map(_is_excluded_dicom, judged))):
         return PlainNames()
     count = format_count(dicom_count, "DICOM files")
     names = HiddenNames(settings, require_salt(f"{storage.uri}: {count}"))
@@ -45,11 +46,10 @@ def hide_names(
     return names
 
 
-def _is_dicom(file: JudgedFile) -> bool:
-    """Return whether a file is DICOM, or is called so and was not looked into."""
-    is_called_so = file.entry.key.lower().endswith(_SUFFIXES)
+def _is_excluded_dicom(file: JudgedFile) -> bool:
+    """Return whether a file is called like DICOM, and was left out without a look into it."""
     is_excluded = file.problem is not None and file.problem[0] == "excluded"
-    return file.kind == "dicom" or (is_called_so and is_excluded)
+    return is_excluded and file.entry.key.lower().endswith(_SUFFIXES)
 
 
 def _hide(
