@@ -49,17 +49,34 @@ def demo(*, out: Out = "work/demo", images: Images = 300) -> None:
 
 
 def phantoms(
-    folder: Annotated[str, Parameter(help="The folder to make.")], /, *, images: Images = 300
+    folder: Annotated[str, Parameter(help="The folder to make.")],
+    /,
+    *,
+    images: Images = 300,
+    dicom: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Write DICOM files of five devices, one of which took films of pneumonia alone.",
+        ),
+    ] = False,
 ) -> None:
     """Make up chest X-rays in a folder, with broken files and duplicates, to try things out.
 
     Example: `cxr phantoms work/phantoms`
     """
-    from cxr.data.phantoms import dataset
+    from cxr.core.errors import DataError
+    from cxr.data.phantoms import dataset, dicom_films
     from cxr.storage.addresses import local_folder
 
-    counts = dataset.make_dataset(local_folder(folder), images=images)
-    print(f"{sum(counts.values())} files in {folder}")  # noqa: T201
+    target = local_folder(folder)
+    if dicom:
+        if target.exists():
+            raise DataError(f"{folder}: expected a new folder, found one: choose another")
+        files = len(dicom_films.make_dicom_dataset(target, images=images, one_class=True))
+    else:
+        files = sum(dataset.make_dataset(target, images=images).values())
+    print(f"{files} files in {folder}")  # noqa: T201
 
 
 def run(

@@ -136,6 +136,7 @@ FAILS = [
     (("run", "data", "--out", "/proc/nowhere/work"), "give another folder"),
     (("demo", "--out", "file"), "a file is where a folder is needed"),
     (("phantoms", "file"), "choose another"),
+    (("phantoms", "file", "--dicom"), "choose another"),
     (("predict", "nowhere", "a.png", "--out", "p.csv"), "no such file or folder"),
     (("predict", "foreign.keras", "a.png", "--out", "p.csv"), "found a Keras model without model_card.json beside it"),
     (("predict", "registry", "a.png", "--out", "p.csv"), "champion.json cannot be read"),
