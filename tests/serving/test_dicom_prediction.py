@@ -1,9 +1,5 @@
 """Prediction on DICOM: instances by which scores are joined back, reports, and nothing that names a person."""
 
-import sys
-import types
-
-import numpy as np
 import pydicom
 import pytest
 
@@ -12,20 +8,10 @@ from cxr.core.files import read_table
 from cxr.core.settings import DicomOutputSettings, FileSettings
 from cxr.data.patients.pseudonyms import pseudonym
 from cxr.data.phantoms import dicom_films
-from cxr.models.compute import worker
-from cxr.models.networks import model_surgery
 from cxr.serving import prediction
-from tests.support import dicomweb_server
+from tests.support import darkness, dicomweb_server
 
 SALT = "a salt of a test, long enough"
-
-
-class Darkness:
-    """A model whose score is the mean of an image over 255."""
-
-    def predict_on_batch(self, batch):
-        """Return the scores, (n, 1)."""
-        return batch.astype(np.float64).mean(axis=(1, 2, 3))[:, np.newaxis] / 255
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +27,9 @@ def films(tmp_path_factory):
 @pytest.fixture
 def predict(finished_once, tmp_path, monkeypatch):
     """A function that predicts in this process with a made-up model: the table and the counts."""
-    loader = types.SimpleNamespace(models=types.SimpleNamespace(load_model=lambda path: Darkness()))
-    monkeypatch.setitem(sys.modules, "keras", loader)
-    monkeypatch.setattr(model_surgery, "fuse_batch_norm", lambda model: model)
+    darkness.install(monkeypatch)
     monkeypatch.setenv("CXR_SALT", SALT)
 
-    def in_this_process(job, log, threads, on_progress):
-        type(job).model_validate_json(job.model_dump_json()).work(on_progress)
-
-    monkeypatch.setattr(worker, "run_job", in_this_process)
     export = next((finished_once / "runs").iterdir()) / "export"
 
     def call(data, **dicom):
