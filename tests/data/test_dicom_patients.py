@@ -11,6 +11,7 @@ import pytest
 from cxr.core.errors import DataError, LeakageError
 from cxr.core.files import read_table
 from cxr.core.settings import ReadingSettings, SplitSettings
+from cxr.data.manifest.records import Ingest
 from cxr.data.patients.pseudonyms import pseudonym
 from cxr.data.phantoms.dicom_films import DEVICES, film_bytes
 from cxr.data.phantoms.films import draw_film
@@ -27,7 +28,7 @@ SEED = 3
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 films in folders of classes, two of each patient; every file is called IM-0001-N.dcm.
 
-    The first four have no PatientID.
+    The first four have no PatientID; text is burned into one.
     """
     folder = tmp_path_factory.mktemp("dicom")
     rng = np.random.default_rng(SEED)
@@ -37,7 +38,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = "NORMAL" if number // 2 % 2 else "PNEUMONIA"
         path = folder / label / f"ward {patient}" / f"IM-0001-{number:04d}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(film_bytes(np.asarray(film), DEVICES[0], {"PatientID": patient}))
+        tags = {"PatientID": patient} | ({"BurnedInAnnotation": "YES"} if number == 7 else {})
+        path.write_bytes(film_bytes(np.asarray(film), DEVICES[0], tags))
     return folder
 
 
@@ -58,6 +60,10 @@ def test_the_patient_is_that_of_the_tags(films, tmp_path, salt, key):
     }
     assert rows.groupby("patient_id")["split"].nunique().drop("").max() == 1
     assert set(rows["split"]) == {"train", "val", "test"}
+    ingest = Ingest.read(tmp_path / "ingest.json")
+    assert ingest.leakage.patient_key == "dicom"
+    (note,) = [note for note in ingest.notes if "burned" in note]
+    assert note.startswith("text may be burned into 1 film (1 by their tag, 0 by how")
 
 
 def test_a_given_table_is_matched_by_real_names(films, tmp_path, salt):

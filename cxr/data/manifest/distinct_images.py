@@ -1,6 +1,7 @@
 """The distinct images of a scan, with their patients: no rejects, no exact duplicates."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import pandas as pd
 
 from cxr.core.errors import DataError, QuestionError
 from cxr.core.files import read_parts
+from cxr.core.formatting import format_count
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SplitSettings
 from cxr.data.inverted_films import handling
 from cxr.data.inverted_films.handling import HandledNegatives
@@ -105,7 +107,13 @@ def find_distinct_images(
         patient_key=settings.patient_key,
         duplicates=frozenset(duplicates["image"]),
         rejects=all_rejects,
-        notes=(*scan.notes, *handled.notes, *rule.notes, *dicom_notes),
+        notes=(
+            *scan.notes,
+            *handled.notes,
+            *rule.notes,
+            *dicom_notes,
+            *_note_burned_in_text(inspection),
+        ),
     )
 
 
@@ -146,6 +154,21 @@ def _check_dicom_patients(inspection: Path, key: str) -> tuple[str, ...]:
     return (
         f"{known_count:,} of {dicom_count:,} DICOM files have a PatientID; "
         "the others count alone where nothing else names their patients",
+    )
+
+
+def _note_burned_in_text(inspection: Path) -> tuple[str, ...]:
+    """Return a note where text may be burned into films: it may name their patients."""
+    counts: Counter[str] = Counter()
+    for good in shard_inspection.read_good(inspection, ["burned_in"]):
+        counts.update(good["burned_in"])
+    found = counts["yes"] + counts["suspected"]
+    if not found:
+        return ()
+    return (
+        f"text may be burned into {format_count(found, 'films')} ({counts['yes']:,} by their tag, "
+        f"{counts['suspected']:,} by how their border looks; column burned_in): it may name patients "
+        "in pictures of the report, and tell a class; look at them before you share the report",
     )
 
 

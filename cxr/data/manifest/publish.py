@@ -9,7 +9,7 @@ import pandas as pd
 from cxr.core import timing
 from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table, write_parts, write_table
-from cxr.core.settings import LABEL_NAMES, SPLITS, SplitSettings
+from cxr.core.settings import LABEL_NAMES, READINGS, SPLITS, SplitSettings
 from cxr.data.leakage import gate, near_duplicates, repair
 from cxr.data.manifest import contract, distinct_images, known_datasets, scanning
 from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS, REJECT_COLUMNS, ROW_COLUMNS
@@ -25,6 +25,7 @@ from cxr.data.manifest.comparison import (
 )
 from cxr.data.manifest.records import REJECT_REASONS, Ingest, Scan
 from cxr.data.patients import splits, test_rule
+from cxr.data.patients.hidden_names import is_hidden_key
 from cxr.data.survey.account import Account
 
 # What splits and leakage are decided by; the other columns go from table to table in parts.
@@ -145,7 +146,7 @@ def publish_manifest(
         source,
         rows,
         pairs,
-        settings.patient_key,
+        _patient_rule(source, settings.patient_key),
         settings.allow_leakage,
     )
     gate.pass_gate(
@@ -188,6 +189,12 @@ def publish_manifest(
     _require_balance(record)
     contract.check_file(manifest, record)
     return record.write(work / "ingest.json")
+
+
+def _patient_rule(rows: pd.DataFrame, key: str) -> str:
+    """Return by which rule patients are known: hidden names can be read by no reading of names."""
+    is_hidden = rows["image"].map(is_hidden_key).any()
+    return "dicom" if key in READINGS and is_hidden else key
 
 
 def _thumbnail_places(
