@@ -34,9 +34,9 @@ def decoded(monkeypatch, phantoms):
         counts[md5] += 1  # from 0 for a file without copies: each copy is inspected
     decode = decoder.decode
 
-    def counted(data, bit_depth):
+    def counted(data, *settings):
         counts[hashlib.md5(data).hexdigest()] += 1
-        return decode(data, bit_depth)
+        return decode(data, *settings)
 
     monkeypatch.setattr(decoder, "decode", counted)
     return counts

@@ -163,7 +163,7 @@ def test_the_audit_says_it_first_and_the_container_reads_the_tags(
 ):
     """What the tags tell is in the record, in its warnings, and in the container's baseline."""
     monkeypatch.setattr(baselines, "DRAWS", 50)
-    table = tagged(60)
+    table = tagged(100)
     table["manufacturer"] = np.array(["Agfa", "Siemens"])[table["label"]]
     record = audit.run_audit(table, noise(table), "0" * 64, harmonised=True)
     assert record.warnings()[0].startswith("The class can be told from where a film was taken")

@@ -42,7 +42,7 @@ def is_one_line(out, err):
         out == ""
         and err.startswith("cxr: ")
         and err.count("\n") == 1
-        and "http" not in err
+        and "http" not in err.replace("dicomweb+http://…", "")
         and "Traceback" not in err
     )
 

@@ -48,7 +48,7 @@ ONCE = {
     "optimizer_sha256": "training.optimizer_sha256",
 }
 # Settings that mean the epochs of fine-tuning; their names changed with schema version 2.
-RENAMED = {"epochs", "fine_tune_epochs", "augmentation"}
+RENAMED = {"epochs", "fine_tune_epochs", "augmentation", "views"}
 
 
 @pytest.fixture
@@ -171,6 +171,7 @@ def test_the_card_of_the_version_before_loses_nothing_but_copies(tmp_path):
     card = Card.read(EARLIER / "model_card.json")
     assert card.threshold == old["threshold"]
     assert card.settings.tuning_epochs() == old["settings"]["fine_tune_epochs"]
+    assert card.settings.augmented_copies == old["settings"]["views"]
     ranges = card.settings.augmentation.model_dump()
     assert ranges == old["settings"]["augmentation"] | {"area": 1, "stretch": 1}
 
