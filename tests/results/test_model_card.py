@@ -48,7 +48,7 @@ ONCE = {
     "optimizer_sha256": "training.optimizer_sha256",
 }
 # Settings that mean the epochs of fine-tuning; their names changed with schema version 2.
-RENAMED = {"epochs", "fine_tune_epochs", "augmentation", "views"}
+RENAMED = {"epochs", "fine_tune_epochs", "augmentation", "views", "augmented_copies"}
 
 
 @pytest.fixture
