@@ -487,7 +487,9 @@ def test_ctrl_c_with_a_server_of_its_own_machine(tmp_path, phantoms, api):
     found = prefect_api.request(
         api, "/flow_runs/filter", body={"flow_runs": {"name": {"like_": name}}}
     )
-    assert {each["state"]["type"] for each in found} == {"COMPLETED", "CRASHED"}
+    # Failed where the signal ends the child that trains before it ends the run that waits for it.
+    ended = {each["state"]["type"] for each in found}
+    assert ended in ({"COMPLETED", "CRASHED"}, {"COMPLETED", "FAILED"})
 
 
 @pytest.mark.slow
