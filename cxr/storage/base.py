@@ -6,7 +6,7 @@ writers at once exactly one wins. The implementations are `cxr.storage.local`, `
 `cxr.storage.dicomweb`, which is only read; `cxr.storage.addresses.open_storage` chooses between them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple, Protocol
 
@@ -117,6 +117,18 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove a file if it is there."""
+
+
+def read_or_error(
+    read: Callable[[str, str | None], bytes],
+    file: WantedFile,
+) -> FileContent:
+    """Return a file's key with what `read` returns for it, or with the error that it raises."""
+    key, version = file
+    try:
+        return key, read(key, version)
+    except (OSError, StorageError) as error:
+        return key, error
 
 
 def path_below(folder: Path, key: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cxr.core.errors import DataError, StorageError
+from cxr.core.errors import DataError
 from cxr.core.files import atomic_write
 from cxr.storage.base import (
     ANY,
@@ -17,6 +17,7 @@ from cxr.storage.base import (
     WantedFile,
     changed_error,
     path_below,
+    read_or_error,
 )
 from cxr.storage.local_files import (
     copy_file,
@@ -170,11 +171,8 @@ class LocalStorage:
 
     def peek_many(self, wanted: Iterable[WantedFile], count: int) -> Iterator[FileContent]:
         """Yield key and first bytes or error, one file after the other."""
-        for key, version in wanted:
-            try:
-                yield key, self._read(key, version, count)
-            except (OSError, StorageError) as error:
-                yield key, error
+        for file in wanted:
+            yield read_or_error(lambda key, version: self._read(key, version, count), file)
 
     def version(self, key: str) -> str | None:
         """Return the file's times of change in ns, or None if there is no such file."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cxr.core.errors import StorageError, UsageError
 from cxr.core.files import atomic_write
 from cxr.core.parallel import map_in_order
-from cxr.storage.base import ANY, Entry, FileContent, WantedFile, changed_error
+from cxr.storage.base import ANY, Entry, FileContent, WantedFile, changed_error, read_or_error
 from cxr.storage.dicomweb.addresses import (
     LIST,
     READ,
@@ -137,15 +137,10 @@ class DicomWebStorage:
         """Yield key and what `read` returns or raises, several at a time."""
         from cxr.storage.dicomweb.connection import CONNECTIONS
 
-        def read_one(file: WantedFile) -> FileContent:
-            key, version = file
-            try:
-                return key, read(key, version)
-            except (OSError, StorageError) as error:
-                return key, error
-
         with ThreadPoolExecutor(CONNECTIONS, "cxr-dicomweb") as pool:
-            yield from map_in_order(read_one, wanted, pool, 2 * CONNECTIONS)
+            yield from map_in_order(
+                lambda file: read_or_error(read, file), wanted, pool, 2 * CONNECTIONS
+            )
 
     def version(self, key: str) -> str | None:
         """Return the version of all instances, or None if there is no such one."""

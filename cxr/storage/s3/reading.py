@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from cxr.core.errors import StorageError
 from cxr.core.files import atomic_write
 from cxr.core.parallel import map_in_order
 from cxr.storage import object_cache
-from cxr.storage.base import FileContent, WantedFile, changed_error, mismatch_error
+from cxr.storage.base import (
+    FileContent,
+    WantedFile,
+    changed_error,
+    mismatch_error,
+    read_or_error,
+)
 from cxr.storage.s3.faults import (
     CONFLICTS,
     EMPTY,
@@ -188,17 +193,9 @@ class S3Reader(S3Prefix):
         wanted: Iterable[WantedFile],
     ) -> Iterator[FileContent]:
         """Yield key and what `read` returns or raises, as many at a time as the limit allows."""
-
-        def read_one(file: WantedFile) -> FileContent:
-            key, version = file
-            try:
-                return key, read(key, version)
-            except (OSError, StorageError) as error:
-                return key, error
-
         pool = self._connection.pool
         most = self._connection.limit + 1
-        return map_in_order(read_one, wanted, pool, most)
+        return map_in_order(lambda file: read_or_error(read, file), wanted, pool, most)
 
     def download(self, key: str, path: Path) -> str:
         """Copy an object to a local path, with the time of change it was uploaded with.
