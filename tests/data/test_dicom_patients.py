@@ -113,6 +113,16 @@ def test_the_gate_counts_patients_of_tags(films, tmp_path):
     assert used.groupby("patient_id")["split"].nunique().max() == 1
 
 
+def test_another_salt_in_the_same_work_folder_is_refused(films, tmp_path, monkeypatch):
+    """It would make every patient another, and the splits, too; the first salt goes on as before."""
+    first = manifest(films, tmp_path)
+    with monkeypatch.context() as changed:
+        changed.setenv("CXR_SALT", "another salt, long enough, too")
+        with pytest.raises(DataError, match="made with another salt"):
+            manifest(films, tmp_path)
+    assert manifest(films, tmp_path).equals(first)
+
+
 def test_dicom_as_the_rule_needs_a_patient_id(films, tmp_path):
     """What was asked for would not happen."""
     data = tmp_path / "data"

@@ -25,6 +25,8 @@ from cxr.data.manifest.columns import (
     VERSIONED,
 )
 from cxr.data.manifest.records import Scan
+from cxr.data.patients.hidden_names import is_hidden_key
+from cxr.data.patients.pseudonyms import require_same_salt
 from cxr.data.survey.files import File
 from cxr.data.survey.questions.questions import Image
 from cxr.data.survey.survey import Survey, survey_folders
@@ -66,7 +68,8 @@ def scan(
         The record of the scan.
 
     Raises:
-        DataError: There is no data set, more than one, or folders of it would not be used.
+        DataError: There is no data set, more than one, or folders of it would not be used; or the
+            work folder was made with another salt.
     """
     settings = settings or ReadingSettings()
     inspection = inspection_folder(
@@ -83,6 +86,8 @@ def scan(
     on_survey(survey)
     if survey.question:
         raise DataError(survey.question)
+    if any(is_hidden_key(image.entry.key) for image in survey.images):
+        require_same_salt(work / "inspection" / "salt_mark.txt")
     _write_rejects_and_files(survey, inspection)
     places = _Places(survey.images, inspection)
     new = places.new()

@@ -15,9 +15,12 @@ from typing import Literal
 
 from cxr.core import environment
 from cxr.core.errors import DataError, UsageError
+from cxr.core.files import atomic_write
 from cxr.storage.addresses import local_folder
 
-Kind = Literal["file", "folder", "patient", "study", "series", "instance", "institution", "station"]
+Kind = Literal[
+    "file", "folder", "patient", "study", "series", "instance", "institution", "station", "salt"
+]
 _SHORTEST_SALT = 16  # characters: shorter ones can be guessed, and with them every pseudonym
 # Hexadecimal digits: 64 bits, by which a million of a kind collide with a chance of 3 in 100 million.
 _DIGITS = 16
@@ -73,6 +76,26 @@ def require_salt(what: str) -> str:
         "cxr salt ~/cxr-salt.txt; then set CXR_SALT_FILE=~/cxr-salt.txt. Where they are not wanted, leave "
         "them out with --exclude '*.dcm'"
     )
+
+
+def require_same_salt(mark: Path) -> None:
+    """Check that a work folder was made with the salt that is set; mark one that is new.
+
+    Args:
+        mark: The file in the work folder that holds a pseudonym of nothing.
+
+    Raises:
+        DataError: It was made with another salt.
+    """
+    expected = pseudonym("salt", "", require_salt("the names of its files are hidden"))
+    if not mark.is_file():
+        with atomic_write(mark) as temporary:
+            temporary.write_text(expected)
+    elif mark.read_text().strip() != expected:
+        raise DataError(
+            "this work folder was made with another salt: every patient would be another and the "
+            "splits, too. Set the salt that it was made with, or give another work folder"
+        )
 
 
 def make_salt(path: str) -> None:
