@@ -38,7 +38,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = "NORMAL" if number // 2 % 2 else "PNEUMONIA"
         path = folder / label / f"ward {patient}" / f"IM-0001-{number:04d}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
-        tags = {"PatientID": patient} | ({"BurnedInAnnotation": "YES"} if number == 7 else {})
+        tags = {"PatientID": patient}
+        if number == 7:
+            tags |= {"BurnedInAnnotation": "YES", "WindowCenterWidthExplanation": "LUNG"}
         path.write_bytes(film_bytes(np.asarray(film), DEVICES[0], tags))
     return folder
 
@@ -121,6 +123,15 @@ def test_another_salt_in_the_same_work_folder_is_refused(films, tmp_path, monkey
         with pytest.raises(DataError, match="made with another salt"):
             manifest(films, tmp_path)
     assert manifest(films, tmp_path).equals(first)
+
+
+def test_a_window_that_films_lack_is_said(films, tmp_path):
+    """Where no film has it, it is misspelt; where some have, the others are shown otherwise."""
+    with pytest.raises(DataError, match="--window BONE: 0 of 40 DICOM files"):
+        preprocess(films, tmp_path / "none", reading=ReadingSettings(window="BONE"))
+    preprocess(films, tmp_path / "one", reading=ReadingSettings(window="LUNG"))
+    notes = Ingest.read(tmp_path / "one" / "ingest.json").notes
+    assert any(note.startswith("--window LUNG: 1 of 40 DICOM files") for note in notes)
 
 
 def test_dicom_as_the_rule_needs_a_patient_id(films, tmp_path):

@@ -112,6 +112,7 @@ def find_distinct_images(
             *handled.notes,
             *rule.notes,
             *dicom_notes,
+            *_check_window(inspection, scan.settings.window),
             *_note_burned_in_text(inspection),
         ),
     )
@@ -155,6 +156,25 @@ def _check_dicom_patients(inspection: Path, key: str) -> tuple[str, ...]:
         f"{known_count:,} of {dicom_count:,} DICOM files have a PatientID; "
         "the others count alone where nothing else names their patients",
     )
+
+
+def _check_window(inspection: Path, window: str) -> tuple[str, ...]:
+    """Return a note where DICOM files have no window of the name that was given.
+
+    Raises:
+        DataError: None has.
+    """
+    shown: Counter[bool] = Counter()
+    if window:
+        for good in shard_inspection.read_good(inspection, ["transfer_syntax", "window"]):
+            rules = good.loc[good["transfer_syntax"] != "", "window"]
+            shown.update(f'"{window}"' in rule for rule in rules)
+    if not shown[False]:
+        return ()
+    found = f"{shown[True]:,} of {shown.total():,} DICOM files have a window of that name"
+    if not shown[True]:
+        raise DataError(f"--window {window}: {found}: correct it, or leave it out")
+    return (f"--window {window}: {found}; the others are shown through their first one",)
 
 
 def _note_burned_in_text(inspection: Path) -> tuple[str, ...]:
