@@ -32,7 +32,7 @@ from cxr.models import scoring
 from cxr.models.compute import backend, keras_internals
 from cxr.models.networks import architectures, model_surgery
 from cxr.results.model_card import Card, read_card
-from cxr.serving import batch_scoring, prediction_inputs
+from cxr.serving.prediction import batch_scoring, inputs
 from cxr.storage.local import LocalStorage
 from tests.support import finished
 
@@ -67,7 +67,7 @@ def from_files(
 ) -> None:
     """What the child of `cxr predict` does with listed images."""
     batch_scoring.THREADS = threads
-    wanted = [prediction_inputs.ImageToScore(storage, key, None, key) for key in keys]
+    wanted = [inputs.ImageToScore(storage, key, None, key) for key in keys]
     batches = batch_scoring.score_images(model, wanted, card, FileSettings())
     rows = list(itertools.chain.from_iterable(batches))
     assert len(rows) == len(keys) and {row["status"] for row in rows} == {"scored"}

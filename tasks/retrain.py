@@ -16,7 +16,7 @@ from cxr.models.runs import Run
 from cxr.results import exporting
 from cxr.results.model_card import read_card
 from cxr.serving.registry import Registry
-from cxr.serving.registry_records import Version
+from cxr.serving.registry.records import Version
 from cxr.serving.retraining import challenge, retrain
 from cxr.serving.retraining.challenge import Challenge, Side
 from cxr.serving.retraining.retrain import Retraining

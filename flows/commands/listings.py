@@ -12,7 +12,7 @@ from flows.commands.summary import open_console
 
 if TYPE_CHECKING:
     from cxr.data.survey.survey import Survey
-    from cxr.serving.registry_records import Champion, Event, Version
+    from cxr.serving.registry.records import Champion, Event, Version
     from cxr.storage.arrays import CacheEntry
 
 VERSION_METRICS = ("auroc", "sensitivity", "specificity")

@@ -12,7 +12,7 @@ from cxr.core.settings import FileSettings, ReadingSettings
 from cxr.data.patients import hidden_names
 from cxr.data.patients.hidden_names import HiddenNames
 from cxr.data.patients.pseudonyms import find_salt, make_salt, require_secret_place
-from cxr.serving.prediction_inputs import find_images
+from cxr.serving.prediction.inputs import find_images
 from cxr.stages import data_steps
 from tests.data.test_hidden_names import write
 

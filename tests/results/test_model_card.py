@@ -22,7 +22,7 @@ from cxr.results.model_card import Card, read_card
 from cxr.results.verify.checks import verify_run
 from cxr.serving import registry
 from cxr.serving.registry import Registry
-from cxr.serving.registry_records import Champion, Event, Version
+from cxr.serving.registry.records import Champion, Event, Version
 from cxr.serving.retraining import challenge, retrain
 from tests.support import finished
 from tests.support.registered import side

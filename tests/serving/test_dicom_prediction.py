@@ -8,7 +8,7 @@ from cxr.core.files import read_table
 from cxr.core.settings import DicomOutputSettings, FileSettings
 from cxr.data.patients.pseudonyms import pseudonym
 from cxr.data.phantoms import dicom_films
-from cxr.serving import prediction
+from cxr.serving.prediction import publishing
 from tests.support import darkness, dicomweb_server
 
 SALT = "a salt of a test, long enough"
@@ -34,7 +34,7 @@ def predict(finished_once, tmp_path, monkeypatch):
 
     def call(data, **dicom):
         out = tmp_path / "p.csv"
-        predictions = prediction.predict(
+        predictions = publishing.predict(
             str(export), [str(data)], str(out), lambda done, total: None, FileSettings(),
             dicom=DicomOutputSettings(**dicom),
         )  # fmt: skip

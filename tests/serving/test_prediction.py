@@ -31,7 +31,7 @@ from cxr.models.compute import backend, worker
 from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card
-from cxr.serving import batch_scoring, prediction, prediction_inputs
+from cxr.serving.prediction import batch_scoring, inputs, publishing
 from cxr.storage.local import LocalStorage
 
 
@@ -80,7 +80,7 @@ def rows_of(model, storage, keys, card):
 
 
 def batches_of(model, storage, keys, card):
-    wanted = [prediction_inputs.ImageToScore(storage, key, None, key) for key in keys]
+    wanted = [inputs.ImageToScore(storage, key, None, key) for key in keys]
     return batch_scoring.score_images(model, wanted, card, FileSettings())
 
 
@@ -314,7 +314,7 @@ def scored(finished_work, tmp_path, monkeypatch):
         predict.events = []
         predict.error = ""
         try:
-            prediction.predict(
+            publishing.predict(
                 str(model), list(map(str, data)), str(out), lambda *event: predict.events.append(event),
                 FileSettings(**settings),
             )  # fmt: skip

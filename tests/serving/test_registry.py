@@ -13,8 +13,8 @@ from moto import mock_aws
 from cxr.core.errors import ConflictError, DataError, ModelError, RegistryError
 from cxr.core.files import file_sha256, read_table
 from cxr.results import exporting
-from cxr.serving import registry as registries
 from cxr.serving.registry import Registry
+from cxr.serving.registry import versions as registries
 from tests.conftest import ROOT
 from tests.support.registered import exported, manifest, won
 

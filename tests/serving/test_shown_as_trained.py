@@ -6,12 +6,12 @@ import pytest
 
 from cxr.core.errors import DataError
 from cxr.core.settings import FileSettings, ReadingSettings
-from cxr.serving import prediction
+from cxr.serving.prediction import publishing
 
 
 def shown(given: FileSettings, **trained) -> FileSettings:
     card = SimpleNamespace(data=SimpleNamespace(reading=ReadingSettings(**trained)))
-    return prediction._shown_as_trained(card, given)
+    return publishing._shown_as_trained(card, given)
 
 
 def test_bit_depth_and_window_are_those_of_the_training():

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 from cxr.core.records import Versioned
 from cxr.models.runs import Run
 from cxr.serving.registry import Registry
-from cxr.serving.registry_records import to_bytes
+from cxr.serving.registry.records import to_bytes
 from cxr.serving.retraining.challenge import Challenge
 
 Outcome = Literal["promoted", "kept", "awaiting approval"]

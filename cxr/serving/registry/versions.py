@@ -23,9 +23,17 @@ from cxr.core.errors import ConflictError, DataError, RegistryError
 from cxr.core.files import file_sha256
 from cxr.core.records import Record
 from cxr.results.model_card import read_card
-from cxr.serving import registry_files
-from cxr.serving.registry_files import require_inside
-from cxr.serving.registry_records import Champion, Event, Version, What, to_bytes
+from cxr.serving.registry.files import (
+    CHECKSUMS,
+    RECORD,
+    download,
+    download_seen,
+    mark_seen,
+    read_whole_export,
+    require_inside,
+    upload_seen,
+)
+from cxr.serving.registry.records import Champion, Event, Version, What, to_bytes
 from cxr.serving.retraining.challenge import Challenge
 from cxr.stats.metrics import Vector
 from cxr.storage.addresses import open_storage
@@ -59,8 +67,8 @@ class Registry:
             ModelError: The folder does not fit its SHA256SUMS and card.
             DataError: The card names another manifest.
         """
-        card, files = registry_files.read_whole_export(export)
-        checksums_digest = file_sha256(export / registry_files.CHECKSUMS)
+        card, files = read_whole_export(export)
+        checksums_digest = file_sha256(export / CHECKSUMS)
         name = f"{card.run}-{checksums_digest[:8]}"
         known = self._find(name)
         if known:
@@ -68,7 +76,7 @@ class Registry:
         for file in files:
             self.storage.upload(export / file, f"versions/{name}/{file}")
         if manifest is not None:
-            registry_files.upload_seen(self.storage, name, manifest, card)
+            upload_seen(self.storage, name, manifest, card)
         version = Version(
             name=name,
             run=card.run,
@@ -82,7 +90,7 @@ class Registry:
             bytes=sum((export / file).stat().st_size for file in files),
             seen=manifest is not None,
         )
-        key = f"versions/{name}/{registry_files.RECORD}"
+        key = f"versions/{name}/{RECORD}"
         try:
             self.storage.write(key, to_bytes(version), expected=None)
         except ConflictError:  # another registered the very same export in the meantime
@@ -98,7 +106,7 @@ class Registry:
         versions = []
         for key in self.keys("versions/"):
             _, name, *rest = key.split("/")
-            if rest == [registry_files.RECORD]:
+            if rest == [RECORD]:
                 versions.append(self.version(name))
         return sorted(versions, key=lambda version: (version.registered, version.name))
 
@@ -182,7 +190,7 @@ class Registry:
         Raises:
             ModelError: A file is gone or not as registered.
         """
-        registry_files.download(self.storage, self.version(name), folder)
+        download(self.storage, self.version(name), folder)
         return folder
 
     def seen(self, name: str, rows: pd.DataFrame, patient_key: str) -> Vector | None:
@@ -198,8 +206,8 @@ class Registry:
         """
         if not self.version(name).seen:
             return None
-        seen = registry_files.download_seen(self.storage, name)
-        return registry_files.mark_seen(rows, seen, patient_key)
+        seen = download_seen(self.storage, name)
+        return mark_seen(rows, seen, patient_key)
 
     def log(self) -> list[Event]:
         """Return every event, the first one first."""
@@ -232,7 +240,7 @@ class Registry:
 
     def _find(self, name: str) -> Version | None:
         """Return a version's record, or None."""
-        key = f"versions/{require_inside(name)}/{registry_files.RECORD}"
+        key = f"versions/{require_inside(name)}/{RECORD}"
         try:
             return self._record(Version, key)
         except FileNotFoundError:

@@ -22,9 +22,9 @@ from cxr.models.compute import worker
 from cxr.models.compute.worker import Progress
 from cxr.results import exporting
 from cxr.results.model_card import Card, read_card
-from cxr.serving import batch_scoring, registry
-from cxr.serving.batch_scoring import PredictionJob
-from cxr.serving.prediction_inputs import Inputs, find_images
+from cxr.serving import registry
+from cxr.serving.prediction.batch_scoring import REPORTS, PredictionJob, write_predictions
+from cxr.serving.prediction.inputs import Inputs, find_images
 from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
 
@@ -127,7 +127,7 @@ def predict(
             on_images(0, len(inputs.wanted))
             reports = _score_in_worker(folder, inputs, files, path, on_images, dicom)
         else:
-            batch_scoring.write_predictions([], inputs.rejects, card, path)
+            write_predictions([], inputs.rejects, card, path)
         table = read_table(path)
     if not (table["status"] == "scored").any():
         raise DataError(_describe_nothing_scored(inputs, table, data, out))
@@ -243,7 +243,7 @@ def _score_in_worker(
 
     def on_progress(progress: Progress) -> None:
         nonlocal reports
-        if progress.step == batch_scoring.REPORTS:
+        if progress.step == REPORTS:
             reports = int(progress.done)
         else:
             on_images(int(progress.done), len(inputs.wanted))

@@ -29,7 +29,7 @@ from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card, read_card
-from cxr.serving.prediction_inputs import ImageToScore
+from cxr.serving.prediction.inputs import ImageToScore
 from cxr.serving.structured_reports import film_header
 from cxr.serving.structured_reports.report_folder import ReportFolder
 
