@@ -11,10 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from cxr.core.errors import DataError
-from cxr.stats import calibration, calibration_maps, reliability
-from cxr.stats.calibration import Calibration, fit_calibration
-from cxr.stats.calibration_maps import logits
-from cxr.stats.reliability import brier, ece, ece_by_chance, reliability_bins
+from cxr.stats.calibration import Calibration, fit_calibration, fitting, maps, reliability
+from cxr.stats.calibration.maps import logits
+from cxr.stats.calibration.reliability import brier, ece, ece_by_chance, reliability_bins
 
 
 def sigmoid(z):
@@ -75,8 +74,8 @@ def test_within_one_standard_error_the_simplest_wins():
     far = best + 0.02
     assert np.std(near - best, ddof=1) / np.sqrt(5) == pytest.approx(0.0179, abs=1e-4)
     losses = {"none": far, "temperature": near - 0.003, "platt": far, "isotonic": best}
-    assert calibration._simplest(losses) == "temperature"
-    assert calibration._simplest(losses | {"temperature": near}) == "isotonic"
+    assert fitting._simplest(losses) == "temperature"
+    assert fitting._simplest(losses | {"temperature": near}) == "isotonic"
 
 
 def test_fits_are_those_of_scikit_learn():
@@ -84,9 +83,7 @@ def test_fits_are_those_of_scikit_learn():
     labels, scores, _ = simulate(400, slope=1.7, shift=-0.4)
     z = logits(scores)[:, np.newaxis]
     reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(z, labels)
-    result = Calibration(
-        reason="", images=0, patients=0, **calibration_maps.fit_temperature(labels, scores)
-    )
+    result = Calibration(reason="", images=0, patients=0, **maps.fit_temperature(labels, scores))
     assert result.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-6)
 
     positives = labels.sum()
@@ -96,17 +93,13 @@ def test_fits_are_those_of_scikit_learn():
     reference = LogisticRegression(C=np.inf, tol=1e-10).fit(
         np.tile(z, (2, 1)), both, sample_weight=weights
     )
-    result = Calibration(
-        reason="", images=0, patients=0, **calibration_maps.fit_platt(labels, scores)
-    )
+    result = Calibration(reason="", images=0, patients=0, **maps.fit_platt(labels, scores))
     assert result.apply(scores) == pytest.approx(reference.predict_proba(z)[:, 1], abs=1e-5)
 
     reference = IsotonicRegression(y_min=1 / 402, y_max=401 / 402, out_of_bounds="clip").fit(
         scores, labels
     )
-    result = Calibration(
-        reason="", images=0, patients=0, **calibration_maps.fit_isotonic(labels, scores)
-    )
+    result = Calibration(reason="", images=0, patients=0, **maps.fit_isotonic(labels, scores))
     new = np.linspace(0, 1, 1001)
     assert result.apply(new) == pytest.approx(reference.predict(new), abs=1e-12)
 
@@ -115,7 +108,7 @@ def test_losses_are_of_patients_that_were_not_fitted():
     """No patient is on both sides of a fold, every image is checked once, and new losses fall."""
     labels, scores, patients = simulate(300, slope=3)
     names, numbers = np.unique(patients, return_inverse=True)
-    folds = calibration._split_folds(labels, numbers, seed=0)
+    folds = fitting._split_folds(labels, numbers, seed=0)
     assert len(names) == 150
     assert all(not set(numbers[fit_on]) & set(numbers[check_on]) for fit_on, check_on in folds)
     assert sorted(np.concatenate([check_on for _, check_on in folds])) == list(range(300))

@@ -5,9 +5,9 @@ from cxr.core.settings import Strict
 from cxr.core.timing import Stage
 from cxr.models.stress import Robustness
 from cxr.stats.calibration import Calibration
+from cxr.stats.calibration.reliability import Quality
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics
-from cxr.stats.reliability import Quality
 from cxr.stats.thresholds import OperatingPoint
 
 

@@ -16,8 +16,8 @@ from cxr.models import scoring, stress
 from cxr.models.training import checkpoints
 from cxr.models.training.feature_extraction import TrainingData
 from cxr.models.training.session import Session
-from cxr.stats import calibration, intervals, metrics, reliability, thresholds
-from cxr.stats.calibration import Calibration
+from cxr.stats import calibration, intervals, metrics, thresholds
+from cxr.stats.calibration import Calibration, reliability
 from cxr.stats.thresholds import OperatingPoint, Rule
 from cxr.storage.arrays import Stored
 

@@ -7,10 +7,11 @@ import pandas as pd
 
 from cxr.core.records import Record
 from cxr.models.training.records import Training
-from cxr.stats import intervals, metrics, reliability, subgroups
+from cxr.stats import intervals, metrics, subgroups
+from cxr.stats.calibration import reliability
+from cxr.stats.calibration.reliability import Quality
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics
-from cxr.stats.reliability import Quality
 from cxr.stats.subgroups import Subgroup, SubgroupTest
 
 

@@ -10,8 +10,8 @@ from cxr.core.files import read_table
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.plots import style
-from cxr.stats import reliability
-from cxr.stats.reliability import Bin
+from cxr.stats.calibration import reliability
+from cxr.stats.calibration.reliability import Bin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

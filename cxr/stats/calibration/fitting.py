@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cxr.core.errors import DataError
 from cxr.core.settings import Strict
-from cxr.stats.calibration_maps import FITS, TINY, Method, Parameters, logits, sigmoid
+from cxr.stats.calibration.maps import FITS, TINY, Method, Parameters, logits, sigmoid
 from cxr.stats.intervals import number_patients
 from cxr.stats.metrics import Vector, check_scores
 
@@ -96,7 +96,7 @@ def fit_calibration(
     """Return the simplest map whose log loss is within one standard error of the smallest.
 
     The candidates are, simplest first: none, temperature scaling, Platt scaling and isotonic
-    regression (see `calibration_maps`). Their log losses are cross-validated over 5 folds of whole
+    regression (see `maps`). Their log losses are cross-validated over 5 folds of whole
     patients. The standard error is that of the fold-wise differences to the best candidate: the
     one-standard-error rule of Breiman et al. (1984).
 
