@@ -5,7 +5,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cxr.core.settings import DicomOutputSettings, FileSettings
+from cxr.core.settings import DicomOutputSettings, FileSettings, ScopeSettings
 from cxr.serving.prediction import Predictions
 from flows import names
 from tasks import predict as predict_tasks
@@ -19,6 +19,7 @@ def predict(
     files: FileSettings | None = None,
     key_map: str | None = None,
     dicom: DicomOutputSettings | None = None,
+    scope: ScopeSettings | None = None,
 ) -> Predictions:
     """Score images and write the table. Fails if none of them could be scored.
 
@@ -31,8 +32,15 @@ def predict(
         key_map: A file on the worker, outside every work folder, that gets the real names behind
             those of DICOM files (columns image and key); none is written if not given.
         dicom: What is kept and written of DICOM films: their UIDs, structured reports.
+        scope: When it abstains, whose threshold is used, and where statistics are left.
     """
     addresses = [images] if isinstance(images, str) else images
     return predict_tasks.score_images(
-        model, addresses, out, files or FileSettings(), key_map, dicom or DicomOutputSettings()
+        model,
+        addresses,
+        out,
+        files or FileSettings(),
+        key_map,
+        dicom or DicomOutputSettings(),
+        scope or ScopeSettings(),
     )

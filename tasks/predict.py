@@ -7,7 +7,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 import cxr
-from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings
+from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings, ScopeSettings
 from cxr.serving.prediction import Predictions
 from tasks import progress, retries
 
@@ -20,10 +20,11 @@ def score_images(
     files: FileSettings,
     key_map: str | None,
     dicom: DicomOutputSettings,
+    scope: ScopeSettings,
 ) -> Predictions:
     """Score every image, publish the table at `out` (a path or in S3), show the counts."""
     with progress.following("images") as on_progress:
-        predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom)
+        predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom, scope)
     _show_counts(predictions)
     return predictions
 

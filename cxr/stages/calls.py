@@ -14,6 +14,7 @@ from cxr.core.settings import (
     FileSettings,
     PixelSettings,
     ReadingSettings,
+    ScopeSettings,
     SplitSettings,
     TrainingSettings,
 )
@@ -204,6 +205,7 @@ def predict(
     on_progress: OnProgress = no_progress,
     key_map: str | Path | None = None,
     dicom: DicomOutputSettings | None = None,
+    scope: ScopeSettings | None = None,
 ) -> Predictions:
     """Score images with an exported model, and write predictions.csv.
 
@@ -216,6 +218,7 @@ def predict(
         key_map: A file outside every work folder that gets the real names behind those of DICOM
             files, columns image and key.
         dicom: What is kept and written of DICOM films: their UIDs, structured reports.
+        scope: When it abstains, whose threshold is used, and where statistics are left.
 
     Returns:
         The counts of the table, which lists every image with its score or why it has none.
@@ -233,6 +236,7 @@ def predict(
         files or FileSettings(),
         str(key_map) if key_map else None,
         dicom,
+        scope,
     )
 
 

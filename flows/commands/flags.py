@@ -11,6 +11,7 @@ from cxr.core.settings import (
     FileSettings,
     PixelSettings,
     ReadingSettings,
+    ScopeSettings,
     SplitSettings,
     TrainingSettings,
     require_known_runner,
@@ -46,6 +47,7 @@ Preset = Annotated[
 Reading = Annotated[ReadingSettings, Parameter(name="*", group="Data")]
 Files = Annotated[FileSettings, Parameter(name="*", group="Files")]
 DicomOutput = Annotated[DicomOutputSettings, Parameter(name="*", group="DICOM")]
+Scope = Annotated[ScopeSettings, Parameter(name="*", group="Scope")]
 Splits = Annotated[SplitSettings, Parameter(name="*", group="Splits")]
 Pixels = Annotated[PixelSettings, Parameter(name="*", group="Pixels")]
 
@@ -97,6 +99,7 @@ KeyMap = Annotated[
 NO_FILES = FileSettings()
 NO_DICOM_OUTPUT = DicomOutputSettings()
 NO_READING = ReadingSettings()
+NO_SCOPE = ScopeSettings()
 NO_SPLITS = SplitSettings()
 NO_PIXELS = PixelSettings()
 NO_TRAINING = TrainingFlags()

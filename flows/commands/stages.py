@@ -15,6 +15,7 @@ from flows.commands.flags import (
     NO_FILES,
     NO_PIXELS,
     NO_READING,
+    NO_SCOPE,
     NO_SPLITS,
     NO_TRAINING,
     Data,
@@ -27,6 +28,7 @@ from flows.commands.flags import (
     Preset,
     Reading,
     Runner,
+    Scope,
     Splits,
     Training,
     merge,
@@ -180,6 +182,7 @@ def predict(
     files: Files = NO_FILES,
     key_map: KeyMap = None,
     dicom: DicomOutput = NO_DICOM_OUTPUT,
+    scope: Scope = NO_SCOPE,
 ) -> None:
     """Score images with an exported model, or with the champion of a registry.
 
@@ -191,5 +194,5 @@ def predict(
     session.log_to_terminal()
     # Without a server, which takes longer to start than a few images to score.
     with progress.following("images") as on_progress:
-        predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom)
+        predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom, scope)
     print(predictions.sentence())  # noqa: T201

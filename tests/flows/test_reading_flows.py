@@ -6,7 +6,7 @@ import pytest
 from prefect import get_client
 from prefect.utilities.callables import parameter_schema
 
-from cxr.core.settings import FileSettings, ReadingSettings
+from cxr.core.settings import FileSettings, ReadingSettings, ScopeSettings
 from tests.data.test_real_folders import fill, tree
 
 
@@ -17,6 +17,7 @@ from tests.data.test_real_folders import fill, tree
         ("flows.pipeline", "pipeline", "reading", ReadingSettings),
         ("flows.retrain", "retrain", "reading", ReadingSettings),
         ("flows.predict", "predict", "files", FileSettings),
+        ("flows.predict", "predict", "scope", ScopeSettings),
     ],
 )
 def test_every_flag_is_a_field_of_the_form_with_its_explanation(module, flow, parameter, settings):

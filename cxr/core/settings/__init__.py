@@ -24,6 +24,7 @@ from cxr.core.settings.files import (
     parse_class,
     parse_split,
 )
+from cxr.core.settings.scope import ScopeSettings
 from cxr.core.settings.splits import READINGS, SplitSettings
 from cxr.core.settings.training import PRESETS, Augmentation, TrainingSettings, training_settings
 
@@ -42,6 +43,7 @@ __all__ = [
     "PixelSettings",
     "ReadingSettings",
     "Runner",
+    "ScopeSettings",
     "SplitSettings",
     "Strict",
     "TrainingSettings",

@@ -15,7 +15,7 @@ from cxr.core.errors import DataError
 from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
 from cxr.core.records import Record
-from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings
+from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings, ScopeSettings
 from cxr.data.patients.hidden_names import is_hidden_key
 from cxr.data.survey import file_kinds
 from cxr.models.compute import worker
@@ -90,6 +90,7 @@ def predict(
     files: FileSettings,
     key_map: str | None = None,
     dicom: DicomOutputSettings | None = None,
+    scope: ScopeSettings | None = None,
 ) -> Predictions:
     """Score every image at the addresses `data`, and publish predictions.csv.
 
@@ -103,6 +104,8 @@ def predict(
         files: Which files are looked at, and what an image must be.
         key_map: A file for the real names behind those of DICOM files; None to write none.
         dicom: What is kept and written of DICOM films; the defaults where not given.
+        scope: When it abstains, whose threshold is used, and where statistics are left; the
+            defaults where not given.
 
     Returns:
         The counts of the published table.
@@ -115,6 +118,7 @@ def predict(
         DeviceError: The driver of a graphics processor fails.
     """
     dicom = dicom or DicomOutputSettings()
+    scope = scope or ScopeSettings()
     if dicom.dicom_sr:
         require_report_folder(dicom.dicom_sr)
     reports = 0
