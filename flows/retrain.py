@@ -41,6 +41,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     approval_minutes: Annotated[float, Field(gt=0)] = 24 * 60,
     policy: Literal["refuse", "wait"] = "refuse",
     runner: Runner = "threads",
+    key_map: str | None = None,
 ) -> Any:
     """Retrain; ends as "Unchanged" if data, settings, weights and code are those of the last time.
 
@@ -56,6 +57,8 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         approval_minutes: How long to wait for that person; then the champion stays.
         policy: What a second run in the same work folder does: it is refused, or it waits.
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
+        key_map: A file on the worker, outside the work folder, that gets the real names behind
+            those of DICOM files (columns image and key); none is written if not given.
     """
     settings = training or TrainingSettings()
     place = registry or f"{out.rstrip('/')}/registry"
@@ -66,7 +69,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         approvals.require_server()
     with open_work(out) as work:
         train_tasks.check_weights(settings)
-        preprocess(data, out, reading, splits, runner, settings.pixels())
+        preprocess(data, out, reading, splits, runner, settings.pixels(), key_map)
         run, last = retrain_tasks.look_for_changes(work, settings, place)
         if last:
             sentence = retrain_tasks.show_unchanged(last, place)

@@ -114,6 +114,7 @@ class PipelineFlags:
     reading: Reading = NO_READING
     splits: Splits = NO_SPLITS
     training: Training = NO_TRAINING
+    key_map: KeyMap = None
 
     @property
     def settings(self) -> TrainingSettings:

@@ -15,7 +15,6 @@ from flows.commands.flags import (
     NO_FLAGS,
     Data,
     Images,
-    KeyMap,
     Out,
     Pickle,
     PipelineFlags,
@@ -87,7 +86,6 @@ def run(
     flags: PipelineFlags = NO_FLAGS,
     pickle: Pickle = False,
     runner: Runner = "threads",
-    key_map: KeyMap = None,
 ) -> None:
     """Run the whole pipeline. Started again with the same flags, it continues where it was.
 
@@ -101,7 +99,7 @@ def run(
         from flows.commands.summary import show_run
         from flows.pipeline import pipeline
 
-        pipeline(data, out, flags.reading, flags.splits, training, pickle, runner, key_map)
+        pipeline(data, out, flags.reading, flags.splits, training, pickle, runner, flags.key_map)
         show_run(work)
 
     def meanwhile(work: Path) -> contextlib.AbstractContextManager[None]:
@@ -110,7 +108,7 @@ def run(
         return prestarted_workers(work, training, runner)
 
     preconditions.require_data(data, flags.reading)
-    preconditions.require_key_map(key_map, out)
+    preconditions.require_key_map(flags.key_map, out)
     preconditions.require_init(training)
     session.run_with_server(call, out, _IMPORTED, meanwhile=meanwhile)
 
@@ -164,10 +162,12 @@ def retrain(
             approval_minutes,
             policy,
             runner,
+            flags.key_map,
             return_state=True,
         )
         show_retraining(state)
 
     preconditions.require_data(data, flags.reading)
+    preconditions.require_key_map(flags.key_map, out)
     preconditions.require_init(training)
     session.run_with_server(call, out, ("flows.retrain", *_IMPORTED), wait=policy == "wait")

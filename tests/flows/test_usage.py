@@ -153,6 +153,18 @@ def test_what_the_files_show_ends_with_1(folder):
     assert made <= {"cache"} and not prefect
 
 
+def test_a_key_map_that_would_travel_with_the_results_is_refused(folder):
+    """Inside the work folder: exit status 2 and one line, for every command that trains."""
+    lines = [
+        (command, "data", "--out", "work", "--key-map", "work/who.csv")
+        for command in ("run", "retrain")
+    ]
+    answers, _ = called(lines, folder)
+    for status, out, err in answers:
+        assert status == 2 and "the key map" in err and is_one_line(out, err), (status, err)
+    assert not (folder / "work").exists()
+
+
 def test_names_that_are_not_utf8_are_shown_with_their_bytes_escaped(tmp_path):
     """As DATA, as --out, as image: exit status 1 and one line, in a process of its own."""
     odd = os.fsencode(tmp_path) + b"/r\xf6ntgen"
