@@ -37,6 +37,7 @@ def load_templates() -> jinja2.Environment:
         autoescape=_is_html,
     )
     environment.filters.update(
+        cell=_table_cell,
         duration=format_duration,
         interval=format_interval,
         json=as_json,
@@ -46,6 +47,11 @@ def load_templates() -> jinja2.Environment:
         printable=printable,
     )
     return environment
+
+
+def _table_cell(text: str) -> str:
+    """Return a text for a cell of a Markdown table, which a bar would end: a device's name may have one."""
+    return printable(text).replace("|", r"\|")
 
 
 def _is_html(template_name: str | None) -> bool:

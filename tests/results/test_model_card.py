@@ -4,6 +4,7 @@ tests/results/earlier holds the records of a retraining on phantom images that c
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cxr.results import model_card as cards
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
 from cxr.results.model_card import Card, read_card
+from cxr.results.rendering import card_text
 from cxr.results.verify.checks import verify_run
 from cxr.serving import registry
 from cxr.serving.registry import Registry
@@ -130,6 +132,19 @@ def test_the_records_in_a_card_are_whole_when_it_is_read(run):
     assert card.training == Training.read(run / card.selection.name / "training.json")
     assert card.evaluation == Evaluation.read(run / "evaluation.json")
     assert card.write(path) == Card.read(path)
+
+
+def test_a_group_whose_name_has_a_bar_keeps_its_row_whole(run):
+    """A manufacturer may be called "Osmund | North": in the Markdown table its bar ends no cell."""
+    card = Card.read(run / "export" / "model_card.json")
+    named = card.evaluation.subgroups[0].model_copy(update={"group": "Osmund | North"})
+    changed = card.evaluation.model_copy(update={"subgroups": (named,)})
+    text = card_text(card.model_copy(update={"evaluation": changed}))
+    (row,) = (line for line in text.splitlines() if "Osmund" in line)
+    assert r"Osmund \| North" in row
+    assert len(re.split(r"(?<!\\)\|", row)) == len(
+        ["", "subgroup", "metric", "correct", "95 %", ""]
+    )
 
 
 def test_a_threshold_changed_in_its_one_place_is_the_threshold_of_all(run):
