@@ -1,0 +1,1 @@
+"""When a model should rather say nothing: sets of labels, and what is left of errors when it does."""
