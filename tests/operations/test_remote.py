@@ -5,7 +5,9 @@ folder that both know. Needs root; the S3 is moto's, so this says nothing of sig
 """
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -24,6 +26,7 @@ import pytest
 from deployments.stack import LOOPBACK, MARK, _end, marked
 from flows.server.process import free_port
 from tests.conftest import ROOT
+from tests.support import planted
 from tests.support.operated import TINY, operated, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -149,10 +152,10 @@ def installation(tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def worker(cable, python, stack, s3, home: Path):
-    """A worker on the far side; nothing in its environment but the two addresses and the credentials."""
+def worker(cable, python, stack, s3, home: Path, **extra: str):
+    """A worker on the far side; nothing in its environment but the two addresses, the credentials and `extra`."""
     token = secrets.token_hex(8)
-    environment = KEYS | {
+    environment = KEYS | extra | {
         "PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "PREFECT_HOME": str(home / "prefect"), MARK: token,
         "PREFECT_API_URL": f"{stack.address}/api", "PREFECT_API_AUTH_STRING": stack.extra["PREFECT_API_AUTH_STRING"],
         "AWS_ENDPOINT_URL": s3.meta.endpoint_url, "PREFECT_WORKER_QUERY_SECONDS": "3",
@@ -229,3 +232,44 @@ def test_a_run_on_a_worker_that_shares_only_the_api_and_s3(
     assert in_the_checkout() == here and not list((tmp_path / "near").rglob("clean_metadata.csv"))
     for text in (log, (tmp_path / "near" / "logs" / "server.log").read_text()):
         assert KEYS["AWS_SECRET_ACCESS_KEY"] not in text and password.partition(":")[2] not in text
+
+
+def test_dicom_on_s3_is_hidden_with_the_salt_of_the_worker(cable, s3, installation, tmp_path):
+    """Only the worker knows the salt: films that name people are preprocessed, and no name and no salt leaves it."""
+    films = tmp_path / "films"
+    planted.write_films(films, images=24, size=48)
+    for path in films.rglob("*"):
+        if path.is_file():
+            s3.upload_file(str(path), "images", f"films/{path.relative_to(films).as_posix()}")
+    salt = secrets.token_hex(16)
+    password = f"operator:{secrets.token_hex(8)}"
+    secret = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_AUTH_STRING": password}
+    home = tmp_path / "far"
+    home.mkdir()
+    ask = {"data": "s3://images/films", "pixels": {"image_size": 32}}
+    with (
+        operated(tmp_path / "near", "cxr-gpu", cable.near, **secret) as stack,
+        worker(cable, installation, stack, s3, home, CXR_SALT=salt),
+    ):
+        assert "CXR_SALT" not in stack.environment()
+        run = stack.start_run("preprocess/preprocess", out="s3://work/hidden", **ask)
+        state = stack.ended(run)
+        log = (home / "worker.log").read_text()
+        assert state == "COMPLETED", log[-4000:]
+    table = s3.get_object(Bucket="work", Key="hidden/clean_metadata.csv")["Body"].read().decode()
+    images = [row["image"] for row in csv.DictReader(io.StringIO(table))]
+    assert len(images) == 24 and all("film-" in image for image in images)
+    everything = tmp_path / "everything"
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="work", Prefix="hidden/"):
+        for item in page["Contents"]:
+            path = everything / item["Key"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file("work", item["Key"], str(path))
+    for folder in (everything, home, tmp_path / "near"):
+        assert planted.find_planted(folder, log) == [], folder
+        assert not [path for path in folder.rglob("*") if holds(path, salt)], folder
+
+
+def holds(path: Path, text: str) -> bool:
+    """Return whether a file's bytes hold a text."""
+    return path.is_file() and text.encode() in path.read_bytes()
