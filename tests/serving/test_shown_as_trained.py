@@ -11,7 +11,7 @@ from cxr.serving.prediction import publishing
 
 def shown(given: FileSettings, **trained) -> FileSettings:
     card = SimpleNamespace(data=SimpleNamespace(reading=ReadingSettings(**trained)))
-    return publishing._shown_as_trained(card, given)
+    return publishing.shown_as_trained(card, given)
 
 
 def test_bit_depth_and_window_are_those_of_the_training():

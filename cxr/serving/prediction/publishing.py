@@ -29,6 +29,7 @@ from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
 
 _Setting = TypeVar("_Setting", int | None, str)
+_Files = TypeVar("_Files", bound=FileSettings)
 
 MOST_REASONS = 6  # named in one sentence
 
@@ -125,7 +126,7 @@ def predict(
     with registry.find_model(model) as address, workspace.open_output(out) as path:
         folder = exporting.find_export(address)
         card = read_card(folder)
-        files = _shown_as_trained(card, files)
+        files = shown_as_trained(card, files)
         inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
             on_images(0, len(inputs.wanted))
@@ -166,10 +167,10 @@ def _count_reasons(table: pd.DataFrame) -> dict[str, int]:
     return dict(reasons.most_common())
 
 
-def _shown_as_trained(
+def shown_as_trained(
     card: Card,
-    files: FileSettings,
-) -> FileSettings:
+    files: _Files,
+) -> _Files:
     """Return the settings with the bit depth and window of the model's training, where none is given.
 
     Raises:
