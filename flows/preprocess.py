@@ -2,14 +2,15 @@
 
 from prefect import flow
 
+from cxr.core.errors import LeakageError
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import PixelSettings, ReadingSettings, Runner, SplitSettings
 from cxr.data.manifest.records import Ingest
 from cxr.data.patients import test_rule
 from cxr.storage.workspace import workspace
 from flows import names
+from tasks import events, runners
 from tasks import preprocess as preprocess_tasks
-from tasks import runners
 
 
 @flow(name="preprocess", flow_run_name=names.of_data, description=__doc__, validate_parameters=True)
@@ -51,4 +52,8 @@ def preprocess(
         ):
             preprocess_tasks.inspect_all(scan, work, pool)
         comparison = preprocess_tasks.find_near_duplicates(scan, work, splits)
-        return preprocess_tasks.publish_manifest(scan, comparison, work, splits)
+        try:
+            return preprocess_tasks.publish_manifest(scan, comparison, work, splits)
+        except LeakageError as error:
+            events.gate_failed(data, str(error))
+            raise

@@ -19,6 +19,7 @@ from flows.explore import explore
 from flows.export import export
 from flows.preprocess import preprocess
 from flows.train import train
+from tasks import events
 from tasks import retrain as retrain_tasks
 from tasks import train as train_tasks
 from tasks.pages import retraining as retraining_page
@@ -84,10 +85,13 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         # Before the promotion, so that what a champion was made from can always be looked at.
         workspace.push(work)
         retraining = retrain_tasks.decide(verdict, run, data, place, who, needs_approval)
+        events.challenger_judged(place, retraining)
     # Outside the work folder: other runs may use it while this one waits for a person.
     if retraining.outcome == "awaiting approval":
         retraining = _ask_for_approval(retraining, approval_minutes, place)
     retrain_tasks.show_retraining(retraining)
+    if retraining.outcome == "promoted":
+        events.champion_changed(place, retraining)
     return retraining
 
 

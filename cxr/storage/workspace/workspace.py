@@ -134,6 +134,19 @@ def key_inside(work: Path, data: Storage) -> str | None:
     return key
 
 
+def key_of(out: str, data: Storage) -> str | None:
+    """Return the key of a work folder below DATA by its address alone, or None if it is elsewhere.
+
+    Args:
+        out: The address of the work folder, which need not be open.
+        data: The storage of the images.
+    """
+    if is_local(out) != isinstance(data, LocalStorage):
+        return None
+    work = local_folder(out) if is_local(out) else Path()
+    return _key_below(work, out.rstrip("/"), data)
+
+
 def _key_below(work: Path, address: str, data: Storage) -> str | None:
     """Return the key of a work folder below DATA; empty or "." for DATA itself."""
     if isinstance(data, LocalStorage):
