@@ -1,8 +1,9 @@
-"""Register work pools, the heartbeat automation and the deployments with the server of PREFECT_API_URL.
+"""Register work pools, deployments, the webhook and automations with the server of PREFECT_API_URL.
 
     python -m deployments.register
 
-What is there is brought up to date; a schedule that an operator resumed or paused stays so.
+What is there is brought up to date; a schedule that an operator resumed or paused stays so, and an
+automation that is switched off, too.
 """
 
 import asyncio
@@ -11,11 +12,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import yaml
 from prefect import get_client
-from prefect.automations import Automation
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.responses import DeploymentResponse
@@ -23,6 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
+from deployments import automate
 from flows.server.prefect_api import WORK_POOLS
 
 ROOT = Path(__file__).parent.parent
@@ -39,33 +38,6 @@ async def make_pools(client: PrefectClient) -> None:
                 await client.create_work_pool(
                     WorkPoolCreate(name=name, type="process", base_job_template=template)
                 )
-
-
-async def make_automation(path: Path = ROOT / "deployments" / "heartbeat.yaml") -> None:
-    """Create the automation in a file, or update the one of its name if it differs.
-
-    An update makes the server forget which runs it waits for, so one that is the same is left alone.
-    """
-    automation = Automation.model_validate(yaml.safe_load(path.read_text()))
-    try:
-        existing = await Automation.aread(name=automation.name)
-    except ValueError:  # there is no automation of this name
-        await automation.acreate()
-        return
-    if _comparable(existing) != _comparable(automation):
-        automation.id = existing.id
-        await automation.aupdate()
-
-
-def _comparable(automation: Automation) -> dict[str, Any]:
-    """Return what an automation does, without the server's ids and with its sets sorted."""
-    fields: dict[str, Any] = automation.model_dump(
-        mode="json", exclude={"id": True, "trigger": {"id"}}
-    )
-    trigger = fields["trigger"]
-    for name in ("after", "expect", "for_each"):
-        trigger[name] = sorted(trigger[name])
-    return fields
 
 
 def deploy() -> None:
@@ -106,10 +78,11 @@ async def register() -> None:
     """Register everything with the server."""
     async with get_client() as client:
         await make_pools(client)
-        await make_automation()
         before = await client.read_deployments()
         await asyncio.to_thread(deploy)
         await restore_schedules(client, before)
+        await automate.make_webhook()
+        await automate.make_automations(client)
 
 
 def main() -> None:
@@ -120,7 +93,10 @@ def main() -> None:
             "export PREFECT_API_URL=http://…/api"
         )
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    asyncio.run(register())
+    try:
+        asyncio.run(register())
+    except automate.AutomationError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

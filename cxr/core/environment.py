@@ -63,6 +63,11 @@ def allotted_threads() -> int:
     return int(os.environ.get("CXR_THREADS", "0"))
 
 
+def webhook_url() -> str:
+    """Return CXR_WEBHOOK_URL: where notifications go, an empty text if it is not set."""
+    return os.environ.get("CXR_WEBHOOK_URL", "")
+
+
 def salt() -> str:
     """Return CXR_SALT: the secret behind all pseudonyms, an empty text if it is not set."""
     return os.environ.get("CXR_SALT", "")

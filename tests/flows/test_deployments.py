@@ -1,29 +1,36 @@
 """What an operator is given, as far as it can be checked without a server or a container engine."""
 
+import asyncio
 import importlib
 import json
 import os
 import re
 import subprocess
 import sys
+import uuid
+from datetime import UTC, datetime
 
 import pytest
 import yaml
 from prefect import Flow
 from prefect.automations import Automation
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events import Event
 
 from cxr.core.settings import PRESETS, training_settings
-from deployments import register
+from deployments import automate
 from deployments.stack import MARK, Stack, StackError, _require_free, marked
 from flows.server.prefect_api import WORK_POOLS
+from tasks import events
 from tests.conftest import ROOT
 
 PROJECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
 DEPLOYMENTS = {each["name"]: each for each in PROJECT["deployments"]}
+AUTOMATIONS = ROOT / "deployments" / "automations"
 FILES = [
     ROOT / "prefect.yaml",
+    *AUTOMATIONS.iterdir(),
     *(path for path in (ROOT / "deployments").iterdir() if path.is_file()),
 ]
 
@@ -31,7 +38,7 @@ FILES = [
 def test_every_flow_has_a_deployment_and_every_entrypoint_is_there():
     """The pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
     stages = {"preprocess", "explore", "train", "export"}
-    assert {"pipeline", *stages, "retrain", "predict"} <= set(DEPLOYMENTS)
+    assert {"pipeline", *stages, "retrain", "predict", "watch"} <= set(DEPLOYMENTS)
     for deployment in DEPLOYMENTS.values():
         entrypoint = deployment["entrypoint"]
         module, name = re.fullmatch(r"(flows\.\w+)\.(\w+)", entrypoint).groups()
@@ -68,13 +75,16 @@ def test_presets_are_those_of_the_library(deployment, preset):
 
 
 def test_every_deployment_is_strict_and_limited():
-    """Misspelt parameters are refused, runs of one deployment do not meet, every pool is one that is registered."""
+    """Misspelt parameters are refused, every pool is one that is registered, and runs of one deployment do not meet.
+
+    A look that comes too early is left out; all other runs wait.
+    """
+    looks = {"watch", "monitor"}
     for each in DEPLOYMENTS.values():
         assert each["enforce_parameter_schema"] is True and each["description"]
-        assert (
-            each["concurrency_limit"]["limit"] >= 1
-            and each["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
-        )
+        strategy = "CANCEL_NEW" if each["name"] in looks else "ENQUEUE"
+        assert each["concurrency_limit"]["limit"] >= 1
+        assert each["concurrency_limit"]["collision_strategy"] == strategy
         assert each["work_pool"]["name"] in WORK_POOLS
         assert (
             int(each["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
@@ -118,7 +128,7 @@ def test_nothing_names_a_machine_an_index_or_a_secret(path):
 
 def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
     """A proactive trigger on the heartbeat; every way of ending on purpose is among what is expected."""
-    text = (ROOT / "deployments" / "heartbeat.yaml").read_text()
+    text = (AUTOMATIONS / "crash_silent_runs.yaml").read_text()
     wanted = Automation.model_validate(yaml.safe_load(text))
     beat = int(
         DEPLOYMENTS["pipeline"]["work_pool"]["job_variables"]["env"][
@@ -130,11 +140,87 @@ def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
         f"prefect.flow-run.{state}"
         for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
     } <= set(wanted.trigger.expect)
-    assert register._comparable(wanted) == register._comparable(
+    assert automate.comparable(wanted) == automate.comparable(
         Automation.model_validate(yaml.safe_load(text))
     )
     other = wanted.model_copy(update={"enabled": False})
-    assert register._comparable(other) != register._comparable(wanted)
+    assert automate.comparable(other) != automate.comparable(wanted)
+
+
+@pytest.mark.parametrize("path", sorted(AUTOMATIONS.iterdir()), ids=lambda path: path.stem)
+def test_each_automation_is_one_that_prefect_takes(path):
+    """With any ids in place of the names, and only for events that the flows or Prefect itself send."""
+    fields = yaml.safe_load(path.read_text())
+    for action in fields["actions"]:
+        for name, target in (
+            ("deployment_id", "retrain/retrain"),
+            ("block_document_id", "webhook/"),
+        ):
+            if name in action:
+                assert action[name].startswith(target)
+                action[name] = str(uuid.UUID(int=7))
+    automation = Automation.model_validate(fields)
+    ours = {name for name in automation.trigger.expect if name.startswith("cxr.")}
+    assert ours <= {
+        events.DATA_CHANGED,
+        events.GATE_FAILED,
+        events.DRIFT,
+        events.CHALLENGER_JUDGED,
+        events.CHAMPION_CHANGED,
+    }
+
+
+@pytest.mark.parametrize("name", ["notify", "notify_crashed"])
+def test_what_a_webhook_gets_is_json_whatever_the_texts_hold(name):
+    """Quotes, line breaks and braces of a message end up in the text, not in the syntax."""
+    from prefect.server.utilities.user_templates import render_user_template_sync
+
+    fields = yaml.safe_load((AUTOMATIONS / f"{name}.yaml").read_text())
+    odd = 'a "quoted"\nline {{ and }} a \\ for {% if %}'
+    event = Event(
+        event="cxr.gate.failed",
+        resource={
+            "prefect.resource.id": "cxr.data.x",
+            "prefect.resource.name": odd,
+            "prefect.state-message": odd,
+        },
+        payload={"text": odd},
+        occurred=datetime.now(UTC),
+    )
+    content = json.loads(
+        render_user_template_sync(fields["actions"][0]["payload"], {"event": event})
+    )
+    assert odd in content["text"] and content["about"] == odd
+    assert content["event"] == "cxr.gate.failed" and content["occurred"].startswith("20")
+
+
+def test_a_change_starts_one_retraining_after_the_last_event():
+    """What triggers is that no further event comes: the events that begin the wait are those that prolong it."""
+    fields = yaml.safe_load((AUTOMATIONS / "retrain.yaml").read_text())
+    trigger = fields["trigger"]
+    assert trigger["posture"] == "Proactive" and trigger["after"] == trigger["expect"]
+    assert set(trigger["after"]) == {events.DATA_CHANGED, events.DRIFT}
+
+
+def test_watching_is_every_few_minutes_and_not_active_until_someone_says_so():
+    """It looks at what retrain trains on."""
+    watch = DEPLOYMENTS["watch"]
+    (schedule,) = watch["schedules"]
+    assert CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"]).timezone == "UTC"
+    assert schedule["active"] is False
+    assert all(
+        watch["parameters"][name] == DEPLOYMENTS["retrain"]["parameters"][name]
+        for name in ("data", "out")
+    )
+
+
+@pytest.mark.parametrize("url", ["hooks.example.org/x", "file:///etc/passwd", "https://"])
+def test_a_webhook_that_is_no_address_is_refused_without_being_shown(url, monkeypatch):
+    """The address may be a secret: the error names the variable alone."""
+    monkeypatch.setenv("CXR_WEBHOOK_URL", url)
+    with pytest.raises(automate.AutomationError, match="CXR_WEBHOOK_URL") as refused:
+        asyncio.run(automate.make_webhook())
+    assert "example" not in str(refused.value) and "passwd" not in str(refused.value)
 
 
 def test_compose_fits_together():
