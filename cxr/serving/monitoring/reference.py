@@ -1,0 +1,100 @@
+"""What the images at work are compared with: the validation images of the model's export."""
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.settings import LABEL_NAMES
+from cxr.results.model_card import Card
+from cxr.serving.monitoring.records import Reference
+from cxr.stats.calibration import reliability
+from cxr.stats.drift.binning import design_effect, fit_bins
+
+NOT_MEASURED = {"label", "patient"}  # columns of the validation table that say nothing of an image
+NO_SCOPE = (
+    "the model was exported without reference statistics, by a version of cxr before 0.6: export "
+    "it again to have drift tested"
+)
+SITE_SCORES = (
+    "the scores are calibrated for the site, and validation has none of these: what is scored is "
+    "tested, not the scores"
+)
+
+
+def make_reference(
+    card: Card,
+    validation: pd.DataFrame | None,
+    threshold: float,
+    site: str,
+    now: datetime,
+) -> Reference:
+    """Return what the predictions of a model are compared with.
+
+    Args:
+        card: The model's card.
+        validation: The validation images with columns score, label, patient and one for each
+            measurement; None for an export that has none.
+        threshold: The score from which on an image is called positive.
+        site: The site whose threshold and calibration are applied; empty for the card's own.
+        now: The time.
+    """
+    bins = []
+    images = 0
+    patients = 0
+    images_alike = 1.0
+    untested = NO_SCOPE
+    miscalibrated = NO_SCOPE
+    if validation is not None:
+        labels = validation["label"].to_numpy(np.int64)
+        names = [str(name) for name in validation if name not in NOT_MEASURED]
+        if site:
+            names.remove("score")
+        for name in names:
+            values = validation[name].to_numpy(np.float64)
+            if np.isfinite(values).any():
+                bins.append(fit_bins(name, values, labels))
+        images = len(validation)
+        patients = int(validation["patient"].nunique())
+        images_alike = design_effect(validation["patient"].to_numpy())
+        untested = SITE_SCORES if site else ""
+        miscalibrated = SITE_SCORES if site else find_miscalibration(card, validation)
+    return Reference(
+        architecture=card.architecture,
+        run=card.run,
+        model_sha256=card.model_sha256,
+        version=card.version,
+        site=site,
+        threshold=threshold,
+        made=now,
+        images=images,
+        patients=patients,
+        images_alike=images_alike,
+        bins=tuple(bins),
+        untested=untested,
+        miscalibrated=miscalibrated,
+    )
+
+
+def find_miscalibration(card: Card, validation: pd.DataFrame) -> str:
+    """Return what speaks against taking the scores for probabilities, or an empty text.
+
+    The calibration error of validation, and of the test set on the card, is compared with what
+    perfectly calibrated scores stay below in 95 % of the sets.
+    """
+    scores = validation["score"].to_numpy(np.float64)
+    labels = validation["label"].to_numpy(np.int64)
+    if len(np.unique(labels)) < len(LABEL_NAMES):
+        return "validation has images of one class only"
+    quality = card.evaluation.calibration_quality
+    errors = {
+        "validation": (reliability.ece(labels, scores), reliability.ece_by_chance(scores)),
+        "test": (quality.ece_after, quality.ece_chance),
+    }
+    for split, (error, by_chance) in errors.items():
+        if error > by_chance:
+            return (
+                f"the calibration error on {split} is {error:.3f}, above the {by_chance:.3f} "
+                "that perfectly calibrated scores would have by chance"
+            )
+    return ""

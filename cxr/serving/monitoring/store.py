@@ -1,0 +1,260 @@
+"""A monitoring store, a folder or in S3: aggregates of predictions, one new file for each.
+
+    salt                        makes the names of batches; made with the store
+    <stream>/reference.json     the model, and what its images are compared with
+    <stream>/batches/<name>.json    the aggregates of one prediction
+
+A stream is a model with its threshold, site and reference, so that what another one scored is never
+mixed in. Files are only ever made, never changed, each as a whole: any number of writers may be at
+work at once.
+
+A batch is named by a keyed digest of the names of its images, all together, and of its counts. So a
+prediction that is tried again, on another day too, is the same batch and is counted once, while new
+images under old names are another batch. The name identifies nobody: it is one digest of the whole
+batch, keyed with the store's own random salt. Whoever holds the salt can only test a guess of all
+names and all counts at once, that is, must have the very images and the model already.
+"""
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxr.core.errors import ConflictError, DamagedError, DataError, StorageError
+from cxr.core.records import Record
+from cxr.results.model_card import Card
+from cxr.serving.monitoring.records import Batch, Group, Reference
+from cxr.serving.monitoring.reference import make_reference
+from cxr.stats.drift.expected import sum_called
+from cxr.storage.addresses import open_storage
+from cxr.storage.base import Storage
+
+SALT = "salt"
+REFERENCE = "reference.json"
+_SALT_BYTES = 32
+_NOT_FILMS = {"ignored", "not_an_image", "excluded", "outside_root", "abstained"}
+_UNFINISHED = ".writing-"  # how a file is called while it is written
+
+
+class Stored(NamedTuple):
+    """What is in a store.
+
+    Attributes:
+        references: Of each stream, by its name.
+        batches: Of each stream, by its name; in no particular order.
+        unreadable: Which files were not counted, and why.
+    """
+
+    references: dict[str, Reference]
+    batches: dict[str, list[Batch]]
+    unreadable: list[str]
+
+
+def append(
+    place: str,
+    card: Card,
+    measured: pd.DataFrame,
+    table: pd.DataFrame,
+    validation: pd.DataFrame | None,
+    site: str = "",
+) -> bool:
+    """Add the aggregates of one prediction to a store, which is made if it is not there.
+
+    Args:
+        place: The store, a folder or s3://bucket/prefix.
+        card: The model's card.
+        measured: A row for each image that the network scored: score, prediction, device, day, and
+            the measurements.
+        table: The table of predictions, which has the images that were rejected, too.
+        validation: The validation images of the export; see `make_reference`.
+        site: The site whose threshold and calibration are applied; empty for the card's own.
+
+    Returns:
+        Whether it is new: the same prediction tried again is counted once.
+
+    Raises:
+        StorageError: The store cannot be written. The table of predictions is there all the same;
+            predict again, and nothing is counted twice.
+    """
+    storage = open_storage(place)
+    now = datetime.now(UTC)
+    threshold = float(table["threshold"].astype(float).iloc[0])
+    reference = make_reference(card, validation, threshold, site, now)
+    batch = make_batch(reference, measured, table, now)
+    _create(storage, f"{reference.stream}/{REFERENCE}", _to_bytes(reference))
+    name = name_batch(_find_salt(storage), reference.stream, batch, table["image"])
+    return _create(storage, f"{reference.stream}/batches/{name}.json", _to_bytes(batch))
+
+
+def make_batch(
+    reference: Reference,
+    measured: pd.DataFrame,
+    table: pd.DataFrame,
+    now: datetime,
+) -> Batch:
+    """Return the aggregates of one prediction; see `append`."""
+    groups = []
+    for (day, device), images in measured.groupby(["day", "device"], sort=True):
+        groups.append(_make_group(reference, str(day), str(device), images))
+    is_rejected = table["status"] == "rejected"
+    reasons = [str(reason).partition(":")[0] for reason in table.loc[is_rejected, "reason"]]
+    return Batch(written=now, groups=tuple(groups), rejected=dict(Counter(reasons)))
+
+
+def _make_group(
+    reference: Reference,
+    day: str,
+    device: str,
+    images: pd.DataFrame,
+) -> Group:
+    """Return the aggregates of the images of one day and device."""
+    counts = {}
+    for bins in reference.bins:
+        values = np.full(len(images), np.nan)
+        if bins.name in images:
+            values = images[bins.name].to_numpy(np.float64)
+        counts[bins.name] = tuple(bins.count(values).tolist())
+    scores = images["score"].to_numpy(np.float64)
+    is_called = (images["prediction"] != "").to_numpy(bool)
+    is_positive = scores >= reference.threshold
+    return Group.model_validate(
+        {
+            "day": day,
+            "device": device,
+            "images": len(images),
+            "abstained": int((~is_called).sum()),
+            "positive": sum_called(scores[is_called & is_positive]),
+            "negative": sum_called(scores[is_called & ~is_positive]),
+            "counts": counts,
+        }
+    )
+
+
+def name_batch(
+    salt: bytes,
+    stream: str,
+    batch: Batch,
+    images: "pd.Series[str]",
+) -> str:
+    """Return the name of a batch, 32 hexadecimal digits; see the top of this file.
+
+    Args:
+        salt: Of the store.
+        stream: Of the batch.
+        batch: The aggregates, whose times are left out.
+        images: The names of all images of the prediction.
+    """
+    counts = sorted(
+        (group.device, sorted(group.counts.items()), group.images) for group in batch.groups
+    )
+    content = [stream, sorted(images), counts, sorted(batch.rejected.items())]
+    text = json.dumps(content).encode("utf-8", "surrogateescape")
+    return hmac.new(salt, text, hashlib.sha256).hexdigest()[:32]
+
+
+def count_rejected_films(batch: Batch) -> int:
+    """Return how many files were rejected that may have been films."""
+    counts = [count for reason, count in batch.rejected.items() if reason not in _NOT_FILMS]
+    return sum(counts)
+
+
+def _find_salt(storage: Storage) -> bytes:
+    """Return the salt of a store, made if there is none; of two writers at once one makes it."""
+    _create(storage, SALT, secrets.token_hex(_SALT_BYTES).encode())
+    return storage.read(SALT)
+
+
+def _create(storage: Storage, key: str, data: bytes) -> bool:
+    """Write a file if there is none yet, and return whether there was none."""
+    if storage.version(key) is not None:
+        return False
+    try:
+        storage.write(key, data, expected=None)
+    except ConflictError:
+        return False
+    return True
+
+
+def _to_bytes(record: Record) -> bytes:
+    """Return a record as the store keeps it: JSON in one line."""
+    return (record.model_dump_json() + "\n").encode()
+
+
+def read_store(place: str) -> Stored:
+    """Return what is in a store.
+
+    Raises:
+        DataError: There is no store.
+        StorageError: It cannot be read.
+    """
+    storage = open_storage(place)
+    keys = []
+    stored = Stored({}, {}, [])
+    for entry in storage.list():
+        if entry.key == SALT:
+            continue
+        if entry.problem:
+            stored.unreadable.append(f"{entry.key}: {entry.problem[1]}")
+        else:
+            keys.append(entry.key)
+    if not keys:
+        raise DataError(
+            f"{place}: expected a monitoring store, found none: "
+            f"predict with --monitor {place} first"
+        )
+    # References come first, because batches are checked by them.
+    keys.sort(key=lambda key: (not key.endswith(f"/{REFERENCE}"), key))
+    for key, content in storage.read_many((key, None) for key in keys):
+        if isinstance(content, StorageError) and not isinstance(content, DamagedError):
+            raise content
+        try:
+            if isinstance(content, Exception):
+                raise content
+            _keep(stored, key, content)
+        except (DataError, DamagedError, OSError) as error:
+            stored.unreadable.append(f"{key}: {error}")
+    return stored
+
+
+def _keep(stored: Stored, key: str, content: bytes) -> None:
+    """Add one file of a store to what is read.
+
+    Raises:
+        DataError: It is none of the store's files, damaged, or does not fit its reference.
+    """
+    stream, _, rest = key.partition("/")
+    folder, _, name = rest.partition("/")
+    if name.startswith(_UNFINISHED) or rest.startswith(_UNFINISHED):
+        raise DataError("a write that was never finished: predict the same images again")
+    if rest == REFERENCE:
+        stored.references[stream] = Reference.parse(content, key)
+        stored.batches[stream] = []
+    elif folder == "batches" and name.endswith(".json"):
+        if stream not in stored.references:
+            raise DataError(f"its {REFERENCE} is missing or unreadable")
+        batch = Batch.parse(content, key)
+        _require_fit(stored.references[stream], batch)
+        stored.batches[stream].append(batch)
+    else:
+        raise DataError("no file of a monitoring store: left alone")
+
+
+def _require_fit(reference: Reference, batch: Batch) -> None:
+    """Raise DataError if a batch was counted in other bins than its reference's."""
+    for group in batch.groups:
+        for bins in reference.bins:
+            bins.require(group.counts.get(bins.name, ()))
+
+
+def iterate_groups(batches: list[Batch]) -> Iterator[tuple[Batch, Group]]:
+    """Yield each group with its batch, in the order of days, then of the times of writing."""
+    pairs = [(batch, group) for batch in batches for group in batch.groups]
+    pairs.sort(key=lambda pair: (pair[1].day, pair[0].written))
+    yield from pairs
