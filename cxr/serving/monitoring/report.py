@@ -8,10 +8,9 @@ from pydantic import AwareDatetime, Field
 from cxr.core.formatting import format_count
 from cxr.core.records import Record
 from cxr.core.settings import Strict
-from cxr.serving.monitoring import verdict
 from cxr.serving.monitoring.records import Batch, Reference
 from cxr.serving.monitoring.store import iterate_groups, read_store
-from cxr.serving.monitoring.verdict import FALSE_ALARMS, Verdict
+from cxr.serving.monitoring.verdict import FALSE_ALARMS, Verdict, judge
 
 AT_WORK_DAYS = 7  # a stream without images for longer than this, where others have some, has ended
 MOST_NAMED = 3  # measurements in one sentence
@@ -211,7 +210,7 @@ def _report_stream(
         batches=len(batches),
         devices=devices,
         days=_sum_days(batches),
-        verdict=verdict.judge(reference, batches),
+        verdict=judge(reference, batches),
         notes=tuple(_find_notes(reference, batches, at_work, now)),
     )
 
