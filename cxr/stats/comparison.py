@@ -329,7 +329,7 @@ def mcnemar(
 
 
 def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Return the p-values corrected for the number of tests (Holm 1979, by statsmodels).
+    """Return the p-values corrected for the number of tests (Holm 1979).
 
     Args:
         ps: P-values; None for a test that was not estimable, which does not count.
@@ -340,10 +340,10 @@ def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
     >>> holm([0.01, 0.04, None])
     (0.02, 0.04, None)
     """
-    from statsmodels.stats.multitest import multipletests
-
-    known = [p for p in ps if p is not None]
-    if not known:
-        return tuple(ps)
-    corrected = iter(multipletests(known, method="holm")[1].tolist())
-    return tuple(None if p is None else next(corrected) for p in ps)
+    known = np.array([p for p in ps if p is not None])
+    order = np.argsort(known)
+    rising = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1))
+    corrected = np.empty(len(known))
+    corrected[order] = np.minimum(rising, 1)
+    places = iter(corrected.tolist())
+    return tuple(None if p is None else next(places) for p in ps)

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 from cxr.core.errors import DataError
 from cxr.stats.comparison import Disagreement, delong, holm, mcnemar
@@ -245,6 +246,13 @@ def test_holm_by_hand():
     assert holm([0.5, None, 0.01]) == pytest.approx((0.5, None, 0.02))
     assert holm([0.9, 0.8]) == (1.0, 1.0)
     assert holm([]) == () and holm([None]) == (None,)
+
+
+def test_holm_is_that_of_statsmodels():
+    """Bit for bit, ties included."""
+    p_values = np.random.default_rng(4).integers(1, 60, 40) / 100
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(p_values.tolist()) == tuple(expected.tolist())
 
 
 def test_delong_of_several_sets_tests_the_mean_auroc():
