@@ -1,5 +1,7 @@
 """95 % confidence intervals of metrics: the bootstrap over patients, and Wilson's for a proportion.
 
+Wilson's comes for independent images, and for images of patients.
+
 Images of one patient resemble each other, so whole patients are resampled, never single images.
 A metric for which the data cannot give an interval has None, never a made-up number.
 
@@ -8,6 +10,7 @@ its resamples are biased upwards (simulated on 600 images, its percentile interv
 value in 0 to 71 % of the sets), so it is compared with `reliability.ece_by_chance` instead.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -39,7 +42,7 @@ class Interval(Strict):
 
     low: float
     high: float
-    method: Literal["patient bootstrap", "Wilson"]
+    method: Literal["patient bootstrap", "Wilson", "Wilson by patient"]
     images: int
     patients: int | None = None
 
@@ -79,6 +82,69 @@ def wilson_interval(
         images=n,
         patients=patients,
     )
+
+
+def wilson_by_patient(
+    value: float,
+    variance: float,
+    images: int,
+    patients: int,
+) -> Interval | None:
+    """Return Wilson's interval of a mean from 0 to 1 whose images are not independent.
+
+    The images count as many as would have this variance if they were independent proportions, the
+    effective sample size value (1 - value) / variance (Kish 1965; for proportions of clusters Saha,
+    Miller & Wang 2016): at most as many as there are, and where nothing varies as many as patients.
+    It keeps its coverage near 0 and 1 and for a hundred images, where the bootstrap does not
+    (docs/results.md).
+
+    Args:
+        value: A proportion, an AUROC or a Brier score.
+        variance: Of the value over samples of patients, at least 0.
+        images: How many images are behind the value.
+        patients: How many patients they show.
+
+    Returns:
+        The 95 % interval, within 0 to 1; None with fewer than two patients.
+    """
+    from scipy.stats import norm
+
+    if patients < 2:
+        return None
+    effective = float(patients)
+    if variance > ROUNDING:
+        effective = min(max(value * (1 - value) / variance, 1.0), float(images))
+    z2 = float(norm.ppf(0.975)) ** 2
+    centre = (value + z2 / (2 * effective)) / (1 + z2 / effective)
+    spread = value * (1 - value) / effective + z2 / (4 * effective**2)
+    half = math.sqrt(z2 * spread) / (1 + z2 / effective)
+    return Interval(
+        low=min(max(centre - half, 0.0), value),
+        high=max(min(centre + half, 1.0), value),
+        method="Wilson by patient",
+        images=images,
+        patients=patients,
+    )
+
+
+def mean_interval(values: Vector, patients: Sequence[str] | Vector) -> Interval | None:
+    """Return the interval of a mean of values from 0 to 1, by `wilson_by_patient`.
+
+    The variance is that of a ratio of sums over patients (Cochran 1977, ch. 6).
+
+    Args:
+        values: Of each image, 0 to 1, (n,).
+        patients: The patient of each, text (n,); an image with "" is a patient of its own.
+    """
+    patient_numbers = np.unique(number_patients(patients), return_inverse=True)[1]
+    images = len(values)
+    if not images:
+        return None
+    count = int(patient_numbers.max()) + 1
+    mean = float(np.mean(values))
+    sums = np.bincount(patient_numbers, values - mean)
+    variance = float((sums**2).sum()) / images**2 * count / max(count - 1, 1)
+    return wilson_by_patient(mean, variance, images, count)
 
 
 def bootstrap_intervals(

@@ -25,6 +25,7 @@ from cxr.core.settings.files import (
     parse_split,
 )
 from cxr.core.settings.scope import ScopeSettings
+from cxr.core.settings.site import SiteSettings
 from cxr.core.settings.splits import READINGS, SplitSettings
 from cxr.core.settings.training import PRESETS, Augmentation, TrainingSettings, training_settings
 
@@ -44,6 +45,7 @@ __all__ = [
     "ReadingSettings",
     "Runner",
     "ScopeSettings",
+    "SiteSettings",
     "SplitSettings",
     "Strict",
     "TrainingSettings",
