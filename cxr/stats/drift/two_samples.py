@@ -2,9 +2,9 @@
 
 A batch of films of pneumonia alone is no other site: its scores are high because of what the
 patients have. Nobody knows the labels of a batch, so it is compared with every mix of the two
-classes of the reference, from none to all positive, and the mix counts that fits best in all
-columns together. The p-value is the largest over the mixes, so it is valid for the true one,
-whichever that is. What cannot be explained by any mix of the classes is another difference.
+classes of the reference, from none to all positive, and the mix counts in which the fewest columns
+differ. So there is an alarm only if there is one for every mix, the true one among them, whichever
+that is. What cannot be explained by any mix of the classes is another difference.
 
 Each column is compared by ranks (Mann and Whitney 1947). Its effect is the probability that a new
 image has the higher value; 0.5 is no difference. The variance is that of the null hypothesis, 1/12
@@ -83,10 +83,7 @@ def compare_with_reference(
     mixed = np.outer(1 - _MIXES, effects[0]) + np.outer(_MIXES, effects[1])
     errors = np.sqrt((1 / len(new) + _squared_weights(labels, patients)) / 12)
     p_values = _two_sided(mixed, errors)
-    counted = np.where(abs(mixed - 0.5) > TRIVIAL, p_values, 1.0).min(axis=1)
-    # Of mixes that fit equally well, the one with the smallest effects.
-    fits = np.flatnonzero(counted >= counted.max() * (1 - 1e-9))
-    best = fits[np.square(mixed[fits] - 0.5).sum(axis=1).argmin()]
+    best = _best_mix(mixed, p_values)
     corrected = holm(p_values[best].tolist())
     differences = [
         _describe(name, effect, p, p_holm)
@@ -99,6 +96,23 @@ def compare_with_reference(
         positive_share=float(_MIXES[best]),
         differences=tuple(differences),
     )
+
+
+def _best_mix(mixed: Vector, p_values: Vector) -> int:
+    """Return the place of the mix in which the fewest columns differ.
+
+    Of several, the one that fits the others best: beyond TRIVIAL an effect pulls no further.
+
+    Args:
+        mixed: The effect of each column against each mix, float (mixes, columns).
+        p_values: Theirs, not corrected.
+    """
+    sizes = abs(mixed - 0.5)
+    corrected = p_values * mixed.shape[1]
+    differing = ((corrected < SIGNIFICANCE_LEVEL) & (sizes > TRIVIAL)).sum(axis=1)
+    fits = np.flatnonzero(differing == differing.min())
+    misfit = np.square(np.minimum(sizes[fits], TRIVIAL)).sum(axis=1)
+    return int(fits[misfit.argmin()])
 
 
 def _describe(
