@@ -13,7 +13,7 @@ from cxr.storage.addresses import open_storage
 def of_data() -> str:
     """Return for example "preprocess chest_xray"; with the work folder's name before preprocessing."""
     parameters = flow_run.parameters
-    data = parameters.get("data") or parameters.get("images")
+    data = parameters.get("data") or parameters.get("images") or parameters.get("place")
     if not data:
         data = _preprocessed_data(parameters["out"])
     addresses = [data] if isinstance(data, str) else data

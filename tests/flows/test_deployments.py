@@ -38,7 +38,7 @@ FILES = [
 def test_every_flow_has_a_deployment_and_every_entrypoint_is_there():
     """The pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
     stages = {"preprocess", "explore", "train", "export"}
-    assert {"pipeline", *stages, "retrain", "predict", "watch"} <= set(DEPLOYMENTS)
+    assert {"pipeline", *stages, "retrain", "predict", "watch", "monitor"} <= set(DEPLOYMENTS)
     for deployment in DEPLOYMENTS.values():
         entrypoint = deployment["entrypoint"]
         module, name = re.fullmatch(r"(flows\.\w+)\.(\w+)", entrypoint).groups()
@@ -202,12 +202,18 @@ def test_a_change_starts_one_retraining_after_the_last_event():
     assert set(trigger["after"]) == {events.DATA_CHANGED, events.DRIFT}
 
 
-def test_watching_is_every_few_minutes_and_not_active_until_someone_says_so():
-    """It looks at what retrain trains on."""
-    watch = DEPLOYMENTS["watch"]
-    (schedule,) = watch["schedules"]
+@pytest.mark.parametrize(("name", "slug"), [("watch", "frequent"), ("monitor", "daily")])
+def test_looks_are_scheduled_and_not_active_until_someone_says_so(name, slug):
+    """In UTC; without the server's variables every run would fail."""
+    (schedule,) = DEPLOYMENTS[name]["schedules"]
     assert CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"]).timezone == "UTC"
-    assert schedule["active"] is False
+    assert schedule["active"] is False and schedule["slug"] == slug
+    assert all("prefect.variables." in value for value in DEPLOYMENTS[name]["parameters"].values())
+
+
+def test_what_is_watched_is_what_retraining_trains_on():
+    """The same two variables of the server."""
+    watch = DEPLOYMENTS["watch"]
     assert all(
         watch["parameters"][name] == DEPLOYMENTS["retrain"]["parameters"][name]
         for name in ("data", "out")
