@@ -32,6 +32,7 @@ from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card
 from cxr.serving.prediction import batch_scoring, inputs, publishing
+from cxr.serving.prediction.predictions import Predictions
 from cxr.storage.local import LocalStorage
 
 
@@ -450,16 +451,16 @@ def test_nothing_scored_is_a_failure_that_says_why(tmp_path, picture, scored):
 
 
 def test_the_table_itself_is_no_data(tmp_path, picture, scored):
-    """Written among the images and predicted again, it is not listed; another table is."""
+    """Written among the images and predicted again, it and its record are not listed; others are."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jpeg").write_bytes(picture)
     first = scored("data", out="data/p.csv")
     assert scored("data", out="data/p.csv").equals(first) and list(first.index) == ["a.jpeg"]
-    assert list(scored("data", out="data/q.csv").index) == ["a.jpeg", "p.csv"]
-    assert list(scored("data", out=tmp_path / "data" / ".." / "data" / "q.csv").index) == [
-        "a.jpeg",
-        "p.csv",
-    ]
+    record = Predictions.read(tmp_path / "data" / "p.json")
+    assert (record.images, record.scored, record.out) == (1, 1, "data/p.csv")
+    listed = ["a.jpeg", "p.csv", "p.json"]
+    assert list(scored("data", out="data/q.csv").index) == listed
+    assert list(scored("data", out=tmp_path / "data" / ".." / "data" / "q.csv").index) == listed
 
 
 def test_a_table_that_cannot_be_written_stops_before_any_scoring(tmp_path, picture, scored):

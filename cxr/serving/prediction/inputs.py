@@ -14,6 +14,7 @@ from cxr.data.patients.hidden_storage import DataStorage, open_data
 from cxr.data.survey import file_kinds
 from cxr.data.survey.file_kinds import JudgedFile
 from cxr.data.survey.verdicts.hiding import hide_names
+from cxr.serving.prediction.predictions import summary_address
 from cxr.storage.addresses import is_local, local_folder
 from cxr.storage.base import Entry, Storage
 from cxr.storage.local import describe_missing
@@ -130,7 +131,12 @@ def _judge(
     files: FileSettings,
 ) -> list[JudgedFile]:
     """Judge the files at a place; as in training, those in folders of masks are rejected."""
-    entries = [entry for entry in place.entries if not _is_at(place.storage, entry.key, out)]
+    outputs = (out, summary_address(out))
+    entries = [
+        entry
+        for entry in place.entries
+        if not any(_is_at(place.storage, entry.key, output) for output in outputs)
+    ]
     judged = []
     for file in file_kinds.judge_files(place.storage, entries, files):
         if file.problem is None and _is_in_mask_folder(file, files):

@@ -4,7 +4,6 @@
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,8 +13,7 @@ import pandas as pd
 from cxr.core.errors import DataError
 from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
-from cxr.core.records import Record
-from cxr.core.settings import LABEL_NAMES, DicomOutputSettings, FileSettings, ScopeSettings
+from cxr.core.settings import DicomOutputSettings, FileSettings, ScopeSettings
 from cxr.data.patients.hidden_names import is_hidden_key
 from cxr.data.survey import file_kinds
 from cxr.models.compute import worker
@@ -25,6 +23,13 @@ from cxr.results.model_card import Card, read_card
 from cxr.serving import registry
 from cxr.serving.prediction.batch_scoring import REPORTS, PredictionJob, write_predictions
 from cxr.serving.prediction.inputs import Inputs, find_images
+from cxr.serving.prediction.predictions import (
+    WITH_SCORE,
+    Predictions,
+    count_predictions,
+    count_reasons,
+    summary_address,
+)
 from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
 
@@ -32,55 +37,6 @@ _Setting = TypeVar("_Setting", int | None, str)
 _Files = TypeVar("_Files", bound=FileSettings)
 
 MOST_REASONS = 6  # named in one sentence
-
-
-class Predictions(Record):
-    """Where the table of scores is, which model made it, and how many images it lists.
-
-    Attributes:
-        out: The address of the table.
-        model: The model's architecture and run.
-        model_sha256: The digest of its model.keras.
-        threshold: The score from which on an image is called PNEUMONIA.
-        images: How many images the table lists: `scored` + `rejected`.
-        scored: How many have a score.
-        positive: How many of these are called PNEUMONIA.
-        rejected: How many have none.
-        reasons: How many of these by reason, the most frequent first.
-        reports: How many structured reports were written.
-        report_folder: Where they are, empty where none were asked for.
-    """
-
-    out: str
-    model: str
-    model_sha256: str
-    threshold: float
-    images: int
-    scored: int
-    positive: int
-    rejected: int
-    reasons: dict[str, int]
-    reports: int = 0
-    report_folder: str = ""
-
-    def sentence(self) -> str:
-        """Return the counts in one sentence.
-
-        >>> Predictions(out="p.csv", model="", model_sha256="", threshold=0.5, images=4, scored=3,
-        ...             positive=1, rejected=1, reasons={"truncated": 1}).sentence()
-        '3 scored (1 PNEUMONIA), 1 rejected (1 truncated): p.csv'
-        """
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
-        why = f" ({reasons})" if reasons else ""
-        counts = (
-            f"{self.scored} scored ({self.positive} {LABEL_NAMES[1]}), "
-            f"{self.rejected} rejected{why}: {self.out}"
-        )
-        if not self.report_folder:
-            return counts
-        without = self.scored - self.reports
-        gap = f" ({without} scored have none: not DICOM, or without its UIDs)" if without else ""
-        return f"{counts}; {self.reports} structured reports{gap}: {self.report_folder}"
 
 
 def predict(
@@ -95,7 +51,8 @@ def predict(
 ) -> Predictions:
     """Score every image at the addresses `data`, and publish predictions.csv.
 
-    The table lists what was rejected too, with its reason.
+    The table lists what was rejected too, with its reason. The record that is returned is written
+    beside it, as predictions.json.
 
     Args:
         model: An export folder, the model.keras in it, or a registry, which means its champion.
@@ -134,37 +91,18 @@ def predict(
         else:
             write_predictions([], inputs.rejects, card, path)
         table = read_table(path)
-    if not (table["status"] == "scored").any():
-        raise DataError(_describe_nothing_scored(inputs, table, data, out))
-    written = {"reports": reports, "report_folder": dicom.dicom_sr}
-    return _count(table, card, out).model_copy(update=written)
-
-
-def _count(
-    table: pd.DataFrame,
-    card: Card,
-    out: str,
-) -> Predictions:
-    """Return the counts of the table of predictions."""
-    scored = int((table["status"] == "scored").sum())
-    return Predictions(
-        out=out,
-        model=f"{card.architecture}, run {card.run}",
-        model_sha256=card.model_sha256,
-        threshold=card.threshold,
-        images=len(table),
-        scored=scored,
-        positive=int((table["prediction"] == LABEL_NAMES[1]).sum()),
-        rejected=len(table) - scored,
-        reasons=_count_reasons(table),
+    predictions = count_predictions(
+        table,
+        card,
+        out,
+        reports=reports,
+        report_folder=dicom.dicom_sr,
     )
-
-
-def _count_reasons(table: pd.DataFrame) -> dict[str, int]:
-    """Return how many images were not scored, by reason, the most frequent first."""
-    texts = table.loc[table["status"] != "scored", "reason"]
-    reasons = Counter(text.partition(":")[0] for text in texts)
-    return dict(reasons.most_common())
+    with workspace.open_output(summary_address(out)) as path:
+        predictions.write(path)
+    if not table["status"].isin(WITH_SCORE).any():
+        raise DataError(_describe_nothing_scored(inputs, table, data, out))
+    return predictions
 
 
 def shown_as_trained(
@@ -208,7 +146,7 @@ def _describe_nothing_scored(
         return f"{where}: {file_kinds.explain_no_images(inputs.judged)}; {out} lists them"
     if len(table) == 1:
         return f"{where}: not scored: {table['reason'][0]}"
-    counts = [f"{count} {reason}" for reason, count in _count_reasons(table).items()]
+    counts = [f"{count} {reason}" for reason, count in count_reasons(table, "rejected").items()]
     return (
         f"{where}: none of {len(table)} files could be scored "
         f"({', '.join(counts[:MOST_REASONS])}): {out} lists each with its reason"
