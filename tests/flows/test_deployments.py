@@ -195,11 +195,15 @@ def test_what_a_webhook_gets_is_json_whatever_the_texts_hold(name):
 
 
 def test_a_change_starts_one_retraining_after_the_last_event():
-    """What triggers is that no further event comes: the events that begin the wait are those that prolong it."""
+    """What triggers is that no further event comes: the events that begin the wait are those that prolong it.
+
+    Without for_each it would fire once by itself.
+    """
     fields = yaml.safe_load((AUTOMATIONS / "retrain.yaml").read_text())
     trigger = fields["trigger"]
     assert trigger["posture"] == "Proactive" and trigger["after"] == trigger["expect"]
     assert set(trigger["after"]) == {events.DATA_CHANGED, events.DRIFT}
+    assert trigger["for_each"] == ["prefect.resource.id"]
 
 
 @pytest.mark.parametrize(("name", "slug"), [("watch", "frequent"), ("monitor", "daily")])
