@@ -3,6 +3,7 @@
 Prefect, Keras and the flows are imported when a command runs, so that --help answers at once.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ from flows.commands.flags import (
     merge,
 )
 
+UNLIKE_TRAINING = 3  # exit status
 _PREPROCESSING = (
     "flows.preprocess",
     "sklearn.model_selection",
@@ -186,6 +188,9 @@ def predict(
 ) -> None:
     """Score images with an exported model, or with the champion of a registry.
 
+    With `--strict`, exit status 3 if the images as a whole are not like the training data; the table
+    is written all the same.
+
     Example: `cxr predict work/registry new_images --out predictions.csv`
     """
     import cxr
@@ -195,4 +200,8 @@ def predict(
     # Without a server, which takes longer to start than a few images to score.
     with progress.following("images") as on_progress:
         predictions = cxr.predict(model, images, out, files, on_progress, key_map, dicom, scope)
+    if predictions.verdict:
+        print(f"{predictions.verdict_sentence}.")  # noqa: T201
     print(predictions.sentence())  # noqa: T201
+    if scope.strict and predictions.is_unlike:
+        sys.exit(UNLIKE_TRAINING)

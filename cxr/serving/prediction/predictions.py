@@ -56,6 +56,19 @@ class Predictions(Record):
     coverage: float | None = None
     site: str = ""
 
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the images, taken together, are not like the training data."""
+        return self.verdict is not None and self.verdict.verdict == "unlike"
+
+    @property
+    def verdict_sentence(self) -> str:
+        """The verdict in words, with a capital letter and without a full stop; "" for none."""
+        if self.verdict is None:
+            return ""
+        sentence = self.verdict.sentence
+        return sentence[0].upper() + sentence[1:]
+
     def sentence(self) -> str:
         """Return the counts in one sentence.
 
