@@ -6,6 +6,7 @@ Which alarm was said is remembered in a variable of the Prefect server, for the 
 
 import hashlib
 import logging
+from datetime import date
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -20,9 +21,9 @@ logger = logging.getLogger("cxr.monitoring")
 
 
 @task(name="read monitor", task_run_name="read {place}", cache_policy=NO_CACHE, **retries.POLICY)
-def read(place: str) -> MonitorReport:
+def read(place: str, since: date | None) -> MonitorReport:
     """Read a monitoring store and test each of its streams for drift."""
-    return read_monitor(place)
+    return read_monitor(place, since)
 
 
 @task(name="show monitor", task_run_name="show monitor", cache_policy=NO_CACHE)
