@@ -86,6 +86,7 @@ def show_registry(
     table.add_column("version", no_wrap=True)
     table.add_column("registered (UTC)")
     table.add_column("architecture")
+    table.add_column("scope")
     for title in (*VERSION_METRICS, "n"):
         table.add_column(title, justify="right")
     for version in versions:
@@ -95,6 +96,7 @@ def show_registry(
             version.name,
             f"{version.registered:%Y-%m-%d %H:%M}",
             version.architecture,
+            "known" if version.knows_scope else "not known",
             *(format_metric(version.test[name]) for name in VERSION_METRICS),
             str(version.test["n"]),
         )

@@ -91,6 +91,11 @@ class Version(Versioned):
     registered: AwareDatetime
     who: str
 
+    @property
+    def knows_scope(self) -> bool:
+        """Whether the model can say which images are unlike those of its training."""
+        return "scope.json" in self.files
+
     def as_champion(
         self,
         what: What,
