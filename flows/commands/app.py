@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cxr import __version__
 from cxr.core.errors import CxrError, UsageError
 from cxr.core.formatting import printable
-from flows.commands import checks, pipeline, stages, usage
+from flows.commands import checks, monitor, pipeline, stages, usage
 from flows.commands.cache import cache_app
 from flows.commands.registry import registry_app
 
@@ -25,6 +25,7 @@ Examples:
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
 - `cxr verify work/runs/RUN` computes every metric of a run again from its scores
 - `cxr retrain chest_xray --out work` trains if anything changed, and promotes what is not worse
+- `cxr monitor watched --out monitor.html` tells whether the images at work have drifted
 - `cxr registry list --out work` shows the versions and the champion
 """
 _COMMANDS = (
@@ -37,6 +38,7 @@ _COMMANDS = (
     stages.train,
     stages.export,
     stages.predict,
+    monitor.monitor,
     checks.verify,
     checks.doctor,
     checks.salt,

@@ -111,3 +111,8 @@ class Batch(Versioned):
     def images(self) -> int:
         """How many images were scored."""
         return sum(group.images for group in self.groups)
+
+    @property
+    def last_day(self) -> date:
+        """The last day on which images were scored, or else that of the writing."""
+        return max((group.day for group in self.groups), default=self.written.date())

@@ -172,8 +172,8 @@ def read_monitor(
     stored = read_store(place)
     kept = {}
     for name, batches in stored.batches.items():
-        kept[name] = [batch for batch in batches if since is None or last_day(batch) >= since]
-    last_days = {name: max(map(last_day, some)) for name, some in kept.items() if some}
+        kept[name] = [batch for batch in batches if since is None or batch.last_day >= since]
+    last_days = {name: max(batch.last_day for batch in some) for name, some in kept.items() if some}
     streams = []
     for name, last in last_days.items():
         at_work = max(last_days.values()) - last <= timedelta(days=AT_WORK_DAYS)
@@ -185,11 +185,6 @@ def read_monitor(
         streams=tuple(streams),
         unreadable=tuple(sorted(stored.unreadable)),
     )
-
-
-def last_day(batch: Batch) -> date:
-    """Return the last day on which images of a batch were scored, or else that of its writing."""
-    return max((group.day for group in batch.groups), default=batch.written.date())
 
 
 def _report_stream(
@@ -234,7 +229,7 @@ def _sum_days(batches: list[Batch]) -> dict[date, Day]:
             counts=_add_counts(before.counts, group.counts),
         )
     for batch in batches:
-        day = last_day(batch)
+        day = batch.last_day
         before = totals.get(day, Day())
         rejected = before.rejected + sum(batch.rejected.values())
         totals[day] = before.model_copy(update={"rejected": rejected})
@@ -273,14 +268,14 @@ def _find_notes(
     if future:
         newest = max(batch.written for batch in future)
         notes.append(
-            f"{format_count(len(future), 'batches')} from the future, up to {newest:%Y-%m-%d %H:%M} "
+            f"{format_count(len(future), 'predictions')} from the future, up to {newest:%Y-%m-%d %H:%M} "
             "UTC: the clock of a machine was wrong; counted once, under that day."
         )
     early = [batch for batch in batches if batch.written < reference.made - _CLOCK_SLACK]
     if early:
         oldest = min(batch.written for batch in early)
         notes.append(
-            f"{format_count(len(early), 'batches')} from before this stream was begun, from "
+            f"{format_count(len(early), 'predictions')} from before this stream was begun, from "
             f"{oldest:%Y-%m-%d %H:%M} UTC on: the clock of a machine was wrong; counted once, "
             "under that day."
         )

@@ -184,14 +184,14 @@ def _test_measurement(
 
 def _test_rejected(batches: list[Batch]) -> _Found | None:
     """Return the evidence that more films than LIMIT are rejected; None without images."""
-    ordered = sorted(batches, key=lambda batch: batch.written)
+    ordered = sorted(batches, key=lambda batch: (batch.last_day, batch.written))
     rows = []
     days = []
     for batch in ordered:
         rejected = count_rejected_films(batch)
         if batch.images + rejected:
             rows.append((rejected, batch.images + rejected))
-            days.append(batch.written.date())
+            days.append(batch.last_day)
     if not rows:
         return None
     counts = np.array(rows)
@@ -260,7 +260,7 @@ def _has_other_mix(reference: Reference, pairs: list[tuple[Batch, Group]]) -> bo
     return True  # without scores of validation nothing is known of the mix
 
 
-def limit_sentence() -> str:
+def promise_sentence() -> str:
     """Return what the tests promise."""
     return (
         f"Where nothing drifts, an alarm is ever raised with a chance of at most "
