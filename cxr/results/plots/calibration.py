@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_CALIBRATED_COLOUR = "#0072B2"
+CALIBRATED_COLOUR = "#0072B2"
 
 
 def draw_calibration(run: Path) -> "Figure":
@@ -46,10 +46,10 @@ def draw_calibration(run: Path) -> "Figure":
         table = read_table(path)
         style.clean_frame(axes)
         if is_fitted:
-            _draw_curve(axes, table, "raw_score", style.GRAY, "raw")
-            _draw_curve(axes, table, "score", _CALIBRATED_COLOUR, "calibrated")
+            draw_curve(axes, table, "raw_score", style.GRAY, "raw")
+            draw_curve(axes, table, "score", CALIBRATED_COLOUR, "calibrated")
         else:
-            _draw_curve(axes, table, "score", _CALIBRATED_COLOUR, "raw")
+            draw_curve(axes, table, "score", CALIBRATED_COLOUR, "raw")
         axes.set(
             xlim=(-0.03, 1.03),
             ylim=(-0.03, 1.03),
@@ -62,14 +62,22 @@ def draw_calibration(run: Path) -> "Figure":
     return figure
 
 
-def _draw_curve(
+def draw_curve(
     axes: "Axes",
     table: pd.DataFrame,
     column: str,
     colour: str,
     title: str,
 ) -> None:
-    """Draw one reliability curve, with the interval and the number of images of each bin."""
+    """Draw one reliability curve, with the interval and the number of images of each bin.
+
+    Args:
+        axes: Where it is drawn.
+        table: Rows with label and scores.
+        column: The scores.
+        colour: Of the curve.
+        title: Its name in the legend.
+    """
     from sklearn.calibration import CalibrationDisplay
 
     labels = table["label"].to_numpy()

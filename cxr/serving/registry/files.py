@@ -115,18 +115,27 @@ def upload_seen(
         raise DataError(
             f"{manifest} is not the manifest that the model's card names (SHA-256 differs)"
         )
-    rows = read_table(manifest)
-    rows = rows[rows["split"].isin(["train", "val"])]
-    table = pd.DataFrame(
-        {
-            "pixel_sha256": rows["pixel_sha256"],
-            "patient": _patient_digests(rows, card.data.leakage.patient_key),
-        }
-    )
+    table = digest_seen(read_table(manifest), card.data.leakage.patient_key)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / SEEN
         write_table(table, path)
         storage.upload(path, f"versions/{name}/{SEEN}")
+
+
+def digest_seen(rows: pd.DataFrame, patient_key: str) -> pd.DataFrame:
+    """Return digests of the pictures and the patients in train and val, a row for each image.
+
+    Args:
+        rows: The manifest of a training.
+        patient_key: How its patients are read.
+    """
+    rows = rows[rows["split"].isin(["train", "val"])]
+    return pd.DataFrame(
+        {
+            "pixel_sha256": rows["pixel_sha256"],
+            "patient": _patient_digests(rows, patient_key),
+        }
+    )
 
 
 def download_seen(storage: Storage, name: str) -> pd.DataFrame:

@@ -87,7 +87,7 @@ def measure(
         subgroup_tests=subgroups.compare_subgroups(scores, model.threshold),
         robustness=stress.measure_robustness(worlds, model.calibration, model.threshold),
         calibration=calibration,
-        calibration_points=_calibration_points(labels, mixed, patients, calibration),
+        calibration_points=_calibration_points(scores, calibration, mix_shift),
         prevalence=offer,
         promise=promise,
         local=operating_figures(labels, local, patients, threshold),
@@ -205,16 +205,17 @@ def _describe_need(
 
 
 def _calibration_points(
-    labels: Vector,
-    scores: Vector,
-    patients: Vector,
+    scores: pd.DataFrame,
     calibration: Calibration,
+    mix_shift: float,
 ) -> tuple[Point, ...]:
     """Return how sure the map is at POINTS, by a bootstrap of whole patients in which it is refitted."""
     if calibration.method == "none":
         return ()
+    labels = scores["label"].to_numpy()
+    mixed = adjust(scores["score"].to_numpy(np.float64), mix_shift)
     places = np.array(POINTS)
-    numbers = intervals.number_patients(patients)
+    numbers = intervals.number_patients(scores["patient_id"].to_numpy())
     members = [np.flatnonzero(numbers == number) for number in range(int(numbers.max()) + 1)]
     rng = np.random.default_rng(0)
     drawn = []
@@ -222,12 +223,12 @@ def _calibration_points(
         chosen = rng.integers(0, len(members), len(members))
         rows = np.concatenate([members[number] for number in chosen])
         if len(np.unique(labels[rows])) == 2:
-            parameters = FITS[calibration.method](labels[rows], scores[rows])
+            parameters = FITS[calibration.method](labels[rows], mixed[rows])
             fitted = Calibration(reason="", images=len(rows), patients=len(chosen), **parameters)
-            drawn.append(fitted.apply(places))
+            drawn.append(localise(places, fitted, mix_shift, 0.0))
     low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    points = zip(POINTS, calibration.apply(places), low, high, strict=True)
+    values = localise(places, calibration, mix_shift, 0.0)
     return tuple(
         Point(score=score, calibrated=float(value), low=float(lower), high=float(upper))
-        for score, value, lower, upper in points
+        for score, value, lower, upper in zip(POINTS, values, low, high, strict=True)
     )

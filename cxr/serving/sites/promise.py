@@ -60,13 +60,14 @@ class Promise(Strict):
         if self.threshold is None:
             return (
                 f"Too few: {self.patients} patients with PNEUMONIA cannot promise a sensitivity of "
-                f"{self.sensitivity:g} with {self.confidence:.0%} confidence, at most one of "
+                f"{self.sensitivity:g} with {100 * self.confidence:g} % confidence, at most "
+                f"one of "
                 f"{self.attainable:.3f}. It needs {self.patients_needed} more such patients, about "
                 f"{self.images_needed} more labelled images of the kind of this sample. Until "
                 "then the threshold of the model stays"
             )
         return (
-            f"{self.threshold:.6f}: the highest threshold at which, with {self.confidence:.0%} "
+            f"{self.threshold:.6f}: the highest threshold at which, with {100 * self.confidence:g} % "
             f"confidence, at least {self.sensitivity:g} of patients with PNEUMONIA have every image "
             f"called positive (rank {self.rank} of {self.patients} patients)"
         )

@@ -129,6 +129,7 @@ class Site(Versioned):
         model_calibration: The calibration of the model's card.
         model_threshold: Its threshold.
         model_prevalence: Of the validation images that its calibration was fitted on.
+        promised: The sensitivity that a threshold has to keep here.
         data: Where the sample is.
         images: Images by class.
         patients: Patients by class.
@@ -152,6 +153,7 @@ class Site(Versioned):
     model_calibration: Calibration
     model_threshold: float
     model_prevalence: float
+    promised: float
     data: str
     images: dict[str, int]
     patients: dict[str, int]
