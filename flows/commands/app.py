@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cxr import __version__
 from cxr.core.errors import CxrError, UsageError
 from cxr.core.formatting import printable
-from flows.commands import checks, monitor, pipeline, stages, usage
+from flows.commands import checks, monitor, pipeline, site, stages, usage
 from flows.commands.cache import cache_app
 from flows.commands.registry import registry_app
 
@@ -23,6 +23,7 @@ Examples:
 - `cxr scan chest_xray` shows how a run would use each folder, and changes nothing
 - `cxr run data --out work --classes PNEUMONIA=bacteria,virus --splits holdout=test --exclude COVID`
 - `cxr predict work/runs/RUN/export new_images --out predictions.csv`
+- `cxr site work/registry labelled_films --out sites/north` measures a model at another place
 - `cxr verify work/runs/RUN` computes every metric of a run again from its scores
 - `cxr retrain chest_xray --out work` trains if anything changed, and promotes what is not worse
 - `cxr monitor watched --out monitor.html` tells whether the images at work have drifted
@@ -38,6 +39,7 @@ _COMMANDS = (
     stages.train,
     stages.export,
     stages.predict,
+    site.site,
     monitor.monitor,
     checks.verify,
     checks.doctor,

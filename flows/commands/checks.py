@@ -5,12 +5,14 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from cxr.core.errors import CxrError
+from cxr.core.errors import CxrError, UsageError
 from flows.commands import session
 
 
 def verify(
-    run: str,
+    run: Annotated[
+        str, Parameter(help="The folder of a finished run, or one that `cxr site` wrote.")
+    ],
     /,
     *,
     table: Annotated[
@@ -18,15 +20,23 @@ def verify(
         Parameter(help="A Markdown file with a table that quotes the run's metrics."),
     ] = None,
 ) -> None:
-    """Compute every metric of a finished run again from its scores, and check every file's digest.
+    """Compute every metric of a run or a site again from its scores, and check the files' digests.
 
     Example: `cxr verify work/runs/RUN --table README.md`
     """
     from cxr.results.verify.checks import verify_run
+    from cxr.serving.sites.verify import is_site, verify_site
     from cxr.storage.workspace import workspace
 
     folder = workspace.fetch_folder(run.rstrip("/").removesuffix("/export"))
-    checks = verify_run(folder, table)
+    if is_site(folder):
+        if table:
+            raise UsageError(
+                f"--table {table}: expected a run, whose metrics it quotes, found a site"
+            )
+        checks = verify_site(folder, run)
+    else:
+        checks = verify_run(folder, table)
     for check in checks:
         if check.problem:
             _print_check("FAILED", check.what, check.problem)
