@@ -6,7 +6,9 @@ Which alarm was said is remembered in a variable of the Prefect server, for the 
 
 import hashlib
 import logging
+import tempfile
 from datetime import date
+from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -14,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.variables import Variable
 
 from cxr.serving.monitoring import MonitorReport, read_monitor
+from cxr.serving.monitoring.figures import draw_stream
 from tasks import events, retries
 from tasks.pages import monitoring as monitoring_page
 
@@ -28,12 +31,15 @@ def read(place: str, since: date | None) -> MonitorReport:
 
 @task(name="show monitor", task_run_name="show monitor", cache_policy=NO_CACHE)
 def show(report: MonitorReport) -> None:
-    """Put the verdict and the days where the UI shows them."""
-    create_markdown_artifact(
-        monitoring_page.page(report),
-        key="monitor",
-        description=report.sentence(),
-    )
+    """Put the verdict, the time lines and the days where the UI shows them."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = {
+            stream.name: draw_stream(stream, Path(folder) / stream.name)
+            for stream in report.streams
+            if stream.at_work
+        }
+        text = monitoring_page.page(report, pictures)
+    create_markdown_artifact(text, key="monitor", description=report.sentence())
     if report.alarm:
         logger.warning("%s", report.sentence())
     else:

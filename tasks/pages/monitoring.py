@@ -1,16 +1,28 @@
 """The page of a monitoring store, in Markdown."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from cxr.core.formatting import format_metric, printable
+from cxr.serving.monitoring.figures import CAPTIONS
 from cxr.serving.monitoring.report import MonitorReport, StreamReport
+from tasks.pages.pictures import to_markdown
 
 LAST_DAYS = 14  # in the table
 
 
-def page(report: MonitorReport) -> str:
-    """Return the page of a store: the verdict, then each stream with its last days."""
+def page(report: MonitorReport, pictures: Mapping[str, Sequence[Path]]) -> str:
+    """Return the page of a store: the verdict, then each stream with its last days and time lines.
+
+    Args:
+        report: What the store says.
+        pictures: The time lines of each stream, by its name; streams without any have none.
+    """
     lines = [f"# {'Drift' if report.alarm else 'No alarm'}", "", report.sentence(), ""]
     for stream in report.streams:
         lines += _stream_lines(stream)
+        for path in pictures.get(stream.name, ()):
+            lines += [to_markdown(path, level=3), "", CAPTIONS[path.stem], ""]
     if report.unreadable:
         lines += ["## Not counted", ""]
         lines += [f"- {printable(sentence)}" for sentence in report.unreadable]

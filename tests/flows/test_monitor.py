@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxr.results.model_card import Card
 from cxr.serving.monitoring import read_monitor
+from cxr.serving.monitoring.figures import CAPTIONS
 from tasks import monitor
 from tasks.pages import monitoring as monitoring_page
 from tests.support import monitored
@@ -79,8 +81,11 @@ def test_the_page_has_the_verdict_the_alarms_and_the_days(card, rng, tmp_path):
         )
         monitored.append(place, card, images, validation, rejected=("not_an_image", "polarity"))
     report = read_monitor(place)
-    page = monitoring_page.page(report)
     (stream,) = report.streams
+    picture = tmp_path / "evidence.png"
+    Image.new("L", (8, 8)).save(picture)
+    page = monitoring_page.page(report, {stream.name: [picture]})
+    assert page.count("](data:image/png;base64,") == 1 and CAPTIONS["evidence"] in page
     assert page.startswith("# Drift\n") and report.sentence() in page
     assert all(alarm.sentence() in page for alarm in stream.verdict.alarms)
     rows = [line for line in page.splitlines() if line.startswith("| 2026-03-")]
