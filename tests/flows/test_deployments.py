@@ -105,6 +105,8 @@ def test_retraining_is_weekly_in_utc_and_not_active_until_someone_says_so():
         "prefect.variables." in DEPLOYMENTS["retrain"]["parameters"][name]
         for name in ("data", "out")
     )
+    # A run that is refused because another one is at work would lose what started it.
+    assert DEPLOYMENTS["retrain"]["parameters"]["policy"] == "wait"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
