@@ -18,6 +18,7 @@ from cxr.models.runs import Init
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, read_stress_test
+from cxr.results.evaluation.abstention.measurement import read_abstention
 from cxr.results.gradcam.summary import Attention
 from cxr.results.model_card import NAME as CARD_NAME
 from cxr.results.model_card import Card, read_card
@@ -235,8 +236,8 @@ def write_card(
     """Write model_card.json and MODEL_CARD.md into export/.
 
     Args:
-        run: The run's folder, with evaluation.json, attention.json, robustness.json and
-            data/.
+        run: The run's folder, with evaluation.json, attention.json, robustness.json,
+            abstention.json and data/.
         settings: Of the run.
         training: The record of the selected model.
         selection: Why it was selected.
@@ -261,6 +262,7 @@ def write_card(
         selection=selection,
         evaluation=Evaluation.read(run / "evaluation.json"),
         robustness=read_stress_test(run),
+        abstention=read_abstention(run),
         audit=Audit.read(run / "data" / "audit.json"),
         attention=Attention.read(run / "attention.json"),
     )

@@ -21,6 +21,7 @@ from cxr.exploration.audit import Audit
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, StressTest
+from cxr.results.evaluation.abstention.measurement import Abstention
 from cxr.results.gradcam.summary import Attention
 from cxr.stats.calibration import Calibration
 from cxr.stats.thresholds import OperatingPoint
@@ -55,6 +56,7 @@ _STORED_ELSEWHERE = {
     "evaluation": ("architecture", "model_sha256", "threshold"),
     "robustness": ("architecture", "model_sha256", "threshold"),
     "attention": ("architecture", "model_sha256", "threshold"),
+    "abstention": ("architecture", "model_sha256", "threshold"),
     "settings": ("image_size",),
     "audit": ("manifest_sha256",),
 }
@@ -63,7 +65,7 @@ _STORED_ELSEWHERE = {
 class Card(Versioned):
     """The content of model_card.json; see the top of this file for what stands where.
 
-    Cards of earlier versions say nothing of `robustness`.
+    Cards of earlier versions say nothing of `robustness` and `abstention`.
     """
 
     architecture: str
@@ -83,6 +85,7 @@ class Card(Versioned):
     selection: Selection
     evaluation: Evaluation
     robustness: StressTest | None = None
+    abstention: Abstention | None = None
     audit: Audit
     attention: Attention
     intended_use: str = INTENDED_USE

@@ -12,6 +12,8 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results import evaluation, exporting
 from cxr.results.evaluation import Evaluation, EvaluationJob
+from cxr.results.evaluation.abstention.measurement import write_abstention
+from cxr.results.evaluation.abstention.referred_plot import PICTURE as REFERRED_PICTURE
 from cxr.results.evaluation.worlds_plot import STRESS_PICTURES
 from cxr.results.exporting import Export
 from cxr.results.gradcam.summary import Attention
@@ -82,10 +84,12 @@ def write_export(
     folder = run.folder(work)
     exporting.copy_data_files(work, folder)
     chosen = Selection.read(folder / "selection.json")
+    write_abstention(folder, training)
     exporting.write_card(folder, run.settings, training, chosen)
     attention = Attention.read(folder / "attention.json")
     pictures = [*draw_evaluation(folder), folder / attention.figure]
-    pictures += [folder / name for name in STRESS_PICTURES if (folder / name).is_file()]
+    drawn = (*STRESS_PICTURES, REFERRED_PICTURE)
+    pictures += [folder / name for name in drawn if (folder / name).is_file()]
     if pickle:
         job = exporting.PickleJob(export=folder / "export")
         worker.run_job(job, folder / "pickle.log", threads=1)

@@ -8,6 +8,8 @@ from cxr.core import plotting
 from cxr.core.files import read_table
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, read_stress_test
+from cxr.results.evaluation.abstention.measurement import read_abstention
+from cxr.results.evaluation.abstention.risk_plot import draw_risk_coverage
 from cxr.results.evaluation.stress_plot import draw_stress
 from cxr.results.plots import (
     calibration,
@@ -64,7 +66,8 @@ def draw_evaluation(run: Path) -> list[Path]:
 
     Returns:
         The paths of confusion_matrix.png, roc_test.png, precision_recall_test.png, scores_test.png
-        and reliability.png, and of stress.png if the run was tested in the stress worlds.
+        and reliability.png, of stress.png if the run was tested in the stress worlds, and of
+        risk_coverage.png if it was judged which test images are in scope.
 
     Raises:
         FileNotFoundError: One of these files is missing.
@@ -81,6 +84,9 @@ def draw_evaluation(run: Path) -> list[Path]:
     stress_test = read_stress_test(run)
     if stress_test:
         figures["stress"] = draw_stress(stress_test.worlds)
+    abstention = read_abstention(run)
+    if abstention:
+        figures["risk_coverage"] = draw_risk_coverage(run, abstention)
     return _save(figures, run)
 
 

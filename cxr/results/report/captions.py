@@ -46,6 +46,17 @@ RUN_CAPTIONS = {
             "middle of its class."
         ),
     },
+    "abstention": {
+        "risk_coverage": (
+            "Left: the share of wrong answers by the share of test images that is answered, where "
+            "the least certain are referred first. Right: sensitivity and specificity among the "
+            "answered by policy; its number marks it on the left."
+        ),
+        "referred": (
+            "Test images that are referred as unlike those of the training, with the label of "
+            "their folder. They are chosen by p-value, not by hand."
+        ),
+    },
     "reliance": {
         "masks": (
             "What the network saw with parts hidden. The lung fields are one fixed rectangle for "

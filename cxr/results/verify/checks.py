@@ -23,17 +23,20 @@ from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting, model_card, rendering
 from cxr.results.evaluation import Evaluation, read_stress_test
+from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_abstention
 from cxr.results.evaluation.job import RELOAD_TOLERANCE
 from cxr.results.evaluation.robustness import SCORES_NAME
 from cxr.results.gradcam.summary import Attention
 from cxr.results.model_card import Card
 from cxr.results.report import page
+from cxr.results.verify.abstention_checks import abstention_problems
 from cxr.results.verify.differences import TOLERANCE, count_misfits, record_differences
 from cxr.results.verify.member_checks import member_problems
 from cxr.results.verify.quoted_table import misquotes
 from cxr.stats.calibration import Calibration
 
 _STRESS_CHECK = f"metrics in the stress worlds and behind masks from {SCORES_NAME}"
+_ABSTENTION_CHECK = f"metrics among the answered test images from {JUDGEMENTS_NAME}"
 _PAGES_CHECK = "MODEL_CARD.md and report.html say what the records say"
 
 
@@ -92,6 +95,10 @@ def verify_run(run: Path, table: Path | None = None) -> list[Check]:
         checks.append(Check(_STRESS_CHECK, "", f"not measured by {other_version}"))
     else:
         checks.append(_check(_STRESS_CHECK, _stress_problems, run))
+    if read_abstention(run) is None and not (run / JUDGEMENTS_NAME).exists():
+        checks.append(Check(_ABSTENTION_CHECK, "", "the model does not know its scope"))
+    else:
+        checks.append(_check(_ABSTENTION_CHECK, _abstention_problems, run))
     if not other_version:
         checks.append(_check(_PAGES_CHECK, _page_problems, run))
     if table:
@@ -258,6 +265,11 @@ def _stress_problems(run: Path) -> Iterator[str]:
     yield from record_differences(stored_values, recomputed, texts=not _other_version(run))
 
 
+def _abstention_problems(run: Path) -> Iterator[str]:
+    """Compute the metrics among the answered test images again."""
+    return abstention_problems(run, texts=not _other_version(run))
+
+
 def _card_problems(run: Path) -> Iterator[str]:
     """Compare the records in the card with those of the run."""
     card = _read_card(run)
@@ -275,6 +287,8 @@ def _card_problems(run: Path) -> Iterator[str]:
             yield f"its {name} is not that of the run"
     if card.robustness != read_stress_test(run):
         yield "its robustness is not that of the run"
+    if card.abstention != read_abstention(run):
+        yield "its abstention is not that of the run"
 
 
 def _page_problems(run: Path) -> Iterator[str]:
