@@ -30,6 +30,8 @@ from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card, read_card
 from cxr.serving.prediction.inputs import ImageToScore
+from cxr.serving.sites.apply import localise_card
+from cxr.serving.sites.records import Site
 from cxr.serving.structured_reports import film_header
 from cxr.serving.structured_reports.report_folder import ReportFolder
 
@@ -95,6 +97,7 @@ class PredictionJob(Job):
         files: What an image must be.
         out: Where the table goes.
         dicom: What is kept and written of DICOM films.
+        site: Whose threshold and calibration are used; None for the model's own.
     """
 
     export: Path
@@ -104,12 +107,13 @@ class PredictionJob(Job):
     files: FileSettings
     out: Path
     dicom: DicomOutputSettings = DicomOutputSettings()
+    site: Site | None = None
 
     def work(self, emit: Emit) -> None:
         """Load the model, go through the images batch by batch, publish reports and the table."""
         import keras
 
-        card = read_card(self.export)
+        card = localise_card(read_card(self.export), self.site)
         storages = [open_data(uri) for uri in self.places]
         for number, _, _, name in self.to_score:
             if is_hidden_key(name):
@@ -121,7 +125,7 @@ class PredictionJob(Job):
         model = model_surgery.fuse_batch_norm(keras.models.load_model(self.export / "model.keras"))
         reports = ReportFolder(self.dicom.dicom_sr, card) if self.dicom.dicom_sr else None
         rows: list[dict[str, Any]] = []
-        for batch in score_images(model, images, card, self.files, self.dicom, reports):
+        for batch in score_images(model, images, card, self.files, self.dicom, reports, self.site):
             rows += batch
             emit(Progress(done=len(rows)))
         if reports is not None:
@@ -159,6 +163,7 @@ def score_images(
     files: FileSettings,
     dicom: DicomOutputSettings | None = None,
     reports: ReportFolder | None = None,
+    site: Site | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each batch of images, scored or rejected, in the order of `images`.
 
@@ -167,10 +172,11 @@ def score_images(
     Args:
         model: The exported network.
         images: What to score.
-        card: The model's card.
+        card: The model's card, with the threshold of the site.
         files: What an image must be.
         dicom: What is kept of DICOM films; the defaults where not given.
         reports: Where the structured reports of scored films go; None to write none.
+        site: Whose calibration is used; None for the model's own.
 
     Raises:
         StorageError: An image could not be read, or a report not be written.
@@ -183,7 +189,7 @@ def score_images(
         return _decode(image, card, files, dicom)
 
     def score(batch: _Batch) -> _ScoredBatch:
-        return _score_batch(model, batch, size, card)
+        return _score_batch(model, batch, size, card, site)
 
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
@@ -264,6 +270,7 @@ def _score_batch(
     batch: _Batch,
     size: int,
     card: Card,
+    site: Site | None,
 ) -> _ScoredBatch:
     """Return a row for each image of a batch; `size` is the number of places in every batch."""
     rows = []
@@ -282,7 +289,8 @@ def _score_batch(
     positions = np.resize(np.arange(len(decoded)), size)
     pixels = np.stack([film.pixels for film in decoded])
     scores = scoring.score_images(model, pixels, positions, size)[: len(decoded)]
-    calibrated = [float(score) for score in card.calibration.apply(scores)]
+    own = card.calibration.apply(scores)
+    calibrated = (site.apply(own) if site else own).tolist()
     for name, film, score in zip(names, decoded, calibrated, strict=True):
         row = _scored_row(name, score, card)
         if film.instance is not None:

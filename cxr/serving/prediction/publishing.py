@@ -30,6 +30,8 @@ from cxr.serving.prediction.predictions import (
     count_reasons,
     summary_address,
 )
+from cxr.serving.sites.apply import load_site, localise_card
+from cxr.serving.sites.records import Site
 from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
 
@@ -83,18 +85,20 @@ def predict(
     with registry.find_model(model) as address, workspace.open_output(out) as path:
         folder = exporting.find_export(address)
         card = read_card(folder)
+        site = load_site(scope.site, card)
         files = shown_as_trained(card, files)
         inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
             on_images(0, len(inputs.wanted))
-            reports = _score_in_worker(folder, inputs, files, path, on_images, dicom)
+            reports = _score_in_worker(folder, inputs, files, path, on_images, dicom, site)
         else:
-            write_predictions([], inputs.rejects, card, path)
+            write_predictions([], inputs.rejects, localise_card(card, site), path)
         table = read_table(path)
     predictions = count_predictions(
         table,
         card,
         out,
+        site=site.name if site else "",
         reports=reports,
         report_folder=dicom.dicom_sr,
     )
@@ -160,6 +164,7 @@ def _score_in_worker(
     path: Path,
     on_images: Callable[[int, int], None],
     dicom: DicomOutputSettings,
+    site: Site | None,
 ) -> int:
     """Have a worker process score the images and publish the table at `path`.
 
@@ -179,6 +184,7 @@ def _score_in_worker(
         files=files,
         out=path.absolute(),
         dicom=dicom,
+        site=site,
     )
     log = path.absolute().parent / f".cxr-predict-{os.getpid()}.log"
 

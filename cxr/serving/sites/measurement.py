@@ -100,6 +100,7 @@ def operating_figures(
     scores: Vector,
     patients: Vector,
     threshold: float,
+    draws: int = 2000,
 ) -> OperatingFigures:
     """Return the metrics of a threshold, with intervals that hold for a hundred images, too.
 
@@ -111,6 +112,7 @@ def operating_figures(
         scores: 0 to 1, (n,).
         patients: The patient of each image, text (n,).
         threshold: The lowest score that counts as positive.
+        draws: Of the bootstrap.
     """
     positive = labels == 1
     called = scores >= threshold
@@ -126,7 +128,7 @@ def operating_figures(
         name: intervals.mean_interval(right[mask], patients[mask]) for name, mask in members.items()
     }
     bounds["auroc"] = _auroc_interval(labels, scores, patients)
-    drawn = intervals.bootstrap_intervals(labels, scores, patients, threshold)
+    drawn = intervals.bootstrap_intervals(labels, scores, patients, threshold, draws)
     bounds["auprc"] = drawn["auprc"]
     return OperatingFigures(
         threshold=threshold,
