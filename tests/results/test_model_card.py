@@ -283,7 +283,8 @@ def test_a_run_of_the_version_before_is_verified_but_for_its_wording(run):
     checks = verify_run(run)
     assert [check.problem for check in checks if check.problem] == []
     assert [check.note for check in checks if check.note] == [
-        "not compared, cxr 0.1.0 (schema version 1) wrote them"
+        "not measured: the model does not know its scope",
+        "not compared, cxr 0.1.0 (schema version 1) wrote them",
     ]
     other = next(name for name in finished.NAMES if name != card.selection.name)
     edit(run / "selection.json", lambda found: found.update(name=other))

@@ -96,7 +96,8 @@ def verify_run(run: Path, table: Path | None = None) -> list[Check]:
     else:
         checks.append(_check(_STRESS_CHECK, _stress_problems, run))
     if read_abstention(run) is None and not (run / JUDGEMENTS_NAME).exists():
-        checks.append(Check(_ABSTENTION_CHECK, "", "the model does not know its scope"))
+        note = "not measured: the model does not know its scope"
+        checks.append(Check(_ABSTENTION_CHECK, "", note))
     else:
         checks.append(_check(_ABSTENTION_CHECK, _abstention_problems, run))
     if not other_version:
