@@ -32,11 +32,11 @@ def test_the_likelihood_is_the_dirichlet_multinomial_of_scipy():
 
 def test_an_e_value_has_a_mean_of_at_most_one_without_drift():
     """Over all sequences that the null hypothesis can produce, weighted by their probability."""
-    bins = fit_bins("x", np.arange(40.0), np.repeat([0, 1], 20))
+    bins = fit_bins("x", np.arange(40.0), np.repeat([0, 1], 20), np.arange(40))
     rng = np.random.default_rng(0)
     weights = np.add(bins.negatives, bins.positives) + evidence.PRIOR
     draws = [rng.multinomial(30, rng.dirichlet(weights)) for _ in range(4000)]
-    e_values = np.exp(log_evidence(np.array(draws), bins, 1.0, any_mix=False))
+    e_values = np.exp(log_evidence(np.array(draws), bins, any_mix=False))
     assert e_values.mean() < 1 + 3 * e_values.std() / np.sqrt(len(draws))
 
 
@@ -45,15 +45,15 @@ def test_images_like_the_reference_raise_no_alarm_and_shifted_ones_do():
     rng = np.random.default_rng(1)
     reference = rng.normal(size=300)
     labels = rng.integers(0, 2, 300)
-    bins = fit_bins("x", reference, labels)
+    bins = fit_bins("x", reference, labels, np.arange(300))
     like = []
     shifted = []
     for _ in range(100):
         values = rng.normal(size=(20, 10))
         counts = np.array([bins.count(batch) for batch in values])
-        like.append(collect_evidence(counts, one_day(counts), bins, 1.0).log_e.max())
+        like.append(collect_evidence(counts, one_day(counts), bins).log_e.max())
         counts = np.array([bins.count(batch + 1) for batch in values])
-        shifted.append(collect_evidence(counts, one_day(counts), bins, 1.0).log_e.max())
+        shifted.append(collect_evidence(counts, one_day(counts), bins).log_e.max())
     assert np.mean(np.array(like) > np.log(100)) <= 0.01
     assert min(shifted) > np.log(100)
 
@@ -62,39 +62,47 @@ def test_a_class_mix_that_changes_is_no_drift():
     """Positives alone raise no alarm where any mix is allowed, and one where only the reference's is."""
     rng = np.random.default_rng(2)
     labels = np.repeat([0, 1], 200)
-    bins = fit_bins("score", rng.normal(3 * labels), labels)
+    bins = fit_bins("score", rng.normal(3 * labels), labels, np.arange(400))
     counts = np.array([bins.count(rng.normal(3, size=20)) for _ in range(10)])
     days = one_day(counts)
-    assert collect_evidence(counts, days, bins, 1.0).log_e.max() < 0
-    assert collect_evidence(counts, days, bins, 1.0, any_mix=False).log_e.max() > np.log(100)
+    assert collect_evidence(counts, days, bins).log_e.max() < 0
+    assert collect_evidence(counts, days, bins, any_mix=False).log_e.max() > np.log(100)
 
 
 def test_a_drift_after_a_quiet_time_is_found_and_dated():
     """After 40 days without drift, the test that starts with the first drifted day has the evidence."""
     rng = np.random.default_rng(3)
-    bins = fit_bins("x", rng.normal(size=400), rng.integers(0, 2, 400))
+    bins = fit_bins("x", rng.normal(size=400), rng.integers(0, 2, 400), np.arange(400))
     days = np.arange(45)
     values = rng.normal(size=(45, 30)) + np.where(days >= 40, 2.0, 0.0)[:, np.newaxis]
-    found = collect_evidence(np.array([bins.count(day) for day in values]), days, bins, 1.0)
+    found = collect_evidence(np.array([bins.count(day) for day in values]), days, bins)
     assert found.log_e[:40].max() < np.log(100) < found.log_e[43]
     assert found.start[43] == 40
 
 
 def test_images_of_one_patient_count_for_less():
-    """Kish's design effect, and an e-value that shrinks with it."""
-    assert design_effect(np.array([1, 1, 1, 2])) == pytest.approx(2.5)
-    bins = fit_bins("x", np.arange(100.0), np.repeat([0, 1], 50))
-    counts = bins.count(np.full(20, 1000.0))[np.newaxis]
-    assert log_evidence(counts, bins, 1.0)[0] > log_evidence(counts, bins, 2.5)[0] > 0
+    """Two equal images of each patient count as one, two independent ones nearly as two."""
+    rng = np.random.default_rng(5)
+    patients = np.repeat(np.arange(500), 2)
+    own = rng.normal(size=1000)
+    assert design_effect(own[patients], patients) == 2
+    assert design_effect(own, patients) == pytest.approx(1, abs=0.2)
+    labels = rng.integers(0, 2, 1000)
+    alike = fit_bins("x", own[patients], labels, patients)
+    counts = alike.count(np.full(20, 1000.0))[np.newaxis]
+    apart = alike.model_copy(update={"images_alike": 1.0})
+    assert log_evidence(counts, apart)[0] > log_evidence(counts, alike)[0] > 0
 
 
 def test_every_value_lies_in_one_bin():
     """Values beyond the reference and no numbers, too; equal values of the reference make one edge."""
-    bins = fit_bins("x", np.array([1.0, 1.0, 1.0, 1.0, np.nan]), np.array([0, 1, 0, 1, 0]))
+    bins = fit_bins(
+        "x", np.array([1.0, 1.0, 1.0, 1.0, np.nan]), np.array([0, 1, 0, 1, 0]), np.arange(5)
+    )
     assert bins.edges == (1.0,) and bins.negatives == (2, 0, 1) and bins.positives == (2, 0, 0)
     assert count_values(np.array([-np.inf, 0.0, 2.0, np.nan]), bins.edges).tolist() == [1, 1, 2]
     with pytest.raises(DataError, match="expected numbers of the reference images, found none"):
-        fit_bins("x", np.array([np.nan]), np.array([0]))
+        fit_bins("x", np.array([np.nan]), np.array([0]), np.array([0]))
     with pytest.raises(DataError, match="expected counts of 3 bins, found 2"):
         bins.require([1, 2])
 

@@ -25,7 +25,6 @@ class Reference(Versioned):
         made: When the reference was made, with the first batch.
         images: How many validation images the bins hold.
         patients: How many patients these show.
-        images_alike: How many images of a patient tell as much as one; see `design_effect`.
         bins: Of each measurement that is tested.
         untested: Why some or all measurements have no bins; empty if all have.
         miscalibrated: Why the scores may not be taken for probabilities; empty if nothing found
@@ -41,7 +40,6 @@ class Reference(Versioned):
     made: AwareDatetime
     images: int
     patients: int
-    images_alike: float
     bins: tuple[Bins, ...]
     untested: str = ""
     miscalibrated: str = ""

@@ -9,9 +9,9 @@ from cxr.core.settings import LABEL_NAMES
 from cxr.results.model_card import Card
 from cxr.serving.monitoring.records import Reference
 from cxr.stats.calibration import reliability
-from cxr.stats.drift.binning import design_effect, fit_bins
+from cxr.stats.drift.binning import Bins, fit_bins
 
-NOT_MEASURED = {"label", "patient"}  # columns of the validation table that say nothing of an image
+NOT_MEASURED = ["label", "patient"]  # columns of the validation table that say nothing of an image
 NO_SCOPE = (
     "the model was exported without reference statistics, by a version of cxr before 0.6: export "
     "it again to have drift tested"
@@ -39,26 +39,19 @@ def make_reference(
         site: The site whose threshold and calibration are applied; empty for the card's own.
         now: The time.
     """
-    bins = []
+    untested = SITE_SCORES if site else ""
+    miscalibrated = untested
+    bins: tuple[Bins, ...] = ()
     images = 0
     patients = 0
-    images_alike = 1.0
-    untested = NO_SCOPE
-    miscalibrated = NO_SCOPE
-    if validation is not None:
-        labels = validation["label"].to_numpy(np.int64)
-        names = [str(name) for name in validation if name not in NOT_MEASURED]
-        if site:
-            names.remove("score")
-        for name in names:
-            values = validation[name].to_numpy(np.float64)
-            if np.isfinite(values).any():
-                bins.append(fit_bins(name, values, labels))
+    if validation is None:
+        untested = NO_SCOPE
+        miscalibrated = NO_SCOPE
+    else:
+        bins = _fit_all(validation, has_scores=not site)
         images = len(validation)
         patients = int(validation["patient"].nunique())
-        images_alike = design_effect(validation["patient"].to_numpy())
-        untested = SITE_SCORES if site else ""
-        miscalibrated = SITE_SCORES if site else find_miscalibration(card, validation)
+        miscalibrated = untested or find_miscalibration(card, validation)
     return Reference(
         architecture=card.architecture,
         run=card.run,
@@ -69,11 +62,22 @@ def make_reference(
         made=now,
         images=images,
         patients=patients,
-        images_alike=images_alike,
-        bins=tuple(bins),
+        bins=bins,
         untested=untested,
         miscalibrated=miscalibrated,
     )
+
+
+def _fit_all(validation: pd.DataFrame, has_scores: bool) -> tuple[Bins, ...]:
+    """Return the bins of every measurement that is a number of any validation image."""
+    labels = validation["label"].to_numpy(np.int64)
+    patients = validation["patient"].to_numpy()
+    bins = []
+    for name in validation.columns.difference(NOT_MEASURED, sort=False):
+        values = validation[name].to_numpy(np.float64)
+        if np.isfinite(values).any() and (has_scores or name != "score"):
+            bins.append(fit_bins(name, values, labels, patients))
+    return tuple(bins)
 
 
 def find_miscalibration(card: Card, validation: pd.DataFrame) -> str:

@@ -105,7 +105,7 @@ def judge(reference: Reference, batches: list[Batch]) -> Verdict:
     alarms = []
     evidence = {}
     for bins in reference.bins:
-        found = _test_measurement(pairs, bins, reference)
+        found = _test_measurement(pairs, bins)
         if found:
             evidence[bins.name] = found.by_day(limit)
             alarms += found.alarms(bins.name, ALL_DEVICES, limit)
@@ -116,7 +116,7 @@ def judge(reference: Reference, batches: list[Batch]) -> Verdict:
     for device, device_limit in _device_limits(pairs, limit):
         own = [pair for pair in pairs if pair[1].device == device]
         for bins in reference.bins:
-            found = _test_measurement(own, bins, reference)
+            found = _test_measurement(own, bins)
             if found:
                 alarms += found.alarms(bins.name, device, device_limit)
     alarms.sort(key=lambda alarm: -alarm.log10_e)
@@ -162,7 +162,6 @@ class _Found:
 def _test_measurement(
     pairs: list[tuple[Batch, Group]],
     bins: Bins,
-    reference: Reference,
     any_mix: bool = True,
 ) -> _Found | None:
     """Return the evidence that a measurement has drifted; None without images."""
@@ -176,7 +175,6 @@ def _test_measurement(
         counts,
         _number_days(days),
         bins,
-        reference.images_alike,
         any_mix,
     )
     return _Found(evidence, days)
@@ -255,7 +253,7 @@ def _has_other_mix(reference: Reference, pairs: list[tuple[Batch, Group]]) -> bo
     """Return whether the scores speak against the class mix of validation."""
     for bins in reference.bins:
         if bins.name == "score":
-            found = _test_measurement(pairs, bins, reference, any_mix=False)
+            found = _test_measurement(pairs, bins, any_mix=False)
             return found is not None and float(found.log_e.max()) >= -math.log(MIX_ALARMS)
     return True  # without scores of validation nothing is known of the mix
 

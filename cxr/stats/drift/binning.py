@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from cxr.core.errors import DataError
 from cxr.core.settings import Strict
@@ -10,6 +11,7 @@ from cxr.stats.metrics import Vector
 
 # Finer towards the ends: what drifts leaves the middle, and often at one end.
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+TINY = 1e-12
 
 
 class Bins(Strict):
@@ -22,12 +24,14 @@ class Bins(Strict):
         edges: Between the bins, rising; a value on an edge is in the lower bin.
         negatives: How many reference images labelled 0 each bin holds.
         positives: How many labelled 1.
+        images_alike: How many images of a patient tell as much as one; see `design_effect`.
     """
 
     name: str
     edges: tuple[float, ...]
     negatives: tuple[int, ...]
     positives: tuple[int, ...]
+    images_alike: float = Field(1.0, ge=1)
 
     def count(self, values: Vector) -> Vector:
         """Return how many of the values each bin holds, int64 (bins,).
@@ -46,13 +50,19 @@ class Bins(Strict):
             )
 
 
-def fit_bins(name: str, values: Vector, labels: Vector) -> Bins:
+def fit_bins(
+    name: str,
+    values: Vector,
+    labels: Vector,
+    patients: Vector,
+) -> Bins:
     """Return the bins of a measurement, at the quantiles of the reference images.
 
     Args:
         name: Of the measurement.
         values: Of the reference images, (n,).
         labels: Their labels, 0 or 1, (n,).
+        patients: Their patients, (n,).
 
     Raises:
         DataError: No value is a number.
@@ -68,6 +78,7 @@ def fit_bins(name: str, values: Vector, labels: Vector) -> Bins:
         edges=tuple(edges),
         negatives=tuple(count_values(values[labels == 0], edges).tolist()),
         positives=tuple(count_values(values[labels == 1], edges).tolist()),
+        images_alike=design_effect(values, patients),
     )
 
 
@@ -83,17 +94,29 @@ def count_values(values: Vector, edges: Sequence[float]) -> Vector:
     return np.bincount(numbers, minlength=len(edges) + 2)
 
 
-def design_effect(patients: Vector) -> float:
-    """Return the number of images that tell as much as one independent image, at most.
+def design_effect(values: Vector, patients: Vector) -> float:
+    """Return how many images of a patient tell as much as one, from 1 on.
 
-    This is Kish's design effect (1965) for images of a patient that are all alike: the sum of
-    squares of the images of each patient over the number of images.
+    This is Kish's design effect (1965), 1 + (b - 1) r. b is the number of images of its patient,
+    averaged over images, and r the correlation of two images of a patient in the ranks of their
+    values, with two of its standard errors added.
 
     Args:
+        values: Of one measurement, (n,).
         patients: The patient of each image, (n,).
 
-    >>> design_effect(np.array([0, 0, 1, 2]))
-    1.5
+    >>> design_effect(np.arange(4), np.array([0, 1, 2, 3]))
+    1.0
     """
-    _, images = np.unique(patients, return_counts=True)
-    return float((images**2).sum() / images.sum())
+    from scipy.stats import rankdata
+
+    _, numbers, images = np.unique(patients, return_inverse=True, return_counts=True)
+    pairs = (images * (images - 1)).sum() / 2
+    if not pairs:
+        return 1.0
+    ranks = rankdata(values)
+    ranks = (ranks - ranks.mean()) / max(ranks.std(), TINY)
+    products = np.bincount(numbers, ranks) ** 2 - np.bincount(numbers, ranks**2)
+    correlation = products.sum() / (2 * pairs) + 2 / np.sqrt(pairs)
+    images_each = (images**2).sum() / images.sum()
+    return float(1 + (images_each - 1) * np.clip(correlation, 0, 1))

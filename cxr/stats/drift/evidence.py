@@ -41,7 +41,6 @@ def collect_evidence(
     batches: Vector,
     days: Vector,
     bins: Bins,
-    images_alike: float,
     any_mix: bool = True,
 ) -> Evidence:
     """Return the evidence that a measurement has drifted, after each batch.
@@ -50,14 +49,13 @@ def collect_evidence(
         batches: The counts of each batch in each bin, (batches, bins), in the order of time.
         days: The number of the day of each batch, rising by 0 or 1 from 0 on, int64 (batches,).
         bins: Of the reference.
-        images_alike: How many images of a patient tell as much as one; see `design_effect`.
         any_mix: Whether any share of positives is no drift; otherwise only the reference's own.
     """
     totals = np.vstack([np.zeros_like(batches[:1]), np.cumsum(batches, axis=0)])
     first_batches = np.searchsorted(days, np.arange(days[-1] + 1))
     ends, starts = _pair_starts(days)
     counts = totals[ends + 1] - totals[first_batches[starts]]
-    log_e = log_evidence(counts, bins, images_alike, any_mix)
+    log_e = log_evidence(counts, bins, any_mix)
     return strongest(log_e, ends, starts, first_batches)
 
 
@@ -105,7 +103,6 @@ def _pair_starts(days: Vector) -> tuple[Vector, Vector]:
 def log_evidence(
     counts: Vector,
     bins: Bins,
-    images_alike: float,
     any_mix: bool = True,
 ) -> Vector:
     """Return the natural logarithm of the e-value of each row of counts, (tests,).
@@ -113,30 +110,29 @@ def log_evidence(
     Args:
         counts: Of images at work in each bin, (tests, bins).
         bins: Of the reference.
-        images_alike: How many images of a patient tell as much as one; see `design_effect`.
         any_mix: Whether any share of positives is no drift; otherwise only the reference's own.
     """
-    independent = counts / images_alike
+    independent = counts / bins.images_alike
     pooled = np.add(bins.negatives, bins.positives) + PRIOR
     alternative = FORGETFUL * pooled / pooled.sum()
     likely = log_probability(independent, alternative)
-    nulls = [pooled / images_alike]
+    nulls = [pooled / bins.images_alike]
     if any_mix:
-        nulls = _null_weights(bins, images_alike)
+        nulls = _null_weights(bins)
     best_null = np.full(len(counts), -np.inf)
     for weights in nulls:
         best_null = np.maximum(best_null, log_probability(independent, weights))
     return np.asarray(likely - best_null)
 
 
-def _null_weights(bins: Bins, images_alike: float) -> list[Vector]:
+def _null_weights(bins: Bins) -> list[Vector]:
     """Return the Dirichlet weights of the null hypothesis for each share of positives, (bins,) each.
 
     The mixture of two classes has the mean of their distributions. It counts as many images as
     give a mean with the variance of that mixture.
     """
-    negatives = np.array(bins.negatives) / images_alike + PRIOR
-    positives = np.array(bins.positives) / images_alike + PRIOR
+    negatives = np.array(bins.negatives) / bins.images_alike + PRIOR
+    positives = np.array(bins.positives) / bins.images_alike + PRIOR
     if not any(bins.negatives):
         return [positives]
     if not any(bins.positives):
