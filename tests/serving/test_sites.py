@@ -1,5 +1,6 @@
 """A site: the promise of its threshold, and what is said of a model there."""
 
+import itertools
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,15 @@ from scipy.stats import beta
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from cxr.core import __version__
-from cxr.core.errors import DataError, ModelError
+from cxr.core.errors import DataError, ModelError, UsageError
 from cxr.core.files import file_sha256, read_table, write_table
+from cxr.core.settings import FileSettings, SiteSettings
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.data.manifest.columns import PAIR_COLUMNS, REJECT_COLUMNS
+from cxr.data.phantoms import dataset
 from cxr.results.model_card import Card
+from cxr.serving.prediction import batch_scoring
+from cxr.serving.prediction.inputs import ImageToScore
 from cxr.serving.sites import apply, card, prior, sample, scoring, verify
 from cxr.serving.sites.measurement import Model, judge_sensitivity, measure
 from cxr.serving.sites.promise import (
@@ -27,6 +32,7 @@ from cxr.serving.sites.promise import (
 from cxr.serving.sites.records import (
     CARD,
     NAME,
+    NOT_MEASURED,
     REFERENCE_SCORES,
     SCORES,
     WORLD_SCORES,
@@ -34,8 +40,12 @@ from cxr.serving.sites.records import (
     OperatingFigures,
     Site,
 )
+from cxr.stages import site_steps
 from cxr.stats.calibration import Calibration
 from cxr.stats.intervals import Interval
+from cxr.storage.local import LocalStorage
+from tests.support import darkness
+from tests.support.darkness import Darkness
 
 
 def read_card_of(work: Path) -> Card:
@@ -376,3 +386,53 @@ def test_images_of_the_training_are_found_by_the_work_folder(finished_once, tmp_
     seen = sample.find_seen(str(export), export, own, rows, "person")
     assert seen.tolist() == [True, False]
     assert sample.find_seen(str(export), export, known, rows, "person") is None
+
+
+def test_a_prediction_uses_the_threshold_and_calibration_of_the_site(phantoms, finished_once, site):
+    """Scores are the site's, the threshold in the table is its own, and predictions follow it."""
+    storage = LocalStorage(phantoms)
+    keys = sorted(entry.key for entry in storage.list("test/NORMAL"))
+    wanted = [ImageToScore(storage, key, None, key) for key in keys]
+    own = read_card_of(finished_once)
+
+    def rows(place: Site | None) -> pd.DataFrame:
+        shown = apply.localise_card(own, place)
+        batches = batch_scoring.score_images(Darkness(), wanted, shown, FileSettings(), site=place)
+        table = pd.DataFrame(list(itertools.chain.from_iterable(batches)))
+        return table[table["status"] == "scored"]
+
+    shipped = rows(None)
+    local = rows(site)
+    assert np.allclose(local["score"], site.apply(shipped["score"].to_numpy()))
+    assert set(local["threshold"]) == {site.threshold}
+    assert list(local["prediction"] == "PNEUMONIA") == list(local["score"] >= site.threshold)
+    assert "measured 2026-01-02 on 140 images" in apply.describe_use(site)
+
+
+@pytest.mark.slow
+def test_a_site_is_measured_from_a_folder_of_images(finished_work, tmp_path, monkeypatch):
+    """From labelled folders to site.json: counts add up, the tables verify, the model is as it was."""
+    darkness.install(monkeypatch)
+    data = tmp_path / "data"
+    dataset.make_dataset(data, images=90, size=96, seed=3)
+    export = next((finished_work / "runs").iterdir()) / "export"
+    before = file_sha256(export / "model.keras")
+    out = tmp_path / "sites" / "north"
+    seen_by = []
+    found = site_steps.measure_site(
+        str(export),
+        str(data),
+        str(out),
+        settings=SiteSettings(min_sensitivity=0.8),
+        on_progress=lambda *step: seen_by.append(step),
+    )
+    assert found.name == "north"
+    listed = len(read_table(out / NOT_MEASURED))
+    assert sum(found.images.values()) + listed == len([p for p in data.rglob("*") if p.is_file()])
+    assert sum(found.unmeasured.values()) == listed
+    assert file_sha256(export / "model.keras") == before
+    assert not [check for check in verify.verify_site(out, "north") if check.problem]
+    assert {step[0] for step in seen_by} == {"inspect images", "score images"}
+    assert not list(out.glob(".sample*"))
+    with pytest.raises(UsageError, match="lies in"):
+        site_steps.measure_site(str(export), str(data), str(data / "sites"))

@@ -13,6 +13,7 @@ from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models import scoring, stress
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
+from cxr.models.networks import model_surgery
 from cxr.results.model_card import read_card
 from cxr.serving.sites.records import NOT_MEASURED, REFERENCE_SCORES, SCORES, WORLD_SCORES
 
@@ -40,7 +41,7 @@ class SiteJob(Job):
 
         card = read_card(self.export)
         rows = read_table(self.rows)
-        model = keras.models.load_model(self.export / "model.keras", compile=False)
+        model = model_surgery.fuse_batch_norm(keras.models.load_model(self.export / "model.keras"))
         done = 0
 
         def count(images: int) -> None:
