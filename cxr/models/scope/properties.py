@@ -13,8 +13,15 @@ from cxr.data.inverted_films import cells
 from cxr.stats.metrics import Vector
 
 PROPERTIES = (
-    "border", "aspect", "sharpness", "darkness", "contrast", "upright", "sideways", "upside_down",
-)  # fmt: skip
+    "border",
+    "aspect",
+    "sharpness",
+    "darkness",
+    "contrast",
+    "upright",
+    "sideways",
+    "upside_down",
+)
 """In the order of the columns.
 
 border: The mean gray of the border less that of the rest, as a share of the range.
