@@ -14,6 +14,7 @@ from cxr.core.settings import TrainingSettings
 from cxr.models import runs
 from cxr.models.runs import Run
 from cxr.results import exporting
+from cxr.results.evaluation.abstention.measurement import read_judgements
 from cxr.results.model_card import read_card
 from cxr.serving.registry import Registry
 from cxr.serving.registry.records import Version
@@ -122,7 +123,12 @@ def _challenger(version: Version, run: Run, work: Path) -> Side:
     card = read_card(folder / "export")
     if card.model_sha256 != version.model_sha256:
         raise DataError(f"{folder}: its export is not version {version.name}: export again")
-    return Side(version=version.name, card=card, scores=read_table(folder / "scores_test.csv"))
+    return Side(
+        version=version.name,
+        card=card,
+        scores=read_table(folder / "scores_test.csv"),
+        judgements=read_judgements(folder),
+    )
 
 
 @task(name="decide", task_run_name="decide", cache_policy=NO_CACHE, **retries.POLICY)

@@ -79,6 +79,16 @@ def _test_lines(verdict: Challenge) -> list[str]:
     if verdict.auroc:
         lines.append(_auroc_line(verdict.auroc))
     lines.extend(_decision_line(decision) for decision in verdict.decisions)
+    referred = {
+        "challenger": verdict.challenger_referred,
+        "champion": verdict.champion_referred,
+    }
+    lines.extend(
+        f"- Test images that the {name} refers to a person as out of its scope: {count} of "
+        f"{verdict.compared}"
+        for name, count in referred.items()
+        if count is not None
+    )
     if verdict.champion:
         seen = "not known" if verdict.seen is None else f"{verdict.seen} of {verdict.images}"
         lines.append(

@@ -1,6 +1,7 @@
 """Challenger against champion on made-up scores: the rule, the required rates, images that the champion knew."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
@@ -144,3 +145,18 @@ def test_scores_of_other_images_are_refused(finished_once, tmp_path):
         challenge.compare_with_champion(
             new, old._replace(scores=old.scores[::-1].reset_index(drop=True))
         )
+
+
+def test_how_many_images_each_model_refers_is_reported_and_decides_nothing(finished_once, tmp_path):
+    """The challenger knows its scope, the champion is of a version that did not."""
+    new = side(finished_once, tmp_path, "new", 0.4)
+    old = side(finished_once, tmp_path, "old", 0.35, seed=1)
+    without = challenge.compare_with_champion(new, old)
+    assert (without.challenger_referred, without.champion_referred) == (None, None)
+    status = ["abstained"] * 7 + ["scored"] * 93
+    judgements = pd.DataFrame({"image": new.scores["image"][::-1], "status": status})
+    found = challenge.compare_with_champion(new._replace(judgements=judgements), old)
+    assert (found.challenger_referred, found.champion_referred) == (7, None)
+    assert "Of 100 images the challenger refers 7 to a person" in found.reason
+    assert found.challenger_figures == without.challenger_figures
+    assert found.promote == without.promote

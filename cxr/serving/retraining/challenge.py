@@ -36,11 +36,21 @@ class Side(NamedTuple):
         version: Its version in the registry.
         card: Its model card.
         scores: Its rows, as in scores_test.csv.
+        judgements: Of each image scope_p, status and reason, as in scope_test.csv, in any order;
+            None for a model that does not know its scope.
     """
 
     version: str
     card: Card
     scores: pd.DataFrame
+    judgements: pd.DataFrame | None = None
+
+    def count_referred(self) -> int | None:
+        """Return how many of the images it abstains from, None if it does not know its scope."""
+        if self.judgements is None:
+            return None
+        statuses = self.judgements.set_index("image")["status"].loc[self.scores["image"]]
+        return int((statuses == "abstained").sum())
 
 
 class Challenge(Versioned):
@@ -66,6 +76,10 @@ class Challenge(Versioned):
         champion_intervals: Their 95 % intervals.
         auroc: DeLong's test of challenger minus champion.
         decisions: McNemar's tests of the predictions, over all images and over each class.
+        challenger_referred: How many of the compared images the challenger refers to a person as
+            out of its scope; all metrics count them by their scores. None where it does not know
+            its scope.
+        champion_referred: The same of the champion.
         audit: The AUROC that each non-clinical baseline reaches on the challenger's test images.
             It is shown; the rule does not use it.
     """
@@ -86,6 +100,8 @@ class Challenge(Versioned):
     auroc: Difference | None
     decisions: tuple[Disagreement, ...]
     audit: dict[str, float | None]
+    challenger_referred: int | None = None
+    champion_referred: int | None = None
 
 
 def compare_with_champion(
@@ -122,10 +138,13 @@ def compare_with_champion(
     objection = challenge_rule.find_objection(challenger_metrics, champion_metrics, decisions)
     compared = int(is_compared.sum())
     seen_count = None if seen is None else int(seen.sum())
+    challenger_referred = challenger.count_referred()
+    champion_referred = champion.count_referred() if champion else None
     sentences = [
         objection or challenge_rule.describe_success(champion is not None),
         challenge_rule.describe_metrics(challenger_metrics, champion_metrics, auroc, decisions),
         challenge_rule.describe_seen(seen_count or 0, compared, count),
+        challenge_rule.describe_referred(challenger_referred, champion_referred, compared),
     ]
     baselines = challenger.card.audit.floors
     return Challenge(
@@ -144,6 +163,8 @@ def compare_with_champion(
         auroc=auroc,
         decisions=decisions,
         audit={baseline.signal: baseline.test.auroc for baseline in baselines},
+        challenger_referred=challenger_referred,
+        champion_referred=champion_referred,
     )
 
 

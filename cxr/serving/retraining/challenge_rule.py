@@ -111,3 +111,27 @@ def describe_seen(seen: int, compared: int, images: int) -> str:
         f"{known}fewer than {TOO_FEW} of a class would be left, so all are compared, "
         "which favours the champion."
     )
+
+
+def describe_referred(
+    challenger: int | None,
+    champion: int | None,
+    images: int,
+) -> str:
+    """Return how many images each model refers to a person; the rule does not use it.
+
+    Args:
+        challenger: How many the challenger refers, None where it does not know its scope.
+        champion: The same of the champion; None, too, where there is none.
+        images: How many images are compared.
+
+    >>> describe_referred(6, 4, 600)
+    'Of 600 images the challenger refers 6, the champion refers 4 to a person; all count here.'
+    >>> describe_referred(None, None, 600)
+    ''
+    """
+    counts = {"challenger": challenger, "champion": champion}
+    known = [f"the {name} refers {count}" for name, count in counts.items() if count is not None]
+    if not known:
+        return ""
+    return f"Of {images} images {', '.join(known)} to a person; all count here."
