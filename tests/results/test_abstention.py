@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from cxr.results.evaluation.abstention import measurement
 from cxr.results.evaluation.abstention.measurement import EVERYTHING, SCOPE, Abstention
 from cxr.results.evaluation.abstention.referred_plot import draw_referred
 from cxr.results.evaluation.abstention.risk_plot import draw_risk_coverage
+from cxr.results.gradcam.plot import draw_gradcam
 from cxr.results.model_card import Card
 from cxr.results.report import page
 from cxr.results.verify.abstention_checks import abstention_problems
@@ -170,3 +172,26 @@ def test_the_gallery_shows_the_least_likely_first(run: Path):
     nothing = judgements.assign(status="scored")
     assert draw_referred(pixels, scores, nothing, run) is None
     assert not path.exists()
+
+
+def test_saliency_maps_say_of_which_images_there_is_no_prediction(monkeypatch, tmp_path: Path):
+    """The name of an image out of scope has the reason under it; the others have none."""
+    shown: list[Any] = []
+    monkeypatch.setattr(plotting, "save_png", lambda figure, path, _: shown.append(figure) or path)
+    table = pd.DataFrame(
+        {
+            "image": ["a.png", "b.png"],
+            "label": [1, 1],
+            "score": [0.9, 0.8],
+            "status": ["scored", "abstained"],
+            "reason": ["", "too blurred: p = 0.003"],
+        }
+    )
+    draw_gradcam(
+        np.zeros((2, 32, 32), np.uint8), np.zeros((2, 7, 7)), table, 0.5, tmp_path / "gradcam.png"
+    )
+    (figure,) = shown
+    captions = [axes.get_xlabel() for axes in figure.axes]
+    assert "a\nscore 0.900, label PNEUMONIA" in captions
+    assert "b\nscore 0.800, label PNEUMONIA\ntoo blurred" in captions
+    assert any("have no prediction" in text.get_text().replace("\n", " ") for text in figure.texts)

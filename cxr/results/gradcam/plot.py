@@ -38,6 +38,7 @@ _EXPLANATION = (
     "negative image look as bright as strong ones: read the score under it. The colour does not "
     "outline disease."
 )
+_ON_REFERRED = " Orange names have no prediction: under them is why the image is out of scope."
 
 
 def draw_gradcam(
@@ -55,7 +56,8 @@ def draw_gradcam(
     Args:
         pixels: uint8, (n, side, side).
         maps: From 0 to 1, (n, h, w).
-        table: Their image, label and score, in the same order.
+        table: Their image, label and score, in the same order; and, where it was judged, status
+            and reason of the scope.
         threshold: The lowest score that counts as positive.
         path: Where to publish the PNG file, which has less than 400 kB.
 
@@ -72,7 +74,12 @@ def draw_gradcam(
         )
     groups = confusion_groups(table, threshold)
     counts = {name: len(members) for name, members in groups.items()}
-    figure = _new_figure(counts, threshold, maps.shape[1:])
+    explanation = _EXPLANATION.format(
+        threshold=threshold, rows=maps.shape[1], columns=maps.shape[2]
+    )
+    if "status" in table and (table["status"] == "abstained").any():
+        explanation += _ON_REFERRED
+    figure = _new_figure(counts, explanation)
     plots = figure.subplots(len(GROUPS), _COLUMNS)
     for row, (name, members) in zip(plots, groups.items(), strict=True):
         _draw_group_title(row[0], name, len(members))
@@ -106,29 +113,24 @@ def _even_steps(rows: Vector, most: int) -> Vector:
     return kept
 
 
-def _new_figure(
-    counts: Mapping[str, int],
-    threshold: float,
-    grid: tuple[int, ...],
-) -> "Figure":
+def _new_figure(counts: Mapping[str, int], explanation: str) -> "Figure":
     """Return an empty figure with its title and its explanation."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.2, 11.2), facecolor="white")
+    figure = Figure(figsize=(8.2, 11.8), facecolor="white")
     figure.subplots_adjust(
         left=0.03,
         right=0.97,
         top=0.858,
         bottom=0.095,
         wspace=0.06,
-        hspace=0.36,
+        hspace=0.44,
     )
     images = sum(counts.values())
     positives = counts["tp"] + counts["fn"]
     negatives = images - positives
     title = f"Grad-CAM, n = {images} images ({negatives} NORMAL, {positives} PNEUMONIA)"
     figure.text(0.03, 0.972, title, fontsize=13, fontweight="bold", color=_INK)
-    explanation = _EXPLANATION.format(threshold=threshold, rows=grid[0], columns=grid[1])
     figure.text(
         0.03,
         0.962,
@@ -191,13 +193,16 @@ def _draw_overlay(axes: "Axes", image: Vector, gradcam_map: Vector) -> None:
 
 
 def _draw_caption(axes: "Axes", row: "pd.Series[Any]") -> None:
-    """Write the file's name, its score and its label under an image."""
-    name = _short_name(row["image"])
+    """Write the file's name, its score and its label under an image, and why it is referred."""
     label = LABEL_NAMES[int(row["label"])]
+    lines = [_short_name(row["image"]), f"score {row['score']:.3f}, label {label}"]
+    is_referred = row.get("status") == "abstained"
+    if is_referred:
+        lines.append(str(row["reason"]).partition(":")[0])
     axes.set_xlabel(
-        f"{name}\nscore {row['score']:.3f}, label {label}",
+        "\n".join(lines),
         fontsize=8,
-        color=_INK,
+        color=_WRONG_COLOUR if is_referred else _INK,
         parse_math=False,
     )
 

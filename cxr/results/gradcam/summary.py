@@ -86,7 +86,7 @@ def write_gradcam(
         run: The folder.
         pixels: The images, uint8 (n, side, side).
         maps: Their Grad-CAM maps, (n, h, w) from 0 to 1.
-        table: Their image, label and score, in the same order.
+        table: Their image, label and score, in the same order, and what `draw_gradcam` may use.
         source: The record's architecture, model_sha256, threshold and split.
     """
     threshold = source["threshold"]
