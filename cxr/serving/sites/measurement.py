@@ -104,8 +104,8 @@ def operating_figures(
 ) -> OperatingFigures:
     """Return the metrics of a threshold, with intervals that hold for a hundred images, too.
 
-    Proportions and the AUROC have Wilson's interval by patient; the AUROC with the variance of
-    Obuchowski (1997). That of the average precision comes from the bootstrap.
+    All are Wilson's by patient: the AUROC with the variance of Obuchowski (1997), the average
+    precision with that of the bootstrap, whose own interval is too narrow near 1.
 
     Args:
         labels: 0 or 1, (n,), with both classes.
@@ -128,13 +128,17 @@ def operating_figures(
         name: intervals.mean_interval(right[mask], patients[mask]) for name, mask in members.items()
     }
     bounds["auroc"] = _auroc_interval(labels, scores, patients)
-    drawn = intervals.bootstrap_intervals(labels, scores, patients, threshold, draws)
-    bounds["auprc"] = drawn["auprc"]
-    return OperatingFigures(
-        threshold=threshold,
-        figures=metrics.compute_metrics(labels, scores, threshold),
-        intervals=bounds,
+    figures = metrics.compute_metrics(labels, scores, threshold)
+    drawn = intervals.bootstrap_intervals(labels, scores, patients, threshold, draws)["auprc"]
+    # Without an interval the average precision is the same in every draw.
+    error = (drawn.high - drawn.low) / (2 * 1.96) if drawn else 0.0
+    bounds["auprc"] = intervals.wilson_by_patient(
+        float(figures["auprc"] or 0.0),
+        error**2,
+        int(positive.sum()),
+        len(np.unique(intervals.number_patients(patients[positive]))),
     )
+    return OperatingFigures(threshold=threshold, figures=figures, intervals=bounds)
 
 
 def _auroc_interval(

@@ -35,10 +35,11 @@ class CalibrationLine(Strict):
 
 
 class _Fit(NamedTuple):
-    """Coefficients float64 (k,) and their covariance (k, k)."""
+    """Coefficients float64 (k,), their covariance (k, k), and its degrees of freedom."""
 
     coefficients: Vector
     covariance: Vector
+    freedom: int
 
 
 def fit_line(
@@ -48,7 +49,10 @@ def fit_line(
 ) -> CalibrationLine:
     """Return the calibration line of scores, with intervals that take patients as the units.
 
-    The standard errors are those of Liang & Zeger (1986), with k / (k - 1) for k patients.
+    The standard errors are those of Liang & Zeger (1986) with the residuals corrected for their
+    leverage (Mancl & DeRouen 2001), and the interval is Student's with as many degrees of freedom
+    as the class with fewer patients has, less the coefficients: uncorrected, a hundred images give
+    intervals that are too narrow.
 
     Args:
         labels: 0 or 1, (n,).
@@ -99,20 +103,26 @@ def _fit(
             break
     else:
         return None
-    residuals = design * (labels - predicted)[:, np.newaxis]
-    sums = np.zeros((k, design.shape[1]))
-    np.add.at(sums, clusters, residuals)
     bread = np.linalg.inv(information)
-    covariance = bread @ (sums.T @ sums) @ bread * k / (k - 1)
-    return _Fit(coefficients, covariance)
+    residuals = labels - predicted
+    meat = np.zeros_like(information)
+    for cluster in range(k):
+        own = clusters == cluster
+        rows = design[own]
+        leverage = rows @ bread @ (rows * weights[own, np.newaxis]).T
+        corrected = np.linalg.solve(np.eye(len(rows)) - leverage, residuals[own])
+        score = rows.T @ corrected
+        meat += np.outer(score, score)
+    fewest = min(len(np.unique(clusters[labels == label])) for label in (0, 1))
+    return _Fit(coefficients, bread @ meat @ bread, max(1, fewest - len(coefficients)))
 
 
 def _estimate(fit: _Fit | None, place: int) -> Estimate | None:
-    """Return one coefficient with its interval by the normal distribution."""
-    from scipy.stats import norm
+    """Return one coefficient with its interval."""
+    from scipy.stats import t
 
     if fit is None:
         return None
     value = float(fit.coefficients[place])
-    half = float(norm.ppf(0.975) * np.sqrt(fit.covariance[place, place]))
+    half = float(t.ppf(0.975, fit.freedom) * np.sqrt(fit.covariance[place, place]))
     return Estimate(value=value, low=value - half, high=value + half)
