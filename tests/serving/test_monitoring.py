@@ -113,8 +113,8 @@ def test_images_like_validation_raise_no_alarm_and_others_do(tmp_path, card, val
     for seed in range(8):
         monitored.append(drifted, card, images(seed, shift=2.0), validation)
     report = read_monitor(drifted, now=NOW)
-    assert report.alarm and report.sentence().startswith("DRIFT: 369 images")
-    assert "raised 2026-03-10, by the images since 2026-03-10" in report.sentence()
+    assert report.alarm and report.sentence().startswith("DRIFT since 2026-03-10 in ")
+    assert report.sentence().endswith("(369 images in 1 day)")
     first = report.alarm_id
     monitored.append(drifted, card, images(9, day="2026-03-12", shift=2.0), validation)
     assert read_monitor(drifted, now=NOW).alarm_id == first

@@ -180,7 +180,7 @@ def _stack_bins(axes: "Axes", bins: Bins, days: list[date], counts: Vector) -> N
     places = _places(days)
     widths = np.full(len(days) + 1, 0.8)
     widths[0] = max(0.8, 0.04 * np.ptp(places))  # seen beside the days of a year, too
-    everywhere = np.append(places[0] - 1.5 * widths[0] - 1, places)
+    everywhere = np.append(places[0] - 2.5 * widths[0] - 1, places)
     numbers = shares.shape[1]
     colours = [*mpl.colormaps["RdBu_r"](np.linspace(0.05, 0.95, numbers - 1)), _MISSING]
     bottom = np.zeros(len(everywhere))

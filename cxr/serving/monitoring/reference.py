@@ -48,7 +48,7 @@ def make_reference(
         untested = NO_SCOPE
         miscalibrated = NO_SCOPE
     else:
-        bins = _fit_all(validation, has_scores=not site)
+        bins = fit_all(validation, has_scores=not site)
         images = len(validation)
         patients = int(validation["patient"].nunique())
         miscalibrated = untested or find_miscalibration(card, validation)
@@ -68,8 +68,13 @@ def make_reference(
     )
 
 
-def _fit_all(validation: pd.DataFrame, has_scores: bool) -> tuple[Bins, ...]:
-    """Return the bins of every measurement that is a number of any validation image."""
+def fit_all(validation: pd.DataFrame, has_scores: bool = True) -> tuple[Bins, ...]:
+    """Return the bins of every measurement that is a number of any validation image.
+
+    Args:
+        validation: See `make_reference`.
+        has_scores: Whether its scores are calibrated as those at work are.
+    """
     labels = validation["label"].to_numpy(np.int64)
     patients = validation["patient"].to_numpy()
     bins = []

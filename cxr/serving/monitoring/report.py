@@ -10,7 +10,7 @@ from cxr.core.records import Record
 from cxr.core.settings import Strict
 from cxr.serving.monitoring.records import Batch, Reference
 from cxr.serving.monitoring.store import iterate_groups, read_store
-from cxr.serving.monitoring.verdict import FALSE_ALARMS, Verdict, judge
+from cxr.serving.monitoring.verdict import FALSE_ALARMS, Verdict, describe_measurement, judge
 
 AT_WORK_DAYS = 7  # a stream without images for longer than this, where others have some, has ended
 MOST_NAMED = 3  # measurements in one sentence
@@ -86,12 +86,14 @@ class StreamReport(Strict):
         images = f"{format_count(self.images, 'images')} in {format_count(len(self.days), 'days')}"
         if self.alarm:
             alarms = self.verdict.alarms
-            named = "; ".join(alarm.sentence() for alarm in alarms[:MOST_NAMED])
-            more = len(alarms) - MOST_NAMED
-            others = f"; and {more} more" if more > 0 else ""
+            since = min(alarm.since for alarm in alarms)
+            names = dict.fromkeys(describe_measurement(alarm.measurement) for alarm in alarms)
+            named = ", ".join(list(names)[:MOST_NAMED])
+            more = len(names) - MOST_NAMED
+            others = f" and {more} more" if more > 0 else ""
             return (
-                f"DRIFT: {images} of {model} are not like the validation images ({named}{others}): "
-                "the figures of the card do not apply"
+                f"DRIFT since {since} in {named}{others}: the images of {model} are no longer like "
+                f"those of validation, and the figures of the card do not apply ({images})"
             )
         if not self.reference.bins:
             return (
