@@ -33,6 +33,7 @@ from cxr.models.compute import backend, keras_internals
 from cxr.models.networks import architectures, model_surgery
 from cxr.results.model_card import Card, read_card
 from cxr.serving.prediction import batch_scoring, inputs
+from cxr.serving.prediction.answers import Network
 from cxr.storage.local import LocalStorage
 from tests.support import finished
 
@@ -68,7 +69,7 @@ def from_files(
     """What the child of `cxr predict` does with listed images."""
     batch_scoring.THREADS = threads
     wanted = [inputs.ImageToScore(storage, key, None, key) for key in keys]
-    batches = batch_scoring.score_images(model, wanted, card, FileSettings())
+    batches = batch_scoring.score_images(Network(model, card), wanted, FileSettings())
     rows = list(itertools.chain.from_iterable(batches))
     assert len(rows) == len(keys) and {row["status"] for row in rows} == {"scored"}
 

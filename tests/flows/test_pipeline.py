@@ -141,7 +141,8 @@ def test_predict_uses_the_export_alone(finished, api, phantoms, tmp_path):
     done = command(api, "predict", export, phantoms / "test", "--out", tmp_path / "predictions.csv")
     assert done.returncode == 0, done.stderr[-2000:]
     table = read_table(tmp_path / "predictions.csv")
-    assert list(table.columns) == ["image", "score", "prediction", "threshold", "status", "reason"]
+    columns = ["image", "score", "prediction", "threshold", "status", "reason", "scope_p"]
+    assert list(table.columns) == columns
     assert set(table["status"]) <= {"scored", "rejected"}
     expected = read_table(run / "scores_test.csv").assign(
         image=lambda t: t["image"].str.removeprefix("test/")

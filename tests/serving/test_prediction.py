@@ -32,6 +32,7 @@ from cxr.models.features import batching
 from cxr.models.networks import model_surgery
 from cxr.results.model_card import Card
 from cxr.serving.prediction import batch_scoring, inputs, publishing
+from cxr.serving.prediction.answers import Network
 from cxr.serving.prediction.predictions import Predictions
 from cxr.storage.local import LocalStorage
 
@@ -77,12 +78,17 @@ def picture(phantoms):
 
 
 def rows_of(model, storage, keys, card):
-    return list(itertools.chain.from_iterable(batches_of(model, storage, keys, card)))
+    """The rows, without what is measured beside them."""
+    rows = list(itertools.chain.from_iterable(batches_of(model, storage, keys, card)))
+    return [
+        {name: value for name, value in row.items() if name not in {"device", "day"}}
+        for row in rows
+    ]
 
 
 def batches_of(model, storage, keys, card):
     wanted = [inputs.ImageToScore(storage, key, None, key) for key in keys]
-    return batch_scoring.score_images(model, wanted, card, FileSettings())
+    return batch_scoring.score_images(Network(model, card), wanted, FileSettings())
 
 
 def one_by_one(storage, keys, card):
@@ -94,6 +100,7 @@ def one_by_one(storage, keys, card):
             "prediction": "",
             "threshold": card.threshold,
             "status": "rejected",
+            "scope_p": "",
         }
         try:
             ((_, answer),) = storage.read_many([(key, None)])

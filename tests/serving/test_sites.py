@@ -20,6 +20,7 @@ from cxr.data.manifest.columns import PAIR_COLUMNS, REJECT_COLUMNS
 from cxr.data.phantoms import dataset
 from cxr.results.model_card import Card
 from cxr.serving.prediction import batch_scoring
+from cxr.serving.prediction.answers import Network
 from cxr.serving.prediction.inputs import ImageToScore
 from cxr.serving.sites import apply, card, prior, sample, scoring, verify
 from cxr.serving.sites.measurement import Model, judge_sensitivity, measure
@@ -397,7 +398,9 @@ def test_a_prediction_uses_the_threshold_and_calibration_of_the_site(phantoms, f
 
     def rows(place: Site | None) -> pd.DataFrame:
         shown = apply.localise_card(own, place)
-        batches = batch_scoring.score_images(Darkness(), wanted, shown, FileSettings(), site=place)
+        batches = batch_scoring.score_images(
+            Network(Darkness(), shown, place), wanted, FileSettings()
+        )
         table = pd.DataFrame(list(itertools.chain.from_iterable(batches)))
         return table[table["status"] == "scored"]
 

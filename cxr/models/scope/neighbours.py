@@ -121,10 +121,10 @@ def _log_distances(rows: Vector, reference: Vector, neighbour: int) -> Vector:
         neighbour: k, from 1; the farthest one where there are fewer.
     """
     place = min(neighbour, len(reference)) - 1
-    squares = (reference.astype(np.float64) ** 2).sum(axis=1)
+    squares = (reference**2).sum(axis=1)
     found = [np.empty(0)]
     for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].astype(np.float64)
+        block = rows[start : start + _BLOCK]
         lengths = (block**2).sum(axis=1, keepdims=True)
         distances = lengths + squares - 2 * block @ reference.T
         found.append(np.partition(distances, place, axis=1)[:, place])

@@ -21,7 +21,9 @@ from cxr.models.compute.worker import Progress
 from cxr.results import exporting
 from cxr.results.model_card import Card, read_card
 from cxr.serving import registry
-from cxr.serving.prediction.batch_scoring import REPORTS, PredictionJob, write_predictions
+from cxr.serving.prediction.answers import find_limits
+from cxr.serving.prediction.batch_scoring import REPORTS, PredictionJob
+from cxr.serving.prediction.batch_verdict import judge_batch
 from cxr.serving.prediction.inputs import Inputs, find_images
 from cxr.serving.prediction.predictions import (
     WITH_SCORE,
@@ -30,6 +32,7 @@ from cxr.serving.prediction.predictions import (
     count_reasons,
     summary_address,
 )
+from cxr.serving.prediction.rows import MEASURED_COLUMNS, read_measurements, write_predictions
 from cxr.serving.sites.apply import load_site, localise_card
 from cxr.serving.sites.records import Site
 from cxr.serving.structured_reports.report_folder import require_report_folder
@@ -82,15 +85,20 @@ def predict(
     if dicom.dicom_sr:
         require_report_folder(dicom.dicom_sr)
     reports = 0
+    measured = pd.DataFrame(columns=MEASURED_COLUMNS)
     with registry.find_model(model) as address, workspace.open_output(out) as path:
         folder = exporting.find_export(address)
         card = read_card(folder)
         site = load_site(scope.site, card)
+        limits = find_limits(folder, card, scope, site)
         files = shown_as_trained(card, files)
         inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
             on_images(0, len(inputs.wanted))
-            reports = _score_in_worker(folder, inputs, files, path, on_images, dicom, site)
+            job = _make_job(folder, inputs, files, path, dicom, site, scope)
+            reports = _score_in_worker(job, on_images)
+            measured = read_measurements(job.measurements)
+            job.measurements.unlink()
         else:
             write_predictions([], inputs.rejects, localise_card(card, site), path)
         table = read_table(path)
@@ -99,6 +107,10 @@ def predict(
         card,
         out,
         site=site.name if site else "",
+        coverage=scope.coverage,
+        verdict=judge_batch(
+            measured, limits.scope.validation if limits else None, with_scores=site is None
+        ),
         reports=reports,
         report_folder=dicom.dicom_sr,
     )
@@ -157,36 +169,42 @@ def _describe_nothing_scored(
     )
 
 
-def _score_in_worker(
+def _make_job(
     folder: Path,
     inputs: Inputs,
     files: FileSettings,
     path: Path,
-    on_images: Callable[[int, int], None],
     dicom: DicomOutputSettings,
     site: Site | None,
-) -> int:
-    """Have a worker process score the images and publish the table at `path`.
-
-    Returns:
-        How many structured reports were written.
-    """
+    scope: ScopeSettings,
+) -> PredictionJob:
+    """Return the job that scores the images and publishes the table at `path`."""
     numbers: dict[str, int] = {}
     to_score = []
     for image in inputs.wanted:
         number = numbers.setdefault(image.storage.uri, len(numbers))
         to_score.append((number, image.key, image.version, image.name))
-    job = PredictionJob(
+    return PredictionJob(
         export=folder,
         places=tuple(numbers),
         to_score=tuple(to_score),
         rejects=tuple(inputs.rejects),
         files=files,
         out=path.absolute(),
+        measurements=path.absolute().parent / f".cxr-measurements-{os.getpid()}.csv",
         dicom=dicom,
         site=site,
+        scope=scope,
     )
-    log = path.absolute().parent / f".cxr-predict-{os.getpid()}.log"
+
+
+def _score_in_worker(job: PredictionJob, on_images: Callable[[int, int], None]) -> int:
+    """Have a worker process do a job.
+
+    Returns:
+        How many structured reports were written.
+    """
+    log = job.out.parent / f".cxr-predict-{os.getpid()}.log"
 
     reports = 0
 
@@ -195,7 +213,7 @@ def _score_in_worker(
         if progress.step == REPORTS:
             reports = int(progress.done)
         else:
-            on_images(int(progress.done), len(inputs.wanted))
+            on_images(int(progress.done), len(job.to_score))
 
     worker.run_job(job, log, usable_cores(), on_progress)
     log.unlink(missing_ok=True)
