@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import numpy as np
@@ -178,6 +179,22 @@ def test_models_are_kept_apart(tmp_path, card, validation):
     for table in both:
         monitoring_store.append(place, card, images(3), table, validation)
     assert len(read_monitor(place, now=NOW).streams) == 3
+
+
+def test_a_site_is_a_stream_of_its_own_in_its_own_scores(tmp_path, card, validation):
+    """The scores of validation are given the site's calibration; its quality is not tested here."""
+    ward = SimpleNamespace(name="ward", apply=lambda scores: scores**2)
+    place = str(tmp_path)
+    monitored.append(place, card, images(1, patients=80), validation)
+    measured = images(2, patients=80)
+    measured["score"] = ward.apply(measured["score"])
+    table = monitored.predictions(measured)
+    monitoring_store.append(place, card, measured, table, validation, ward)
+    report = read_monitor(place, now=NOW)
+    (of_site,) = (stream for stream in report.streams if stream.reference.site == "ward")
+    assert len(report.streams) == 2 and not report.alarm
+    assert "at site ward" in of_site.sentence()
+    assert "calibrated on the labelled images of the site" in of_site.verdict.expected.reason
 
 
 def test_torn_and_foreign_files_are_named_and_not_counted(tmp_path, card, validation):

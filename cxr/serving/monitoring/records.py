@@ -26,7 +26,7 @@ class Reference(Versioned):
         images: How many validation images the bins hold.
         patients: How many patients these show.
         bins: Of each measurement that is tested.
-        untested: Why some or all measurements have no bins; empty if all have.
+        untested: Why nothing is tested; empty if it is.
         miscalibrated: Why the scores may not be taken for probabilities; empty if nothing found
             speaks against it.
     """

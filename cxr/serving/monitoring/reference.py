@@ -8,6 +8,7 @@ import pandas as pd
 from cxr.core.settings import LABEL_NAMES
 from cxr.results.model_card import Card
 from cxr.serving.monitoring.records import Reference
+from cxr.serving.sites.records import Site
 from cxr.stats.calibration import reliability
 from cxr.stats.drift.binning import Bins, fit_bins
 
@@ -17,8 +18,7 @@ NO_SCOPE = (
     "it again to have drift tested"
 )
 SITE_SCORES = (
-    "the scores are calibrated for the site, and validation has none of these: what is scored is "
-    "tested, not the scores"
+    "they are calibrated on the labelled images of the site, and only `cxr site` can test that"
 )
 
 
@@ -26,7 +26,7 @@ def make_reference(
     card: Card,
     validation: pd.DataFrame | None,
     threshold: float,
-    site: str,
+    site: Site | None,
     now: datetime,
 ) -> Reference:
     """Return what the predictions of a model are compared with.
@@ -36,28 +36,30 @@ def make_reference(
         validation: The validation images with columns score, label, patient and one for each
             measurement; None for an export that has none.
         threshold: The score from which on an image is called positive.
-        site: The site whose threshold and calibration are applied; empty for the card's own.
+        site: The site whose threshold and calibration are applied; None for the card's own.
         now: The time.
     """
-    untested = SITE_SCORES if site else ""
-    miscalibrated = untested
     bins: tuple[Bins, ...] = ()
     images = 0
     patients = 0
-    if validation is None:
-        untested = NO_SCOPE
-        miscalibrated = NO_SCOPE
-    else:
-        bins = fit_all(validation, has_scores=not site)
+    untested = NO_SCOPE
+    miscalibrated = NO_SCOPE
+    if validation is not None:
         images = len(validation)
         patients = int(validation["patient"].nunique())
-        miscalibrated = untested or find_miscalibration(card, validation)
+        untested = ""
+        miscalibrated = find_miscalibration(card, validation)
+        if site:
+            scores = site.apply(validation["score"].to_numpy(np.float64))
+            validation = validation.assign(score=scores)
+            miscalibrated = SITE_SCORES
+        bins = fit_all(validation)
     return Reference(
         architecture=card.architecture,
         run=card.run,
         model_sha256=card.model_sha256,
         version=card.version,
-        site=site,
+        site=site.name if site else "",
         threshold=threshold,
         made=now,
         images=images,
@@ -68,19 +70,18 @@ def make_reference(
     )
 
 
-def fit_all(validation: pd.DataFrame, has_scores: bool = True) -> tuple[Bins, ...]:
+def fit_all(validation: pd.DataFrame) -> tuple[Bins, ...]:
     """Return the bins of every measurement that is a number of any validation image.
 
     Args:
         validation: See `make_reference`.
-        has_scores: Whether its scores are calibrated as those at work are.
     """
     labels = validation["label"].to_numpy(np.int64)
     patients = validation["patient"].to_numpy()
     bins = []
     for name in validation.columns.difference(NOT_MEASURED, sort=False):
         values = validation[name].to_numpy(np.float64)
-        if np.isfinite(values).any() and (has_scores or name != "score"):
+        if np.isfinite(values).any():
             bins.append(fit_bins(name, values, labels, patients))
     return tuple(bins)
 

@@ -259,8 +259,6 @@ def _find_notes(
 ) -> list[str]:
     """Return what a reader has to know of a stream besides its verdict, a sentence each."""
     notes = []
-    if reference.untested and reference.bins:
-        notes.append(f"Not all is tested: {reference.untested}.")
     if not at_work:
         notes.append(
             f"No images for more than {AT_WORK_DAYS} days, where another model has some: its "

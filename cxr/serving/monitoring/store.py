@@ -32,6 +32,7 @@ from cxr.core.records import Record
 from cxr.results.model_card import Card
 from cxr.serving.monitoring.records import Batch, Group, Reference
 from cxr.serving.monitoring.reference import make_reference
+from cxr.serving.sites.records import Site
 from cxr.stats.drift.expected import sum_called
 from cxr.storage.addresses import open_storage
 from cxr.storage.base import Storage
@@ -63,7 +64,7 @@ def append(
     measured: pd.DataFrame,
     table: pd.DataFrame,
     validation: pd.DataFrame | None,
-    site: str = "",
+    site: Site | None = None,
 ) -> bool:
     """Add the aggregates of one prediction to a store, which is made if it is not there.
 
@@ -74,7 +75,7 @@ def append(
             the measurements.
         table: The table of predictions, which has the images that were rejected, too.
         validation: The validation images of the export; see `make_reference`.
-        site: The site whose threshold and calibration are applied; empty for the card's own.
+        site: The site whose threshold and calibration are applied; None for the card's own.
 
     Returns:
         Whether it is new: the same prediction tried again is counted once.
