@@ -1,9 +1,15 @@
 """Tests of the verdict on a batch of images."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from cxr.core.errors import ModelError
+from cxr.core.settings import ScopeSettings
+from cxr.results.model_card import Card
+from cxr.serving.prediction.answers import find_limits
 from cxr.serving.prediction.batch_verdict import judge_batch
 
 
@@ -80,3 +86,18 @@ def test_too_few_images_or_no_reference_are_said(validation: pd.DataFrame):
     old = judge_batch(batch, None)
     assert old.verdict == "unknown"
     assert "export it again" in old.sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [(ScopeSettings(strict=True), "--strict"), (ScopeSettings(coverage=0.9), "--coverage 0.9")],
+)
+def test_what_needs_a_reference_is_refused_without_one(
+    settings: ScopeSettings, flag: str, finished_once: Path, tmp_path: Path
+):
+    """Before any image is scored; without these flags such a model is used as ever."""
+    (path,) = finished_once.glob("runs/*/export/model_card.json")
+    card = Card.read(path)
+    with pytest.raises(ModelError, match=f"{flag}: expected a model with its scope"):
+        find_limits(tmp_path, card, settings, None)
+    assert find_limits(tmp_path, card, ScopeSettings(), None) is None

@@ -53,8 +53,8 @@ def find_limits(
         site: Whose scores are given; None for the model's own.
 
     Raises:
-        ModelError: The scope is damaged or another model's, or there is none and a coverage is
-            asked for.
+        ModelError: The scope is damaged or another model's, or there is none and a coverage or
+            a strict verdict is asked for.
         DataError: There are too few validation patients for the coverage.
     """
     scope = read_scope(export)
@@ -64,6 +64,12 @@ def find_limits(
                 f"--coverage {settings.coverage:g}: expected a model with its scope, which holds "
                 "the validation scores, found one that an earlier version exported: export it "
                 "again, or leave --coverage out"
+            )
+        if settings.strict:
+            raise ModelError(
+                "--strict: expected a model with its scope, which holds what images are compared "
+                "with, found one that an earlier version exported: export it again, or leave "
+                "--strict out"
             )
         return None
     if scope.reference.model_sha256 != card.model_sha256:

@@ -3,6 +3,7 @@
 `predict` is the way in; the network runs in a worker process (`batch_scoring`).
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from cxr.serving.sites.records import Site
 from cxr.serving.structured_reports.report_folder import require_report_folder
 from cxr.storage.workspace import workspace
 
+logger = logging.getLogger("cxr.predict")
 _Setting = TypeVar("_Setting", int | None, str)
 _Files = TypeVar("_Files", bound=FileSettings)
 
@@ -118,6 +120,8 @@ def predict(
         predictions.write(path)
     if not table["status"].isin(WITH_SCORE).any():
         raise DataError(_describe_nothing_scored(inputs, table, data, out))
+    if predictions.is_unlike:
+        logger.warning("%s", predictions.verdict_sentence)
     return predictions
 
 
