@@ -21,6 +21,7 @@ from cxr.data.images import pixel_cache
 from cxr.data.manifest import distinct_images, publish, scanning
 from cxr.data.manifest.comparison import load_parts, load_table
 from cxr.data.patients.hidden_storage import open_data
+from cxr.models.scope import read_scope
 from cxr.results import exporting
 from cxr.results.model_card import Card, read_card
 from cxr.serving import registry
@@ -30,7 +31,7 @@ from cxr.serving.sites import sample as site_sample
 from cxr.serving.sites import scoring
 from cxr.serving.sites.measurement import Model, measure
 from cxr.serving.sites.promise import DEFAULT_PROMISE
-from cxr.serving.sites.records import NAME, NOT_MEASURED, Site
+from cxr.serving.sites.records import NAME, NOT_MEASURED, REFERENCE_SCORES, Site
 from cxr.serving.sites.sample import Sample
 from cxr.stages import data_steps
 from cxr.stages.data_steps import OnProgress, no_progress
@@ -94,6 +95,7 @@ def measure_site(
                 lambda done, total: on_progress("score images", done, total),
             )
         write_table(sample.unmeasured, folder / NOT_MEASURED)
+        _write_reference(export, folder)
         return _write_site(order, sample, folder, settings.name or _last_part(out))
 
 
@@ -179,6 +181,18 @@ def _cache_pixels(order: _Order, sample: Sample, scratch: Path) -> Path:
     return pixel_cache.fill_pixel_cache(
         sample.rows, data, wanted.image_size, wanted.harmonise, scratch
     )
+
+
+def _write_reference(export: Path, folder: Path) -> None:
+    """Write the scores of the model's validation images, with which the site's are compared.
+
+    A model that an earlier version exported brings none: then there is no such file.
+    """
+    path = folder / REFERENCE_SCORES
+    path.unlink(missing_ok=True)
+    scope = read_scope(export)
+    if scope is not None:
+        write_table(scope.validation[["label", "score", "patient"]], path)
 
 
 def _write_site(

@@ -8,7 +8,14 @@ import pandas as pd
 from cxr.models import stress
 from cxr.serving.sites import prior
 from cxr.serving.sites.promise import promise_threshold
-from cxr.serving.sites.records import Measurement, OperatingFigures, Point, Verdict, localise
+from cxr.serving.sites.records import (
+    STATUS,
+    Measurement,
+    OperatingFigures,
+    Point,
+    Verdict,
+    localise,
+)
 from cxr.stats import intervals, metrics, subgroups
 from cxr.stats.calibration import Calibration, fit_calibration, reliability
 from cxr.stats.calibration.line import fit_line
@@ -75,6 +82,9 @@ def measure(
     if threshold is None:
         own = np.array([model.threshold])
         threshold = float(localise(own, calibration, mix_shift, offer.shift)[0])
+    is_out = np.zeros(len(scores), bool)
+    if STATUS in scores:
+        is_out = (scores[STATUS] == "abstained").to_numpy()
     return Measurement(
         shipped=figures,
         verdict=verdict,
@@ -92,7 +102,22 @@ def measure(
         promise=promise,
         local=operating_figures(labels, local, patients, threshold),
         local_quality=reliability.measure_quality(labels, mixed, calibration.apply(mixed)),
+        abstained=int(is_out.sum()) if STATUS in scores else None,
+        answered=_answered_figures(labels, local, patients, threshold, is_out),
     )
+
+
+def _answered_figures(
+    labels: Vector,
+    scores: Vector,
+    patients: Vector,
+    threshold: float,
+    is_out: Vector,
+) -> OperatingFigures | None:
+    """Return the figures of the images that are in scope; None where all are, or a class is not."""
+    if not is_out.any() or len(np.unique(labels[~is_out])) < 2:
+        return None
+    return operating_figures(labels[~is_out], scores[~is_out], patients[~is_out], threshold)
 
 
 def operating_figures(

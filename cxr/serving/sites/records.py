@@ -23,6 +23,7 @@ WORLD_SCORES = "scores_site_worlds.csv"
 REFERENCE_SCORES = "scores_reference.csv"
 NOT_MEASURED = "not_measured.csv"
 CARD = "SITE_CARD.md"
+STATUS = "status"  # column of SCORES, where the model has a scope: "scored" or "abstained"
 
 Verdict = Literal["held", "not held", "not known"]
 
@@ -96,6 +97,10 @@ class Measurement(Strict):
         promise: The threshold by the written rule, on the site's own scores.
         local: The threshold in use at the site, on the site's own scores.
         local_quality: Of the model's calibrated scores and of those by `calibration`.
+        abstained: How many of the images are out of the model's scope, so that a prediction would
+            abstain; None where the model has no scope. All other figures are of all images.
+        answered: At the threshold in use, of the images that are in scope; None where none is out
+            of it, or too few are left.
     """
 
     shipped: OperatingFigures
@@ -114,6 +119,8 @@ class Measurement(Strict):
     promise: Promise
     local: OperatingFigures
     local_quality: Quality
+    abstained: int | None = None
+    answered: OperatingFigures | None = None
 
 
 class Site(Versioned):
@@ -136,8 +143,6 @@ class Site(Versioned):
         unmeasured: Files that were not measured, by reason; not_measured.csv names each.
         seen: How many of these show a picture or a patient of the model's training; None where
             that is not known.
-        abstained: How many of the measured images are out of the model's scope; None where it has
-            none. They are measured all the same.
         asked_prevalence: The prevalence that a person gave.
         notes: What was given and not used, in sentences.
         digests: The SHA-256 of each table, by its name.
@@ -159,7 +164,6 @@ class Site(Versioned):
     patients: dict[str, int]
     unmeasured: dict[str, int]
     seen: int | None
-    abstained: int | None = None
     asked_prevalence: float | None
     notes: tuple[str, ...] = ()
     digests: dict[str, str]

@@ -2,20 +2,32 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.parallel import usable_cores
+from cxr.core.settings import ScopeSettings
 from cxr.data.images import pixel_cache
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models import scoring, stress
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.networks import model_surgery
-from cxr.results.model_card import read_card
-from cxr.serving.sites.records import NOT_MEASURED, REFERENCE_SCORES, SCORES, WORLD_SCORES
+from cxr.models.scope import Judgement, Scope, read_scope
+from cxr.models.scope.opened_model import open_model
+from cxr.results.model_card import Card, read_card
+from cxr.serving.sites.records import (
+    NOT_MEASURED,
+    REFERENCE_SCORES,
+    SCORES,
+    STATUS,
+    WORLD_SCORES,
+)
+from cxr.stats.metrics import Vector
+from cxr.storage.arrays import Stored
 
 _ROWS = "rows.csv"
 
@@ -49,14 +61,51 @@ class SiteJob(Job):
             done += images
             emit(Progress(done=done))
 
-        positions = np.arange(len(rows))
         pixels = pixel_cache.load_pixels(self.pixels, rows)
-        raw = scoring.score_images(model, pixels, positions, on_images=count)
-        scoring.write_scores(rows, raw, card.calibration.apply(raw), self.out / SCORES)
-        chosen = rows.iloc[stress.choose_images(rows, positions)]
+        scope = read_scope(self.export)
+        if scope is None:
+            raw = scoring.score_images(model, pixels, np.arange(len(rows)), on_images=count)
+        else:
+            raw, judgements = _score_and_judge(model, scope, pixels, len(rows), count)
+            rows = rows.assign(**{STATUS: [judgement.status for judgement in judgements]})
+        _write_scores(rows, raw, card, self.out / SCORES)
+        chosen = rows.iloc[stress.choose_images(rows, np.arange(len(rows)))]
         shown = pixel_cache.load_pixels(self.pixels, chosen)
         worlds = stress.score_worlds(model, shown, list(chosen["pixel_sha256"]), count)
         stress.write_world_scores(chosen, worlds, self.out / WORLD_SCORES)
+
+
+def _score_and_judge(
+    model: Any,
+    scope: Scope,
+    pixels: Stored,
+    images: int,
+    on_images: Callable[[int], None],
+) -> tuple[Vector, list[Judgement]]:
+    """Return the raw scores of images, float64 (n,), and whether each is in the model's scope."""
+    opened = open_model(model).model
+    rate = ScopeSettings().scope_rate
+    scores = []
+    judgements: list[Judgement] = []
+    positions = np.arange(images)
+    for features, output in scoring.model_outputs(opened, pixels, positions, on_images=on_images):
+        start = len(judgements)
+        block = pixels[positions[start : start + len(output)]]
+        judgements += scope.judge(scope.measure(features, block), rate)
+        scores.append(output.astype(np.float64).reshape(-1))
+    return np.concatenate(scores), judgements
+
+
+def _write_scores(
+    rows: pd.DataFrame,
+    raw: Vector,
+    card: Card,
+    path: Path,
+) -> None:
+    """Write the table of scores; with whether images are in scope, where the model can tell."""
+    scoring.write_scores(rows, raw, card.calibration.apply(raw), path)
+    if STATUS in rows:
+        write_table(read_table(path).assign(**{STATUS: rows[STATUS].to_numpy()}), path)
 
 
 def passes(images: int) -> int:
