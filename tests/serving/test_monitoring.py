@@ -13,12 +13,16 @@ import pandas as pd
 import pytest
 from moto import mock_aws
 
-from cxr.core.errors import DataError
+from cxr.core.errors import DataError, UsageError
 from cxr.core.files import write_table
-from cxr.results.model_card import Card
+from cxr.core.settings import FileSettings, ScopeSettings
+from cxr.models.compute import worker
+from cxr.results.model_card import Card, read_card
 from cxr.serving.monitoring import compare_labels, read_monitor, write_page
 from cxr.serving.monitoring import records as monitoring_records
 from cxr.serving.monitoring import store as monitoring_store
+from cxr.serving.prediction import publishing
+from cxr.serving.prediction.rows import scored_row, write_measurements, write_predictions
 from tests.conftest import ROOT
 from tests.support import monitored
 
@@ -100,6 +104,39 @@ def test_the_store_has_no_name_and_no_value_of_an_image(tmp_path, card, validati
     for text in texts:
         assert "secret" not in text
         assert not any(str(score) in text for score in measured["score"])
+
+
+def test_a_prediction_adds_to_its_store_once(tmp_path, finished_once, phantoms, monkeypatch):
+    """Scored images and rejected files; where nothing is scored it is counted before the failure is told."""
+
+    def score(job, log, threads, on_progress):
+        rows = [
+            scored_row(name, 0.75, read_card(job.export)) | {"device": "", "day": "2026-03-10"}
+            for _, _, _, name in job.to_score
+        ]
+        write_predictions(rows, job.rejects, read_card(job.export), job.out)
+        write_measurements(rows, [], job.measurements)
+
+    monkeypatch.setattr(worker, "run_job", score)
+    export = str(finished_once / "runs" / "abc" / "export")
+    scope = ScopeSettings(monitor=str(tmp_path / "watched"))
+
+    def predict(data):
+        out = str(tmp_path / "p.csv")
+        return publishing.predict(
+            export, [str(data)], out, lambda *_: None, FileSettings(), scope=scope
+        )
+
+    predictions = predict(phantoms)
+    predict(phantoms)
+    (stream,) = read_monitor(scope.monitor, now=NOW).streams
+    assert (stream.images, stream.rejected) == (predictions.scored, predictions.rejected)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "notes.txt").write_text("no film")
+    with pytest.raises(DataError, match="lists them"):
+        predict(tmp_path / "none")
+    (stream,) = read_monitor(scope.monitor, now=NOW).streams
+    assert stream.rejected == predictions.rejected + 1
 
 
 def test_images_like_validation_raise_no_alarm_and_others_do(tmp_path, card, validation):
@@ -247,6 +284,16 @@ def test_a_clock_that_jumps_is_named_and_everything_counts_once(tmp_path, card, 
     assert "1 prediction from before this stream was begun, from 1970-01-01" in early
 
 
+def test_a_place_that_is_no_place_is_refused(tmp_path):
+    """Before any image is scored: an archive, a work folder."""
+    with pytest.raises(UsageError, match="found a place that is only read"):
+        monitoring_store.require_place("dicomweb+http://localhost:1/pacs")
+    (tmp_path / "ingest.json").write_text("{}")
+    with pytest.raises(UsageError, match="found a work folder"):
+        monitoring_store.require_place(str(tmp_path))
+    monitoring_store.require_place(str(tmp_path / "watched"))
+
+
 def test_an_empty_place_and_none_are_told(tmp_path):
     """What was expected, and what to do."""
     with pytest.raises(
@@ -261,7 +308,9 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from cxr.results.model_card import Card
+from cxr.core.settings import FileSettings, ScopeSettings
+from cxr.models.compute import worker
+from cxr.results.model_card import Card, read_card
 from tests.support import monitored
 
 place, card, start, number = sys.argv[1], Card.read(Path(sys.argv[2])), Path(sys.argv[3]), int(sys.argv[4])

@@ -27,14 +27,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cxr.core.errors import ConflictError, DamagedError, DataError, StorageError
+from cxr.core.errors import ConflictError, DamagedError, DataError, StorageError, UsageError
 from cxr.core.records import Record
 from cxr.results.model_card import Card
 from cxr.serving.monitoring.records import Batch, Group, Reference
 from cxr.serving.monitoring.reference import make_reference
 from cxr.serving.sites.records import Site
 from cxr.stats.drift.expected import sum_called
-from cxr.storage.addresses import open_storage
+from cxr.storage.addresses import open_storage, scheme_of
 from cxr.storage.base import Storage
 
 SALT = "salt"
@@ -56,6 +56,25 @@ class Stored(NamedTuple):
     references: dict[str, Reference]
     batches: dict[str, list[Batch]]
     unreadable: list[str]
+
+
+def require_place(place: str) -> None:
+    """Raise UsageError if there can be no store at a place, before images are scored for it.
+
+    Args:
+        place: The store, a folder or s3://bucket/prefix.
+    """
+    if scheme_of(place) not in {"", "file", "s3"}:
+        raise UsageError(
+            f"--monitor {place}: expected a folder or s3://bucket/prefix, found a place that is "
+            "only read"
+        )
+    storage = open_storage(place)
+    if storage.version("ingest.json") is not None:
+        raise UsageError(
+            f"--monitor {place}: expected a folder of its own, found a work folder: what is "
+            "watched outlives it"
+        )
 
 
 def append(

@@ -22,6 +22,7 @@ from cxr.models.compute.worker import Progress
 from cxr.results import exporting
 from cxr.results.model_card import Card, read_card
 from cxr.serving import registry
+from cxr.serving.monitoring import store as monitoring
 from cxr.serving.prediction.answers import find_limits
 from cxr.serving.prediction.batch_scoring import REPORTS, PredictionJob
 from cxr.serving.prediction.batch_verdict import judge_batch
@@ -76,16 +77,20 @@ def predict(
         The counts of the published table.
 
     Raises:
-        UsageError: The structured reports may not be where they shall be.
+        UsageError: The structured reports, or the monitoring store, may not be where they shall be.
         DataError: There is nothing at `data`, or no image of it could be scored. In the second
             case the table is there.
         ModelError: There is no model, or it does not fit its card.
         DeviceError: The driver of a graphics processor fails.
+        StorageError: The table or the monitoring store cannot be written. Nothing that was counted
+            is counted again by the next try.
     """
     dicom = dicom or DicomOutputSettings()
     scope = scope or ScopeSettings()
     if dicom.dicom_sr:
         require_report_folder(dicom.dicom_sr)
+    if scope.monitor:
+        monitoring.require_place(scope.monitor)
     reports = 0
     measured = pd.DataFrame(columns=MEASURED_COLUMNS)
     with registry.find_model(model) as address, workspace.open_output(out) as path:
@@ -118,6 +123,9 @@ def predict(
     )
     with workspace.open_output(summary_address(out)) as path:
         predictions.write(path)
+    if scope.monitor:
+        validation = limits.scope.validation if limits else None
+        monitoring.append(scope.monitor, card, measured, table, validation, site)
     if not table["status"].isin(WITH_SCORE).any():
         raise DataError(_describe_nothing_scored(inputs, table, data, out))
     if predictions.is_unlike:
