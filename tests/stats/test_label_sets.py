@@ -5,7 +5,9 @@ import pytest
 from scipy.stats import betabinom
 
 from cxr.core.errors import DataError
-from cxr.stats.abstention.label_sets import AMBIGUOUS, UNLIKE_BOTH, fit_label_sets
+from cxr.core.files import read_table
+from cxr.stats.abstention.label_sets import AMBIGUOUS, UNLIKE_BOTH, LabelSets, fit_label_sets
+from tests.conftest import ROOT
 
 SPLITS = 200
 
@@ -18,6 +20,15 @@ def made_up_patients(rng: np.random.Generator, patients: int) -> dict[str, np.nd
     logit = np.where(label == 1, 1.0, -1.0) + rng.normal(0, 1.0, patients)
     each = logit[numbers] + rng.normal(0, 0.5, len(numbers))
     return {"patient": numbers, "label": label[numbers], "score": 1 / (1 + np.exp(-each))}
+
+
+def is_within(covered: int, images: int, sets: LabelSets, label: int) -> bool:
+    """Return whether a number of covered images is within the 95 % interval that is promised."""
+    units = sets.patients[label] + 1
+    left_out = int(units * (1 - sets.coverage) + 1e-9)
+    chances = betabinom.pmf(np.arange(images + 1), images, units - left_out, left_out)
+    up_to = np.cumsum(chances)
+    return bool(up_to[covered] >= 0.025 and up_to[covered] - chances[covered] <= 0.975)
 
 
 def test_each_class_is_covered_over_200_splits_by_patient():
@@ -43,13 +54,35 @@ def test_each_class_is_covered_over_200_splits_by_patient():
         for label in (0, 1):
             own = contained[data["label"][new] == label, label]
             covered[label].append(own.mean())
-            left_out = int((sets.patients[label] + 1) * (1 - coverage))
-            distribution = betabinom(len(own), sets.patients[label] + 1 - left_out, left_out)
-            low, high = distribution.interval(0.95)
-            inside.append(low <= own.sum() <= high)
+            inside.append(is_within(int(own.sum()), len(own), sets, label))
     for label, shares in covered.items():
         error = np.std(shares) / np.sqrt(SPLITS)
         assert coverage - 3 * error <= np.mean(shares) <= coverage + 0.02 + 3 * error, label
+    assert np.mean(inside) >= 0.92
+
+
+def test_real_scores_are_covered_over_200_splits_by_patient():
+    """Of a MobileNetV2 on the published test images, one image of each patient of the other half."""
+    table = read_table(ROOT / "docs" / "scores" / "mobilenetv2_test.csv")
+    patients = table["patient_id"].to_numpy()
+    inside = []
+    for seed in range(SPLITS):
+        rng = np.random.default_rng(seed)
+        names = rng.permutation(np.unique(patients))
+        is_fitted = np.isin(patients, names[: len(names) // 2])
+        fitted = table[is_fitted]
+        sets = fit_label_sets(
+            fitted["label"].to_numpy(),
+            fitted["score"].to_numpy(),
+            fitted["patient_id"].to_numpy(),
+            0.9,
+        )
+        rest = table[~is_fitted].iloc[rng.permutation((~is_fitted).sum())]
+        new = rest.drop_duplicates(["patient_id", "label"])
+        contained = sets.contains(new["score"].to_numpy())
+        for label in (0, 1):
+            own = contained[(new["label"] == label).to_numpy(), label]
+            inside.append(is_within(int(own.sum()), len(own), sets, label))
     assert np.mean(inside) >= 0.92
 
 
