@@ -340,7 +340,7 @@ NO_REJECTS = pd.DataFrame(columns=REJECT_COLUMNS)
     [
         ([1] * 40, [""] * 40, "0 NORMAL images of 0 patients"),
         ([0] * 5 + [1] * 5, [""] * 10, "5 NORMAL images of 5 patients, 5 PNEUMONIA"),
-        ([0] * 50 + [1] * 50, ["one"] * 100, "say who is who with --patient-key"),
+        ([0] * 50 + [1] * 50, ["one"] * 100, "say with --patient-key whose they are"),
     ],
     ids=["one class", "ten images", "one patient"],
 )

@@ -139,9 +139,10 @@ def require_enough(sample: Sample, place: str) -> None:
     found = ", ".join(
         f"{images[name]} {name} images of {patients[name]} patients" for name in LABEL_NAMES
     )
-    advice = f"label images of more {min(patients, key=lambda name: patients[name])} patients"
-    if sum(patients.values()) < sum(images.values()):
-        advice += ", or say who is who with --patient-key"
+    short = [name for name in LABEL_NAMES if patients[name] < MIN_PATIENTS]
+    advice = f"label images of more {' and '.join(short)} patients"
+    if all(images[name] >= MIN_PATIENTS for name in short):
+        advice += ", or say with --patient-key whose they are"
     if sample.seen:
         advice += f" ({sample.seen} were set aside: the model knows them from its training)"
     raise DataError(
