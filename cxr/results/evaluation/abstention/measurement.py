@@ -90,9 +90,14 @@ def read_abstention(run: Path) -> Abstention | None:
     return Abstention.read(path) if path.is_file() else None
 
 
-def read_judgements(run: Path) -> pd.DataFrame | None:
-    """Return scope_test.csv of a run with numbers for p-values; None where there is none."""
-    path = run / JUDGEMENTS_NAME
+def read_judgements(folder: Path, name: str = JUDGEMENTS_NAME) -> pd.DataFrame | None:
+    """Return the judgements in a run's folder with numbers for p-values; None where there are none.
+
+    Args:
+        folder: The run's folder.
+        name: Of the table.
+    """
+    path = folder / name
     if not path.is_file():
         return None
     table = read_table(path)

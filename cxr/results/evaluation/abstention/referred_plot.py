@@ -1,6 +1,5 @@
 """The picture of the test images that are referred to a person: referred.png."""
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core import plotting
+from cxr.core.formatting import describe_p_value
 from cxr.core.settings import LABEL_NAMES
 from cxr.results.plots import style
 from cxr.storage.arrays import Stored
@@ -19,7 +19,6 @@ PICTURE = "referred.png"
 _COLUMNS = 6
 _MOST_IMAGES = 12
 _PANEL = 1.75  # inches
-_CHARACTERS = 30  # in a line under an image
 _LARGEST_PNG = 390_000  # bytes: a report carries its pictures inside it
 
 
@@ -54,7 +53,7 @@ def draw_referred(
     rows = -(-len(shown) // columns)
     # At least as wide as the title.
     width = max(_PANEL * columns, 0.085 * len(title))
-    figure = style.new_figure(width, 0.5 + 1.6 * _PANEL * rows, title)
+    figure = style.new_figure(width, 0.5 + 1.35 * _PANEL * rows, title)
     plots = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (position, judgement) in zip(plots, shown.iterrows(), strict=False):
         number = int(str(position))
@@ -75,9 +74,9 @@ def _draw_image(
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     label = LABEL_NAMES[int(row["label"])]
-    reason = "\n".join(textwrap.wrap(str(judgement["reason"]), _CHARACTERS))
+    kind = str(judgement["reason"]).partition(":")[0]
     axes.set_xlabel(
-        f"{label}, score {row['score']:.3f}\n{reason}",
+        f"{label}, score {row['score']:.3f}\n{kind}\n{describe_p_value(judgement['scope_p'])}",
         fontsize=8,
         color=style.INK,
         parse_math=False,
