@@ -63,7 +63,10 @@ app.command(registry_app)
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run the command line: exit status 0 done, 1 the work failed, 2 wrong usage."""
+    """Run the command line.
+
+    Exit status 0: done; 1: the work failed; 2: wrong usage; 3: an alarm, with --strict.
+    """
     from flows.server import interrupts, surroundings
 
     try:
