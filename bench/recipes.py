@@ -11,13 +11,15 @@ for. "mean of N" are the averaged logits of the seeds, "of 3 epochs" (--averages
 epochs of each (Izmailov et al., UAI 2018). "of three stretches" (--stretches) is test-time augmentation: each image
 is scored as it is and stretched by 0.89 and 1.12, in three times the time. Nothing here looks at test.
 
-What is no setting of the product (mixing, label smoothing, another cut, rates that fall from layer to layer, averaged
-weights) is changed in the training's own process.
+What is no setting of the product (mixing, label smoothing, another cut, rates that fall from layer to layer, blurred
+augmentations, averaged weights) is changed in the training's own process.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,16 +28,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image, ImageFilter
 from scipy.special import expit, logit
 
 from cxr.core.files import read_table
 from cxr.core.parallel import usable_cores
-from cxr.core.settings import PRESETS, TrainingSettings
+from cxr.core.settings import PRESETS, Augmentation, TrainingSettings
 from cxr.core.settings.architectures import ARCHITECTURES
 from cxr.data.images import pixel_cache
+from cxr.data.images.changes import augmentation
 from cxr.data.images.changes.changed_images import ChangedImages
 from cxr.data.images.changes.geometry import Window, cut_window
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
+from cxr.data.images.decoding.rejection import Pixels
 from cxr.models import runs, scoring, stress
 from cxr.models.networks import model_surgery
 from cxr.models.runs import Member, Run
@@ -58,23 +63,28 @@ class Recipe:
 
     Attributes:
         settings: Fields of TrainingSettings that differ from the standard preset.
-        cut: The architecture's cut, its own if empty.
+        lower_cut: Cut the network further down, so that more of it learns (LOWER_CUTS).
         mixing: Shape of the beta distribution of mixup (Zhang et al., ICLR 2018), 0 for none.
         smoothing: How far labels are moved to the middle (Szegedy et al., CVPR 2016).
         lowest_rate: The learning rate of the lowest layer that learns, as a share of that of the last
             one; those between rise evenly on a logarithmic scale (Howard and Ruder, ACL 2018).
+        blur: Augmentation blurs half of the images, too, by a Gaussian of up to this many of 224 pixels.
+        rate: What the architecture's learning rate is multiplied with.
     """
 
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    cut: str = ""
+    lower_cut: bool = False
     mixing: float = 0.0
     smoothing: float = 0.0
     lowest_rate: float = 1.0
+    blur: float = 0.0
+    rate: float = 1.0
 
 
+LOWER_CUTS = {"MobileNetV2": "block_5_add", "VGG16": "block3_pool", "DenseNet121": "pool3_pool"}
 RECIPES = {
     "standard": Recipe(),
-    "lower cut": Recipe(cut="block_5_add"),
+    "lower cut": Recipe(lower_cut=True),
     "version 0.2": Recipe(
         {"augmented_copies": 2, "passes": 1, "fine_tune_learning_rate": 5e-5, **WHOLE_IMAGES}
     ),
@@ -83,7 +93,8 @@ RECIPES = {
     "no crops": Recipe(WHOLE_IMAGES),
     "stretch, no crops": Recipe({"augmentation": {"area": 0.9}}),
     "stronger crops": Recipe({"augmentation": {"area": 0.1}}),
-    "a quarter of the rate": Recipe({"fine_tune_learning_rate": 5e-5}),
+    "a quarter of the rate": Recipe(rate=0.25),
+    "four times the rate": Recipe(rate=4.0),
     "balanced": Recipe({"balanced": True}),
     "dropout": Recipe({"dropout": 0.3}),
     "mixing": Recipe(mixing=0.2),
@@ -91,6 +102,15 @@ RECIPES = {
     "rates by layer": Recipe(lowest_rate=0.1),
     "last layer alone": Recipe({"epochs": 0}),
     "thorough": Recipe(PRESETS["thorough"]),
+    "thorough, 12 epochs": Recipe({**PRESETS["thorough"], "epochs": 12, "patience": 12}),
+    "thorough, half the rate": Recipe(PRESETS["thorough"], rate=0.5),
+    "thorough, stronger crops": Recipe({**PRESETS["thorough"], "augmentation": {"area": 0.1}}),
+    "thorough, weaker crops": Recipe({**PRESETS["thorough"], "augmentation": {"area": 0.6}}),
+    "thorough, mixing": Recipe(PRESETS["thorough"], mixing=0.2),
+    "thorough, label smoothing": Recipe(PRESETS["thorough"], smoothing=0.1),
+    "thorough, blur": Recipe(PRESETS["thorough"], blur=1.5),
+    "thorough, not balanced": Recipe({**PRESETS["thorough"], "balanced": False}),
+    "thorough, rates by layer": Recipe(PRESETS["thorough"], lowest_rate=0.1),
 }
 
 
@@ -122,6 +142,7 @@ def main() -> None:
                 "seeds": given.seeds,
                 **({"ensemble": "epochs"} if given.averages else {}),  # keeps their checkpoints
                 **recipe.settings,
+                **changed_rate(recipe, given.arch),
             }
         )
         run = runs.start_run(given.work, settings, None)
@@ -138,6 +159,16 @@ def main() -> None:
         if given.stretches:
             rows = [measure(score_stretches(folder, given.work, cache)) for folder in folders]
             print(line_of("  of three stretches", pd.DataFrame(rows)), flush=True)
+
+
+def changed_rate(recipe: Recipe, architecture: str) -> dict[str, float]:
+    """Return the setting of the learning rate where a recipe has another than the architecture's."""
+    if recipe.rate == 1:
+        return {}
+    entry = ARCHITECTURES[architecture]
+    whole = recipe.settings.get("learns") == "whole"
+    rate = entry.whole_learning_rate if whole else entry.learning_rate
+    return {"fine_tune_learning_rate": rate * recipe.rate}
 
 
 def train_member(member: Member, name: str, run: Run, work: Path, cache: Path) -> Path:
@@ -160,20 +191,37 @@ def train_one(order: dict[str, Any]) -> None:
     """Train with a recipe, in this process."""
     recipe = RECIPES[order["recipe"]]
     job = TrainingJob.model_validate(order["job"])
-    if recipe.cut:
+    if recipe.lower_cut:
         entry = ARCHITECTURES[job.architecture]
-        changed = dataclasses.replace(entry, cut=recipe.cut)
+        changed = dataclasses.replace(entry, cut=LOWER_CUTS[job.architecture])
         ARCHITECTURES[job.architecture] = changed  # type: ignore[index]  # here it is a dict
     fine_tuning.epoch_batches = changed_batches(fine_tuning.epoch_batches, recipe)
-    import os
-
     os.environ["CXR_THREADS"] = str(usable_cores())
     from cxr.models.compute import backend
 
     backend.configure()
     if recipe.lowest_rate < 1:
         lower_rates(recipe.lowest_rate)
+    if recipe.blur:
+        blur_augmentations(recipe.blur)
     train(Session(job, lambda _: None))
+
+
+def blur_augmentations(most: float) -> None:
+    """Let augmentation blur half of the images, too, by up to `most` of 224 pixels."""
+    plain = augmentation.augment
+
+    def augment(pixels: Pixels, key: str, index: int, ranges: Augmentation) -> Pixels:
+        changed = plain(pixels, key, index, ranges)
+        seed = hashlib.sha256(f"{key} {index} blur".encode()).digest()
+        draw = np.random.default_rng(list(seed)).uniform(-1, 1)
+        if index == 0 or draw <= 0:
+            return changed
+        radius = most * draw * pixels.shape[0] / 224
+        blurred = Image.fromarray(changed).filter(ImageFilter.GaussianBlur(radius))
+        return np.asarray(blurred)
+
+    augmentation.augment = augment
 
 
 def lower_rates(lowest: float) -> None:

@@ -284,8 +284,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"image_size": 160, "epochs": 0, "augmented_copies": 2, "passes": 1},
     "thorough": {
         "learns": "whole",
-        "epochs": 12,
-        "patience": 12,
+        "epochs": 24,
+        "patience": 24,
         "balanced": True,
         "dropout": 0.2,
     },
