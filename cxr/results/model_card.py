@@ -22,6 +22,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, StressTest
 from cxr.results.evaluation.abstention.measurement import Abstention
+from cxr.results.evaluation.in_scope import ScopeSummary
 from cxr.results.gradcam.summary import Attention
 from cxr.stats.calibration import Calibration
 from cxr.stats.thresholds import OperatingPoint
@@ -65,7 +66,7 @@ _STORED_ELSEWHERE = {
 class Card(Versioned):
     """The content of model_card.json; see the top of this file for what stands where.
 
-    Cards of earlier versions say nothing of `robustness` and `abstention`.
+    Cards of earlier versions say nothing of `robustness`, `abstention` and `scope`.
     """
 
     architecture: str
@@ -86,6 +87,7 @@ class Card(Versioned):
     evaluation: Evaluation
     robustness: StressTest | None = None
     abstention: Abstention | None = None
+    scope: ScopeSummary | None = None
     audit: Audit
     attention: Attention
     intended_use: str = INTENDED_USE

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cxr.core.parallel import usable_cores
+from cxr.core.settings import SPLITS
 from cxr.models import runs
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Progress
@@ -33,7 +34,8 @@ def stage_model(run: Run, work: Path) -> Training:
 
 def images_to_score(work: Path) -> int:
     """Return how many images are scored in all, an image once for each world and mask."""
-    return evaluation.images_to_score(sum(runs.read_ingest(work).splits["test"].values()))
+    splits = runs.read_ingest(work).splits
+    return evaluation.images_to_score({name: sum(splits[name].values()) for name in SPLITS})
 
 
 def evaluate(

@@ -93,10 +93,12 @@ def learn_scope(
     film = typical_film(np.concatenate(shrunk))
     val_pixels = pixel_cache.load_pixels(pixels, chosen.val)
     val_features = read_features(opened.model, val_pixels, on_images)
+    measuring = time.perf_counter()
     measured = [
         measure_images(neighbours, film, val_features[block], val_pixels[block])
         for block in _blocks(len(chosen.val))
     ]
+    measured_in = time.perf_counter() - measuring
     groups = splits.patient_groups(chosen.val)
     validation = pd.DataFrame(
         {
@@ -112,6 +114,7 @@ def learn_scope(
         val_images=len(chosen.val),
         val_patients=groups.nunique(),
         seconds=round(time.perf_counter() - started, 1),
+        milliseconds=round(1000 * measured_in / len(chosen.val), 2),
     )
     table = pd.concat([validation, pd.concat(measured, ignore_index=True)], axis=1)
     return Scope(reference, table, neighbours, film)

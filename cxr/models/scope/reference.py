@@ -45,6 +45,7 @@ class ScopeReference(Versioned):
         arrays_sha256: The digest of scope.npz.
         arrays_bytes: Its size.
         seconds: What learning took.
+        milliseconds: What measuring takes an image, beside the network.
     """
 
     model_sha256: str
@@ -58,6 +59,7 @@ class ScopeReference(Versioned):
     arrays_sha256: str = ""
     arrays_bytes: int = 0
     seconds: float = 0.0
+    milliseconds: float = 0.0
 
 
 @dataclass(frozen=True)

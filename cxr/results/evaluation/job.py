@@ -2,11 +2,11 @@
 
 The worker process loads the exported file and first proves it to be the trained model: it scores
 some validation images again and compares the state of the optimizer, which an ensemble has not. Then it scores the test set
-and computes the Grad-CAM map of each image, and scores some of the images in the stress worlds and
-with parts of them hidden.
+and computes the Grad-CAM map of each image, learns the scope of the model, and scores some of the
+images in the stress worlds and with parts of them hidden.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,11 @@ from cxr.core.files import file_sha256, read_table
 from cxr.data.images import pixel_cache
 from cxr.models import scoring, stress
 from cxr.models.compute.worker import Emit, Job, Progress
+from cxr.models.scope.learning import images_to_measure
 from cxr.models.training.publishing import optimizer_sha256
 from cxr.models.training.records import Training
+from cxr.results.evaluation.abstention.measurement import read_judgements
+from cxr.results.evaluation.in_scope import is_scoped, write_scope_test
 from cxr.results.evaluation.robustness import PASSES, is_stressed, write_stress_test
 from cxr.results.evaluation.scores import Evaluation, is_evaluated, test_metrics
 from cxr.results.evaluation.worlds_plot import draw_worlds
@@ -57,10 +60,10 @@ class EvaluationJob(Job):
     pixels: Path
 
     def work(self, emit: Emit) -> None:
-        """Write what is missing of evaluation.json, attention.json and robustness.json.
+        """Write what is missing of evaluation.json, scope.json, attention.json and robustness.json.
 
-        The files that a record tells of come before it: scores_test.csv, gradcam.png and
-        scores_test_worlds.csv.
+        The files that a record tells of come before it: scores_test.csv, scope.npz, gradcam.png and
+        scores_test_worlds.csv. After scope.json comes scope_test.csv.
 
         Raises:
             ModelError: The export is not the trained model.
@@ -76,6 +79,7 @@ class EvaluationJob(Job):
         on_images = _progress_counter(emit)
         if not (is_evaluated(run, training) and _has_gradcam(run, training)):
             self._score_test(table, model, on_images)
+        self._learn_scope(table, model, on_images)
         if not is_stressed(run, training):
             self._score_under_stress(table, model, on_images)
 
@@ -105,11 +109,14 @@ class EvaluationJob(Job):
         proof = _prove_reload(model, training, expected, raw_scores[: len(reload)])
         if not is_evaluated(run, training):
             _write_evaluation(run, training, test, raw_scores[len(reload) :], proof)
+        self._learn_scope(table, model, on_images)  # the picture names images out of scope
+        judgements = read_judgements(run)
+        assert judgements is not None
         summary.write_gradcam(
             run,
             pixel_cache.load_pixels(self.pixels, test),
             maps[len(reload) :],
-            read_table(run / "scores_test.csv"),
+            read_table(run / "scores_test.csv").merge(judgements, on="image", validate="1:1"),
             {
                 "architecture": training.architecture,
                 "model_sha256": training.model_sha256,
@@ -117,6 +124,27 @@ class EvaluationJob(Job):
                 "split": "test",
             },
         )
+
+    def _learn_scope(
+        self,
+        table: pd.DataFrame,
+        model: Any,
+        on_images: OnImages,
+    ) -> None:
+        """Learn what the model was made for, unless that is done, and try it on the test set."""
+        if is_scoped(self.run, self.training):
+            return
+        sizes = table["split"].value_counts()
+        images = images_to_measure(sizes["train"], sizes["val"]) + sizes["test"]
+        with timing.time_stage(self.run, "scope", int(images)):
+            write_scope_test(
+                self.run,
+                self.training,
+                table,
+                self.pixels,
+                model,
+                on_images,
+            )
 
     def _score_under_stress(
         self,
@@ -144,17 +172,22 @@ class EvaluationJob(Job):
 def is_complete(run: Path, training: Training) -> bool:
     """Return whether all that the job writes is there, of this model at its operating point."""
     return (
-        is_evaluated(run, training) and _has_gradcam(run, training) and is_stressed(run, training)
+        is_evaluated(run, training)
+        and is_scoped(run, training)
+        and _has_gradcam(run, training)
+        and is_stressed(run, training)
     )
 
 
-def images_to_score(test_images: int) -> int:
+def images_to_score(images: Mapping[str, int]) -> int:
     """Return how often an image is scored in all, about: whole patients may be a few fewer.
 
     Args:
-        test_images: How many images the test set has.
+        images: How many images each split has.
     """
-    return test_images + PASSES * min(test_images, stress.MOST_IMAGES)
+    test_images = images["test"]
+    scope_images = images_to_measure(images["train"], images["val"]) + test_images
+    return test_images + scope_images + PASSES * min(test_images, stress.MOST_IMAGES)
 
 
 def _has_gradcam(run: Path, training: Training) -> bool:
