@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import Event
 
 from cxr.core.settings import PRESETS, training_settings
+from cxr.stages import watch_steps
 from deployments import automate
 from deployments.stack import MARK, Stack, StackError, _require_free, marked
 from flows.server.prefect_api import WORK_POOLS
@@ -144,6 +146,11 @@ def test_the_automation_is_one_that_prefect_takes_and_waits_for_three_beats():
         f"prefect.flow-run.{state}"
         for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
     } <= set(wanted.trigger.expect)
+    ends = {finding.capitalize() for finding in get_args(watch_steps.Finding)}
+    for path in (ROOT / "flows").glob("*.py"):
+        ends |= set(re.findall(r'Completed\(name="(\w+)"', path.read_text()))
+    assert {"Unchanged", "Changed", "Drift"} <= ends
+    assert {f"prefect.flow-run.{name}" for name in ends} <= set(wanted.trigger.expect)
     assert automate.comparable(wanted) == automate.comparable(
         Automation.model_validate(yaml.safe_load(text))
     )
