@@ -141,5 +141,6 @@ STAGES = {
     "ensemble": "average the networks, score validation images",
     "stress": "score validation images in the stress worlds",
     "test": "Prove the export, score the test images",
+    "scope": "Learn what the model was made for, and judge the test images by it",
     "test_stress": "Score test images in the stress worlds and with parts hidden",
 }
