@@ -249,7 +249,7 @@ def test_torn_and_foreign_files_are_named_and_not_counted(tmp_path, card, valida
     assert report.streams[0].batches == 2 and len(report.unreadable) == 4
     named = " ".join(report.unreadable)
     assert torn.name in named and wrong.name in named and "never finished" in named
-    assert "notes.txt: no file of a monitoring store: left alone" in named
+    assert "notes.txt and 0 more: no files of a monitoring store, left alone" in named
     assert "4 files not counted" in report.sentence()
 
 

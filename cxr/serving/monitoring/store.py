@@ -18,6 +18,7 @@ names and all counts at once, that is, must have the very images and the model a
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ REFERENCE = "reference.json"
 _SALT_BYTES = 32
 _NOT_FILMS = {"ignored", "not_an_image", "excluded", "outside_root", "abstained"}
 _UNFINISHED = ".writing-"  # how a file is called while it is written
+_OURS = re.compile(rf"{SALT}|[^/]+/({re.escape(REFERENCE)}|batches/[^/]+\.json)")
 
 
 class Stored(NamedTuple):
@@ -215,22 +217,13 @@ def read_store(place: str) -> Stored:
         StorageError: It cannot be read.
     """
     storage = open_storage(place)
-    keys = []
     stored = Stored({}, {}, [])
-    for entry in storage.list():
-        if entry.key == SALT:
-            continue
-        if entry.problem:
-            stored.unreadable.append(f"{entry.key}: {entry.problem[1]}")
-        else:
-            keys.append(entry.key)
+    keys = _list_files(storage, stored.unreadable)
     if not keys:
         raise DataError(
             f"{place}: expected a monitoring store, found none: "
             f"predict with --monitor {place} first"
         )
-    # References come first, because batches are checked by them.
-    keys.sort(key=lambda key: (not key.endswith(f"/{REFERENCE}"), key))
     for key, content in storage.read_many((key, None) for key in keys):
         if isinstance(content, StorageError) and not isinstance(content, DamagedError):
             raise content
@@ -243,27 +236,50 @@ def read_store(place: str) -> Stored:
     return stored
 
 
+def _list_files(storage: Storage, unreadable: list[str]) -> list[str]:
+    """Return the keys of references, then those of batches, which are checked by them.
+
+    Args:
+        storage: Of the store.
+        unreadable: Gets what is no file of a store, or cannot be read.
+    """
+    references = []
+    batches = []
+    foreign = []
+    for entry in storage.list():
+        if not _OURS.fullmatch(entry.key):
+            foreign.append(entry.key)
+        elif entry.problem:
+            unreadable.append(f"{entry.key}: {entry.problem[1]}")
+        elif entry.key.endswith(f"/{REFERENCE}"):
+            references.append(entry.key)
+        elif entry.key != SALT:
+            batches.append(entry.key)
+    if foreign:
+        unreadable.append(
+            f"{min(foreign)} and {len(foreign) - 1} more: no files of a monitoring store, left alone"
+        )
+    return [*sorted(references), *sorted(batches)]
+
+
 def _keep(stored: Stored, key: str, content: bytes) -> None:
     """Add one file of a store to what is read.
 
     Raises:
-        DataError: It is none of the store's files, damaged, or does not fit its reference.
+        DataError: It is damaged, or does not fit its reference.
     """
     stream, _, rest = key.partition("/")
-    folder, _, name = rest.partition("/")
-    if name.startswith(_UNFINISHED) or rest.startswith(_UNFINISHED):
-        raise DataError("a write that was never finished: predict the same images again")
     if rest == REFERENCE:
         stored.references[stream] = Reference.parse(content, key)
         stored.batches[stream] = []
-    elif folder == "batches" and name.endswith(".json"):
-        if stream not in stored.references:
-            raise DataError(f"its {REFERENCE} is missing or unreadable")
-        batch = Batch.parse(content, key)
-        _require_fit(stored.references[stream], batch)
-        stored.batches[stream].append(batch)
-    else:
-        raise DataError("no file of a monitoring store: left alone")
+        return
+    if rest.startswith(f"batches/{_UNFINISHED}"):
+        raise DataError("a write that was never finished: predict the same images again")
+    if stream not in stored.references:
+        raise DataError(f"its {REFERENCE} is missing or unreadable")
+    batch = Batch.parse(content, key)
+    _require_fit(stored.references[stream], batch)
+    stored.batches[stream].append(batch)
 
 
 def _require_fit(reference: Reference, batch: Batch) -> None:

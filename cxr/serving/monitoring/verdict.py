@@ -18,7 +18,7 @@ from cxr.stats.metrics import Vector
 
 FALSE_ALARMS = 0.01  # the largest chance that a stream without drift ever raises an alarm
 MIX_ALARMS = 0.05  # the same for the class mix, by which estimates without labels are refused
-MOST_POINTS = 1_000  # after which evidence is computed; with more batches, after each day
+MOST_POINTS = 10_000  # after which evidence is computed; with more batches, after each day
 FEWEST_IMAGES = 100  # with a prediction, for an estimate of performance
 REJECTED = "rejected films"
 ALL_DEVICES = ""
