@@ -35,6 +35,8 @@ from cxr.serving.sites.records import NAME, NOT_MEASURED, REFERENCE_SCORES, Site
 from cxr.serving.sites.sample import Sample
 from cxr.stages import data_steps
 from cxr.stages.data_steps import OnProgress, no_progress
+from cxr.storage.addresses import open_storage
+from cxr.storage.local import LocalStorage
 from cxr.storage.workspace import workspace
 
 
@@ -67,6 +69,7 @@ def measure_site(
         ModelError: There is no model, or it does not fit its card.
     """
     settings = settings or SiteSettings()
+    _require_apart(out, data)
     with registry.find_model(model) as address, workspace.open_workspace(out) as folder:
         export = exporting.find_export(address)
         card = read_card(export)
@@ -79,7 +82,6 @@ def measure_site(
             settings=settings,
             promised=_promised(card, settings),
         )
-        _require_apart(folder, order, out)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".sample-") as name:
             scratch = Path(name)
             sample = _read_sample(order, scratch, key_map, on_progress)
@@ -132,11 +134,18 @@ def _promised(card: Card, settings: SiteSettings) -> float:
     return promised
 
 
-def _require_apart(folder: Path, order: _Order, out: str) -> None:
+def _require_apart(out: str, data: str) -> None:
     """Raise UsageError where the site's folder lies among the images: it would be read as data."""
-    storage = open_data(order.data, order.reading.follow_links)
-    if workspace.key_inside(folder, storage.plain) is not None:
-        raise UsageError(f"{out} lies in {order.data}, where it would be read as images: move it")
+    if f"{_real_place(out)}/".startswith(f"{_real_place(data)}/"):
+        raise UsageError(f"{out} lies in {data}, where it would be read as images: give another")
+
+
+def _real_place(address: str) -> str:
+    """Return an address without links and dots, so that two can be compared."""
+    storage = open_storage(address)
+    if isinstance(storage, LocalStorage):
+        return str(storage.folder.resolve())
+    return storage.uri
 
 
 def _read_sample(

@@ -7,6 +7,7 @@ import pandas as pd
 
 from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table
+from cxr.core.formatting import format_count
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.leakage import repair
 from cxr.data.manifest.columns import REJECT_COLUMNS
@@ -137,7 +138,9 @@ def require_enough(sample: Sample, place: str) -> None:
     if min(patients.values()) >= MIN_PATIENTS:
         return
     found = ", ".join(
-        f"{images[name]} {name} images of {patients[name]} patients" for name in LABEL_NAMES
+        f"{format_count(images[name], f'{name} images')} of "
+        f"{format_count(patients[name], 'patients')}"
+        for name in LABEL_NAMES
     )
     short = [name for name in LABEL_NAMES if patients[name] < MIN_PATIENTS]
     advice = f"label images of more {' and '.join(short)} patients"
