@@ -32,6 +32,7 @@ class Alarm(Strict):
         device: The device whose images have drifted; empty for all images together.
         raised: The day on which the evidence first sufficed.
         since: The day from which on the evidence was collected.
+        images: How many images had been counted by then.
         log10_e: The logarithm to base 10 of the largest e-value, weighted.
     """
 
@@ -39,6 +40,7 @@ class Alarm(Strict):
     device: str
     raised: date
     since: date
+    images: int
     log10_e: float
 
     def sentence(self) -> str:
@@ -128,10 +130,11 @@ def judge(reference: Reference, batches: list[Batch]) -> Verdict:
 
 
 class _Found:
-    """The evidence of one test, with the day of each point."""
+    """The evidence of one test, with the day of each point and the images counted until then."""
 
-    def __init__(self, evidence: Evidence, days: list[date]):
+    def __init__(self, evidence: Evidence, days: list[date], images: Vector):
         self.log_e = evidence.log_e
+        self.images = np.cumsum(images)
         self.start = evidence.start
         self.days = days
 
@@ -154,6 +157,7 @@ class _Found:
             device=device,
             raised=self.days[first],
             since=self.days[int(self.start[first])],
+            images=int(self.images[first]),
             log10_e=float(self.log_e.max()) / math.log(10),
         )
         return [alarm]
@@ -177,7 +181,7 @@ def _test_measurement(
         bins,
         any_mix,
     )
-    return _Found(evidence, days)
+    return _Found(evidence, days, counts.sum(axis=1))
 
 
 def _test_rejected(batches: list[Batch]) -> _Found | None:
@@ -195,7 +199,8 @@ def _test_rejected(batches: list[Batch]) -> _Found | None:
     counts = np.array(rows)
     if len(days) > MOST_POINTS:
         days, counts = _sum_days(days, counts)
-    return _Found(collect_excess(counts[:, 0], counts[:, 1], _number_days(days)), days)
+    evidence = collect_excess(counts[:, 0], counts[:, 1], _number_days(days))
+    return _Found(evidence, days, counts[:, 1])
 
 
 def _sum_days(days: list[date], counts: Vector) -> tuple[list[date], Vector]:

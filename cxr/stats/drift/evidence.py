@@ -137,12 +137,10 @@ def _null_weights(bins: Bins) -> list[Vector]:
         return [positives]
     if not any(bins.positives):
         return [negatives]
-    weights = []
-    for share in SHARES:
-        mean = share * positives / positives.sum() + (1 - share) * negatives / negatives.sum()
-        variance = share**2 / positives.sum() + (1 - share) ** 2 / negatives.sum()
-        weights.append(mean / variance)
-    return weights
+    share = SHARES[:, np.newaxis]
+    mean = share * positives / positives.sum() + (1 - share) * negatives / negatives.sum()
+    variance = share**2 / positives.sum() + (1 - share) ** 2 / negatives.sum()
+    return list(mean / variance)
 
 
 def log_probability(counts: Vector, weights: Vector) -> Vector:
