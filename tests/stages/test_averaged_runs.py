@@ -17,6 +17,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results import exporting
 from cxr.results.evaluation import Evaluation
+from cxr.results.evaluation.abstention.measurement import read_judgements
 from cxr.results.model_card import Card
 from cxr.results.verify.checks import verify_run
 from cxr.serving.registry import Registry
@@ -107,6 +108,10 @@ def test_predict_the_registry_and_the_challenge_take_it(seeds, phantoms, tmp_pat
     card = Card.read(run / "export" / "model_card.json")
     side = challenge.score_champion(run / "export", rows, work, tmp_path / "champion.csv")
     assert np.allclose(side.scores["score"], expected, atol=1e-5)
+    judged = read_judgements(run)
+    assert judged is not None and side.judgements is not None
+    assert list(side.judgements["image"]) == list(judged["image"])
+    assert np.allclose(side.judgements["scope_p"], judged["scope_p"])
     own = Side(version=version.name, card=card, scores=read_table(run / "scores_test.csv"))
     registry.add_challenge(challenge.compare_with_champion(own, None))
     registry.promote(version.name, "tester", "the first", against_the_rule=True)

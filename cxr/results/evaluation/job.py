@@ -23,6 +23,7 @@ from cxr.models.scope.learning import images_to_measure
 from cxr.models.training.publishing import optimizer_sha256
 from cxr.models.training.records import Training
 from cxr.results.evaluation.abstention.measurement import read_judgements
+from cxr.results.evaluation.abstention.referred_plot import draw_referred
 from cxr.results.evaluation.in_scope import is_scoped, write_scope_test
 from cxr.results.evaluation.robustness import PASSES, is_stressed, write_stress_test
 from cxr.results.evaluation.scores import Evaluation, is_evaluated, test_metrics
@@ -80,6 +81,7 @@ class EvaluationJob(Job):
         if not (is_evaluated(run, training) and _has_gradcam(run, training)):
             self._score_test(table, model, on_images)
         self._learn_scope(table, model, on_images)
+        self._draw_referred(table[table["split"] == "test"])
         if not is_stressed(run, training):
             self._score_under_stress(table, model, on_images)
 
@@ -145,6 +147,13 @@ class EvaluationJob(Job):
                 model,
                 on_images,
             )
+
+    def _draw_referred(self, test: pd.DataFrame) -> None:
+        """Draw the test images that are out of scope."""
+        judgements = read_judgements(self.run)
+        assert judgements is not None  # the scope was tried on them
+        pixels = pixel_cache.load_pixels(self.pixels, test)
+        draw_referred(pixels, read_table(self.run / "scores_test.csv"), judgements, self.run)
 
     def _score_under_stress(
         self,

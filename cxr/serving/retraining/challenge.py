@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.errors import DataError
-from cxr.core.files import read_table
+from cxr.core.files import read_table, write_table
 from cxr.core.parallel import usable_cores
 from cxr.core.records import Versioned
 from cxr.data.images import pixel_cache
@@ -20,6 +20,10 @@ from cxr.data.patients.hidden_storage import open_data
 from cxr.models import runs, scoring
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
+from cxr.models.scope import read_scope
+from cxr.models.scope.opened_model import open_model
+from cxr.results.evaluation.abstention.measurement import read_judgements
+from cxr.results.evaluation.in_scope import judge_rows
 from cxr.results.model_card import Card, read_card
 from cxr.serving.retraining import challenge_rule
 from cxr.stats import comparison, intervals, metrics
@@ -267,7 +271,17 @@ def score_champion(
 
     worker.run_job(job, log, usable_cores(), on_progress)
     log.unlink(missing_ok=True)
-    return Side(version=export.name, card=card, scores=read_table(out))
+    return Side(
+        version=export.name,
+        card=card,
+        scores=read_table(out),
+        judgements=read_judgements(out.parent, _judgements_path(out).name),
+    )
+
+
+def _judgements_path(out: Path) -> Path:
+    """Return where the judgements of the images go whose scores go to `out`."""
+    return out.with_name(f"{out.stem}-scope.csv")
 
 
 def test_rows(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -282,7 +296,8 @@ class ScoringJob(Job):
         export: The export folder of the model.
         manifest: clean_metadata.csv.
         pixels: The folder of the pixel cache that holds the test images.
-        out: Where the rows go, in the columns of scores_test.csv.
+        out: Where the rows go, in the columns of scores_test.csv; beside it go the judgements of a
+            model that knows its scope.
     """
 
     export: Path
@@ -291,7 +306,7 @@ class ScoringJob(Job):
     out: Path
 
     def work(self, emit: Emit) -> None:
-        """Load the model, score the cached test images, publish the rows."""
+        """Load the model, score and judge the cached test images, publish the rows."""
         import keras
 
         card = read_card(self.export)
@@ -306,4 +321,9 @@ class ScoringJob(Job):
 
         stored = pixel_cache.load_pixels(self.pixels, rows)
         raw = scoring.score_images(model, stored, np.arange(len(rows)), on_images=count)
+        judgements = _judgements_path(self.out)
+        judgements.unlink(missing_ok=True)  # of another day
+        scope = read_scope(self.export)
+        if scope is not None:
+            write_table(judge_rows(scope, open_model(model), rows, self.pixels), judgements)
         scoring.write_scores(rows, raw, card.calibration.apply(raw), self.out)
