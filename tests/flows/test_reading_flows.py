@@ -6,7 +6,7 @@ import pytest
 from prefect import get_client
 from prefect.utilities.callables import parameter_schema
 
-from cxr.core.settings import FileSettings, ReadingSettings, ScopeSettings
+from cxr.core.settings import FileSettings, ReadingSettings, ScopeSettings, SiteSettings
 from tests.data.test_real_folders import fill, tree
 
 
@@ -18,6 +18,8 @@ from tests.data.test_real_folders import fill, tree
         ("flows.retrain", "retrain", "reading", ReadingSettings),
         ("flows.predict", "predict", "files", FileSettings),
         ("flows.predict", "predict", "scope", ScopeSettings),
+        ("flows.site", "site", "reading", ReadingSettings),
+        ("flows.site", "site", "settings", SiteSettings),
     ],
 )
 def test_every_flag_is_a_field_of_the_form_with_its_explanation(module, flow, parameter, settings):
