@@ -45,6 +45,7 @@ from cxr.stages import site_steps
 from cxr.stats.calibration import Calibration
 from cxr.stats.intervals import Interval
 from cxr.storage.local import LocalStorage
+from cxr.storage.workspace import shared_files, workspace
 from tests.support import darkness
 from tests.support.darkness import Darkness
 
@@ -410,6 +411,19 @@ def test_a_prediction_uses_the_threshold_and_calibration_of_the_site(phantoms, f
     assert set(local["threshold"]) == {site.threshold}
     assert list(local["prediction"] == "PNEUMONIA") == list(local["score"] >= site.threshold)
     assert "measured 2026-01-02 on 140 images" in apply.describe_use(site)
+
+
+@pytest.mark.slow
+def test_a_site_on_s3_is_found_and_verified(written, finished_once, moto_bucket):
+    """It is published with its record last, and read back for a prediction and for verify."""
+    address = f"{moto_bucket.uri}/sites/north"
+    with workspace.open_workspace(address) as place:
+        shutil.copytree(written, place, dirs_exist_ok=True)
+    own = read_card_of(finished_once).model_copy(update={"model_sha256": "0" * 64})
+    assert apply.load_site(address, own) == Site.read(written / NAME)
+    checks = verify.verify_site(workspace.fetch_folder(address), address)
+    assert [check.problem for check in checks] == [""] * len(checks)
+    assert shared_files.in_publishing_order(["site.json", "a.csv", "z.csv"])[-1] == "site.json"
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ RECORDS = (
     "selection.json",
     "evaluation.json",
     "export.json",
+    "site.json",
 )
 _ENDS_OF_TRAINING = ("training.json", "failure.json")
 _LOCAL_FOLDERS = ("cache", "registry")
