@@ -42,7 +42,9 @@ def verify_site(folder: Path, address: str) -> list[Check]:
 
     checks = [
         check("tables of scores by their digests", lambda: _digest_problems(site, folder)),
-        check("scores are calibrated as the model's card says", lambda: _scores(site, folder)),
+        check(
+            "scores are calibrated as the model's card says", lambda: _score_problems(site, folder)
+        ),
         check(
             "figures, threshold and calibration from the scores",
             lambda: _measurement_problems(site, folder, same_version),
@@ -68,7 +70,7 @@ def _digest_problems(site: Site, folder: Path) -> Iterator[str]:
             yield f"{name} changed since the site was measured"
 
 
-def _scores(site: Site, folder: Path) -> Iterator[str]:
+def _score_problems(site: Site, folder: Path) -> Iterator[str]:
     """Compare counts and calibrated scores with the raw ones."""
     scores, _, _ = read_tables(folder)
     if count_by_class(scores) != site.images or count_patients(scores) != site.patients:
