@@ -23,6 +23,7 @@ from cxr.serving.monitoring import records as monitoring_records
 from cxr.serving.monitoring import store as monitoring_store
 from cxr.serving.prediction import publishing
 from cxr.serving.prediction.rows import scored_row, write_measurements, write_predictions
+from cxr.storage.addresses import open_storage
 from tests.conftest import ROOT
 from tests.support import monitored
 
@@ -251,6 +252,23 @@ def test_torn_and_foreign_files_are_named_and_not_counted(tmp_path, card, valida
     assert torn.name in named and wrong.name in named and "never finished" in named
     assert "notes.txt and 0 more: no files of a monitoring store, left alone" in named
     assert "4 files not counted" in report.sentence()
+
+
+def test_the_same_prediction_mends_what_was_damaged(place, card, validation):
+    """A torn batch, and a torn reference, without which no batch of its stream can be read."""
+    for seed in (1, 2):
+        monitored.append(place, card, images(seed), validation)
+    storage = open_storage(place)
+    for entry in list(storage.list()):
+        if entry.key.endswith(".json"):
+            storage.write(entry.key, storage.read(entry.key)[:100])
+    assert len(read_monitor(place, now=NOW).unreadable) == 3
+    assert monitored.append(place, card, images(1), validation)
+    report = read_monitor(place, now=NOW)
+    assert report.streams[0].images == len(images(1)) and len(report.unreadable) == 1
+    assert monitored.append(place, card, images(2), validation)
+    assert not monitored.append(place, card, images(2), validation)
+    assert read_monitor(place, now=NOW).unreadable == ()
 
 
 def test_counts_of_other_bins_are_named(tmp_path, card, validation):

@@ -5,8 +5,8 @@
     <stream>/batches/<name>.json    the aggregates of one prediction
 
 A stream is a model with its threshold, site and reference, so that what another one scored is never
-mixed in. Files are only ever made, never changed, each as a whole: any number of writers may be at
-work at once.
+mixed in. Files are only ever made, each as a whole, and never changed but for one that is damaged:
+any number of writers may be at work at once.
 
 A batch is named by a keyed digest of the names of its images, all together, and of its counts. So a
 prediction that is tried again, on another day too, is the same batch and is counted once, while new
@@ -110,9 +110,9 @@ def append(
     threshold = float(table["threshold"].astype(float).iloc[0])
     reference = make_reference(card, validation, threshold, site, now)
     batch = make_batch(reference, measured, table, now)
-    _create(storage, f"{reference.stream}/{REFERENCE}", _to_bytes(reference))
+    _keep_record(storage, f"{reference.stream}/{REFERENCE}", reference)
     name = name_batch(_find_salt(storage), reference.stream, batch, table["image"])
-    return _create(storage, f"{reference.stream}/batches/{name}.json", _to_bytes(batch))
+    return _keep_record(storage, f"{reference.stream}/batches/{name}.json", batch)
 
 
 def make_batch(
@@ -193,6 +193,19 @@ def _find_salt(storage: Storage) -> bytes:
     return storage.read(SALT)
 
 
+def _keep_record(storage: Storage, key: str, record: Record) -> bool:
+    """Write a record if there is none yet, or one that is damaged; return whether it was written."""
+    data = (record.model_dump_json() + "\n").encode()
+    if _create(storage, key, data):
+        return True
+    try:
+        type(record).parse(storage.read(key), key)
+    except DataError:
+        storage.write(key, data)
+        return True
+    return False
+
+
 def _create(storage: Storage, key: str, data: bytes) -> bool:
     """Write a file if there is none yet, and return whether there was none."""
     if storage.version(key) is not None:
@@ -202,11 +215,6 @@ def _create(storage: Storage, key: str, data: bytes) -> bool:
     except ConflictError:
         return False
     return True
-
-
-def _to_bytes(record: Record) -> bytes:
-    """Return a record as the store keeps it: JSON in one line."""
-    return (record.model_dump_json() + "\n").encode()
 
 
 def read_store(place: str) -> Stored:
