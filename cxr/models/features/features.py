@@ -23,7 +23,7 @@ from cxr.models.networks import architectures, model_surgery
 from cxr.storage.arrays import Cache, Recipe, Rows
 
 UNCHANGED = "0"  # the version of an image that is the image itself
-VERSION = 3  # raise it when rows made from the same pixels and weights change
+VERSION = 4  # raise it when rows made from the same pixels and weights change
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 Array = np.ndarray[Any, Any]
 OnImages = Callable[[int], None]
@@ -74,6 +74,21 @@ class Source:
         if key not in self._parts:
             whole = self.model if policy == "float32" else self._with_policy(policy)
             self._parts[key] = model_surgery.submodel(whole, self.architecture, start, end)
+        return self._parts[key]
+
+    def fused_lower_part(self, policy: str) -> Any:
+        """Return the model below the cut, batch normalisation fused into the convolutions before it.
+
+        It takes three quarters of MobileNetV2's time. Its outputs differ by what float32 rounds,
+        a hundredth of what float16 does.
+
+        Args:
+            policy: The Keras dtype policy that it computes in.
+        """
+        key = (None, "cut", f"{policy}, fused")
+        if key not in self._parts:
+            lower = self.part(None, "cut", policy)
+            self._parts[key] = model_surgery.fuse_batch_norm(lower)
         return self._parts[key]
 
     def _with_policy(self, policy: str) -> Any:
@@ -165,6 +180,11 @@ def cut_features(
         dtype=dtype,
     )
 
+    def network() -> Any:
+        if dtype == "float16":
+            return source.fused_lower_part(policy)
+        return source.part(None, "cut", policy)
+
     def read(rows: Array) -> Array:
         chosen = positions[rows]
         changed = []
@@ -182,7 +202,7 @@ def cut_features(
         Cache(source.root, recipe),
         keys=feature_keys(source, positions, versions),
         read=read,
-        network=lambda: source.part(None, "cut", policy),
+        network=network,
         on_images=on_images,
     )
 

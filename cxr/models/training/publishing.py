@@ -142,7 +142,8 @@ def score_worlds(whole: Any, session: Session) -> Stage:
     started = time.perf_counter()
     positions = stress.choose_images(session.table, session.val)
     keys = [session.keys[position] for position in positions]
-    scores = stress.score_worlds(whole, session.pixels[positions], keys)
+    fused = model_surgery.fuse_batch_norm(whole)
+    scores = stress.score_worlds(fused, session.pixels[positions], keys)
     rows = session.table.iloc[positions]
     stress.write_world_scores(rows, scores, session.folder / stress.VAL_SCORES)
     return Stage(
