@@ -182,10 +182,20 @@ def read_scope(folder: Path) -> Scope | None:
         raise ModelError(
             f"{arrays_path}: not the file that {NAME} describes (SHA-256 differs): export again"
         )
+    try:
+        return _load_scope(reference, data)
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{arrays_path}: not as this version of cxr writes it ({error}): export again"
+        ) from error
+
+
+def _load_scope(reference: ScopeReference, data: bytes) -> Scope:
+    """Return the scope in the bytes of scope.npz."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        neighbours = Neighbours(
-            **{field.name: arrays[field.name].astype(np.float32) for field in fields(Neighbours)}
-        )
+        learned = {
+            field.name: arrays[field.name].astype(np.float32) for field in fields(Neighbours)
+        }
         validation = pd.DataFrame(
             arrays["val_components"], columns=component_names(reference.components)
         )
@@ -194,4 +204,5 @@ def read_scope(folder: Path) -> Scope | None:
         validation.insert(2, "patient", arrays["val_patients"])
         signals = pd.DataFrame(arrays["val_signals"], columns=list(reference.signals))
         film = arrays["film"].astype(np.float64)
-    return Scope(reference, pd.concat([validation, signals], axis=1), neighbours, film)
+    table = pd.concat([validation, signals], axis=1)
+    return Scope(reference, table, Neighbours(**learned), film)
