@@ -23,6 +23,7 @@ from cxr.stats.metrics import Vector
 SHARES = np.linspace(0, 1, 21)  # of positives, that the null hypothesis may have
 PRIOR = 0.5  # added to each count of the reference: Jeffreys' prior
 FORGETFUL = 8.0  # images that the alternative takes the reference for
+_BLOCK = 5_000  # tests in memory at a time
 
 
 class Evidence(NamedTuple):
@@ -115,18 +116,19 @@ def log_evidence(
     independent = counts / bins.images_alike
     pooled = np.add(bins.negatives, bins.positives) + PRIOR
     alternative = FORGETFUL * pooled / pooled.sum()
-    likely = log_probability(independent, alternative)
-    nulls = [pooled / bins.images_alike]
+    nulls = pooled[np.newaxis] / bins.images_alike
     if any_mix:
         nulls = _null_weights(bins)
-    best_null = np.full(len(counts), -np.inf)
-    for weights in nulls:
-        best_null = np.maximum(best_null, log_probability(independent, weights))
-    return np.asarray(likely - best_null)
+    ratios = [np.empty(0)]
+    for start in range(0, len(counts), _BLOCK):
+        block = independent[start : start + _BLOCK]
+        of_nulls = log_probability(block, nulls[:, np.newaxis])
+        ratios.append(log_probability(block, alternative) - of_nulls.max(axis=0))
+    return np.concatenate(ratios)
 
 
-def _null_weights(bins: Bins) -> list[Vector]:
-    """Return the Dirichlet weights of the null hypothesis for each share of positives, (bins,) each.
+def _null_weights(bins: Bins) -> Vector:
+    """Return the Dirichlet weights of the null hypothesis for each share of positives, (shares, bins).
 
     The mixture of two classes has the mean of their distributions. It counts as many images as
     give a mean with the variance of that mixture.
@@ -134,28 +136,29 @@ def _null_weights(bins: Bins) -> list[Vector]:
     negatives = np.array(bins.negatives) / bins.images_alike + PRIOR
     positives = np.array(bins.positives) / bins.images_alike + PRIOR
     if not any(bins.negatives):
-        return [positives]
+        return positives[np.newaxis]
     if not any(bins.positives):
-        return [negatives]
+        return negatives[np.newaxis]
     share = SHARES[:, np.newaxis]
     mean = share * positives / positives.sum() + (1 - share) * negatives / negatives.sum()
     variance = share**2 / positives.sum() + (1 - share) ** 2 / negatives.sum()
-    return list(mean / variance)
+    return np.asarray(mean / variance)
 
 
 def log_probability(counts: Vector, weights: Vector) -> Vector:
-    """Return the log-probability of a sequence of images with these counts, (tests,).
+    """Return the log-probability of a sequence of images with these counts, (..., tests).
 
     It is the Dirichlet-multinomial distribution without its multinomial coefficient, because the
     order of the images is given.
 
     Args:
         counts: Of each bin, (tests, bins); they need not be whole.
-        weights: Of the Dirichlet distribution, positive, (bins,).
+        weights: Of the Dirichlet distribution, positive, (bins,), or several of them,
+            (..., 1, bins).
     """
     from scipy.special import gammaln
 
     images = counts.sum(axis=1)
     of_bins = gammaln(weights + counts) - gammaln(weights)
-    total = weights.sum()
-    return np.asarray(of_bins.sum(axis=1) + gammaln(total) - gammaln(total + images))
+    total = weights.sum(axis=-1)
+    return np.asarray(of_bins.sum(axis=-1) + gammaln(total) - gammaln(total + images))
