@@ -35,11 +35,11 @@ class CalibrationLine(Strict):
 
 
 class _Fit(NamedTuple):
-    """Coefficients float64 (k,), their covariance (k, k), and its degrees of freedom."""
+    """Coefficients, their standard errors and the degrees of freedom of these, float64 (k,) each."""
 
     coefficients: Vector
-    covariance: Vector
-    freedom: int
+    errors: Vector
+    freedom: Vector
 
 
 def fit_line(
@@ -50,9 +50,9 @@ def fit_line(
     """Return the calibration line of scores, with intervals that take patients as the units.
 
     The standard errors are those of Liang & Zeger (1986) with the residuals corrected for their
-    leverage (Mancl & DeRouen 2001), and the interval is Student's with as many degrees of freedom
-    as the class with fewer patients has, less the coefficients: uncorrected, a hundred images give
-    intervals that are too narrow.
+    leverage (Mancl & DeRouen 2001). The interval is Student's, with one degree of freedom less than
+    the effective number of patients (Carter, Schnepel & Steigerwald 2017): where the classes are
+    nearly separated a few patients decide the slope, and the normal distribution knows too much.
 
     Args:
         labels: 0 or 1, (n,).
@@ -105,16 +105,16 @@ def _fit(
         return None
     bread = np.linalg.inv(information)
     residuals = labels - predicted
-    meat = np.zeros_like(information)
+    squares = np.empty((k, design.shape[1]))  # what each patient adds to the variances
     for cluster in range(k):
         own = clusters == cluster
         rows = design[own]
         leverage = rows @ bread @ (rows * weights[own, np.newaxis]).T
         corrected = np.linalg.solve(np.eye(len(rows)) - leverage, residuals[own])
-        score = rows.T @ corrected
-        meat += np.outer(score, score)
-    fewest = min(len(np.unique(clusters[labels == label])) for label in (0, 1))
-    return _Fit(coefficients, bread @ meat @ bread, max(1, fewest - len(coefficients)))
+        squares[cluster] = (bread @ rows.T @ corrected) ** 2
+    variances = squares.sum(axis=0)
+    effective = variances**2 / (squares**2).sum(axis=0)
+    return _Fit(coefficients, np.sqrt(variances), np.maximum(effective - 1, 1))
 
 
 def _estimate(fit: _Fit | None, place: int) -> Estimate | None:
@@ -124,5 +124,5 @@ def _estimate(fit: _Fit | None, place: int) -> Estimate | None:
     if fit is None:
         return None
     value = float(fit.coefficients[place])
-    half = float(t.ppf(0.975, fit.freedom) * np.sqrt(fit.covariance[place, place]))
+    half = float(t.ppf(0.975, fit.freedom[place]) * fit.errors[place])
     return Estimate(value=value, low=value - half, high=value + half)
