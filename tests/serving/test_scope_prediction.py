@@ -99,6 +99,14 @@ def test_an_image_out_of_scope_keeps_its_score_and_has_no_prediction(export: Pat
     assert table.loc["z.txt", "scope_p"] == "" and table.loc["c", "instance"] == "hidden"
 
 
+def test_too_few_patients_for_the_rate_are_told(export: Path, caplog: pytest.LogCaptureFixture):
+    """120 validation patients cannot hold a rate of 0.1 %: a person is told what that means."""
+    find_limits(export, Card.read_from(export), ScopeSettings(), None)
+    assert not caplog.records
+    find_limits(export, Card.read_from(export), ScopeSettings(scope_rate=0.001), None)
+    assert "120 validation patients allow no p below 0.008" in caplog.text
+
+
 def test_a_rate_of_0_lets_every_image_be_predicted(export: Path):
     """The p-value is still told."""
     rows, _ = answers(export, ScopeSettings(scope_rate=0))

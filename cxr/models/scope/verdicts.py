@@ -33,6 +33,21 @@ class Judgement(NamedTuple):
     p: float
 
 
+def describe_shortage(patients: int, rate: float) -> str:
+    """Return what too few validation patients for a rate mean, without a full stop; "" if enough.
+
+    >>> describe_shortage(390, 0.01)
+    ''
+    """
+    least = smallest_p(patients)
+    if not 0 < rate < least:
+        return ""
+    return (
+        f"{patients} validation patients allow no p below {least:.3f}, so a rate of {rate:g} cannot "
+        "be held: only images far beyond all validation images are called out of scope"
+    )
+
+
 def judge_images(
     measured: pd.DataFrame,
     validation: pd.DataFrame,
@@ -55,7 +70,7 @@ def judge_images(
     found = p_values(distances, reference, patients)
     units = len(np.unique(patients))
     is_out = found <= rate
-    if 0 < rate < smallest_p(units):
+    if describe_shortage(units, rate):
         is_out = distances > reference.max() + _BEYOND * np.ptp(reference)
     judgements = []
     for position, p in enumerate(found.tolist()):

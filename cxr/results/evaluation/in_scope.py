@@ -12,6 +12,7 @@ from cxr.models.scope import Scope, ScopeReference, read_scope, write_scope
 from cxr.models.scope import reference as scope_files
 from cxr.models.scope.learning import OnImages, choose_rows, learn_scope, read_features
 from cxr.models.scope.opened_model import OpenedModel, open_model
+from cxr.models.scope.verdicts import describe_shortage
 from cxr.models.training.records import Training
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_judgements
 from cxr.stats.intervals import Interval, wilson_interval
@@ -54,13 +55,14 @@ class ScopeSummary(Strict):
     def sentence(self) -> str:
         """Return what was learned, how often it errs and what it costs, without a full stop."""
         interval = self.test_interval
+        shortage = describe_shortage(self.val_patients, self.rate)
         ends = f", 95 % interval {interval.low:.2%} to {interval.high:.2%}" if interval else ""
         return (
             f"{self.method}; learned from {self.train_images:,} train images and "
             f"{self.val_images:,} validation images of {self.val_patients:,} patients; at a rate of "
             f"{self.rate:g}, {self.test_marked} of {self.test_images} test images are called out of "
             f"scope{ends}; {self.bytes / 1e6:.1f} MB, {self.seconds:.0f} s at export, "
-            f"{self.milliseconds:.1f} ms an image beside the network"
+            f"{self.milliseconds:.1f} ms an image beside the network{f'; {shortage}' if shortage else ''}"
         )
 
 

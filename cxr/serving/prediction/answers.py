@@ -1,5 +1,6 @@
 """What a network says of decoded images: scores, and whether they are in its scope."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,15 @@ from cxr.core.errors import ModelError
 from cxr.core.settings import ScopeSettings
 from cxr.models import scoring
 from cxr.models.scope import Scope, read_scope
+from cxr.models.scope.verdicts import describe_shortage
 from cxr.results.model_card import Card
 from cxr.serving.prediction.decoding import Film
 from cxr.serving.prediction.rows import INSTANCE, Row, abstain, scored_row
 from cxr.serving.sites.records import Site
 from cxr.stats.abstention.label_sets import LabelSets, fit_label_sets
 from cxr.stats.metrics import Vector
+
+logger = logging.getLogger("cxr.predict")
 
 
 class Limits(NamedTuple):
@@ -87,6 +91,9 @@ def find_limits(
             validation["patient"].to_numpy(),
             settings.coverage,
         )
+    shortage = describe_shortage(scope.validation["patient"].nunique(), settings.scope_rate)
+    if shortage:
+        logger.warning("--scope-rate %g: %s", settings.scope_rate, shortage)
     return Limits(scope, settings.scope_rate, label_sets)
 
 
