@@ -95,8 +95,7 @@ def wilson_by_patient(
     The images count as many as would have this variance if they were independent proportions, the
     effective sample size value (1 - value) / variance (Kish 1965; for proportions of clusters Saha,
     Miller & Wang 2016): at most as many as there are, and where nothing varies as many as patients.
-    It keeps its coverage near 0 and 1 and for a hundred images, where the bootstrap does not
-    (docs/results.md).
+    It keeps its coverage near 0 and 1 and for a hundred images (bench/site.py).
 
     Args:
         value: A proportion, an AUROC or a Brier score.
