@@ -284,6 +284,23 @@ def test_a_negative_spacing_is_rejected():
         measure_image(make_dicom(RAMP, {"PixelSpacing": [-0.1, -0.1]}))
 
 
+def test_a_spacing_of_0_is_none():
+    """Devices write 0 where they do not know it, so the next tag is asked, and the film is kept."""
+    tags = {"PixelSpacing": [0.0, 0.0], "ImagerPixelSpacing": [0.2, 0.2]}
+    assert measure_image(make_dicom(RAMP, tags)).row["pixel_spacing"] == "0.2000"
+    only = {"PixelSpacing": [0.0, 0.0]}
+    assert measure_image(make_dicom(RAMP, only)).row["pixel_spacing"] == ""
+
+
+def test_a_preamble_that_is_a_tiff_header_does_not_make_a_film_a_tiff():
+    """Some devices write such files, for viewers that know no DICOM: their tags are read all the same."""
+    data = make_dicom(RAMP, {"Modality": "US"})
+    assert data[128:132] == b"DICM"
+    both = b"II*\0\x08\0\0\0" + data[8:]
+    assert formats.kind_of(both[: formats.FIRST_BYTES]) == "dicom"
+    assert reason(both) == "not_a_film"
+
+
 def test_a_file_that_ends_early_is_truncated():
     """In its tags, in its pixels, in its compressed pixels, in its deflated dataset."""
     for syntax in ("ExplicitVRLittleEndian", "RLELossless", "JPEG2000Lossless", "JPEGLosslessSV1"):

@@ -70,12 +70,16 @@ def kind_of(first_bytes: bytes) -> str:
     >>> kind_of(b"GIF89a")
     'gif'
     """
+    if first_bytes[128:132] == b"DICM":
+        # First of all: its preamble may be a TIFF header, for programs that know no DICOM (PS3.10
+        # 7.1). Read as TIFF, nothing of what it says of a person would be hidden.
+        return "dicom"
     for signature, kind in _SIGNATURES:
         if first_bytes.startswith(signature):
             return kind
     if _is_webp(first_bytes) or _is_bmp(first_bytes):
         return "image"
-    if _is_dicom(first_bytes):
+    if _begins_with_dicom_element(first_bytes):
         return "dicom"
     return ""
 
@@ -89,10 +93,8 @@ def _is_bmp(first_bytes: bytes) -> bool:
     return first_bytes[:2] == b"BM" and header_size in _BMP_HEADER_SIZES
 
 
-def _is_dicom(first_bytes: bytes) -> bool:
-    """Return whether there is DICOM's signature after a preamble, or one of its first elements."""
-    if first_bytes[128:132] == b"DICM":
-        return True
+def _begins_with_dicom_element(first_bytes: bytes) -> bool:
+    """Return whether a file without preamble begins with one of DICOM's first elements."""
     group = first_bytes[:2]
     if group not in _FIRST_DICOM_GROUPS or len(first_bytes) < 8:
         return False

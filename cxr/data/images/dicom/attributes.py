@@ -138,14 +138,16 @@ def _date(text: str) -> date | None:
 def _spacing(tags: Tags) -> str:
     """Return the distance of two rows in mm, at the patient where it is known, else at the detector.
 
+    Devices that do not know it write 0.
+
     Raises:
-        Rejected: It is not above 0.
+        Rejected: It is below 0.
     """
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         spacing = tags.number(keyword)
-        if spacing is None:
+        if not spacing:
             continue
-        if spacing <= 0:
+        if spacing < 0:
             raise Rejected("bad_tags", f"{keyword}: expected above 0 mm, found {spacing:g}")
         return f"{spacing:.4f}"
     return ""
