@@ -152,7 +152,16 @@ def test_results_list_every_bench_and_make_bench_runs_them():
     listed = re.findall(r"^\| `python -m bench\.(\w+)` \|", table, re.M)
     made = re.search(r"^BENCHES := (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
     assert set(listed) == benches
-    by_hand = ["quality", "recipes", "threshold_rules", "notebook", "batch", "coverage", "site"]
+    by_hand = [
+        "quality",
+        "recipes",
+        "threshold_rules",
+        "notebook",
+        "batch",
+        "coverage",
+        "site",
+        "scope",
+    ]
     assert sorted(listed) == sorted([*by_hand, *made])
 
 
