@@ -94,6 +94,7 @@ def _draw_volume(stream: StreamReport, folder: Path) -> Path:
             bottom += images
     axes.set_ylabel("Images")
     axes.set_ylim(0)
+    axes.locator_params(axis="y", integer=True)
     _finish(axes, days)
     return save_png(figure, folder / "volume.png")
 
