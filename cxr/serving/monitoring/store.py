@@ -137,12 +137,12 @@ def _make_group(
     images: pd.DataFrame,
 ) -> Group:
     """Return the aggregates of the images of one day and device."""
+    names = [bins.name for bins in reference.bins]
+    # What was not measured becomes NaN, which has a bin of its own.
+    values = images.reindex(columns=names).to_numpy(np.float64)
     counts = {}
-    for bins in reference.bins:
-        values = np.full(len(images), np.nan)
-        if bins.name in images:
-            values = images[bins.name].to_numpy(np.float64)
-        counts[bins.name] = tuple(bins.count(values).tolist())
+    for bins, column in zip(reference.bins, values.T, strict=True):
+        counts[bins.name] = tuple(bins.count(column).tolist())
     scores = images["score"].to_numpy(np.float64)
     is_called = (images["prediction"] != "").to_numpy(bool)
     is_positive = scores >= reference.threshold
