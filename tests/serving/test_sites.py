@@ -116,6 +116,7 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
             "label": label,
             "raw_score": raw,
             "score": raw,
+            "status": ["abstained" if number % 20 == 0 else "scored" for number in range(140)],
         }
     )
     worlds = scores[["image", "patient_id", "label"]].assign(clean=raw)
@@ -263,6 +264,28 @@ def test_the_prevalence_is_corrected_on_request_alone(tables):
     risen = scores.assign(score=scores["score"] ** 0.3)
     refuted = ask(0.1, reference, risen)
     assert refuted.shift == 0 and refuted.stands is False and "speaks against" in refuted.words
+
+
+def test_images_out_of_scope_are_counted_and_the_others_measured_alone(tables, site):
+    """All images have figures; those that a prediction answers have their own, at the site's threshold."""
+    answered = site.measurement.answered
+    assert site.measurement.abstained == 7
+    assert answered.figures["n"] == 133
+    assert answered.threshold == site.threshold
+    assert site.measurement.local.figures["n"] == 140
+
+
+def test_what_no_threshold_mends_is_said_first(tables, site):
+    """Scores no better than chance, and many images out of scope, stand in sentence and card."""
+    assert site.warnings() == ()
+    shipped = site.measurement.shipped
+    wide = shipped.intervals["auroc"].model_copy(update={"low": 0.4, "high": 0.7})
+    unsure = shipped.model_copy(update={"intervals": shipped.intervals | {"auroc": wide}})
+    changes = {"shipped": unsure, "abstained": 105}
+    other = site_of(tables, site.measurement.model_copy(update=changes))
+    assert "no better than chance" in other.warnings()[0]
+    assert "abstains from 105 of these 140 images" in other.sentence()
+    assert all(warning in card.card_text(other) for warning in other.warnings())
 
 
 def test_a_site_is_verified_from_its_tables(written):

@@ -24,6 +24,8 @@ REFERENCE_SCORES = "scores_reference.csv"
 NOT_MEASURED = "not_measured.csv"
 CARD = "SITE_CARD.md"
 STATUS = "status"  # column of SCORES, where the model has a scope: "scored" or "abstained"
+CHANCE = 0.5  # the AUROC of scores that say nothing
+MOST_ABSTAINED = 0.1  # a share of images out of scope from which on it is said first
 
 Verdict = Literal["held", "not held", "not known"]
 
@@ -188,13 +190,33 @@ class Site(Versioned):
             found.prevalence.shift,
         )
 
-    def sentence(self) -> str:
-        """Return what was found, in a sentence or three, without a full stop."""
+    def warnings(self) -> tuple[str, ...]:
+        """Return in sentences, without full stops, why no threshold may help at this site."""
         found = self.measurement
-        return (
-            f"{self.name}: {sum(self.images.values())} images; {found.verdict_words}. "
-            f"Threshold by the rule: {found.promise.sentence()}"
-        )
+        images = sum(self.images.values())
+        warnings = []
+        auroc = found.shipped.intervals["auroc"]
+        if auroc and auroc.low <= CHANCE:
+            warnings.append(
+                f"The scores may be no better than chance here (AUROC {auroc.low:.3f} to "
+                f"{auroc.high:.3f}): no threshold mends that"
+            )
+        if found.abstained and found.abstained > MOST_ABSTAINED * images:
+            warnings.append(
+                f"`cxr predict` abstains from {found.abstained} of these {images} images, which are "
+                "out of the model's scope: it was not made for films like these"
+            )
+        return tuple(warnings)
+
+    def sentence(self) -> str:
+        """Return what was found, in a few sentences, without a full stop at the end."""
+        found = self.measurement
+        sentences = [
+            f"{self.name}: {sum(self.images.values())} images; {found.verdict_words}",
+            *self.warnings(),
+            f"Threshold by the rule: {found.promise.sentence()}",
+        ]
+        return ". ".join(sentences)
 
 
 def localise(
