@@ -56,6 +56,16 @@ def test_films_are_no_suspects_and_all_their_negatives_are():
     assert polarity.find_suspects(reference, OTHERS[:0]).shape == (0,)
 
 
+def test_films_on_their_side_are_told_from_negatives():
+    """A lying film may look like a negative; turned back it is a film, which no negative is."""
+    reference = polarity.learn_reference(FILMS)
+    assert reference is not None
+    for turns in (1, 3):
+        assert polarity.find_turned(reference, np.rot90(OTHERS, turns, (1, 2))).all()
+    assert not polarity.find_turned(reference, OTHERS).any()
+    assert not polarity.find_turned(reference, 255 - OTHERS).any()
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.5, 0.7, 1.0])
 def test_negatives_within_train_do_not_mislead(share):
     """However many of train are negatives, even all, exactly they are suspects."""

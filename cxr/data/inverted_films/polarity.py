@@ -188,3 +188,24 @@ def find_suspects(reference: Reference, thumbnails: Pixels) -> Pixels:
     of_centre = correlate(centres(cells), centres(template))
     suspects: Pixels = np.maximum(of_whole, of_centre) < reference.threshold
     return suspects
+
+
+def find_turned(reference: Reference, thumbnails: Pixels) -> Pixels:
+    """Find the images that look like films that lie on their side, rather than like negatives.
+
+    The dark surround above and below a lying film is where a film is bright, so its correlation is
+    below 0, as that of a negative. Turned back it is a film, which a negative is not.
+
+    Args:
+        reference: What a film looks like.
+        thumbnails: uint8 (n, 64, 64).
+
+    Returns:
+        bool (n,).
+    """
+    cells = mean_cells(thumbnails)
+    template = np.array([reference.template], np.float64)
+    turned_back = [correlate(np.rot90(cells, turns, (1, 2)), template) for turns in (1, 3)]
+    best = np.max(turned_back, axis=0)
+    turned: Pixels = (best >= _LEAST_CORRELATION) & (best > -correlate(cells, template))
+    return turned

@@ -67,7 +67,7 @@ def decode(
         data = shard_inspection.require_bytes(answer)
         examined = content.examine(data, files)
         if card.data.polarity is not None:
-            _require_not_inverted(examined.image, card.data.polarity)
+            _require_polarity(examined.image, card.data.polarity)
         pixels = model_input.prepare_for_model(
             examined.image, card.image_size, card.settings.harmonise
         )
@@ -95,14 +95,19 @@ def _instance_of(
     return tags.text("SOPInstanceUID") or tags.text("MediaStorageSOPInstanceUID")
 
 
-def _require_not_inverted(
+def _require_polarity(
     image: Image.Image,
     reference: polarity.Reference,
 ) -> None:
     """Raise Rejected for what looks like the negative of a film of the model's training."""
-    thumbnail = model_input.resize(image, model_input.THUMBNAIL_SIDE)
-    if polarity.find_suspects(reference, thumbnail[np.newaxis])[0]:
+    thumbnails = model_input.resize(image, model_input.THUMBNAIL_SIDE)[np.newaxis]
+    if not polarity.find_suspects(reference, thumbnails)[0]:
+        return
+    if polarity.find_turned(reference, thumbnails)[0]:
         raise rejection.Rejected(
-            "negative",
-            "bright where the films of the training are dark: invert it, then score it again",
+            "rotated by 90 degrees", "lies on its side: turn it upright, then score it again"
         )
+    raise rejection.Rejected(
+        "negative",
+        "bright where the films of the training are dark: invert it, then score it again",
+    )
