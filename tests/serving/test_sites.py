@@ -295,14 +295,18 @@ def test_a_site_is_verified_from_its_tables(written):
 
 
 def test_a_changed_score_is_found(folder):
-    """A score that was edited shows in the digest, in the calibration and in the figures."""
+    """A score that was edited shows in the digest and in the calibration, a table that is gone too."""
+    record = Site.read(folder / NAME)
     table = read_table(folder / SCORES)
     table["score"] = table["score"].mask(table.index == 139, "0.001")
     write_table(table, folder / SCORES)
-    problems = [check.problem for check in verify.verify_site(folder, "SITE")]
-    assert "changed since" in problems[0]
-    assert "not the calibrated" in problems[1]
-    assert "the scores give" in problems[2]
+    (folder / REFERENCE_SCORES).unlink()
+    assert list(verify.digest_problems(record, folder)) == [
+        f"{REFERENCE_SCORES} is missing",
+        f"{SCORES} changed since the site was measured",
+    ]
+    (problem,) = verify.score_problems(record, folder)
+    assert "not the calibrated raw_score" in problem
 
 
 def test_a_changed_card_is_found(folder):

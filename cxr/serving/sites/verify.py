@@ -41,9 +41,9 @@ def verify_site(folder: Path, address: str) -> list[Check]:
         return Check(what, problem)
 
     checks = [
-        check("tables of scores by their digests", lambda: _digest_problems(site, folder)),
+        check("tables of scores by their digests", lambda: digest_problems(site, folder)),
         check(
-            "scores are calibrated as the model's card says", lambda: _score_problems(site, folder)
+            "scores are calibrated as the model's card says", lambda: score_problems(site, folder)
         ),
         check(
             "figures, threshold and calibration from the scores",
@@ -58,8 +58,8 @@ def verify_site(folder: Path, address: str) -> list[Check]:
     return checks
 
 
-def _digest_problems(site: Site, folder: Path) -> Iterator[str]:
-    """Compare the tables with the digests in the record."""
+def digest_problems(site: Site, folder: Path) -> Iterator[str]:
+    """Compare the tables with the digests in the record, and yield what differs."""
     found = table_digests(folder)
     for name in sorted(site.digests.keys() | found.keys()):
         if name not in found:
@@ -70,8 +70,8 @@ def _digest_problems(site: Site, folder: Path) -> Iterator[str]:
             yield f"{name} changed since the site was measured"
 
 
-def _score_problems(site: Site, folder: Path) -> Iterator[str]:
-    """Compare counts and calibrated scores with the raw ones."""
+def score_problems(site: Site, folder: Path) -> Iterator[str]:
+    """Compare counts and calibrated scores with the raw ones, and yield what differs."""
     scores, _, _ = read_tables(folder)
     if count_by_class(scores) != site.images or count_patients(scores) != site.patients:
         yield f"the table has {count_by_class(scores)} images, the record {site.images}"
