@@ -5,7 +5,7 @@
 EXPORT is an export folder with a scope, WORK the work folder that it is from (its pixel cache is read), TEST the folder
 of the test images, FOLDER films of other patients, such as adults. The images of each set are written as files and go
 through `cxr predict`; a line is how many of them are marked (abstained or rejected) at the default rate, with Wilson's
-interval, and the most frequent reason. Of large sets 200 images are drawn. --full: the same films as in training, from
+interval, and the most frequent reason. Of the test images 200 (--most) are changed. --full: the same films as in training, from
 other files (full resolution).
 
 With --methods, distances are compared instead, all in the features of the exported model and all fitted on the same
@@ -39,7 +39,6 @@ from tests.support import foreign_images
 
 Array = np.ndarray[Any, Any]
 Distance = Callable[[Array], Array]
-MOST = 200  # images of a set that is made of test images
 COMPONENTS = 64  # that the residual leaves out
 NEIGHBOUR = 5
 
@@ -54,9 +53,11 @@ def in_world(films: Iterable[Image.Image], name: str) -> list[Image.Image]:
     return changed
 
 
-def all_sets(test: Path, full: Path | None) -> tuple[dict[str, list[Image.Image]], list[str]]:
+def all_sets(
+    test: Path, full: Path | None, most: int
+) -> tuple[dict[str, list[Image.Image]], list[str]]:
     """Return the images of each set, and the names of those that no model of such films was made for."""
-    some = foreign_images.films_of(test, MOST)
+    some = foreign_images.films_of(test, most)
     sets = {"test images": foreign_images.films_of(test, None)}
     if full is not None:
         sets["full resolution"] = foreign_images.films_of(full, None)
@@ -89,9 +90,9 @@ def show(name: str, marked: int, images: int, reasons: str) -> None:
     )
 
 
-def measure_shipped(export: Path, test: Path, films: Path, full: Path | None) -> None:
+def measure_shipped(export: Path, test: Path, films: Path, full: Path | None, most: int) -> None:
     """Print what `cxr predict` marks of each set."""
-    sets, foreign = all_sets(test, full)
+    sets, foreign = all_sets(test, full, most)
     pooled_marked = 0
     pooled_images = 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -233,15 +234,18 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--films", type=Path, required=True)
     parser.add_argument("--full", type=Path)
+    parser.add_argument("--most", type=int, default=200, help="images of a set made of test images")
     parser.add_argument("--methods", action="store_true")
     arguments = parser.parse_args()
     if not arguments.methods:
-        measure_shipped(arguments.export, arguments.test, arguments.films, arguments.full)
+        measure_shipped(
+            arguments.export, arguments.test, arguments.films, arguments.full, arguments.most
+        )
         return
     import keras
 
     opened = open_model(keras.models.load_model(arguments.export / "model.keras"))
-    images, foreign = all_sets(arguments.test, arguments.full)
+    images, foreign = all_sets(arguments.test, arguments.full, arguments.most)
     images["films"] = foreign_images.films_of(arguments.films, None)
     side = foreign_images.SIDE
     sets = {
