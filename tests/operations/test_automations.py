@@ -300,7 +300,9 @@ def test_the_ui_shows_events_automations_and_what_was_found(stack, films, tmp_pa
         page.picture(pictures / "8_automations.png", settle=3)
         page.open(f"{stack.address}/runs/flow-run/{look}", "Changing", "watch phantoms")
         page.picture(pictures / "9_watch.png", settle=4)
-        latest = stack.call("/artifacts/monitor/latest")
-        page.open(f"{stack.address}/artifacts/artifact/{latest['id']}", "DRIFT", "mean score")
+        latest = {
+            each["key"]: each["latest_id"] for each in stack.call("/artifacts/latest/filter", {})
+        }
+        page.open(f"{stack.address}/artifacts/artifact/{latest['monitor']}", "DRIFT", "mean score")
         page.picture(pictures / "10_monitor.png", settle=4)
     keep(pictures, "automations")
