@@ -161,6 +161,7 @@ def test_results_list_every_bench_and_make_bench_runs_them():
         "coverage",
         "site",
         "scope",
+        "monitor",
     ]
     assert sorted(listed) == sorted([*by_hand, *made])
 
