@@ -58,7 +58,7 @@ class ScopeSummary(Strict):
         shortage = describe_shortage(self.val_patients, self.rate)
         ends = f", 95 % interval {interval.low:.2%} to {interval.high:.2%}" if interval else ""
         return (
-            f"{self.method}; learned from {self.train_images:,} train images and "
+            f"{self.method[0].upper()}{self.method[1:]}; learned from {self.train_images:,} train images and "
             f"{self.val_images:,} validation images of {self.val_patients:,} patients; at a rate of "
             f"{self.rate:g}, {self.test_marked} of {self.test_images} test images are called out of "
             f"scope{ends}; {self.bytes / 1e6:.1f} MB, {self.seconds:.0f} s at export, "

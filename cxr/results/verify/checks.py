@@ -24,6 +24,7 @@ from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting, model_card, rendering
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_abstention
+from cxr.results.evaluation.in_scope import summarise_scope
 from cxr.results.evaluation.job import RELOAD_TOLERANCE
 from cxr.results.evaluation.robustness import SCORES_NAME
 from cxr.results.gradcam.summary import Attention
@@ -290,6 +291,8 @@ def _card_problems(run: Path) -> Iterator[str]:
         yield "its robustness is not that of the run"
     if card.abstention != read_abstention(run):
         yield "its abstention is not that of the run"
+    if card.scope != summarise_scope(run):
+        yield "its scope is not that of the run"
 
 
 def _page_problems(run: Path) -> Iterator[str]:
