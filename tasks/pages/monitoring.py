@@ -12,13 +12,13 @@ LAST_DAYS = 14  # in the table
 
 
 def page(report: MonitorReport, pictures: Mapping[str, Sequence[Path]]) -> str:
-    """Return the page of a store: the verdict, then each stream with its last days and time lines.
+    """Return the page of a store: each stream with its verdict, its last days and time lines.
 
     Args:
         report: What the store says.
         pictures: The time lines of each stream, by its name; streams without any have none.
     """
-    lines = [f"# {'Drift' if report.alarm else 'No alarm'}", "", report.sentence(), ""]
+    lines = [f"# {'Drift' if report.alarm else 'No alarm'}", "", f"`{report.place}`", ""]
     for stream in report.streams:
         lines += _stream_lines(stream)
         for path in pictures.get(stream.name, ()):
