@@ -146,7 +146,7 @@ def test_what_is_strange_is_said(scope: Scope, films: np.ndarray):
         "rotated by 180 degrees": np.rot90(film, 2),
         "too blurred": blurred,
         "too noisy": noisy,
-        "not a radiograph of a chest": stripes,
+        "not a chest film like those of training": stripes,
     }
     found = {kind: reason_of(scope, pixels).partition(":")[0] for kind, pixels in expected.items()}
     assert found == {kind: kind for kind in expected}

@@ -105,7 +105,7 @@ def _kind_of_reason(image: "pd.Series[Any]", validation: pd.DataFrame) -> str:
     if views[likeliest] >= _ALIKE and views[likeliest] > image["upright"] + _CLEARLY:
         return likeliest
     if image["upright"] < min(_ALIKE, lowest["upright"]):
-        return "not a radiograph of a chest"
+        return "not a chest film like those of training"
     ends = {
         "too blurred": image["sharpness"] < lowest["sharpness"],
         "too noisy": image["sharpness"] > highest["sharpness"],
