@@ -34,7 +34,7 @@ OTHERS = {
     "gzip": (gzip.compress(b"table"), "gzip"),
     "pdf": (encoded(FILM, "PDF"), "pdf"),
     "dicom with a preamble": (bytes(128) + b"DICM\x02\x00\x00\x00UL", "dicom"),
-    "dicom in a file that is a TIFF, too": (b"II*\0".ljust(128, b"\0") + b"DICM", "image"),
+    "dicom in a file that is a TIFF, too": (b"II*\0".ljust(128, b"\0") + b"DICM", "dicom"),
     "bare dicom, explicit": (b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100", "dicom"),
     "bare dicom, implicit": (b"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100", "dicom"),
     "file meta information without a preamble": (b"\x02\x00\x00\x00UL\x04\x00", "dicom"),

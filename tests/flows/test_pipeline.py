@@ -210,7 +210,10 @@ def test_predict_as_a_flow_gives_what_the_command_gives(finished, api, phantoms,
     done = command(api, "predict", export, *places, "--out", tmp_path / "command.csv")
     assert done.returncode == 0, done.stderr[-2000:]
     assert out.read_bytes() == (tmp_path / "command.csv").read_bytes()
-    assert done.stdout.strip() == found.sentence().replace("flow.csv", "command.csv")
+    assert found.verdict is not None
+    verdict, counts = done.stdout.strip().splitlines()  # the verdict stands above the counts
+    assert verdict.startswith(found.verdict.sentence)
+    assert counts == found.sentence().replace("flow.csv", "command.csv")
     table = read_table(out)
     assert all(table["image"].str.startswith(place).any() for place in places)
     assert f"score images: {found.images} of {found.images} images" in done.stderr
