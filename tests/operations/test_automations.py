@@ -4,8 +4,8 @@ A real server and worker; S3 is moto's, the webhook a server on loopback. The te
 """
 
 import io
+import os
 import time
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from PIL import Image
 
 from cxr.data.phantoms import dataset
 from cxr.results.model_card import Card
-from tasks.events import resource_id
 from tests.conftest import ROOT
 from tests.support import monitored, webhook
 from tests.support.browser import CHROMIUM, browser
@@ -29,6 +28,9 @@ pytestmark = [
     pytest.mark.timeout(3000),
     pytest.mark.skipif(
         not WEIGHTS.is_dir(), reason="pretrained weights (shared/weights) are not here"
+    ),
+    pytest.mark.skipif(
+        not os.environ.get("CXR_LONG_TESTS"), reason="takes 25 minutes: CXR_LONG_TESTS=1 runs it"
     ),
 ]
 QUIET_SECONDS = 70  # longer than the automation waits for a further event
@@ -174,29 +176,6 @@ def test_a_thousand_films_at_once_are_one_run(stack, bucket, tmp_path):
     looks = {look["state_name"] for look in runs(stack, "watch/watch")}
     assert {"Changing", "Changed", "Unchanged"} <= looks
     assert len(runs(stack, "retrain/retrain")) == 2
-
-
-def test_many_events_are_one_run_that_finds_nothing_new(stack, bucket):
-    """However often a change is said, and although nothing changed: one retraining, which ends at once."""
-    address = f"s3://{bucket.name}/images"
-    resource = {
-        "prefect.resource.id": resource_id("data", address),
-        "prefect.resource.name": address,
-    }
-    burst = [
-        {
-            "id": str(uuid.uuid4()),
-            "event": "cxr.data.changed",
-            "occurred": datetime.now(UTC).isoformat(),
-            "resource": resource,
-            "payload": {"text": "said again"},
-        }
-        for _ in range(100)
-    ]
-    stack.call("/events", burst)
-    run = ended_retraining(stack, 3)
-    assert run["state_name"] == "Unchanged", stack.logs()
-    assert len(runs(stack, "retrain/retrain")) == 3
 
 
 def test_drift_in_a_monitoring_store_starts_one_retraining(stack, finished_once, hook, tmp_path):
