@@ -43,9 +43,10 @@ def test_a_fresh_server_has_pools_automation_and_every_deployment(stack):
     assert automations == {"crash-silent-runs", "retrain-on-change-or-drift"}
     there = {each["name"]: each for each in stack.call("/deployments/filter", {})}
     pipelines = {"pipeline", "pipeline-quick", "pipeline-thorough", "pipeline-demo", "pipeline-gpu"}
-    stages = {"preprocess", "explore", "train", "export", "predict", "retrain", "watch", "monitor"}
+    stages = {"preprocess", "explore", "train", "export", "predict", "site"}
+    scheduled = {"retrain", "watch", "monitor"}
     former = {"train-models", "export-model"}
-    assert set(there) == pipelines | stages | former
+    assert set(there) == pipelines | stages | scheduled | former
     for each in there.values():
         assert each["enforce_parameter_schema"] and each["global_concurrency_limit"]["limit"] >= 1
         assert (
