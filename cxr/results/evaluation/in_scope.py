@@ -8,17 +8,17 @@ import pandas as pd
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.settings import ScopeSettings, Strict
 from cxr.data.images import pixel_cache
-from cxr.models.scope import Scope, ScopeReference, read_scope, write_scope
+from cxr.models.scope import Judgement, ScopeReference, read_scope, write_scope
 from cxr.models.scope import reference as scope_files
-from cxr.models.scope.learning import OnImages, choose_rows, learn_scope, read_features
-from cxr.models.scope.opened_model import OpenedModel, open_model
+from cxr.models.scope.judging import score_and_judge
+from cxr.models.scope.learning import OnImages, choose_rows, learn_scope
+from cxr.models.scope.opened_model import open_model
 from cxr.models.scope.verdicts import describe_shortage
 from cxr.models.training.records import Training
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_judgements
 from cxr.stats.intervals import Interval, wilson_interval
 
 RATE = ScopeSettings().scope_rate
-_BLOCK = 256  # images whose pixels are in memory at a time
 
 
 class ScopeSummary(Strict):
@@ -113,7 +113,9 @@ def write_scope_test(
     written = read_scope(run / "export")  # what a prediction will use
     assert written is not None
     test = table[table["split"] == "test"].reset_index(drop=True)
-    write_table(judge_rows(written, opened, test, pixels, on_images), run / JUDGEMENTS_NAME)
+    images = pixel_cache.load_pixels(pixels, test)
+    judged = score_and_judge(written, opened, images, RATE, on_images)
+    write_table(judgement_table(test, judged.judgements), run / JUDGEMENTS_NAME)
 
 
 def summarise_scope(run: Path) -> ScopeSummary | None:
@@ -140,32 +142,13 @@ def summarise_scope(run: Path) -> ScopeSummary | None:
     )
 
 
-def judge_rows(
-    scope: Scope,
-    opened: OpenedModel,
-    rows: pd.DataFrame,
-    pixels: Path,
-    on_images: OnImages = lambda _: None,
-) -> pd.DataFrame:
-    """Judge images of a manifest at the default rate.
+def judgement_table(rows: pd.DataFrame, judgements: list[Judgement]) -> pd.DataFrame:
+    """Return image, scope_p, status and reason of each row of a manifest.
 
     Args:
-        scope: That of the model.
-        opened: The model with its features.
         rows: Rows of the manifest.
-        pixels: The folder of the pixel cache.
-        on_images: Told how many more images are measured.
-
-    Returns:
-        image, scope_p, status and reason of each row.
+        judgements: Of each, whether it is in scope.
     """
-    images = pixel_cache.load_pixels(pixels, rows)
-    features = read_features(opened.model, images, on_images)
-    parts = []
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        measured = scope.measure(features[block], images[block])
-        part = pd.DataFrame(scope.judge(measured, RATE), columns=["status", "reason", "scope_p"])
-        part["image"] = rows["image"].iloc[block].to_numpy()
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)[["image", "scope_p", "status", "reason"]]
+    table = pd.DataFrame(judgements, columns=["status", "reason", "scope_p"])
+    table["image"] = rows["image"].to_numpy()
+    return table[["image", "scope_p", "status", "reason"]]

@@ -21,9 +21,10 @@ from cxr.models import runs, scoring
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.scope import read_scope
+from cxr.models.scope.judging import score_and_judge
 from cxr.models.scope.opened_model import open_model
 from cxr.results.evaluation.abstention.measurement import read_judgements
-from cxr.results.evaluation.in_scope import judge_rows
+from cxr.results.evaluation.in_scope import RATE, judgement_table
 from cxr.results.model_card import Card, read_card
 from cxr.serving.retraining import challenge_rule
 from cxr.stats import comparison, intervals, metrics
@@ -320,10 +321,13 @@ class ScoringJob(Job):
             emit(Progress(done=done))
 
         stored = pixel_cache.load_pixels(self.pixels, rows)
-        raw = scoring.score_images(model, stored, np.arange(len(rows)), on_images=count)
         judgements = _judgements_path(self.out)
         judgements.unlink(missing_ok=True)  # of another day
         scope = read_scope(self.export)
-        if scope is not None:
-            write_table(judge_rows(scope, open_model(model), rows, self.pixels), judgements)
+        if scope is None:
+            raw = scoring.score_images(model, stored, np.arange(len(rows)), on_images=count)
+        else:
+            judged = score_and_judge(scope, open_model(model), stored, RATE, count)
+            raw = judged.raw
+            write_table(judgement_table(rows, judged.judgements), judgements)
         scoring.write_scores(rows, raw, card.calibration.apply(raw), self.out)

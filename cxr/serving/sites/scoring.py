@@ -2,22 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cxr.core.files import file_sha256, read_table, write_table
 from cxr.core.parallel import usable_cores
-from cxr.core.settings import ScopeSettings
 from cxr.data.images import pixel_cache
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models import scoring, stress
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.networks import model_surgery
-from cxr.models.scope import Judgement, Scope, read_scope
+from cxr.models.scope import read_scope
+from cxr.models.scope.judging import score_and_judge
 from cxr.models.scope.opened_model import open_model
+from cxr.results.evaluation.in_scope import RATE
 from cxr.results.model_card import Card, read_card
 from cxr.serving.sites.records import (
     NOT_MEASURED,
@@ -27,7 +27,6 @@ from cxr.serving.sites.records import (
     WORLD_SCORES,
 )
 from cxr.stats.metrics import Vector
-from cxr.storage.arrays import Stored
 
 _ROWS = "rows.csv"
 
@@ -66,34 +65,14 @@ class SiteJob(Job):
         if scope is None:
             raw = scoring.score_images(model, pixels, np.arange(len(rows)), on_images=count)
         else:
-            raw, judgements = _score_and_judge(model, scope, pixels, len(rows), count)
-            rows = rows.assign(**{STATUS: [judgement.status for judgement in judgements]})
+            judged = score_and_judge(scope, open_model(model), pixels, RATE, count)
+            raw = judged.raw
+            rows = rows.assign(**{STATUS: [each.status for each in judged.judgements]})
         _write_scores(rows, raw, card, self.out / SCORES)
         chosen = rows.iloc[stress.choose_images(rows, np.arange(len(rows)))]
         shown = pixel_cache.load_pixels(self.pixels, chosen)
         worlds = stress.score_worlds(model, shown, list(chosen["pixel_sha256"]), count)
         stress.write_world_scores(chosen, worlds, self.out / WORLD_SCORES)
-
-
-def _score_and_judge(
-    model: Any,
-    scope: Scope,
-    pixels: Stored,
-    images: int,
-    on_images: Callable[[int], None],
-) -> tuple[Vector, list[Judgement]]:
-    """Return the raw scores of images, float64 (n,), and whether each is in the model's scope."""
-    opened = open_model(model).model
-    rate = ScopeSettings().scope_rate
-    scores = []
-    judgements: list[Judgement] = []
-    positions = np.arange(images)
-    for features, output in scoring.model_outputs(opened, pixels, positions, on_images=on_images):
-        start = len(judgements)
-        block = pixels[positions[start : start + len(output)]]
-        judgements += scope.judge(scope.measure(features, block), rate)
-        scores.append(output.astype(np.float64).reshape(-1))
-    return np.concatenate(scores), judgements
 
 
 def _write_scores(
