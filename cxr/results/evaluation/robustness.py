@@ -12,7 +12,6 @@ from cxr.core.records import Record
 from cxr.data.images.changes.masks import DESCRIPTIONS
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models import scoring, stress
-from cxr.models.networks import model_surgery
 from cxr.models.stress import Robustness
 from cxr.models.training.records import Training
 from cxr.results.evaluation.reliance import (
@@ -134,10 +133,9 @@ def write_stress_test(
     """
     keys = list(rows["pixel_sha256"])
     positions = np.arange(len(rows))
-    fused = model_surgery.fuse_batch_norm(model)
-    scores = stress.score_worlds(fused, pixels, keys, on_images)
+    scores = stress.score_worlds(model, pixels, keys, on_images)
     scores |= score_masks(
-        lambda images: scoring.score_images(fused, images, positions, on_images=on_images),
+        lambda images: scoring.score_images(model, images, positions, on_images=on_images),
         pixels,
         keys,
         rows["label"].to_numpy(),
