@@ -100,7 +100,8 @@ def test_a_folder_of_links_deep_pictures_and_negatives_from_files_to_scores(link
     for number, path in enumerate(films):
         film = Image.open(path).convert("L")
         (ImageOps.invert(film) if number % 2 else film).save(new / f"{number:02d}.png")
-    predicted = cxr("predict", export, new, "--out", tmp_path / "p.csv")
+    # Which films a network of so few is sure of is another test's business.
+    predicted = cxr("predict", export, new, "--out", tmp_path / "p.csv", "--scope-rate", "0")
     assert predicted.returncode == 0, predicted.stderr[-2000:]
     table = read_table(tmp_path / "p.csv")
     assert list(table["status"]) == ["scored", "rejected"] * 6
