@@ -21,6 +21,7 @@ from cxr.models.scope import (
     write_scope,
 )
 from cxr.models.scope.reference import ARRAYS_NAME, NAME, SIGNALS, measure_images
+from cxr.models.scope.verdicts import describe_shortage, judge_images
 
 CUT = 12  # statistics at the cut of made-up features
 WIDTH = CUT + 40
@@ -160,6 +161,16 @@ def test_too_few_patients_for_the_rate_still_show_what_is_far_beyond(
     farthest = scope.validation.sort_values("features").tail(1)
     (judgement,) = scope.judge(farthest.assign(features=farthest["features"] + 0.01), 0.001)
     assert judgement.status == "scored"
+
+
+def test_fewer_than_20_patients_call_nothing_out_of_scope(scope: Scope):
+    """Their spread is not known either: nothing is marked, however far, and the shortage is said."""
+    few = scope.validation[scope.validation["patient"] < 19]
+    far = few.tail(1).assign(features=few["features"].max() + 1e6)
+    (judgement,) = judge_images(far, few, 0.01)
+    assert judgement.status == "scored"
+    assert "19 validation patients are too few" in describe_shortage(19, 0.01)
+    assert "no image is called so" not in describe_shortage(20, 0.01)
 
 
 def test_a_scope_is_read_as_it_was_written(scope: Scope, films: np.ndarray, tmp_path):

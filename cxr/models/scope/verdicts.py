@@ -15,6 +15,8 @@ _CLEARLY = 0.1
 # With too few patients for a rate, an image is out of scope this many times the spread of the
 # validation images beyond the farthest of them: no rate can be promised, and a photograph is seen.
 _BEYOND = 1.0
+# Of fewer the spread is not known either: of a demo's own films half would be out of scope.
+_FEWEST_PATIENTS = 20
 
 Status = Literal["scored", "abstained"]
 
@@ -42,6 +44,11 @@ def describe_shortage(patients: int, rate: float) -> str:
     least = smallest_p(patients)
     if not 0 < rate < least:
         return ""
+    if patients < _FEWEST_PATIENTS:
+        return (
+            f"{patients} validation patients are too few to say what is out of scope, which takes "
+            f"{_FEWEST_PATIENTS}: no image is called so"
+        )
     return (
         f"{patients} validation patients allow no p below {least:.3f}, so a rate of {rate:g} cannot "
         "be held: only images far beyond all validation images are called out of scope"
@@ -71,7 +78,8 @@ def judge_images(
     units = len(np.unique(patients))
     is_out = found <= rate
     if describe_shortage(units, rate):
-        is_out = distances > reference.max() + _BEYOND * np.ptp(reference)
+        is_far = distances > reference.max() + _BEYOND * np.ptp(reference)
+        is_out = is_far & (units >= _FEWEST_PATIENTS)
     judgements = []
     for position, p in enumerate(found.tolist()):
         if not is_out[position]:
