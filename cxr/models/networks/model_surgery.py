@@ -130,6 +130,49 @@ def _fused_weights(weights: list[Array], norm: Any) -> list[Array]:
     ]
 
 
+def with_fixed_pixels(model: Any, side: int) -> Any:
+    """Return a model of the same outputs that takes gray pixels of one size, and resizes nothing.
+
+    A resizing to the size that pixels have changes nothing, and the converters to other formats do not
+    know it.
+
+    Args:
+        model: A network or an ensemble, or one with its features as outputs, too.
+        side: The image size that it was trained with.
+    """
+    import keras
+
+    pixels = keras.Input((side, side, 1), name="pixels")
+    has_list = isinstance(model.input, list)
+    return _without_resizing(model, [pixels] if has_list else pixels)
+
+
+def _without_resizing(model: Any, inputs: Any = None) -> Any:
+    """Return a copy of a model, and of the models in it, without the layers "resize"."""
+    import keras
+
+    def clone_layer(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return _without_resizing(layer)
+        return layer.from_config(layer.get_config())
+
+    def call_layer(layer: Any, *arguments: Any, **options: Any) -> Any:
+        if layer.name == "resize":
+            return arguments[0]
+        return layer(*arguments, **options)
+
+    copy = keras.models.clone_model(
+        model,
+        input_tensors=inputs,
+        clone_function=clone_layer,
+        call_function=call_layer,
+    )
+    for layer in copy.layers:
+        if not isinstance(layer, keras.Model):  # such a one has its weights already
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    return copy
+
+
 def init_batch_norm(
     model: Any,
     pixels: Array,

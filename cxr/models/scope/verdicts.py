@@ -16,7 +16,7 @@ _CLEARLY = 0.1
 # validation images beyond the farthest of them: no rate can be promised, and a photograph is seen.
 _BEYOND = 1.0
 # Of fewer the spread is not known either: of a demo's own films half would be out of scope.
-_FEWEST_PATIENTS = 20
+FEWEST_PATIENTS = 20
 
 Status = Literal["scored", "abstained"]
 
@@ -44,10 +44,10 @@ def describe_shortage(patients: int, rate: float) -> str:
     least = smallest_p(patients)
     if not 0 < rate < least:
         return ""
-    if patients < _FEWEST_PATIENTS:
+    if patients < FEWEST_PATIENTS:
         return (
             f"{patients} validation patients are too few to say what is out of scope, which takes "
-            f"{_FEWEST_PATIENTS}: no image is called so"
+            f"{FEWEST_PATIENTS}: no image is called so"
         )
     return (
         f"{patients} validation patients allow no p below {least:.3f}, so a rate of {rate:g} cannot "
@@ -79,7 +79,7 @@ def judge_images(
     is_out = found <= rate
     if describe_shortage(units, rate):
         is_far = distances > reference.max() + _BEYOND * np.ptp(reference)
-        is_out = is_far & (units >= _FEWEST_PATIENTS)
+        is_out = is_far & (units >= FEWEST_PATIENTS)
     judgements = []
     for position, p in enumerate(found.tolist()):
         if not is_out[position]:

@@ -1,0 +1,1 @@
+"""The selected model in other runtimes: what travels with it, and whether it decides the same there."""
