@@ -2,8 +2,15 @@
 
 from prefect import flow
 
-from cxr.core.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
+from cxr.core.settings import (
+    ExportFormat,
+    ReadingSettings,
+    Runner,
+    SplitSettings,
+    TrainingSettings,
+)
 from cxr.results.exporting import Export
+from cxr.serving.formats import conversion
 from cxr.storage.workspace import workspace
 from flows import names
 from flows.explore import explore
@@ -15,7 +22,7 @@ from tasks import train as train_tasks
 
 
 @flow(name="pipeline", flow_run_name=names.of_training, description=__doc__)
-def pipeline(
+def pipeline(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     data: str,
     out: str,
     reading: ReadingSettings | None = None,
@@ -24,6 +31,7 @@ def pipeline(
     pickle: bool = False,
     runner: Runner = "threads",
     key_map: str | None = None,
+    formats: tuple[ExportFormat, ...] = (),
 ) -> Export:
     """Run the whole pipeline; started again with the same parameters, it resumes.
 
@@ -40,7 +48,10 @@ def pipeline(
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
         key_map: A file on the worker, outside the work folder, that gets the real names behind
             those of DICOM files (columns image and key); none is written if not given.
+        formats: Also write the model for other runtimes: onnx, litert, savedmodel. Each file has to
+            decide as the model does on all test images, or the run fails after the export.
     """
+    conversion.require_converters(formats)
     settings = training or TrainingSettings()
     train_tasks.check_weights(settings)
     with workspace.open_workspace(out) as work:
@@ -48,6 +59,6 @@ def pipeline(
         with train_tasks.prestarted_workers(work, settings, runner):
             explore(out, settings)
             train(out, settings, runner)
-            exported = export(out, pickle)
+            exported = export(out, pickle, formats)
         summary_tasks.show_summary(work)
         return exported

@@ -10,7 +10,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 
-from cxr.core.settings import ReadingSettings, Runner, SplitSettings, TrainingSettings
+from cxr.core.settings import (
+    ExportFormat,
+    ReadingSettings,
+    Runner,
+    SplitSettings,
+    TrainingSettings,
+)
+from cxr.serving.formats import conversion
 from cxr.serving.retraining.retrain import Retraining
 from cxr.storage.workspace import workspace
 from flows import approval as approvals
@@ -43,6 +50,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
     policy: Literal["refuse", "wait"] = "refuse",
     runner: Runner = "threads",
     key_map: str | None = None,
+    formats: tuple[ExportFormat, ...] = (),
 ) -> Any:
     """Retrain; ends as "Unchanged" if data, settings, weights and code are those of the last time.
 
@@ -60,7 +68,10 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         runner: Where tasks run side by side: threads, processes, or a Dask scheduler's address.
         key_map: A file on the worker, outside the work folder, that gets the real names behind
             those of DICOM files (columns image and key); none is written if not given.
+        formats: Also write the challenger for other runtimes: onnx, litert, savedmodel. One that does
+            not decide there as the model does is no challenger: the run fails.
     """
+    conversion.require_converters(formats)
     settings = training or TrainingSettings()
     place = registry or f"{out.rstrip('/')}/registry"
     waits = policy == "wait"
@@ -78,7 +89,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         with train_tasks.prestarted_workers(work, settings, runner):
             explore(out, settings)
             train(out, settings, runner)
-            export(out)
+            export(out, formats=formats)
         who = f"flow run {flow_run.name} ({flow_run.id})"
         version = retrain_tasks.register(run, work, place, who)
         verdict = retrain_tasks.challenge_champion(version, run, work, place)

@@ -7,6 +7,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from cxr.core.settings import ExportFormat
 from cxr.models import runs
 from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
@@ -54,6 +55,18 @@ def evaluate(
         return export_steps.evaluate(training, run, work, cache, on_progress)
 
 
+@task(name="write formats", task_run_name="write formats", cache_policy=NO_CACHE)
+def write_formats(
+    training: Training,
+    run: Run,
+    work: Path,
+    cache: Path,
+    formats: tuple[ExportFormat, ...],
+) -> None:
+    """Write the model for other runtimes, each file proven in a fresh interpreter of its runtime."""
+    export_steps.write_formats(training, run, work, cache, formats)
+
+
 @task(name="write export", task_run_name="write export", cache_policy=NO_CACHE)
 def write_export(
     training: Training,
@@ -61,11 +74,12 @@ def write_export(
     run: Run,
     work: Path,
     pickle: bool,
+    formats: tuple[ExportFormat, ...] = (),
 ) -> Export:
     """Write the model card, the report and the checksums; a pickle only if it was asked for."""
     if pickle:
         logger.warning(exporting.PICKLE_WARNING)
-    export, figures = export_steps.write_export(training, run, work, pickle)
+    export, figures = export_steps.write_export(training, run, work, pickle, formats)
     card = run.folder(work) / "export" / "MODEL_CARD.md"
     create_markdown_artifact(
         card.read_text(),

@@ -301,8 +301,12 @@ def write_checksums(folder: Path) -> str:
 
 
 def checksum_names(folder: Path) -> list[str]:
-    """Return the names of the files that SHA256SUMS lists: all but itself and hidden files."""
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    """Return the names of the files that SHA256SUMS lists: all but itself and hidden files.
+
+    Those in a folder, which a SavedModel is, are named from the export folder.
+    """
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix() for path in files if path.name[0] != "."}
     return sorted(names - {CHECKSUMS_NAME})
 
 

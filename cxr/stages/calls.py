@@ -11,6 +11,7 @@ from cxr.core.errors import DataError
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import (
     DicomOutputSettings,
+    ExportFormat,
     FileSettings,
     PixelSettings,
     ReadingSettings,
@@ -28,6 +29,7 @@ from cxr.models.runs import Member, Run
 from cxr.models.training.records import Failure, Training
 from cxr.results.exporting import Export
 from cxr.serving import prediction
+from cxr.serving.formats import conversion
 from cxr.serving.prediction import Predictions
 from cxr.stages import data_steps, ensemble_steps, export_steps, training_steps
 from cxr.stages.data_steps import OnProgress, no_progress
@@ -150,6 +152,7 @@ def export(
     run: str | None = None,
     pickle: bool = False,
     on_progress: OnProgress = no_progress,
+    formats: Sequence[ExportFormat] = (),
 ) -> Export:
     """Choose a model on validation, test it once, and write model, card, report and checksums.
 
@@ -162,14 +165,18 @@ def export(
         pickle: Write model.pkl, too. Whoever loads a pickle runs the code in it.
         on_progress: Told how many validation images an ensemble has scored, and how many test
             images are scored.
+        formats: Also write the model for other runtimes: onnx, litert (with float16 and int8, where
+            they are shown to be as good) and savedmodel.
 
     Returns:
         Where the model, its card and the report are.
 
     Raises:
         DataError: There is no such run, no trained model in it, or the data changed since.
-        ModelError: The exported model does not score as the trained one did.
+        ModelError: The exported model does not score as the trained one did, a format does not decide
+            as the model does, or its converter is not installed.
     """
+    conversion.require_converters(tuple(formats))
     with workspace.open_workspace(str(work)) as folder:
         chosen_run = runs.require_current_data(folder, _find_run(folder, run))
         cache = data_steps.cache_pixels(folder, chosen_run.settings, on_progress)
@@ -193,7 +200,8 @@ def export(
             cache,
             lambda progress: on_progress("test", progress.done, images),
         )
-        written, _ = export_steps.write_export(training, chosen_run, folder, pickle)
+        export_steps.write_formats(training, chosen_run, folder, cache, tuple(formats))
+        written, _ = export_steps.write_export(training, chosen_run, folder, pickle, tuple(formats))
         return written
 
 

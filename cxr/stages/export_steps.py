@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cxr.core.parallel import usable_cores
-from cxr.core.settings import SPLITS
+from cxr.core.settings import SPLITS, ExportFormat
 from cxr.models import runs
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Progress
@@ -15,11 +15,13 @@ from cxr.results import evaluation, exporting
 from cxr.results.evaluation import Evaluation, EvaluationJob
 from cxr.results.evaluation.abstention.measurement import write_abstention
 from cxr.results.evaluation.abstention.referred_plot import PICTURE as REFERRED_PICTURE
+from cxr.results.evaluation.formats.records import FormatTest
 from cxr.results.evaluation.worlds_plot import STRESS_PICTURES
 from cxr.results.exporting import Export
 from cxr.results.gradcam.summary import Attention
 from cxr.results.plots.pictures import draw_evaluation
 from cxr.results.report.page import write_report
+from cxr.serving.formats import conversion, publishing
 from cxr.storage.workspace import workspace
 
 
@@ -66,11 +68,35 @@ def evaluate(
     return Evaluation.read(folder / "evaluation.json")
 
 
+def write_formats(
+    training: Training,
+    run: Run,
+    work: Path,
+    cache: Path,
+    formats: tuple[ExportFormat, ...],
+) -> FormatTest | None:
+    """Write the model in other formats, each proven on all test images before it is published.
+
+    Args:
+        training: The chosen model's, which was evaluated.
+        run: Its run.
+        work: The folder of an open work folder.
+        cache: The folder of the pixel cache.
+        formats: What is asked for; formats that are there already stay.
+
+    Returns:
+        Each file with its proof, None where no other format was ever asked for.
+    """
+    conversion.require_converters(formats)
+    return publishing.write_formats(run, training, work, cache, formats)
+
+
 def write_export(
     training: Training,
     run: Run,
     work: Path,
     pickle: bool = False,
+    formats: tuple[ExportFormat, ...] = (),
 ) -> tuple[Export, list[Path]]:
     """Write the model card, the report, the checksums and export.json.
 
@@ -79,9 +105,13 @@ def write_export(
         run: Its run.
         work: The folder of an open work folder.
         pickle: Write model.pkl, too.
+        formats: What has to be there beside model.keras.
 
     Returns:
         Where the outputs are, and the paths of the pictures of the evaluation.
+
+    Raises:
+        ModelError: A format was not published. All else is written before.
     """
     folder = run.folder(work)
     exporting.copy_data_files(work, folder)
@@ -104,4 +134,6 @@ def write_export(
         report=workspace.published_address(page),
         sha256=digest,
     )
-    return written.write(folder / "export.json"), pictures
+    written.write(folder / "export.json")
+    publishing.require_published(folder, formats)
+    return written, pictures

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from cxr.core.settings import (
     DicomOutputSettings,
+    ExportFormat,
     FileSettings,
     PixelSettings,
     ReadingSettings,
@@ -89,6 +90,16 @@ Runner = Annotated[
 Pickle = Annotated[
     bool, Parameter(help="Also write model.pkl (not recommended: whoever loads it runs its code).")
 ]
+Formats = Annotated[
+    tuple[ExportFormat, ...],
+    Parameter(
+        name="--format",
+        help=(
+            "Also write the model for other runtimes: onnx, litert, savedmodel. A file is published if it "
+            "decides as the model does on all test images. keras is always written."
+        ),
+    ),
+]
 KeyMap = Annotated[
     str | None,
     Parameter(
@@ -115,6 +126,7 @@ class PipelineFlags:
     splits: Splits = NO_SPLITS
     training: Training = NO_TRAINING
     key_map: KeyMap = None
+    formats: Formats = ()
 
     @property
     def settings(self) -> TrainingSettings:

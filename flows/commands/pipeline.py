@@ -99,7 +99,17 @@ def run(
         from flows.commands.summary import show_run
         from flows.pipeline import pipeline
 
-        pipeline(data, out, flags.reading, flags.splits, training, pickle, runner, flags.key_map)
+        pipeline(
+            data,
+            out,
+            flags.reading,
+            flags.splits,
+            training,
+            pickle,
+            runner,
+            flags.key_map,
+            flags.formats,
+        )
         show_run(work)
 
     def meanwhile(work: Path) -> contextlib.AbstractContextManager[None]:
@@ -163,6 +173,7 @@ def retrain(
             policy,
             runner,
             flags.key_map,
+            flags.formats,
             return_state=True,
         )
         show_retraining(state)

@@ -22,6 +22,7 @@ from flows.commands.flags import (
     Data,
     DicomOutput,
     Files,
+    Formats,
     KeyMap,
     Out,
     Pickle,
@@ -147,10 +148,10 @@ def train(
     session.run_with_server(call, out, ("flows.train",))
 
 
-def export(*, out: Out, pickle: Pickle = False) -> None:
+def export(*, out: Out, pickle: Pickle = False, formats: Formats = ()) -> None:
     """Test the model that `cxr train` chose, once, and export it with its card and the report.
 
-    Example: `cxr export --out work`
+    Example: `cxr export --out work --format onnx litert`
     """
     from flows.commands import preconditions
 
@@ -158,7 +159,7 @@ def export(*, out: Out, pickle: Pickle = False) -> None:
         from flows.commands.summary import show_run
         from flows.export import export as flow
 
-        flow(out, pickle)
+        flow(out, pickle, formats)
         show_run(work)
 
     preconditions.require_work(out)

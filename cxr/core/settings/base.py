@@ -2,13 +2,15 @@
 
 import hashlib
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SPLITS = ("train", "val", "test")
 EXCLUDED = "excluded"  # rows in no split, because their patient is in another one
 LABEL_NAMES = ("NORMAL", "PNEUMONIA")  # by label: 0 (negative) and 1 (positive)
+# What a model is exported as; keras always is. LiteRT is what was called TensorFlow Lite.
+ExportFormat = Literal["keras", "onnx", "litert", "savedmodel"]
 _RUNNERS = r"^(threads|processes|(tcp|tls|ws|wss)://[^\s/]+:[0-9]+/?)$"
 
 

@@ -24,6 +24,8 @@ from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting, model_card, rendering
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_abstention
+from cxr.results.evaluation.formats.records import SCORES_NAME as FORMAT_SCORES_NAME
+from cxr.results.evaluation.formats.records import read_format_test
 from cxr.results.evaluation.in_scope import summarise_scope
 from cxr.results.evaluation.job import RELOAD_TOLERANCE
 from cxr.results.evaluation.robustness import SCORES_NAME
@@ -32,12 +34,14 @@ from cxr.results.model_card import Card
 from cxr.results.report import page
 from cxr.results.verify.abstention_checks import abstention_problems
 from cxr.results.verify.differences import TOLERANCE, count_misfits, record_differences
+from cxr.results.verify.format_checks import format_problems
 from cxr.results.verify.member_checks import member_problems
 from cxr.results.verify.quoted_table import misquotes
 from cxr.stats.calibration import Calibration
 
 _STRESS_CHECK = f"metrics in the stress worlds and behind masks from {SCORES_NAME}"
 _ABSTENTION_CHECK = f"metrics among the answered test images from {JUDGEMENTS_NAME}"
+_FORMATS_CHECK = f"files for other runtimes, and their proofs from {FORMAT_SCORES_NAME}"
 _PAGES_CHECK = "MODEL_CARD.md and report.html say what the records say"
 
 
@@ -101,6 +105,8 @@ def verify_run(run: Path, table: Path | None = None) -> list[Check]:
         checks.append(Check(_ABSTENTION_CHECK, "", note))
     else:
         checks.append(_check(_ABSTENTION_CHECK, _abstention_problems, run))
+    if read_format_test(run) is not None:
+        checks.append(_check(_FORMATS_CHECK, _format_problems, run))
     if not other_version:
         checks.append(_check(_PAGES_CHECK, _page_problems, run))
     if table:
@@ -270,6 +276,11 @@ def _stress_problems(run: Path) -> Iterator[str]:
 def _abstention_problems(run: Path) -> Iterator[str]:
     """Compute the metrics among the answered test images again."""
     return abstention_problems(run, texts=not _other_version(run))
+
+
+def _format_problems(run: Path) -> Iterator[str]:
+    """Compare the files for other runtimes with their proofs, and these with the answers."""
+    return format_problems(run, _read_card(run), texts=not _other_version(run))
 
 
 def _card_problems(run: Path) -> Iterator[str]:
