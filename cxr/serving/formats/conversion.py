@@ -114,7 +114,9 @@ class ConversionJob(Job):
         opened = open_model(keras.models.load_model(self.export / "model.keras"))
         fixed = with_fixed_pixels(opened.model, self.side)
         features, score = fixed.outputs
-        network = keras.Model(fixed.input, {"features": features, "score": score}, name="network")
+        network = keras.Model(
+            fixed.inputs[0], {"features": features, "score": score}, name="network"
+        )
         network(np.zeros((1, self.side, self.side, 1), np.float32))  # an export wants a called one
         reasons = {}
         for target in TARGETS:
