@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-all lint bench ui lock clean
+.PHONY: help run up down test test-all lint docs bench ui lock clean
 PORT ?= 4200
 
 help: ## List the targets
@@ -36,6 +36,9 @@ lint: .venv/.installed ## Style, types, and who imports whom: ruff, mypy, import
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/.installed ## Build the site of docs/ into build/site (seconds); a broken link or a missing page is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict # not --quiet: that hides warnings from --strict, too
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
 BENCHES := streams precision gpu near_duplicates intervals inference scale memory startup trigger runners preprocessing storage

@@ -60,6 +60,9 @@ for _command in _COMMANDS:
 app.command(stages.explore, alias="eda", help_epilogue="")
 app.command(cache_app)
 app.command(registry_app)
+app.register_install_completion_command(
+    help="Teach bash, zsh or fish to complete commands and flags.", help_epilogue=""
+)
 
 
 def run(arguments: list[str] | None = None) -> None:

@@ -233,12 +233,6 @@ def commands() -> list[str]:
     return [line for line in text.splitlines() if line.startswith("cxr ")]
 
 
-@pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_page_your_data_are_those_of_the_program(command):
-    """Every command and flag is there, and its values are accepted."""
-    app.parse_args(shlex.split(command)[1:], exit_on_error=False)
-
-
 @pytest.mark.parametrize("collection", TABLES)
 def test_the_commands_of_the_page_your_data_read_tables_of_that_form(collection, tmp_path):
     """Each collection has one command, whose flags give its films the labels meant."""
