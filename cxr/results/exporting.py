@@ -19,6 +19,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import read_abstention
+from cxr.results.evaluation.formats.records import read_formats
 from cxr.results.evaluation.in_scope import summarise_scope
 from cxr.results.gradcam.summary import Attention
 from cxr.results.model_card import NAME as CARD_NAME
@@ -265,6 +266,7 @@ def write_card(
         robustness=read_stress_test(run),
         abstention=read_abstention(run),
         scope=summarise_scope(run),
+        formats=read_formats(run),
         audit=Audit.read(run / "data" / "audit.json"),
         attention=Attention.read(run / "attention.json"),
     )

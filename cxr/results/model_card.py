@@ -22,6 +22,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, StressTest
 from cxr.results.evaluation.abstention.measurement import Abstention
+from cxr.results.evaluation.formats.records import Format
 from cxr.results.evaluation.in_scope import ScopeSummary
 from cxr.results.gradcam.summary import Attention
 from cxr.stats.calibration import Calibration
@@ -66,7 +67,8 @@ _STORED_ELSEWHERE = {
 class Card(Versioned):
     """The content of model_card.json; see the top of this file for what stands where.
 
-    Cards of earlier versions say nothing of `robustness`, `abstention` and `scope`.
+    Cards of earlier versions say nothing of `robustness`, `abstention` and `scope`; `formats` are the
+    files for other runtimes that were asked for, published or not.
     """
 
     architecture: str
@@ -88,6 +90,7 @@ class Card(Versioned):
     robustness: StressTest | None = None
     abstention: Abstention | None = None
     scope: ScopeSummary | None = None
+    formats: tuple[Format, ...] = ()
     audit: Audit
     attention: Attention
     intended_use: str = INTENDED_USE

@@ -10,6 +10,7 @@ from cxr.core.formatting import (
     format_percent,
     printable,
 )
+from cxr.results.evaluation.formats.agreement import RULE
 from cxr.results.metric_table import format_interval, metric_rows
 from cxr.results.model_card import Card
 
@@ -21,6 +22,7 @@ def card_text(card: Card) -> str:
         card=card,
         rows=metric_rows(card.evaluation.test, card.evaluation.intervals),
         fine_tune_epochs=card.settings.tuning_epochs(),
+        format_rule=RULE,
     )
 
 

@@ -40,7 +40,7 @@ RECORDS = {
     "retraining.json": retrain.Retraining,
 }
 # Kinds that this version writes first, of which there is no earlier file: a release makes them.
-FIRST = {"ScopeReference", "Site", "Reference", "Batch", "Watched"}
+FIRST = {"ScopeReference", "Site", "Reference", "Batch", "Watched", "FormatTest", "Pipeline"}
 ONCE = {
     "architecture": "architecture",
     "image_size": "image_size",

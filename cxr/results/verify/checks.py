@@ -25,7 +25,7 @@ from cxr.results import evaluation, exporting, model_card, rendering
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_abstention
 from cxr.results.evaluation.formats.records import SCORES_NAME as FORMAT_SCORES_NAME
-from cxr.results.evaluation.formats.records import read_format_test
+from cxr.results.evaluation.formats.records import read_format_test, read_formats
 from cxr.results.evaluation.in_scope import summarise_scope
 from cxr.results.evaluation.job import RELOAD_TOLERANCE
 from cxr.results.evaluation.robustness import SCORES_NAME
@@ -304,6 +304,8 @@ def _card_problems(run: Path) -> Iterator[str]:
         yield "its abstention is not that of the run"
     if card.scope != summarise_scope(run):
         yield "its scope is not that of the run"
+    if card.formats != read_formats(run):
+        yield "its formats are not those of the run"
 
 
 def _page_problems(run: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from cxr.core.formatting import describe_p_value
 from cxr.core.records import Versioned
 from cxr.core.settings import Strict
 from cxr.models.training.records import Training
@@ -32,6 +33,27 @@ class Comparison(Strict):
     newly_missed: Interval
     newly_positive: Interval
     newly_judged: Interval
+
+    def sentence(self) -> str:
+        """Return the tests and intervals, without a full stop."""
+        parts = []
+        if self.auroc is not None:
+            ends = ""
+            if self.auroc.low is not None and self.auroc.high is not None:
+                ends = f" (95 % interval {self.auroc.low:.4f} to {self.auroc.high:.4f}, DeLong)"
+            parts.append(f"AUROC {self.auroc.difference:+.5f}{ends}")
+        parts.append(
+            f"right on {self.decisions.only_a} images where the model is wrong, wrong on "
+            f"{self.decisions.only_b} where it is right (McNemar {describe_p_value(self.decisions.p)})"
+        )
+        shares = {
+            "newly missed": self.newly_missed,
+            "newly positive": self.newly_positive,
+            "abstention changed": self.newly_judged,
+        }
+        for name, interval in shares.items():
+            parts.append(f"{name} {interval.low:.1%} to {interval.high:.1%} of {interval.images}")
+        return "; ".join(parts)
 
 
 class Agreement(Strict):
@@ -128,6 +150,12 @@ class FormatTest(Versioned):
             and self.threshold == training.threshold
             and self.arrays_sha256 == arrays_sha256
         )
+
+
+def read_formats(run: Path) -> tuple[Format, ...]:
+    """Return what a run's card says of files for other runtimes; none where none was asked for."""
+    test = read_format_test(run)
+    return test.formats if test else ()
 
 
 def read_format_test(run: Path) -> FormatTest | None:
