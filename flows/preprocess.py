@@ -5,6 +5,7 @@ from prefect import flow
 from cxr.core.errors import LeakageError
 from cxr.core.parallel import usable_cores
 from cxr.core.settings import PixelSettings, ReadingSettings, Runner, SplitSettings
+from cxr.data.labels.corrections.answers import read_answers
 from cxr.data.manifest.records import Ingest
 from cxr.data.patients import test_rule
 from cxr.storage.workspace import workspace
@@ -41,7 +42,9 @@ def preprocess(
     reading = reading or ReadingSettings()
     splits = splits or SplitSettings()
     pixels = pixels or PixelSettings()
-    test_rule.required_columns(splits.test_by)  # a wrong one is better known before images are read
+    # What is wrong with these is better known before images are read.
+    test_rule.required_columns(splits.test_by)
+    read_answers(splits.label_corrections)
     with workspace.open_workspace(out) as work:
         scan = preprocess_tasks.scan_images(
             data, work, reading, splits.patient_key, pixels, key_map

@@ -19,6 +19,7 @@ from cxr.core.settings import (
     SplitSettings,
     TrainingSettings,
 )
+from cxr.data.labels.corrections.answers import read_answers
 from cxr.data.manifest import publish
 from cxr.data.manifest.records import Ingest
 from cxr.data.patients import test_rule
@@ -67,7 +68,9 @@ def preprocess(
     """
     reading = reading or ReadingSettings()
     splits = splits or SplitSettings()
-    test_rule.required_columns(splits.test_by)  # a wrong one is better known before images are read
+    # What is wrong with these is better known before images are read.
+    test_rule.required_columns(splits.test_by)
+    read_answers(splits.label_corrections)
     with workspace.open_workspace(str(work)) as folder:
         scan = data_steps.scan_images(
             str(data),

@@ -58,6 +58,8 @@ def show_manifest(ingest: Ingest) -> None:
     show_folders(ingest.folders, ingest.data, to_log=has_unused)
     for note in ingest.notes:
         logger.warning("%s", note)
+    if ingest.corrections:
+        logger.info("label corrections: %s", ingest.corrections.sentence())
     splits = ", ".join(f"{split} {sum(counts.values())}" for split, counts in ingest.splits.items())
     logger.info(
         "%s: %s files found, %s images kept: %s (%s)",

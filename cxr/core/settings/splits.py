@@ -33,7 +33,7 @@ def split_condition(condition: str) -> tuple[str, str, str]:
 
 
 class SplitSettings(Strict):
-    """Who a patient is, how images are divided into splits, and what is done about data leakage."""
+    """Who a patient is, how images are divided into splits, and what is changed after that."""
 
     val_fraction: float = Field(
         0.12,
@@ -76,6 +76,12 @@ class SplitSettings(Strict):
     allow_leakage: bool = Field(
         False,
         description="Continue if the leakage check finds leakage; the model card then says so.",
+    )
+    label_corrections: tuple[str, ...] = Field(
+        (),
+        description="Tables of corrected labels: labels/label_review.csv of `cxr labels`, filled in "
+        "by readers. They change labels of train and validation after the splits are made; those of "
+        "test never.",
     )
     contract: Literal["none", "kermany"] = Field(
         "none",

@@ -15,6 +15,9 @@ ATTRIBUTE_COLUMNS = [
     "institution", "pixel_spacing", "transfer_syntax", "bits_stored", "photometric", "window",
     "burned_in", "study", "series", "instance",
 ]  # fmt: skip
+# What a reader said of an image's label, where corrections were handed in: the label as the data set
+# has it, what the reader says (NORMAL, PNEUMONIA or exclude), who and when.
+CORRECTION_COLUMNS = ["given_label", "corrected_label", "label_reader", "label_date"]
 # What inspection finds in the tags of DICOM files: these, and the pseudonym of the patient.
 TAG_COLUMNS = ["dicom_patient", *ATTRIBUTE_COLUMNS]
 REJECT_COLUMNS = ["image", "reason", "detail"]

@@ -159,6 +159,26 @@ def _identities(parts: Iterable[pd.DataFrame]) -> Iterator[tuple[str, str]]:
         yield from zip(part["image"], part["pixel_sha256"], strict=True)
 
 
+def thumbnail_places(
+    comparison: Comparison,
+    inspection: Path,
+    pairs: pd.DataFrame,
+) -> dict[str, str]:
+    """Return where the thumbnails of images in pairs are, by image.
+
+    Args:
+        comparison: The search that found the pairs.
+        inspection: Folder of the inspection.
+        pairs: The pairs: image_a, image_b.
+    """
+    paired = {*pairs["image_a"], *pairs["image_b"]}
+    places: dict[str, str] = {}
+    for part in load_parts(comparison.rows, inspection, ["image", "thumbnail"]):
+        shown = part[part["image"].isin(paired)]
+        places.update(zip(shown["image"], shown["thumbnail"], strict=True))
+    return places
+
+
 def search_pairs(
     rows: Path,
     inspection: Path,

@@ -17,7 +17,7 @@ from cxr.core.errors import DataError
 from cxr.core.files import read_parts, read_table
 from cxr.core.formatting import printable
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SPLITS
-from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS
+from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS, CORRECTION_COLUMNS
 from cxr.data.manifest.records import Ingest
 
 _UNIQUE_COLUMNS = ("image", "pixel_sha256")
@@ -128,7 +128,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 _PSEUDONYM_COLUMNS = ("station", "institution", "study", "series", "instance")
 _PSEUDONYM = _text("16 hex digits, or an empty text", "([0-9a-f]{16})?")
 _ANY_TEXT = _text("a text, empty where it is not known", ".*")
-# Columns that only tables with DICOM tags or a table of labels have: those that some image has.
+# Columns that only tables with DICOM tags, a table of labels or corrected labels have.
 _ATTRIBUTE_RULES: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys(ATTRIBUTE_COLUMNS, (_ANY_TEXT,)),
     "age": (_text("years, or an empty text", r"(\d{1,3}(\.\d+)?)?"),),
@@ -140,6 +140,9 @@ _ATTRIBUTE_RULES: dict[str, tuple[Rule, ...]] = {
     "photometric": (_one_of("MONOCHROME1", "MONOCHROME2", ""),),
     "burned_in": (_one_of("yes", "suspected", ""),),
     **dict.fromkeys(_PSEUDONYM_COLUMNS, (_PSEUDONYM,)),
+    **dict.fromkeys(CORRECTION_COLUMNS, (_ANY_TEXT,)),
+    "given_label": (_one_of(*LABEL_NAMES),),
+    "corrected_label": (_one_of(*LABEL_NAMES, "exclude", ""),),
 }
 # Columns that tables of earlier versions lack: their images had 8 bits and none was inverted.
 LATER_RULES: dict[str, tuple[Rule, ...]] = {

@@ -14,6 +14,7 @@ from cxr.core.formatting import format_count
 from cxr.core.settings import EXCLUDED, LABEL_NAMES, SplitSettings
 from cxr.data.inverted_films import handling
 from cxr.data.inverted_films.handling import HandledNegatives
+from cxr.data.labels.corrections.answers import EXCLUDE
 from cxr.data.leakage import exact_duplicates
 from cxr.data.manifest import contract, scanning, shard_inspection
 from cxr.data.manifest.columns import INSPECTED_COLUMNS, TABLE_COLUMNS
@@ -272,8 +273,8 @@ def account_for_images(
 
     Args:
         inspection: Folder of the inspection.
-        rows: The images kept, with their final split: image, label, source_split, split; None
-            before there is one.
+        rows: The images kept, with their final split: image, label, source_split, split, and
+            corrected_label where readers corrected some; None before there is one.
         rejects: The other images: image, reason.
 
     Returns:
@@ -282,12 +283,14 @@ def account_for_images(
     # An outcome is (used as, reason). All images of one split and label share the same tuple.
     outcomes: dict[str, tuple[str, str]] = {}
     if rows is not None:
-        moved = rows[rows["split"] != rows["source_split"]]
+        said = rows.get("corrected_label", pd.Series("", rows.index))  # by readers, "" for nothing
+        moved = rows[(rows["split"] != rows["source_split"]) | (said != "")]
         for (split, label), images in moved.groupby(["split", "label"])["image"]:
             outcome = ("", SHARED)
             if split != EXCLUDED:
                 outcome = (survey.describe_use(split, label), "")
             outcomes.update(dict.fromkeys(images, outcome))
+        outcomes.update(dict.fromkeys(rows.loc[said == EXCLUDE, "image"], ("", "excluded")))
     for reason, images in rejects.groupby("reason")["image"]:
         outcomes.update(dict.fromkeys(images, ("", str(reason))))
     return account.account_with_outcomes(scanning.scanned_files(inspection), outcomes)

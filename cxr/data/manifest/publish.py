@@ -10,9 +10,16 @@ from cxr.core import timing
 from cxr.core.errors import DataError
 from cxr.core.files import file_sha256, read_table, write_parts, write_table
 from cxr.core.settings import LABEL_NAMES, READINGS, SPLITS, SplitSettings
+from cxr.data.labels.corrections import applying
+from cxr.data.labels.corrections.applying import Corrected
 from cxr.data.leakage import gate, near_duplicates, repair
 from cxr.data.manifest import contract, distinct_images, known_datasets, scanning
-from cxr.data.manifest.columns import ATTRIBUTE_COLUMNS, REJECT_COLUMNS, ROW_COLUMNS
+from cxr.data.manifest.columns import (
+    ATTRIBUTE_COLUMNS,
+    CORRECTION_COLUMNS,
+    REJECT_COLUMNS,
+    ROW_COLUMNS,
+)
 from cxr.data.manifest.comparison import (
     COMPARISON,
     Comparison,
@@ -22,6 +29,7 @@ from cxr.data.manifest.comparison import (
     load_table,
     save_table,
     search_pairs,
+    thumbnail_places,
 )
 from cxr.data.manifest.records import REJECT_REASONS, Ingest, Scan
 from cxr.data.patients import splits, test_rule
@@ -103,6 +111,8 @@ def publish_manifest(
 ) -> Ingest:
     """Write leakage/, clean_metadata.csv, rejects.csv, label_rows.csv and, last, ingest.json.
 
+    With corrected labels, label_corrections.csv, too.
+
     Args:
         scan: The scan.
         comparison: What `find_near_duplicates` returned for it.
@@ -124,17 +134,23 @@ def publish_manifest(
     gate.clear_folder(work / "leakage")
     # The rule of test may be about one of them.
     test_columns = test_rule.required_columns(settings.test_by)
-    decisive_columns = list(dict.fromkeys([*_DECISIVE_COLUMNS, *test_columns]))
+    # By their content the answers of readers find their images.
+    read_columns = ["pixel_sha256"] if settings.label_corrections else []
+    decisive_columns = list(dict.fromkeys([*_DECISIVE_COLUMNS, *test_columns, *read_columns]))
     source = pd.concat(
         load_parts(comparison.rows, inspection, decisive_columns),
         ignore_index=True,
     )
     pairs = load_table(comparison.pairs, inspection)
     division = _assign_splits(source, pairs, settings)
-    rows = division.rows
+    corrected = applying.correct_labels(
+        division.rows, settings.label_corrections, scan.data, scan.root
+    )
+    rows = corrected.rows if corrected else division.rows
     rejects = pd.concat([load_table(comparison.rejects, inspection), division.near_duplicates])
     rejects = rejects.sort_values(["image", "reason"]).reset_index(drop=True)
 
+    splits.require_both_classes(rows)
     folders = distinct_images.account_for_images(
         inspection,
         rows,
@@ -154,18 +170,22 @@ def publish_manifest(
         source,
         rows,
         pairs,
-        _thumbnail_places(comparison, inspection, pairs),
+        thumbnail_places(comparison, inspection, pairs),
         work / "leakage",
         inspection,
     )
 
     manifest = work / "clean_metadata.csv"
-    write_parts(_manifest_rows(comparison, inspection, rows), manifest)
+    write_parts(_manifest_rows(comparison, inspection, rows, corrected), manifest)
     write_table(rejects, work / "rejects.csv")
     label_rows = work / scanning.LABEL_ROWS
     label_rows.unlink(missing_ok=True)
     if scan.labels:
         write_table(read_table(inspection / scanning.LABEL_ROWS), label_rows)
+    answers = work / applying.CORRECTED_ROWS
+    answers.unlink(missing_ok=True)
+    if corrected:
+        write_table(corrected.answers, answers)
     record = Ingest(
         data=scan.data,
         root=scan.root,
@@ -182,9 +202,10 @@ def publish_manifest(
         manifest_sha256=file_sha256(manifest),
         reading=scan.settings,
         folders=folders.folders,
-        notes=(*comparison.notes, *division.notes),
+        notes=(*comparison.notes, *division.notes, *(corrected.notes if corrected else ())),
         polarity=comparison.polarity,
         labels=scan.labels,
+        corrections=corrected.record if corrected else None,
     )
     _require_balance(record)
     contract.check_file(manifest, record)
@@ -197,31 +218,21 @@ def _patient_rule(rows: pd.DataFrame, key: str) -> str:
     return "dicom" if key in READINGS and is_hidden else key
 
 
-def _thumbnail_places(
-    comparison: Comparison,
-    inspection: Path,
-    pairs: pd.DataFrame,
-) -> dict[str, str]:
-    """Return the column `thumbnail` by image, of the images in pairs."""
-    paired = {*pairs["image_a"], *pairs["image_b"]}
-    places: dict[str, str] = {}
-    for part in load_parts(comparison.rows, inspection, ["image", "thumbnail"]):
-        shown = part[part["image"].isin(paired)]
-        places.update(zip(shown["image"], shown["thumbnail"], strict=True))
-    return places
-
-
 def _manifest_rows(
     comparison: Comparison,
     inspection: Path,
     rows: pd.DataFrame,
+    corrected: Corrected | None,
 ) -> Iterator[pd.DataFrame]:
-    """Yield the manifest in parts: the distinct images that are kept, with their splits."""
+    """Yield the manifest in parts: the distinct images that are kept, with splits and labels."""
     split = pd.Series(rows["split"].to_numpy(), index=rows["image"])
     columns = [*ROW_COLUMNS, *_known_attributes(comparison, inspection, split)]
+    if corrected:
+        columns += CORRECTION_COLUMNS
     for part in load_parts(comparison.rows, inspection):
-        kept = part.assign(split=part["image"].map(split))
-        yield kept.loc[kept["split"].notna(), columns]
+        assigned = part.assign(split=part["image"].map(split))
+        kept = assigned[assigned["split"].notna()]
+        yield (corrected.describe(kept) if corrected else kept)[columns]
 
 
 def _known_attributes(

@@ -4,6 +4,7 @@ from cxr.core.records import Record
 from cxr.core.settings import PixelSettings, ReadingSettings
 from cxr.data.inverted_films.polarity import Reference
 from cxr.data.labels.books import LabelBooks
+from cxr.data.labels.corrections.records import LabelCorrections
 from cxr.data.survey.account import FolderAccount
 
 REJECT_REASONS = (
@@ -135,6 +136,7 @@ class Ingest(Record):
         polarity: What an X-ray of train looks like, by which negatives are found; None where the
             images are too different to tell.
         labels: What became of the table of labels; None where folders say the classes.
+        corrections: What became of labels that readers corrected; None where none were handed in.
     """
 
     data: str
@@ -155,6 +157,7 @@ class Ingest(Record):
     notes: tuple[str, ...] = ()
     polarity: Reference | None = None
     labels: LabelBooks | None = None
+    corrections: LabelCorrections | None = None
 
     @property
     def doubts(self) -> str:
