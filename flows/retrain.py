@@ -69,7 +69,8 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         key_map: A file on the worker, outside the work folder, that gets the real names behind
             those of DICOM files (columns image and key); none is written if not given.
         formats: Also write the challenger for other runtimes: onnx, litert, savedmodel. One that does
-            not decide there as the model does is no challenger: the run fails.
+            not decide there as the model does is no challenger: the run fails. Where nothing
+            changed, nothing is exported.
     """
     conversion.require_converters(formats)
     settings = training or TrainingSettings()
