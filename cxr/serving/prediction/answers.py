@@ -10,9 +10,11 @@ import numpy as np
 from cxr.core.errors import ModelError
 from cxr.core.settings import ScopeSettings
 from cxr.models import scoring
+from cxr.models.networks import model_surgery
 from cxr.models.scope import Scope, read_scope
+from cxr.models.scope.opened_model import open_model
 from cxr.models.scope.verdicts import describe_shortage
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.decoding import Film
 from cxr.serving.prediction.rows import INSTANCE, Row, abstain, scored_row
 from cxr.serving.sites.records import Site
@@ -171,3 +173,30 @@ class Network(NamedTuple):
             why = judgement.reason or reason
             judged.append(abstain(whole, why) if why else whole)
         return judged
+
+
+def open_network(
+    export: Path,
+    card: Card,
+    settings: ScopeSettings,
+    site: Site | None = None,
+) -> Network:
+    """Load an exported model with what it abstains from.
+
+    Args:
+        export: The export folder.
+        card: Its card, with the threshold of the site.
+        settings: When it abstains.
+        site: Whose calibration is used; None for its own.
+
+    Raises:
+        ModelError: As `find_limits` raises it.
+        DataError: As `find_limits` raises it.
+    """
+    import keras
+
+    model = model_surgery.fuse_batch_norm(keras.models.load_model(export / "model.keras"))
+    limits = find_limits(export, card, settings, site)
+    if limits is not None:
+        model = open_model(model).model
+    return Network(model, card, site, limits)

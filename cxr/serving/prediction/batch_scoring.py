@@ -18,10 +18,8 @@ from cxr.models import scoring
 from cxr.models.compute import backend
 from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.features import batching
-from cxr.models.networks import model_surgery
-from cxr.models.scope.opened_model import open_model
-from cxr.results.model_card import read_card
-from cxr.serving.prediction.answers import Network, find_limits
+from cxr.results.cards.model_card import read_card
+from cxr.serving.prediction.answers import Network, open_network
 from cxr.serving.prediction.decoding import Film, Reject, decode
 from cxr.serving.prediction.inputs import ImageToScore
 from cxr.serving.prediction.rows import (
@@ -86,8 +84,6 @@ class PredictionJob(Job):
 
     def work(self, emit: Emit) -> None:
         """Load the model, go through the images batch by batch, publish reports and the table."""
-        import keras
-
         card = localise_card(read_card(self.export), self.site)
         storages = [open_data(uri) for uri in self.places]
         for number, _, _, name in self.to_score:
@@ -97,11 +93,7 @@ class PredictionJob(Job):
             ImageToScore(storages[number], key, version, name)
             for number, key, version, name in self.to_score
         ]
-        model = model_surgery.fuse_batch_norm(keras.models.load_model(self.export / "model.keras"))
-        limits = find_limits(self.export, card, self.scope, self.site)
-        if limits is not None:
-            model = open_model(model).model
-        network = Network(model, card, self.site, limits)
+        network = open_network(self.export, card, self.scope, self.site)
         reports = ReportFolder(self.dicom.dicom_sr, card) if self.dicom.dicom_sr else None
         rows: list[Row] = []
         for batch in score_images(network, images, self.files, self.dicom, reports):
@@ -109,7 +101,8 @@ class PredictionJob(Job):
             emit(Progress(done=len(rows)))
         if reports is not None:
             emit(Progress(step=REPORTS, done=reports.written))
-        write_measurements(rows, limits.measurements if limits else [], self.measurements)
+        measurements = network.limits.measurements if network.limits else []
+        write_measurements(rows, measurements, self.measurements)
         write_predictions(rows, self.rejects, card, self.out)
 
 
