@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-all lint docs bench ui lock clean
+.PHONY: help run up down test test-all lint docs sbom licenses release bench ui lock clean
 PORT ?= 4200
 
 help: ## List the targets
@@ -39,6 +39,15 @@ lint: .venv/.installed ## Style, types, and who imports whom: ruff, mypy, import
 
 docs: .venv/.installed ## Build the site of docs/ into build/site (seconds); a broken link or a missing page is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict # not --quiet: that hides warnings from --strict, too
+
+sbom: .venv/.installed ## Write the software bill of materials of requirements.lock: build/sbom.json (CycloneDX)
+	$(BIN)/python -m deployments.sbom build/sbom.json
+
+licenses: .venv/.installed ## List the licences of all dependencies; one that is unknown or not allowed is an error
+	$(BIN)/python -m deployments.licenses
+
+release: .venv/.installed ## Check and build a release (VERSION=1.2.3), and try its wheel; tags nothing
+	$(BIN)/python -m deployments.release $(VERSION)
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
 BENCHES := streams precision gpu near_duplicates intervals inference scale memory startup trigger runners preprocessing storage
