@@ -26,7 +26,7 @@ from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.models import scoring
 from cxr.models.scope import Scope, read_scope
 from cxr.models.scope.opened_model import open_model
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving.prediction.batch_verdict import judge_batch
 
 Array = np.ndarray[Any, Any]

@@ -31,7 +31,7 @@ from cxr.data.survey import file_kinds
 from cxr.models import scoring
 from cxr.models.compute import backend, keras_internals
 from cxr.models.networks import architectures, model_surgery
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving.prediction import batch_scoring, inputs
 from cxr.serving.prediction.answers import Network
 from cxr.storage.local import LocalStorage

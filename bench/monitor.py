@@ -32,7 +32,7 @@ from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.models import scoring
 from cxr.models.scope import Scope, read_scope
 from cxr.models.scope.opened_model import open_model
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving.monitoring.records import Batch, Group, Reference
 from cxr.serving.monitoring.reference import fit_all
 from cxr.serving.monitoring.verdict import judge

@@ -14,8 +14,8 @@ from cxr.core.settings import TrainingSettings
 from cxr.models import runs
 from cxr.models.runs import Run
 from cxr.results import exporting
+from cxr.results.cards.model_card import read_card
 from cxr.results.evaluation.abstention.measurement import read_judgements
-from cxr.results.model_card import read_card
 from cxr.serving.registry import Registry
 from cxr.serving.registry.records import Version
 from cxr.serving.retraining import challenge, retrain

@@ -17,14 +17,14 @@ from cxr.models.compute.worker import Emit, Job
 from cxr.models.runs import Init
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
+from cxr.results.cards.model_card import NAME as CARD_NAME
+from cxr.results.cards.model_card import Card, read_card
+from cxr.results.cards.rendering import card_text
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import read_abstention
 from cxr.results.evaluation.formats.records import read_formats
 from cxr.results.evaluation.in_scope import summarise_scope
 from cxr.results.gradcam.summary import Attention
-from cxr.results.model_card import NAME as CARD_NAME
-from cxr.results.model_card import Card, read_card
-from cxr.results.rendering import card_text
 from cxr.storage.addresses import is_local, local_folder, open_storage
 from cxr.storage.base import Storage
 from cxr.storage.local import describe_missing

@@ -23,7 +23,7 @@ from cxr.data.manifest.comparison import load_parts, load_table
 from cxr.data.patients.hidden_storage import open_data
 from cxr.models.scope import read_scope
 from cxr.results import exporting
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving import registry
 from cxr.serving.prediction import publishing
 from cxr.serving.sites import card as site_card

@@ -19,7 +19,7 @@ from cxr.data.phantoms.drawing.chest import draw_chest
 from cxr.exploration import audit, baselines, geometry
 from cxr.exploration.baselines import Study, measure_baseline
 from cxr.exploration.figures import audit_plot
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from tests.conftest import ROOT, preprocess
 
 SHARED = ROOT.parent / "shared" / "data"

@@ -3,7 +3,7 @@
 import pytest
 
 from cxr.core.files import read_table
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from tests.conftest import Command
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.monitoring import read_monitor
 from cxr.serving.monitoring.figures import CAPTIONS
 from tasks import monitor

@@ -5,7 +5,7 @@ import pytest
 
 from cxr.core.errors import UsageError
 from cxr.core.files import write_table
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from flows.commands.monitor import monitor
 from tests.support import monitored
 

@@ -16,8 +16,8 @@ from filelock import FileLock
 from cxr.core.files import read_table
 from cxr.core.settings import FileSettings
 from cxr.models.selection import Selection
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation import Evaluation
-from cxr.results.model_card import Card
 from tests.conftest import ROOT, SMALLEST, Command
 
 TINY = (

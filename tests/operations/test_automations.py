@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cxr.data.phantoms import dataset
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from tests.conftest import ROOT
 from tests.support import monitored, webhook
 from tests.support.browser import CHROMIUM, browser

@@ -14,13 +14,14 @@ from cxr.core import plotting
 from cxr.core.errors import DataError
 from cxr.core.files import atomic_write, read_table, write_table
 from cxr.models.training.records import Training
-from cxr.results import exporting, rendering
+from cxr.results import exporting
+from cxr.results.cards import rendering
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation.abstention import measurement
 from cxr.results.evaluation.abstention.measurement import EVERYTHING, SCOPE, Abstention
 from cxr.results.evaluation.abstention.referred_plot import draw_referred
 from cxr.results.evaluation.abstention.risk_plot import draw_risk_coverage
 from cxr.results.gradcam.plot import draw_gradcam
-from cxr.results.model_card import Card
 from cxr.results.report import page
 from cxr.results.verify.abstention_checks import abstention_problems
 from cxr.results.verify.checks import verify_run

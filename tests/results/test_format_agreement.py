@@ -11,12 +11,12 @@ from cxr.core.files import file_sha256, read_table, write_table
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results import exporting
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation.formats import agreement, records
 from cxr.results.evaluation.formats.agreement import find_objection, measure_agreement
 from cxr.results.evaluation.formats.files import digest, size
 from cxr.results.evaluation.formats.pipeline import build_pipeline
 from cxr.results.evaluation.formats.records import Format, FormatTest
-from cxr.results.model_card import Card
 from cxr.results.verify.checks import _checksum_problems
 from cxr.results.verify.format_checks import format_problems
 from cxr.serving.registry import Registry

@@ -16,11 +16,11 @@ from cxr.core.files import file_sha256
 from cxr.core.records import SCHEMA, Versioned
 from cxr.models.training.records import Training
 from cxr.results import exporting
-from cxr.results import model_card as cards
+from cxr.results.cards import model_card as cards
+from cxr.results.cards.model_card import Card, read_card
+from cxr.results.cards.rendering import card_text
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
-from cxr.results.model_card import Card, read_card
-from cxr.results.rendering import card_text
 from cxr.results.verify.checks import verify_run
 from cxr.serving import registry
 from cxr.serving.registry import Registry

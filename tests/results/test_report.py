@@ -10,10 +10,10 @@ from cxr.core import formatting
 from cxr.core.files import write_table
 from cxr.data.labels.books import LabelBooks
 from cxr.models.training.records import Training
-from cxr.results import rendering
+from cxr.results.cards import rendering
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation import Evaluation
 from cxr.results.metric_table import METRIC_NAMES
-from cxr.results.model_card import Card
 from cxr.results.plots.histories import History, draw_histories
 from cxr.results.plots.pictures import draw_comparison, draw_evaluation
 from cxr.results.report.page import write_report

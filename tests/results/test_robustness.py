@@ -11,12 +11,13 @@ from cxr.core.files import read_table, write_table
 from cxr.core.formatting import format_metric
 from cxr.data.images.changes.masks import CENTRE_HIDDEN, MASKS
 from cxr.data.images.changes.stress_worlds import WORLDS
-from cxr.results import evaluation, exporting, rendering
+from cxr.results import evaluation, exporting
+from cxr.results.cards import rendering
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation import StressTest, read_stress_test
 from cxr.results.evaluation.robustness import SCORES_NAME
 from cxr.results.evaluation.stress_plot import draw_stress
 from cxr.results.evaluation.worlds_plot import draw_worlds
-from cxr.results.model_card import Card
 from cxr.results.report import page
 from cxr.results.verify.checks import verify_run
 

@@ -8,7 +8,7 @@ import pytest
 
 from cxr.core.errors import ModelError
 from cxr.core.settings import ScopeSettings
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.answers import find_limits
 from cxr.serving.prediction.batch_verdict import judge_batch
 

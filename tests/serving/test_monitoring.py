@@ -17,7 +17,7 @@ from cxr.core.errors import DataError, UsageError
 from cxr.core.files import write_table
 from cxr.core.settings import FileSettings, ScopeSettings
 from cxr.models.compute import worker
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving.monitoring import compare_labels, read_monitor, write_page
 from cxr.serving.monitoring import records as monitoring_records
 from cxr.serving.monitoring import store as monitoring_store
@@ -328,7 +328,7 @@ from pathlib import Path
 import numpy as np
 from cxr.core.settings import FileSettings, ScopeSettings
 from cxr.models.compute import worker
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from tests.support import monitored
 
 place, card, start, number = sys.argv[1], Card.read(Path(sys.argv[2])), Path(sys.argv[3]), int(sys.argv[4])

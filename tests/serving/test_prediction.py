@@ -30,7 +30,7 @@ from cxr.models import scoring
 from cxr.models.compute import backend, worker
 from cxr.models.features import batching
 from cxr.models.networks import model_surgery
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction import batch_scoring, inputs, publishing
 from cxr.serving.prediction.answers import Network
 from cxr.serving.prediction.predictions import Predictions

@@ -12,7 +12,7 @@ from cxr.core.errors import ModelError
 from cxr.core.settings import ScopeSettings
 from cxr.models.scope import Scope, ScopeReference, neighbours, properties, write_scope
 from cxr.models.scope.reference import measure_images
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.answers import Network, find_limits
 from cxr.serving.prediction.decoding import Film
 from cxr.serving.prediction.rows import (

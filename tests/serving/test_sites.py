@@ -18,7 +18,7 @@ from cxr.core.settings import FileSettings, SiteSettings
 from cxr.data.images.changes.stress_worlds import WORLDS
 from cxr.data.manifest.columns import PAIR_COLUMNS, REJECT_COLUMNS
 from cxr.data.phantoms import dataset
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction import batch_scoring
 from cxr.serving.prediction.answers import Network
 from cxr.serving.prediction.inputs import ImageToScore

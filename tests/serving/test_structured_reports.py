@@ -11,7 +11,7 @@ import pytest
 
 from cxr.core.errors import UsageError
 from cxr.data.phantoms import dicom_films
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.structured_reports.film_header import read_header
 from cxr.serving.structured_reports.report import make_report
 from cxr.serving.structured_reports.report_folder import ReportFolder, require_report_folder

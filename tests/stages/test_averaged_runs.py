@@ -16,9 +16,9 @@ from cxr.models import runs
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results import exporting
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation import Evaluation
 from cxr.results.evaluation.abstention.measurement import read_judgements
-from cxr.results.model_card import Card
 from cxr.results.verify.checks import verify_run
 from cxr.serving.registry import Registry
 from cxr.serving.retraining import challenge

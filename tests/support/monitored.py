@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.monitoring import store
 
 COMPONENTS = ("c0", "c1", "c2", "c3")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cxr.core.files import file_sha256, write_table
 from cxr.results import exporting
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.retraining import challenge_rule
 from cxr.serving.retraining.challenge import Challenge, Side
 from tests.support import finished

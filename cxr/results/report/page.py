@@ -9,10 +9,10 @@ from cxr.core.files import atomic_write
 from cxr.data.survey import account_table
 from cxr.exploration.shift import Shift
 from cxr.models.selection import MIN_SPECIFICITY
+from cxr.results.cards.model_card import Card
+from cxr.results.cards.rendering import load_templates
 from cxr.results.evaluation.reliance import FEWEST_PATIENTS, LOSS_LIMIT, WARNING_LIMIT
 from cxr.results.metric_table import metric_rows
-from cxr.results.model_card import Card
-from cxr.results.rendering import load_templates
 from cxr.results.report import captions, embedding, sections
 from cxr.stats.subgroups import TOO_FEW
 

@@ -14,7 +14,7 @@ from cxr.core.timing import Stage, read_timings
 from cxr.data.images.changes.stress_worlds import CLEAN, WORLDS
 from cxr.models.stress import EPOCH_IMAGES
 from cxr.models.training.records import Training
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.results.report.captions import STAGES
 
 _STEP_COST = 3  # of learning from an image, in times of scoring it

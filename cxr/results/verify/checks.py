@@ -21,7 +21,9 @@ from cxr.models import selection, stress
 from cxr.models.selection import Selection
 from cxr.models.training import validation
 from cxr.models.training.records import Failure, Training
-from cxr.results import evaluation, exporting, model_card, rendering
+from cxr.results import evaluation, exporting
+from cxr.results.cards import model_card, rendering
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_abstention
 from cxr.results.evaluation.formats.records import SCORES_NAME as FORMAT_SCORES_NAME
@@ -30,7 +32,6 @@ from cxr.results.evaluation.in_scope import summarise_scope
 from cxr.results.evaluation.job import RELOAD_TOLERANCE
 from cxr.results.evaluation.robustness import SCORES_NAME
 from cxr.results.gradcam.summary import Attention
-from cxr.results.model_card import Card
 from cxr.results.report import page
 from cxr.results.verify.abstention_checks import abstention_problems
 from cxr.results.verify.differences import TOLERANCE, count_misfits, record_differences

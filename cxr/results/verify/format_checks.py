@@ -8,13 +8,13 @@ import pandas as pd
 from cxr.core.files import file_sha256, read_table
 from cxr.models.scope import ScopeReference
 from cxr.models.scope import reference as scope_files
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation.abstention.measurement import read_judgements
 from cxr.results.evaluation.formats import pipeline
 from cxr.results.evaluation.formats.agreement import find_objection, measure_agreement
 from cxr.results.evaluation.formats.files import digest
 from cxr.results.evaluation.formats.pipeline import Pipeline, build_pipeline
 from cxr.results.evaluation.formats.records import SCORES_NAME, Format, FormatTest, read_format_test
-from cxr.results.model_card import Card
 from cxr.results.verify.differences import TOLERANCE, record_differences
 
 

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from cxr.core.files import atomic_write
-from cxr.results.rendering import load_templates
+from cxr.results.cards.rendering import load_templates
 from cxr.results.report import embedding
 from cxr.serving.monitoring.figures import CAPTIONS, draw_stream
 from cxr.serving.monitoring.labels import RealFigures

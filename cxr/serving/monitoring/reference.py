@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cxr.core.settings import LABEL_NAMES
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.monitoring.records import Reference
 from cxr.serving.sites.records import Site
 from cxr.stats.calibration import reliability

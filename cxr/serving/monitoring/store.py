@@ -30,7 +30,7 @@ import pandas as pd
 
 from cxr.core.errors import ConflictError, DamagedError, DataError, StorageError, UsageError
 from cxr.core.records import Record
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.monitoring.records import Batch, Group, Reference
 from cxr.serving.monitoring.reference import make_reference
 from cxr.serving.sites.records import Site

@@ -10,7 +10,7 @@ from cxr.data.images import content, model_input
 from cxr.data.images.decoding import rejection
 from cxr.data.inverted_films import polarity
 from cxr.data.manifest import shard_inspection
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.inputs import ImageToScore
 from cxr.serving.structured_reports import film_header
 

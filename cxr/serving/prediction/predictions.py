@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cxr.core.records import Record
 from cxr.core.settings import LABEL_NAMES
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.batch_verdict import BatchVerdict
 
 WITH_SCORE = ("scored", "abstained")  # statuses

@@ -20,7 +20,7 @@ from cxr.data.survey import file_kinds
 from cxr.models.compute import worker
 from cxr.models.compute.worker import Progress
 from cxr.results import exporting
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving import registry
 from cxr.serving.monitoring import store as monitoring
 from cxr.serving.prediction.answers import find_limits

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cxr.core.files import read_table, write_table
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.decoding import Reject
 
 COLUMNS = ["image", "score", "prediction", "threshold", "status", "reason", "scope_p"]

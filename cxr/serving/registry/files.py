@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr.core.errors import DataError, ModelError, RegistryError
 from cxr.core.files import file_sha256, read_table, write_table
-from cxr.results.model_card import Card, read_card
+from cxr.results.cards.model_card import Card, read_card
 from cxr.serving.registry.records import Version
 from cxr.stats.metrics import Vector
 from cxr.storage.base import Storage

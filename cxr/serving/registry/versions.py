@@ -22,7 +22,7 @@ import pandas as pd
 from cxr.core.errors import ConflictError, DataError, RegistryError
 from cxr.core.files import file_sha256
 from cxr.core.records import Record
-from cxr.results.model_card import read_card
+from cxr.results.cards.model_card import read_card
 from cxr.serving.registry.files import (
     CHECKSUMS,
     RECORD,

@@ -23,9 +23,9 @@ from cxr.models.compute.worker import Emit, Job, Progress
 from cxr.models.scope import read_scope
 from cxr.models.scope.judging import score_and_judge
 from cxr.models.scope.opened_model import open_model
+from cxr.results.cards.model_card import Card, read_card
 from cxr.results.evaluation.abstention.measurement import read_judgements
 from cxr.results.evaluation.in_scope import RATE, judgement_table
-from cxr.results.model_card import Card, read_card
 from cxr.serving.retraining import challenge_rule
 from cxr.stats import comparison, intervals, metrics
 from cxr.stats.comparison import Difference, Disagreement, Subset

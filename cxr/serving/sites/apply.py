@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from cxr.core.errors import ModelError
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.sites.records import NAME, Site
 from cxr.storage.workspace import workspace
 

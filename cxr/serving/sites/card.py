@@ -8,7 +8,7 @@ import pandas as pd
 
 from cxr.core import plotting
 from cxr.core.formatting import NOT_ESTIMABLE
-from cxr.results import rendering
+from cxr.results.cards import rendering
 from cxr.results.metric_table import metric_rows
 from cxr.results.plots import calibration, roc, style
 from cxr.results.plots.scored_set import ScoredSet

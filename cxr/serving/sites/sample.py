@@ -11,7 +11,7 @@ from cxr.core.formatting import format_count
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.leakage import repair
 from cxr.data.manifest.columns import REJECT_COLUMNS
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.registry import Registry
 from cxr.serving.registry.files import digest_seen, mark_seen
 from cxr.stats.calibration.fitting import MIN_PATIENTS

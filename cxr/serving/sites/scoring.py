@@ -17,8 +17,8 @@ from cxr.models.networks import model_surgery
 from cxr.models.scope import read_scope
 from cxr.models.scope.judging import score_and_judge
 from cxr.models.scope.opened_model import open_model
+from cxr.results.cards.model_card import Card, read_card
 from cxr.results.evaluation.in_scope import RATE
-from cxr.results.model_card import Card, read_card
 from cxr.serving.sites.records import (
     NOT_MEASURED,
     REFERENCE_SCORES,

@@ -4,7 +4,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from cxr.core import __version__
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.structured_reports.film_header import COPIED, IDENTIFIERS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cxr.core.errors import UsageError
 from cxr.data.patients.pseudonyms import replace_secret, require_secret_place
-from cxr.results.model_card import Card
+from cxr.results.cards.model_card import Card
 from cxr.serving.structured_reports.report import make_report
 from cxr.storage.addresses import open_storage
 from cxr.storage.dicomweb.storage import DicomWebStorage, read_only_error

@@ -10,9 +10,9 @@ from cxr.core.formatting import (
     format_percent,
     printable,
 )
+from cxr.results.cards.model_card import Card
 from cxr.results.evaluation.formats.agreement import RULE
 from cxr.results.metric_table import format_interval, metric_rows
-from cxr.results.model_card import Card
 
 
 def card_text(card: Card) -> str:
