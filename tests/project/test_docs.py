@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cyclopts import App
 
 from cxr.results.report import captions
 from flows.commands.app import app
@@ -24,6 +25,12 @@ PAGES = sorted(
     ]
 )
 PROGRAMS = ("cxr", "make", "prefect", "python", "uv", "pipx")
+FLAGS_OF_OTHERS = {
+    "--host",  # of the Dask scheduler and of deployments.stack
+    "--learning-rate",  # of version 0.1, said to be gone
+    "--nthreads",  # of a Dask worker
+    "--tag",  # of deployments.release
+}
 PHONE = 390  # CSS pixels: the width of most phones
 
 
@@ -69,6 +76,36 @@ def test_every_command_on_a_page_is_one_of_its_program(words):
         assert rest[2].partition("/")[2] in {deployment["name"] for deployment in known}
     elif program == "python" and rest[0] == "-m":
         assert importlib.util.find_spec(rest[1]), rest[1]
+
+
+def flags_of(program: App) -> set[str]:
+    """Return the flags of a program's commands, and of the commands below them."""
+    flags: set[str] = set()
+    for name in program:
+        command = program[name]
+        if name.startswith("-"):
+            flags.add(name)
+            continue
+        flags |= flags_of(command)
+        if command.default_command:
+            flags.update(*(argument.names for argument in command.assemble_argument_collection()))
+    return flags
+
+
+def test_every_flag_in_the_text_is_one_of_the_program():
+    """What stands in a line of text as `cxr COMMAND --flag` or `--flag` exists, as in the blocks."""
+    known = flags_of(app) | FLAGS_OF_OTHERS
+    commands = {*app, "COMMAND"}
+    unknown = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for words in re.findall(r"`((?:cxr |--)[^`]+)`", text):
+            command = re.match(r"cxr (\S+)", words)
+            if command and command[1] not in commands:
+                unknown.append(f"{page.name}: {words}")
+            flags = set(re.findall(r"(?<!\S)--[a-z][a-z.-]*", words))
+            unknown += [f"{page.name}: {flag}" for flag in flags - known]
+    assert unknown == []
 
 
 def test_every_picture_of_the_report_is_explained():
