@@ -8,6 +8,7 @@ from cxr.serving.formats import conversion
 from cxr.storage.workspace import workspace
 from flows import names
 from tasks import export as export_tasks
+from tasks import tracking
 from tasks import train as train_tasks
 
 
@@ -33,7 +34,9 @@ def export(
         cache = train_tasks.cache_pixels(work, run.settings)
         evaluation = export_tasks.evaluate(training, run, work, cache)
         export_tasks.write_formats(training, run, work, cache, formats)
-        return export_tasks.write_export(training, evaluation, run, work, pickle, formats)
+        exported = export_tasks.write_export(training, evaluation, run, work, pickle, formats)
+        tracking.track_run(work, run.id)
+        return exported
 
 
 # The deployment export-model of version 0.1, kept for one version.

@@ -26,7 +26,7 @@ from flows.explore import explore
 from flows.export import export
 from flows.preprocess import preprocess
 from flows.train import train
-from tasks import events
+from tasks import events, tracking
 from tasks import retrain as retrain_tasks
 from tasks import train as train_tasks
 from tasks.pages import retraining as retraining_page
@@ -86,6 +86,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         run, last = retrain_tasks.look_for_changes(work, settings, place)
         if last:
             sentence = retrain_tasks.show_unchanged(last, place)
+            tracking.track_registry(place)
             return Completed(name="Unchanged", message=sentence)
         with train_tasks.prestarted_workers(work, settings, runner):
             explore(out, settings)
@@ -99,8 +100,10 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         retraining = retrain_tasks.decide(verdict, run, data, place, who, needs_approval)
         events.challenger_judged(place, retraining)
     # Outside the work folder: other runs may use it while this one waits for a person.
+    tracking.track_registry(place)
     if retraining.outcome == "awaiting approval":
         retraining = _ask_for_approval(retraining, approval_minutes, place)
+        tracking.track_registry(place)
     retrain_tasks.show_retraining(retraining)
     if retraining.outcome == "promoted":
         events.champion_changed(place, retraining)

@@ -7,7 +7,7 @@ from cxr.core.settings import Runner, TrainingSettings
 from cxr.models.selection import Selection
 from cxr.storage.workspace import workspace
 from flows import names
-from tasks import runners
+from tasks import runners, tracking
 from tasks import train as train_tasks
 
 
@@ -46,6 +46,7 @@ def train(
             quote(outcomes),  # type: ignore[call-overload]
             run.folder(work),
         )
+        tracking.track_run(work, run.id)
         return chosen
 
 

@@ -15,7 +15,8 @@ CxrError
 ├── TrainingError      a training ended without a model
 ├── DeviceError        the driver of a graphics processor fails
 ├── ModelError         an exported model and its card do not fit together
-└── RegistryError      a version is not there, or may not become champion
+├── RegistryError      a version is not there, or may not become champion
+└── TrackingError      a tracking server (MLflow) could not be told
 """
 
 from typing import Any
@@ -104,3 +105,7 @@ class ModelError(CxrError):
 
 class RegistryError(CxrError):
     """A version is not there, or may not become champion."""
+
+
+class TrackingError(CxrError):
+    """A tracking server (MLflow) could not be told; the work itself is done."""

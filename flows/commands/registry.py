@@ -1,4 +1,4 @@
-"""The commands `cxr registry list | promote | rollback | restore`."""
+"""The commands `cxr registry list | promote | rollback | restore | sync`."""
 
 import getpass
 from pathlib import Path
@@ -72,6 +72,7 @@ def promote(
     opened = _open_registry(registry, out)
     champion = opened.promote(version, who or getpass.getuser(), why, against_the_rule)
     print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
+    _let_mlflow_follow(opened)
 
 
 @registry_app.command
@@ -80,8 +81,10 @@ def rollback(*, why: Why, registry: Place = None, out: Work = None, who: Who = N
 
     Example: `cxr registry rollback --out work --why "false alarms on ward 3"`
     """
-    champion = _open_registry(registry, out).rollback(who or getpass.getuser(), why)
+    opened = _open_registry(registry, out)
+    champion = opened.rollback(who or getpass.getuser(), why)
     print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
+    _let_mlflow_follow(opened)
 
 
 @registry_app.command
@@ -93,6 +96,27 @@ def restore(version: str, folder: Path, /, *, registry: Place = None, out: Work 
     if folder.exists() and any(folder.iterdir()):
         raise CxrError(f"{folder}: expected an empty folder or none: give another")
     print(_open_registry(registry, out).restore(version, folder))  # noqa: T201
+
+
+@registry_app.command
+def sync(*, registry: Place = None, out: Work = None) -> None:
+    """Let MLflow follow the registry: add missing versions, set the aliases, say what was otherwise.
+
+    The server is the one that MLFLOW_TRACKING_URI names.
+
+    Example: `cxr registry sync --out work`
+    """
+    from cxr.serving.tracking import calls
+
+    for sentence in calls.sync_registry(_open_registry(registry, out).uri):
+        print(sentence)  # noqa: T201
+
+
+def _let_mlflow_follow(registry: "Registry") -> None:
+    """Tell MLflow of a new champion where MLFLOW_TRACKING_URI is set; a failure is a warning."""
+    from cxr.serving.tracking import calls
+
+    calls.track_registry(registry.uri)
 
 
 def _open_registry(registry: str | None, out: str | None) -> "Registry":
