@@ -1,1 +1,1 @@
-"""What is told to the tracking server; only the child process imports it, because it imports MLflow."""
+"""What is told to the tracking server, by the child process alone: MLflow takes seconds to import."""

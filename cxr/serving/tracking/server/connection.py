@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING, NamedTuple
 
 from cxr.core.errors import TrackingError
 from cxr.serving.tracking.run_figures import Point
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXPERIMENT = "cxr-pneumonia"  # where MLFLOW_EXPERIMENT_NAME is not set
 ANSWER_SECONDS = 10  # for the first request
@@ -28,7 +27,7 @@ class Connection(NamedTuple):
         experiment: The id of the experiment.
     """
 
-    client: MlflowClient
+    client: "MlflowClient"
     experiment: str
 
 
@@ -38,8 +37,11 @@ def connect() -> Connection:
     Raises:
         TrackingError: It does not answer, or refuses.
     """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    client = MlflowClient()
+    client = mlflow.MlflowClient()
     _set_patience(ANSWER_SECONDS, retries=0)
     try:
         found = client.get_experiment_by_name(name)
@@ -60,7 +62,7 @@ def _set_patience(seconds: int, retries: int) -> None:
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
 
 
-def find_run(connection: Connection, run: str) -> Run | None:
+def find_run(connection: Connection, run: str) -> "Run | None":
     """Return MLflow's run of a pipeline run, None where there is none.
 
     Args:
@@ -72,7 +74,7 @@ def find_run(connection: Connection, run: str) -> Run | None:
     return found[0] if found else None
 
 
-def find_children(connection: Connection, parent: Run) -> dict[str, Run]:
+def find_children(connection: Connection, parent: "Run") -> dict[str, "Run"]:
     """Return MLflow's runs of the trainings of a pipeline run, by the names of the trainings."""
     wanted = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     found = connection.client.search_runs([connection.experiment], wanted)
@@ -81,10 +83,12 @@ def find_children(connection: Connection, parent: Run) -> dict[str, Run]:
 
 def log_params(
     connection: Connection,
-    run: Run,
+    run: "Run",
     params: dict[str, str],
 ) -> None:
     """Log the parameters that a run has not got; MLflow changes none."""
+    from mlflow.entities import Param
+
     new = [Param(name, value) for name, value in params.items() if name not in run.data.params]
     for start in range(0, len(new), MOST_PARAMS):
         part = new[start : start + MOST_PARAMS]
@@ -93,7 +97,7 @@ def log_params(
 
 def log_points(
     connection: Connection,
-    run: Run,
+    run: "Run",
     points: Sequence[Point],
     time: int,
 ) -> None:
@@ -105,6 +109,8 @@ def log_points(
         points: The values.
         time: When they were measured, ms since 1970.
     """
+    from mlflow.entities import Metric
+
     known = _known_points(connection, run, points)
     new = [point for point in points if point not in known]
     metrics = [Metric(point.name, point.value, time, point.step) for point in new]
@@ -115,7 +121,7 @@ def log_points(
 
 def _known_points(
     connection: Connection,
-    run: Run,
+    run: "Run",
     points: Sequence[Point],
 ) -> set[Point]:
     """Return which values of the metrics of `points` a run has."""

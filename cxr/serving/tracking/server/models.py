@@ -1,12 +1,7 @@
 """An export folder as a model of MLflow: whoever loads it gets what `cxr predict` gives."""
 
 from pathlib import Path
-
-import mlflow.pyfunc
-from mlflow.entities import LoggedModelStatus
-from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType
+from typing import TYPE_CHECKING
 
 from cxr.core import __version__
 from cxr.core.files import file_sha256
@@ -15,16 +10,12 @@ from cxr.serving.prediction.rows import COLUMNS
 from cxr.serving.tracking.exported_model import NUMBERS
 from cxr.serving.tracking.server.connection import Connection
 
-CODE = Path(__file__).parents[1] / "pyfunc_model.py"
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+CODE = Path(__file__).parents[1] / "templates" / "pyfunc_model.py"
 CHECKSUMS = "SHA256SUMS"
 EXPORT = "cxr.export"  # the tag with the digest of SHA256SUMS, by which an export is known
-SIGNATURE = ModelSignature(
-    # A path, or a file's bytes. It has no name: a list is refused where one is wanted.
-    inputs=Schema([ColSpec(AnyType())]),
-    outputs=Schema(
-        [ColSpec(DataType.double if name in NUMBERS else DataType.string, name) for name in COLUMNS]
-    ),
-)
 
 
 def log_export(
@@ -42,6 +33,10 @@ def log_export(
     Returns:
         The id of the model.
     """
+    import mlflow.pyfunc
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.models import Model
+
     digest = file_sha256(export / CHECKSUMS)
     wanted = f"tags.`{EXPORT}` = '{digest}'"
     for model in server.client.search_logged_models([server.experiment], wanted):
@@ -56,8 +51,22 @@ def log_export(
         tags={EXPORT: digest, "cxr.run": card.run, "cxr.model_sha256": card.model_sha256},
         python_model=str(CODE),
         artifacts={"export": str(export)},
-        signature=SIGNATURE,
+        signature=_signature(),
         pip_requirements=[f"cxr-pipeline=={__version__}"],
         metadata={"threshold": card.threshold, "architecture": card.architecture},
     )
     return str(logged.model_id)
+
+
+def _signature() -> "ModelSignature":
+    """Return what the model takes, and what it gives."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    kinds = {name: DataType.double if name in NUMBERS else DataType.string for name in COLUMNS}
+    return ModelSignature(
+        # A path, or a file's bytes. It has no name: a list is refused where one is wanted.
+        inputs=Schema([ColSpec(AnyType())]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in kinds.items()]),
+    )

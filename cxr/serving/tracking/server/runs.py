@@ -8,10 +8,7 @@ again, so a run that goes on after a kill goes on in the same run of MLflow. A r
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-from mlflow.entities import Run as MlflowRun
-from mlflow.entities import RunTag
+from typing import TYPE_CHECKING, NamedTuple
 
 from cxr.core.files import file_sha256
 from cxr.models import runs
@@ -31,6 +28,9 @@ from cxr.serving.tracking.server.connection import (
 )
 from cxr.serving.tracking.server.models import log_export
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
 LOGGED = "cxr.logged"  # the tag with the digest of what was sent last
 
 
@@ -49,7 +49,7 @@ class _Stage(NamedTuple):
     run: Run
     work: Path
     folder: Path
-    parent: MlflowRun
+    parent: "MlflowRun"
 
 
 def log_run(
@@ -85,7 +85,7 @@ def log_run(
     return tuple(sentences)
 
 
-def _parent(server: Connection, run: Run, folder: Path) -> MlflowRun:
+def _parent(server: Connection, run: Run, folder: Path) -> "MlflowRun":
     """Return MLflow's run of a pipeline run, which is made if it is not there."""
     found = find_run(server, run.id)
     if found:
@@ -126,7 +126,7 @@ def _log_settings(stage: _Stage) -> None:
 def _log_training(
     stage: _Stage,
     path: Path,
-    child: MlflowRun | None,
+    child: "MlflowRun | None",
 ) -> None:
     """Log a training, or why it failed; nothing where that very record was sent to its end.
 
@@ -216,6 +216,8 @@ def _digest(paths: Iterable[Path]) -> str:
 
 def _tag(stage: _Stage, tags: dict[str, str]) -> None:
     """Set the tags of the parent that are not as they are wanted."""
+    from mlflow.entities import RunTag
+
     known = stage.parent.data.tags
     new = [RunTag(name, text) for name, text in tags.items() if known.get(name) != text]
     if new:

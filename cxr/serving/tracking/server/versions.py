@@ -7,10 +7,7 @@ registry's champion, `challenger` the version that was registered last, if it ne
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
-
-from mlflow.entities.model_registry import RegisteredModel
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING, NamedTuple
 
 from cxr.core.errors import TrackingError
 from cxr.serving.registry import Registry
@@ -18,6 +15,9 @@ from cxr.serving.registry.records import What
 from cxr.serving.tracking.server.connection import Connection, find_run
 from cxr.serving.tracking.server.models import log_export
 from cxr.storage.addresses import is_local, local_folder
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
 
 NAME = "CXR_MLFLOW_MODEL"  # the environment variable with the name of the registered model
 DEFAULT_NAME = "cxr-pneumonia"
@@ -98,6 +98,8 @@ def _own(followed: _Followed) -> None:
     Raises:
         TrackingError: It follows another registry.
     """
+    from mlflow.exceptions import MlflowException
+
     client = followed.server.client
     address = followed.registry.uri
     if is_local(address):
@@ -166,7 +168,7 @@ def _set_aliases(followed: _Followed, wanted: dict[str, str | None]) -> None:
 
 def _set_alias(
     followed: _Followed,
-    model: RegisteredModel,
+    model: "RegisteredModel",
     alias: str,
     target: str,
 ) -> None:
