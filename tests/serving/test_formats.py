@@ -14,6 +14,7 @@ from PIL import Image
 from cxr.core.errors import DeviceError, ModelError
 from cxr.core.settings import FileSettings
 from cxr.data.images import content, model_input
+from cxr.models.compute import worker
 from cxr.models.training.records import Training
 from cxr.results.evaluation.formats import pipeline
 from cxr.results.evaluation.formats.records import Format, FormatTest
@@ -24,6 +25,7 @@ from cxr.serving.formats.proof import Expected, Films
 from cxr.stats.calibration import Calibration
 from tests.conftest import ROOT
 from tests.support import small_network
+from tests.support.keras_process import run_with_keras
 
 CALIBRATIONS = {
     "none": {},
@@ -232,3 +234,33 @@ def test_an_export_that_lacks_a_format_it_was_asked_for_is_an_error(tmp_path):
     publishing.require_published(tmp_path, ("keras", "litert"))
     with pytest.raises(ModelError, match=r"model.onnx is not published: scores differ by 0.2"):
         publishing.require_published(tmp_path, ("litert", "onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "file"), [("DenseNet121", "model.onnx"), ("VGG16", "model.tflite")]
+)
+def test_every_architecture_converts_to_the_same_scores_and_features(name, file, tmp_path):
+    """Random weights, 32 pixels; MobileNetV2 and ensembles are converted to every format by whole runs."""
+    run_with_keras(f"""
+import numpy as np
+from cxr.core.settings import TrainingSettings
+from cxr.models.networks.architectures import build_model
+from cxr.models.scope.opened_model import open_model
+model = build_model("{name}", TrainingSettings(arch=("{name}",), image_size=32), None)
+model.save("{tmp_path}/model.keras")
+pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32)).astype(np.uint8)
+features, score = open_model(model).model.predict_on_batch(pixels[..., np.newaxis])
+np.savez("{tmp_path}/seen.npz", pixels=pixels, features=features, score=score)
+""")
+    job = conversion.ConversionJob(
+        export=tmp_path, side=32, files=(file,), manifest=tmp_path, pixels=tmp_path, folder=tmp_path
+    )
+    worker.run_job(job, tmp_path / "log", threads=2)
+    with np.load(tmp_path / "seen.npz") as arrays:
+        seen = {name: arrays[name] for name in arrays.files}
+    network = reader.load_network(tmp_path / file)
+    found = [network(row[None, ..., None].astype(np.float32)) for row in seen["pixels"]]
+    for output in ("features", "score"):
+        values = np.concatenate([each[output] for each in found])
+        assert np.allclose(values, seen[output], rtol=1e-4, atol=1e-5), output

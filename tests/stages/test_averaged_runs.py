@@ -1,5 +1,8 @@
 """Runs with `ensemble` on phantoms: averaged, exported and used like a single network."""
 
+import csv
+import io
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +22,13 @@ from cxr.results import exporting
 from cxr.results.cards.model_card import Card
 from cxr.results.evaluation import Evaluation
 from cxr.results.evaluation.abstention.measurement import read_judgements
+from cxr.results.evaluation.formats.records import read_formats
 from cxr.results.verify.checks import verify_run
 from cxr.serving.registry import Registry
 from cxr.serving.retraining import challenge
 from cxr.serving.retraining.challenge import Side
 from cxr.storage.workspace import shared_files
+from tests.support.bare_interpreter import make_interpreter
 
 pytestmark = pytest.mark.slow
 
@@ -173,3 +178,59 @@ def test_the_last_epochs_of_a_run_are_averaged(explored):
         scores = expit(values).astype(np.float32)
         assert member.auroc == pytest.approx(roc_auc_score(logits["label"], scores))
     assert problems(run) == []
+
+
+@pytest.fixture(scope="module")
+def in_formats(seeds):
+    """The folder of the run of two seeds, exported in every format."""
+    work, run = seeds
+    cxr.export(work, run.name, formats=("keras", "onnx", "litert", "savedmodel"))
+    return run
+
+
+def test_an_ensemble_decides_alike_in_every_runtime(in_formats):
+    """Scores to 1e-4, decisions and abstentions equal, films read to the same pixels; what is verified passes.
+
+    So few test images cannot show that reduced precision is as good: those files are not there, and the card says why.
+    """
+    found = {record.file: record for record in read_formats(in_formats)}
+    export = in_formats / "export"
+    for file in ("model.onnx", "model.tflite", "saved_model"):
+        record = found[file]
+        assert record.published, record.reason
+        assert record.agreement.largest_difference <= 1e-4 and record.films > 5
+        assert record.milliseconds > 0 and (export / file).exists()
+    for file in ("model_float16.tflite", "model_int8.tflite"):
+        assert "newly missed" in found[file].reason and not (export / file).exists()
+    assert problems(in_formats) == []
+    text = (export / "MODEL_CARD.md").read_text()
+    assert "| model.onnx |" in text and "model_int8.tflite is not published" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "runtime"), [("model.onnx", "onnxruntime"), ("model.tflite", "ai-edge-litert")]
+)
+def test_the_reader_predicts_where_nothing_else_is_installed(
+    in_formats, phantoms, tmp_path, file, runtime
+):
+    """numpy, Pillow and the runtime: the scores, predictions and statuses of `cxr predict`, on images as files."""
+    python = make_interpreter(tmp_path / "bare", "numpy", "pillow", runtime)
+    missing = subprocess.run([python, "-c", "import keras"], capture_output=True, check=False)
+    assert missing.returncode, "the interpreter has more than it should have"
+    folder = phantoms / "test"
+    cxr.predict(in_formats / "export", folder, tmp_path / "predictions.csv")
+    expected = read_table(tmp_path / "predictions.csv").set_index("image")
+    expected = expected[expected["status"] != "rejected"]
+    reader = in_formats / "export" / "reader.py"
+    done = subprocess.run(
+        [python, reader, reader.with_name(file), *(folder / name for name in expected.index)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert len(answers) == len(expected) > 10
+    scores = np.array([float(answer["score"]) for answer in answers])
+    assert np.abs(scores - expected["score"].to_numpy()).max() < 1e-4
+    for column in ("prediction", "status"):
+        assert [answer[column] for answer in answers] == expected[column].to_list()
