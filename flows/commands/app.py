@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cxr import __version__
 from cxr.core.errors import CxrError, UsageError
 from cxr.core.formatting import printable
-from flows.commands import checks, monitor, pipeline, site, stages, usage
+from flows.commands import checks, labels, monitor, pipeline, site, stages, usage
 from flows.commands.cache import cache_app
 from flows.commands.registry import registry_app
 
@@ -39,6 +39,7 @@ _COMMANDS = (
     stages.train,
     stages.export,
     stages.predict,
+    labels.labels,
     site.site,
     monitor.monitor,
     checks.verify,
