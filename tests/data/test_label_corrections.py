@@ -168,6 +168,13 @@ def test_a_table_of_another_data_set_is_refused(images):
     assert "other/x.png" in str(error.value) and "train/a" in str(error.value)
 
 
+def test_corrections_that_leave_no_image_of_a_class_are_refused(images, tmp_path):
+    """The message says which class of which split is empty."""
+    path = table(tmp_path / "review.csv", row("val/b", "NORMAL", 3))
+    with pytest.raises(DataError, match="found no PNEUMONIA image in val after the corrections"):
+        applying.correct_labels(images, [path], "data", "")
+
+
 def test_corrected_labels_are_in_the_manifest_and_its_account(phantoms, tmp_path):
     """Splits stay; the label as given is kept beside the new one, and the run's data are others."""
     before = preprocess(phantoms, tmp_path)
@@ -198,6 +205,7 @@ def test_corrected_labels_are_in_the_manifest_and_its_account(phantoms, tmp_path
     changed = corrected[corrected["label_name"] != corrected["given_label"]]
     assert list(changed["image"]) == [train["image"].iloc[0]]
     assert list(changed["label_date"]) == ["2026-03-31"]
+    assert after.leakage.excluded == before.leakage.excluded, "those set aside for their patient"
     (used,) = [row.used for row in after.folders if row.folder == "train/NORMAL"]
     assert used["train PNEUMONIA"] == 1
     assert "not applied, because test labels are never changed" in after.notes[-1]

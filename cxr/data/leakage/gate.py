@@ -8,6 +8,7 @@ import pandas as pd
 from cxr.core.errors import LeakageError
 from cxr.core.files import write_table
 from cxr.core.settings import EXCLUDED
+from cxr.data.labels.corrections.answers import EXCLUDE
 from cxr.data.leakage.pairs_picture import draw_pairs
 from cxr.data.manifest.records import Leakage
 from cxr.data.patients import patients
@@ -45,7 +46,7 @@ def measure_leakage(
         near_pairs=len(pairs),
         source_pairs=len(pairs_across_splits(pairs, source_split)),
         removed=len(source) - len(rows),
-        excluded=int((rows["split"] == EXCLUDED).sum()),
+        excluded=int(_is_set_aside(rows).sum()),
         within_split=len(_pairs_within_split(pairs, split)),
         pairs_left=len(pairs_across_splits(pairs, split)),
         patients_left=sum(readings[patient_key].values()),
@@ -79,6 +80,14 @@ def _pairs_within_split(pairs: pd.DataFrame, split: "pd.Series[str]") -> pd.Data
     a = pairs["image_a"].map(split)
     b = pairs["image_b"].map(split)
     return pairs[_is_used(a) & (a == b)]
+
+
+def _is_set_aside(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which images are in no split for their patient, not because a reader said so."""
+    is_excluded = rows["split"] == EXCLUDED
+    if "corrected_label" not in rows:
+        return is_excluded
+    return is_excluded & (rows["corrected_label"] != EXCLUDE)
 
 
 def _is_used(split: "pd.Series[str]") -> "pd.Series[bool]":

@@ -150,7 +150,6 @@ def publish_manifest(
     rejects = pd.concat([load_table(comparison.rejects, inspection), division.near_duplicates])
     rejects = rejects.sort_values(["image", "reason"]).reset_index(drop=True)
 
-    splits.require_both_classes(rows)
     folders = distinct_images.account_for_images(
         inspection,
         rows,

@@ -89,11 +89,20 @@ def correct_labels(
         root: The folder of the data set below DATA.
 
     Raises:
-        DataError: A table cannot be used.
+        DataError: A table cannot be used, or leaves a class out of a split.
     """
     if not tables:
         return None
-    return apply_answers(rows, read_answers(tables), data, root)
+    corrected = apply_answers(rows, read_answers(tables), data, root)
+    for split, labels in corrected.rows.groupby("split")["label_name"]:
+        absent = sorted(set(LABEL_NAMES) - set(labels))
+        if split != EXCLUDED and absent:
+            raise DataError(
+                f"{', '.join(tables)}: expected both classes in every split, found no "
+                f"{absent[0]} image in {split} after the corrections: correct fewer, or give more "
+                "images"
+            )
+    return corrected
 
 
 def apply_answers(
