@@ -15,6 +15,7 @@ from cxr.data.manifest.records import Leakage
 from cxr.models.stress import Robustness
 from cxr.models.training.records import Training
 from cxr.results.evaluation import Evaluation, StressTest
+from cxr.stats.calibration.reliability import Quality
 from cxr.stats.intervals import Interval
 from cxr.stats.metrics import Metrics
 
@@ -66,6 +67,7 @@ def metric_points(
     group: str,
     metrics: Metrics,
     intervals: Mapping[str, Interval | None],
+    quality: Quality,
 ) -> list[Point]:
     """Return metrics, and the ends of their 95 % intervals as NAME_low and NAME_high.
 
@@ -73,9 +75,13 @@ def metric_points(
         group: What they were measured on.
         metrics: By name.
         intervals: By name.
+        quality: How far the scores are from probabilities; sent of the calibrated ones.
     """
-    points: list[Point] = []
-    for name, value in metrics.items():
+    points = [
+        Point(f"{group}/ece", quality.ece_after),
+        Point(f"{group}/ece_chance", quality.ece_chance),
+    ]
+    for name, value in {**metrics, "brier": quality.brier_after}.items():
         points += _estimate(f"{group}/{name}", value, intervals.get(name))
     return points
 
@@ -134,7 +140,9 @@ def history_points(folder: Path) -> list[Point]:
 
 def training_points(training: Training) -> list[Point]:
     """Return the metrics of a training on validation, clean and in the stress worlds."""
-    points = metric_points("val", training.val, training.val_intervals)
+    points = metric_points(
+        "val", training.val, training.val_intervals, training.calibration_quality
+    )
     if training.robustness is not None:
         points += world_points("val_worlds", training.robustness)
     points += [
@@ -147,7 +155,9 @@ def training_points(training: Training) -> list[Point]:
 
 def evaluation_points(evaluation: Evaluation, stress_test: StressTest | None) -> list[Point]:
     """Return the metrics of the chosen model on test, clean, in the stress worlds, behind masks."""
-    points = metric_points("test", evaluation.test, evaluation.intervals)
+    points = metric_points(
+        "test", evaluation.test, evaluation.intervals, evaluation.calibration_quality
+    )
     points.append(Point("threshold", evaluation.threshold))
     if stress_test is not None:
         points += world_points("test_worlds", stress_test.worlds)
