@@ -29,8 +29,7 @@ KEPT_RECORDS = "tests/results/test_model_card.py"
 SMOKE = (
     ("cxr", "--version"),
     ("cxr", "--help"),
-    ("cxr", "phantoms", "images", "--images", "24"),
-    ("cxr", "preprocess", "images", "--out", "work"),
+    ("cxr", "demo", "--images", "60", "--out", "work"),
     ("python", "-c", "import cxr; print(cxr.__version__)"),
 )
 
