@@ -40,7 +40,7 @@ FILES = [
 def test_every_flow_has_a_deployment_and_every_entrypoint_is_there():
     """The pipeline, each stage, retrain and predict; dotted, so that the worker's own installation is run."""
     stages = {"preprocess", "explore", "train", "export"}
-    assert {"pipeline", *stages, "retrain", "predict", "site", "watch", "monitor"} <= set(
+    assert {"pipeline", *stages, "retrain", "predict", "labels", "site", "watch", "monitor"} <= set(
         DEPLOYMENTS
     )
     for deployment in DEPLOYMENTS.values():
