@@ -1,5 +1,6 @@
 """The model for other runtimes: the reader decides as the library does, and only what is proven is published."""
 
+import functools
 import hashlib
 import re
 import shutil
@@ -12,12 +13,13 @@ import pytest
 from PIL import Image
 
 from cxr.core.errors import DeviceError, ModelError
-from cxr.core.settings import FileSettings
+from cxr.core.settings import FileSettings, training_settings
 from cxr.data.images import content, model_input
 from cxr.models.compute import worker
+from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.results.evaluation.formats import pipeline
-from cxr.results.evaluation.formats.records import Format, FormatTest
+from cxr.results.evaluation.formats.records import Format, FormatTest, read_format_test
 from cxr.results.evaluation.in_scope import RATE
 from cxr.serving.formats import conversion, proof, publishing, reader
 from cxr.serving.formats.conversion import Target
@@ -180,6 +182,53 @@ def test_what_needs_keras_or_decides_otherwise_is_not_proven(small, tmp_path):
     found = proof.prove(ONNX, tmp_path, small).record
     assert not found.published and "No module named 'cxr" in found.reason
     assert found.agreement is None and "is not published" in found.sentence()
+
+
+def test_what_is_proven_is_published_and_what_is_not_is_said(
+    finished_work, training, tmp_path, monkeypatch
+):
+    """One converter works and one fails; a file that is there stays; one of another threshold does not."""
+    run = Run(
+        id="abc",
+        manifest_sha256="",
+        settings=training_settings("demo"),
+        weights={},
+        init=None,
+        version="",
+    )
+    folder = run.folder(finished_work)
+    pixels = small_network.noise(30, 3)
+    np.save(tmp_path / "pixels.npy", pixels)
+    scores = pd.DataFrame({"image": [f"{number}.png" for number in range(30)]})
+    scores["score"] = training.calibration.apply(small_network.scores_of(pixels))
+    films = Films((), (), "none is at hand")
+    expected = Expected(scores, None, training.threshold, tmp_path / "pixels.npy", films)
+
+    def convert(job: conversion.ConversionJob, *_: object) -> None:
+        small_network.write_network(job.folder / "model.onnx")
+        failures = dict.fromkeys(job.files[1:], "RuntimeError: no such operation")
+        record = conversion.Failures(reasons=failures)
+        (job.folder / conversion.FAILURES_NAME).write_text(record.model_dump_json())
+
+    monkeypatch.setattr(publishing.worker, "run_job", convert)
+    monkeypatch.setattr(publishing, "read_expected", lambda *_: expected)
+    write = functools.partial(publishing.write_formats, run, work=finished_work, cache=tmp_path)
+    assert write(training, formats=("keras",)) is None
+    test = write(training, formats=("onnx", "litert"))
+    reasons = {record.file: record.reason for record in test.formats}
+    assert reasons.pop("model.onnx") == ""
+    assert all("no such operation" in reason for reason in reasons.values()) and len(reasons) == 3
+    names = {path.name for path in (folder / "export").iterdir()}
+    assert {"model.onnx", "pipeline.json", "reader.py"} < names and "model.tflite" not in names
+    with pytest.raises(ModelError, match=r"model.tflite is not published.*no such operation"):
+        publishing.require_published(folder, ("onnx", "litert"))
+    monkeypatch.setattr(publishing.worker, "run_job", None)  # called again, it would fail
+    assert write(training, formats=("onnx",)) == test == write(training, formats=())
+    point = training.operating_point.model_copy(update={"threshold": 0.123})
+    other = training.model_copy(update={"operating_point": point})
+    assert write(other, formats=()) is None and read_format_test(folder) is None
+    left = {path.name for path in (folder / "export").iterdir()}
+    assert not left & {"model.onnx", "pipeline.json", "reader.py"}
 
 
 def test_every_field_of_pipeline_json_is_documented():

@@ -12,6 +12,7 @@ from cxr.core.files import read_table
 from cxr.data.images import pixel_cache
 from cxr.data.manifest.records import Ingest
 from cxr.data.patients.hidden_storage import open_data
+from cxr.models import runs
 from cxr.models.training.records import Training
 from cxr.results.evaluation.abstention.measurement import read_judgements
 from cxr.serving.formats.proof import Expected, Films
@@ -25,9 +26,8 @@ _BLOCK = 256  # images whose pixels are in memory at a time
 def read_expected(
     run: Path,
     training: Training,
-    table: pd.DataFrame,
+    work: Path,
     cache: Path,
-    ingest: Ingest,
     folder: Path,
 ) -> Expected:
     """Return what the model said of the test images, and put these images where a proof finds them.
@@ -35,12 +35,12 @@ def read_expected(
     Args:
         run: The run's folder.
         training: The record of the model.
-        table: The manifest.
+        work: The folder of an open work folder.
         cache: The folder of the pixel cache.
-        ingest: Where the films are.
         folder: Where their pixels go, and some of the films.
     """
     scores = read_table(run / "scores_test.csv")
+    table = runs.read_manifest(work)
     rows = table.set_index("image", drop=False).loc[scores["image"]]
     images = pixel_cache.load_pixels(cache, rows)
     pixels = folder / "pixels.npy"
@@ -50,7 +50,7 @@ def read_expected(
         judgements=read_judgements(run),
         threshold=training.threshold,
         pixels=pixels,
-        films=_fetch_films(rows, images, ingest, folder),
+        films=_fetch_films(rows, images, runs.read_ingest(work), folder),
     )
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from cxr.core.errors import ModelError
 from cxr.core.files import atomic_write, file_sha256, read_table, write_table
 from cxr.core.parallel import usable_cores
-from cxr.models import runs
 from cxr.models.compute import worker
 from cxr.models.runs import Run
 from cxr.models.scope import ScopeReference
@@ -198,12 +197,11 @@ def _convert_and_prove(
     """Make files in a folder of their own, and prove each of them there."""
     folder = run.folder(work)
     export = folder / "export"
-    manifest = work / "clean_metadata.csv"
     job = ConversionJob(
         export=export,
         side=training.image_size,
         files=tuple(target.file for target in wanted),
-        manifest=manifest,
+        manifest=work / "clean_metadata.csv",
         pixels=cache,
         folder=scratch,
     )
@@ -213,9 +211,7 @@ def _convert_and_prove(
     shutil.copyfile(reader.__file__, scratch / READER_NAME)
     if scope is not None:
         shutil.copyfile(export / scope_files.ARRAYS_NAME, scratch / scope_files.ARRAYS_NAME)
-    expected = read_expected(
-        folder, training, read_table(manifest), cache, runs.read_ingest(work), scratch
-    )
+    expected = read_expected(folder, training, work, cache, scratch)
     proofs = []
     for target in wanted:
         if target.file in failures:
