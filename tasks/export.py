@@ -74,12 +74,11 @@ def write_export(
     run: Run,
     work: Path,
     pickle: bool,
-    formats: tuple[ExportFormat, ...] = (),
 ) -> Export:
     """Write the model card, the report and the checksums; a pickle only if it was asked for."""
     if pickle:
         logger.warning(exporting.PICKLE_WARNING)
-    export, figures = export_steps.write_export(training, run, work, pickle, formats)
+    export, figures = export_steps.write_export(training, run, work, pickle)
     card = run.folder(work) / "export" / "MODEL_CARD.md"
     create_markdown_artifact(
         card.read_text(),

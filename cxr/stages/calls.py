@@ -204,7 +204,8 @@ def export(
             lambda progress: on_progress("test", progress.done, images),
         )
         export_steps.write_formats(training, chosen_run, folder, cache, tuple(formats))
-        written, _ = export_steps.write_export(training, chosen_run, folder, pickle, tuple(formats))
+        written, _ = export_steps.write_export(training, chosen_run, folder, pickle)
+        export_steps.require_formats(chosen_run, folder, tuple(formats))
         return written
 
 

@@ -96,7 +96,6 @@ def write_export(
     run: Run,
     work: Path,
     pickle: bool = False,
-    formats: tuple[ExportFormat, ...] = (),
 ) -> tuple[Export, list[Path]]:
     """Write the model card, the report, the checksums and export.json.
 
@@ -105,13 +104,9 @@ def write_export(
         run: Its run.
         work: The folder of an open work folder.
         pickle: Write model.pkl, too.
-        formats: What has to be there beside model.keras.
 
     Returns:
         Where the outputs are, and the paths of the pictures of the evaluation.
-
-    Raises:
-        ModelError: A format was not published. All else is written before.
     """
     folder = run.folder(work)
     exporting.copy_data_files(work, folder)
@@ -134,6 +129,18 @@ def write_export(
         report=workspace.published_address(page),
         sha256=digest,
     )
-    written.write(folder / "export.json")
-    publishing.require_published(folder, formats)
-    return written, pictures
+    return written.write(folder / "export.json"), pictures
+
+
+def require_formats(run: Run, work: Path, formats: tuple[ExportFormat, ...]) -> None:
+    """Raise an error where a format that was asked for is not published; call it when all is written.
+
+    Args:
+        run: The run.
+        work: The folder of an open work folder.
+        formats: What was asked for.
+
+    Raises:
+        ModelError: A file does not decide as the model does; the message says by how much.
+    """
+    publishing.require_published(run.folder(work), formats)
