@@ -5,6 +5,7 @@ from prefect import flow
 from cxr.core.settings import ExportFormat
 from cxr.results.exporting import Export
 from cxr.serving.formats import conversion
+from cxr.stages import export_steps
 from cxr.storage.workspace import workspace
 from flows import names
 from tasks import export as export_tasks
@@ -34,8 +35,9 @@ def export(
         cache = train_tasks.cache_pixels(work, run.settings)
         evaluation = export_tasks.evaluate(training, run, work, cache)
         export_tasks.write_formats(training, run, work, cache, formats)
-        exported = export_tasks.write_export(training, evaluation, run, work, pickle, formats)
+        exported = export_tasks.write_export(training, evaluation, run, work, pickle)
         tracking.track_run(work, run.id)
+        export_steps.require_formats(run, work, formats)
         return exported
 
 
