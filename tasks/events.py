@@ -15,6 +15,7 @@ from typing import Any
 from prefect.events import emit_event
 from prefect.settings import get_current_settings
 
+from cxr.serving.registry.records import Champion
 from cxr.serving.retraining.retrain import Retraining
 
 DATA_CHANGED = "cxr.data.changed"
@@ -90,12 +91,22 @@ def champion_changed(registry: str, retraining: Retraining) -> None:
         retraining: The record of the decision.
     """
     before = retraining.challenge.champion
-    sentence = (
-        f"{retraining.champion} is the champion, after {before or 'none'} "
-        f"(decided by {retraining.who}): {retraining.why}"
-    )
+    how = f"decided by {retraining.who}"
     details = {"champion": retraining.champion, "before": before, "run": retraining.run}
-    _emit(CHAMPION_CHANGED, "registry", registry, sentence, details)
+    _emit_champion(registry, how, retraining.why, details)
+
+
+def champion_switched(registry: str, champion: Champion, before: str | None) -> None:
+    """Say that a person promoted a version, or went back to one.
+
+    Args:
+        registry: The address of the registry.
+        champion: The record of the version that is the champion now.
+        before: The version that was it before, None where there was none.
+    """
+    how = f"{champion.what} by {champion.who}"
+    details = {"champion": champion.version, "before": before, "what": champion.what}
+    _emit_champion(registry, how, champion.why, details)
 
 
 def resource_id(kind: str, address: str) -> str:
@@ -110,6 +121,26 @@ def resource_id(kind: str, address: str) -> str:
     """
     name = re.sub(r"[^a-z0-9]+", "-", address.lower()).strip("-")
     return f"cxr.{kind}.{name}"
+
+
+def _emit_champion(
+    registry: str,
+    how: str,
+    why: str,
+    details: dict[str, Any],
+) -> None:
+    """Send that there is another champion.
+
+    Args:
+        registry: The address of the registry.
+        how: How it came to be, and by whom.
+        why: The reason.
+        details: For programs; `champion` and `before` are versions.
+    """
+    sentence = (
+        f"{details['champion']} is the champion, after {details['before'] or 'none'} ({how}): {why}"
+    )
+    _emit(CHAMPION_CHANGED, "registry", registry, sentence, details)
 
 
 def _emit(

@@ -1,6 +1,7 @@
 """The commands `cxr registry list | promote | rollback | restore | sync`."""
 
 import getpass
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from cxr.core.errors import CxrError, DataError, UsageError
 
 if TYPE_CHECKING:
     from cxr.serving.registry import Registry
+    from cxr.serving.registry.records import Champion
 
 registry_app = App(
     name="registry",
@@ -70,9 +72,9 @@ def promote(
     Example: `cxr registry promote VERSION --out work --why "agreed on Monday"`
     """
     opened = _open_registry(registry, out)
+    before = opened.champion()
     champion = opened.promote(version, who or getpass.getuser(), why, against_the_rule)
-    print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
-    _let_mlflow_follow(opened)
+    _tell(opened, champion, before)
 
 
 @registry_app.command
@@ -82,9 +84,9 @@ def rollback(*, why: Why, registry: Place = None, out: Work = None, who: Who = N
     Example: `cxr registry rollback --out work --why "false alarms on ward 3"`
     """
     opened = _open_registry(registry, out)
+    before = opened.champion()
     champion = opened.rollback(who or getpass.getuser(), why)
-    print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
-    _let_mlflow_follow(opened)
+    _tell(opened, champion, before)
 
 
 @registry_app.command
@@ -110,6 +112,45 @@ def sync(*, registry: Place = None, out: Work = None) -> None:
 
     for sentence in calls.sync_registry(_open_registry(registry, out).uri):
         print(sentence)  # noqa: T201
+
+
+def _tell(
+    registry: "Registry",
+    champion: "Champion",
+    before: "Champion | None",
+) -> None:
+    """Print the champion, and tell MLflow and Prefect of it where their servers are named."""
+    print(f"champion: {champion.version} ({champion.what})")  # noqa: T201
+    _let_mlflow_follow(registry)
+    if champion != before:
+        _send_event(registry.uri, champion, before.version if before else None)
+
+
+def _send_event(
+    registry: str,
+    champion: "Champion",
+    before: str | None,
+) -> None:
+    """Send cxr.champion.changed to the Prefect API of the settings; nothing where they name none.
+
+    No server is started for it, and the champion has changed already: one that does not answer is
+    a warning.
+    """
+    from flows.server import prefect_api
+
+    try:
+        url = prefect_api.configured()
+        problem = prefect_api.find_problem() if url else ""
+    except CxrError as error:
+        url = ""
+        problem = str(error)
+    if problem:
+        print(f"cxr: no event was sent: {problem}", file=sys.stderr)  # noqa: T201
+    elif url:
+        from tasks import events
+
+        events.champion_switched(registry, champion, before)
+        print(f"event: {events.CHAMPION_CHANGED}, sent to {url}")  # noqa: T201
 
 
 def _let_mlflow_follow(registry: "Registry") -> None:

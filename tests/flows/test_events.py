@@ -8,9 +8,13 @@ import pytest
 from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from cxr.core.errors import CxrError
+from cxr.serving.registry import Registry
 from cxr.serving.retraining.retrain import Retraining
+from flows.commands import registry as commands
+from flows.server import prefect_api
 from tasks import events
-from tests.support.registered import won
+from tests.support.registered import exported, won
 
 
 @pytest.fixture
@@ -95,4 +99,53 @@ def test_without_a_server_nothing_is_sent(sent):
     """Prefect would start a server of its own for it."""
     with temporary_settings({PREFECT_API_URL: None}):
         events.gate_failed("/data/films", "data leakage: 3 pairs")
+    assert sent == []
+
+
+@pytest.fixture
+def registry(finished_once, tmp_path) -> Registry:
+    """A registry with two versions, neither of which is the champion yet."""
+    found = Registry(str(tmp_path / "registry"))
+    source = finished_once / "runs" / "abc" / "export"
+    for name in ("one", "two"):
+        found.register(exported(source, tmp_path / name, name, name.encode()), "me")
+    return found
+
+
+def test_a_champion_of_a_person_s_choice_is_an_event(sent, registry, monkeypatch, capsys):
+    """`promote` and `rollback` send what a retraining sends, and say so; the champion again sends nothing."""
+    monkeypatch.setattr(prefect_api, "configured", lambda: "http://127.0.0.1:9/api")
+    monkeypatch.setattr(prefect_api, "find_problem", lambda: "")
+    one, two = (version.name for version in registry.versions())
+    for name in (one, two, two):
+        commands.promote(
+            name, why="agreed", registry=registry.uri, who="ann", against_the_rule=True
+        )
+    commands.rollback(why="false alarms", registry=registry.uri, who="bob")
+    assert {each.event for each in sent} == {"cxr.champion.changed"}
+    changes = [(each.payload["before"], each.payload["champion"]) for each in sent]
+    assert changes == [(None, one), (one, two), (two, one)]
+    assert "rollback by bob): false alarms" in sent[-1].payload["text"]
+    assert sent[0].resource.id == events.resource_id("registry", registry.uri)
+    assert capsys.readouterr().out.count("event: cxr.champion.changed, sent to") == 3
+
+
+def test_a_champion_changes_without_a_server(sent, registry, monkeypatch, capsys):
+    """None is started: nothing is said where none is named, and one line where it does not answer."""
+    one, two = (version.name for version in registry.versions())
+    monkeypatch.setattr(prefect_api, "configured", lambda: None)
+    commands.promote(one, why="agreed", registry=registry.uri, against_the_rule=True)
+    assert "event" not in "".join(capsys.readouterr())
+
+    def refuse() -> None:
+        raise CxrError("Prefect cannot read its settings")
+
+    monkeypatch.setattr(prefect_api, "configured", refuse)
+    commands.promote(two, why="agreed", registry=registry.uri, against_the_rule=True)
+    monkeypatch.setattr(prefect_api, "configured", lambda: "http://127.0.0.1:9/api")
+    commands.rollback(why="false alarms", registry=registry.uri)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "cxr: no event was sent: Prefect cannot read its settings"
+    assert lines[1].startswith("cxr: no event was sent: http://127.0.0.1:9/api")
+    assert len(lines) == 2
     assert sent == []
