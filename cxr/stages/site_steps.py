@@ -1,6 +1,9 @@
 """A new site: a labelled sample is read, scored and measured, and what comes out is written."""
 
+import contextlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -70,7 +73,7 @@ def measure_site(
     """
     settings = settings or SiteSettings()
     _require_apart(out, data)
-    with registry.find_model(model) as address, workspace.open_workspace(out) as folder:
+    with registry.find_model(model) as address, _opened_site(out) as folder:
         export = exporting.find_export(address)
         card = read_card(export)
         order = _Order(
@@ -99,6 +102,19 @@ def measure_site(
         write_table(sample.unmeasured, folder / NOT_MEASURED)
         _write_reference(export, folder)
         return _write_site(order, sample, folder, settings.name or _last_part(out))
+
+
+@contextlib.contextmanager
+def _opened_site(out: str) -> Iterator[Path]:
+    """Open the site's folder; one that was not there goes away again if the sample is refused."""
+    was_there = workspace.local_copy_of(out).exists()
+    with workspace.open_workspace(out) as folder:
+        try:
+            yield folder
+        except Exception:
+            if not was_there and {path.name for path in folder.iterdir()} <= {".lock"}:
+                shutil.rmtree(folder)
+            raise
 
 
 class _Order(NamedTuple):

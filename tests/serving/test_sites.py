@@ -453,6 +453,21 @@ def test_a_site_on_s3_is_found_and_verified(written, finished_once, moto_bucket)
     assert shared_files.in_publishing_order(["site.json", "a.csv", "z.csv"])[-1] == "site.json"
 
 
+def test_a_refused_sample_leaves_no_folder(finished_once, tmp_path):
+    """A folder that was there stays, with what is in it."""
+    data = tmp_path / "data"
+    dataset.make_dataset(data, images=20, size=64, seed=3, broken=False)
+    export = finished_once / "runs" / "abc" / "export"
+    here = tmp_path / "south"
+    here.mkdir()
+    (here / "notes.txt").write_text("of ours")
+    for out in (tmp_path / "north", here):
+        with pytest.raises(DataError, match="too few to measure"):
+            site_steps.measure_site(str(export), str(data), str(out))
+    assert not (tmp_path / "north").exists()
+    assert (here / "notes.txt").read_text() == "of ours"
+
+
 @pytest.mark.slow
 def test_a_site_is_measured_from_a_folder_of_images(finished_work, tmp_path, monkeypatch):
     """From labelled folders to site.json: counts add up, the tables verify, the model is as it was."""
