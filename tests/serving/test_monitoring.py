@@ -22,7 +22,7 @@ from cxr.serving.monitoring import compare_labels, read_monitor, write_page
 from cxr.serving.monitoring import records as monitoring_records
 from cxr.serving.monitoring import store as monitoring_store
 from cxr.serving.prediction import publishing
-from cxr.serving.prediction.rows import scored_row, write_measurements, write_predictions
+from cxr.serving.prediction.rows import scored_row, write_tables
 from cxr.storage.addresses import open_storage
 from tests.conftest import ROOT
 from tests.support import monitored
@@ -115,8 +115,7 @@ def test_a_prediction_adds_to_its_store_once(tmp_path, finished_once, phantoms, 
             scored_row(name, 0.75, read_card(job.export)) | {"device": "", "day": "2026-03-10"}
             for _, _, _, name in job.to_score
         ]
-        write_predictions(rows, job.rejects, read_card(job.export), job.out)
-        write_measurements(rows, [], job.measurements)
+        write_tables([rows], job.rejects, read_card(job.export), job.out, job.measurements)
 
     monkeypatch.setattr(worker, "run_job", score)
     export = str(finished_once / "runs" / "abc" / "export")

@@ -7,19 +7,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from cxr.core.errors import ModelError
-from cxr.core.settings import ScopeSettings
+from cxr.core.settings import FileSettings, ScopeSettings
+from cxr.models.compute import worker
 from cxr.models.scope import Scope, ScopeReference, neighbours, properties, write_scope
 from cxr.models.scope.reference import measure_images
 from cxr.results.cards.model_card import Card
+from cxr.serving.prediction import publishing
 from cxr.serving.prediction.answers import Network, find_limits
-from cxr.serving.prediction.decoding import Film
+from cxr.serving.prediction.batch_scoring import PredictionJob
+from cxr.serving.prediction.decoding import Film, Reject
+from cxr.serving.prediction.predictions import Predictions
 from cxr.serving.prediction.rows import (
     MEASURED_COLUMNS,
     read_measurements,
-    write_measurements,
-    write_predictions,
+    rejected_row,
+    scored_row,
+    write_tables,
 )
 
 CUT = 6
@@ -85,8 +91,8 @@ def answers(export: Path, settings: ScopeSettings) -> tuple[list[dict[str, Any]]
 def test_an_image_out_of_scope_keeps_its_score_and_has_no_prediction(export: Path, tmp_path: Path):
     """Its row says abstained and why, with its p; the others are scored, with theirs."""
     rows, _ = answers(export, ScopeSettings())
-    write_predictions(
-        rows, [("z.txt", "not_an_image", "text")], Card.read_from(export), tmp_path / "p.csv"
+    write_tables(
+        [rows], [("z.txt", "not_an_image", "text")], Card.read_from(export), tmp_path / "p.csv"
     )
     table = pd.read_csv(tmp_path / "p.csv", keep_default_na=False).set_index("image")
     assert list(table["status"]) == ["scored", "scored", "scored", "abstained", "rejected"]
@@ -117,7 +123,8 @@ def test_a_rate_of_0_lets_every_image_be_predicted(export: Path):
 def test_measurements_are_handed_on(export: Path, tmp_path: Path):
     """A row for each image with a score, in their order: what was measured, the device and the day."""
     rows, names = answers(export, ScopeSettings())
-    write_measurements(rows, names, tmp_path / "m.csv")
+    card = Card.read_from(export)
+    write_tables([rows[:1], rows[1:]], [], card, tmp_path / "p.csv", tmp_path / "m.csv", names)
     measured = read_measurements(tmp_path / "m.csv")
     assert list(measured) == [*MEASURED_COLUMNS, *names]
     assert list(measured["image"]) == ["a", "b", "c", "strange"]
@@ -126,6 +133,53 @@ def test_measurements_are_handed_on(export: Path, tmp_path: Path):
     assert {str(measured[name].dtype) for name in ["score", "scope_p", *names]} == {"float64"}
     assert measured["features"].idxmax() == 3
     assert {"c0", "sharpness", "upright"} <= set(names)
+
+
+def test_tables_are_the_same_in_parts(export: Path, tmp_path: Path, monkeypatch):
+    """Few rows are in memory at a time, and not one byte is another."""
+    made, names = answers(export, ScopeSettings())
+    made.append(rejected_row("torn", Reject("truncated", "ends early"), Card.read_from(export)))
+    written = []
+    for part_rows in (1, 5_000):
+        monkeypatch.setattr("cxr.serving.prediction.rows.PART_ROWS", part_rows)
+        paths = [tmp_path / f"{name}-{part_rows}.csv" for name in ("p", "m")]
+        batches = [made[:2], [], made[2:]]
+        rejects = [("a.txt", "not_an_image", "text")]
+        write_tables(batches, rejects, Card.read_from(export), paths[0], paths[1], names)
+        written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1]
+    assert [len(data.splitlines()) for data in written[0]] == [1 + 6, 1 + 4]
+
+
+def test_a_rate_that_an_export_cannot_use_is_told(
+    finished_once: Path, tmp_path: Path, monkeypatch, caplog
+):
+    """An earlier version's has no scope: one line in the log, and predictions.json has it; not by default."""
+    monkeypatch.setattr(worker, "run_job", score_all)
+    path = tmp_path / "films" / "a.png"
+    path.parent.mkdir()
+    Image.fromarray(images(1, 0)[0]).save(path)
+    export = str(finished_once / "runs" / "abc" / "export")
+    for scope, lines in ((ScopeSettings(scope_rate=0.05), 1), (ScopeSettings(), 0)):
+        caplog.clear()
+        found = publishing.predict(
+            export,
+            [str(path)],
+            str(tmp_path / "p.csv"),
+            lambda *_: None,
+            FileSettings(),
+            scope=scope,
+        )
+        told = [text for text in caplog.messages if "--scope-rate 0.05 is not used" in text]
+        assert len(told) == lines
+        assert Predictions.read(tmp_path / "p.json").unused == found.unused == "".join(told)
+
+
+def score_all(job: PredictionJob, *_: Any) -> None:
+    """Stand in for the worker: every image has the same score, and nothing is measured."""
+    card = Card.read_from(job.export)
+    scored = [scored_row(name, 0.75, card) for _, _, _, name in job.to_score]
+    write_tables([scored], job.rejects, card, job.out, job.measurements)
 
 
 def test_a_coverage_abstains_where_no_one_label_fits(export: Path):

@@ -25,8 +25,7 @@ from cxr.serving.prediction.inputs import ImageToScore
 from cxr.serving.prediction.rows import (
     Row,
     rejected_row,
-    write_measurements,
-    write_predictions,
+    write_tables,
 )
 from cxr.serving.sites.apply import localise_card
 from cxr.serving.sites.records import Site
@@ -95,15 +94,22 @@ class PredictionJob(Job):
         ]
         network = open_network(self.export, card, self.scope, self.site)
         reports = ReportFolder(self.dicom.dicom_sr, card) if self.dicom.dicom_sr else None
-        rows: list[Row] = []
-        for batch in score_images(network, images, self.files, self.dicom, reports):
-            rows += batch
-            emit(Progress(done=len(rows)))
+        batches = score_images(network, images, self.files, self.dicom, reports)
+        measurements = network.limits.measurements if network.limits else []
+        write_tables(
+            _told(batches, emit), self.rejects, card, self.out, self.measurements, measurements
+        )
         if reports is not None:
             emit(Progress(step=REPORTS, done=reports.written))
-        measurements = network.limits.measurements if network.limits else []
-        write_measurements(rows, measurements, self.measurements)
-        write_predictions(rows, self.rejects, card, self.out)
+
+
+def _told(batches: Iterator[list[Row]], emit: Emit) -> Iterator[list[Row]]:
+    """Yield the rows of each batch, and tell how many there were."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        emit(Progress(done=done))
 
 
 def score_images(

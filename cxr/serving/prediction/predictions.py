@@ -37,6 +37,7 @@ class Predictions(Record):
             of an earlier version.
         coverage: What --coverage asked for, None where not given.
         site: The site whose threshold and calibration were used, empty for the model's own.
+        unused: What was asked for and not used, why, and what to do; empty where nothing was.
     """
 
     out: str
@@ -55,6 +56,7 @@ class Predictions(Record):
     verdict: BatchVerdict | None = None
     coverage: float | None = None
     site: str = ""
+    unused: str = ""
 
     @property
     def is_unlike(self) -> bool:

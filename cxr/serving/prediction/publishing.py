@@ -23,7 +23,7 @@ from cxr.results import exporting
 from cxr.results.cards.model_card import Card, read_card
 from cxr.serving import registry
 from cxr.serving.monitoring import store as monitoring
-from cxr.serving.prediction.answers import find_limits
+from cxr.serving.prediction.answers import Limits, find_limits
 from cxr.serving.prediction.batch_scoring import REPORTS, PredictionJob
 from cxr.serving.prediction.batch_verdict import judge_batch
 from cxr.serving.prediction.inputs import Inputs, find_images
@@ -34,7 +34,7 @@ from cxr.serving.prediction.predictions import (
     count_reasons,
     summary_address,
 )
-from cxr.serving.prediction.rows import MEASURED_COLUMNS, read_measurements, write_predictions
+from cxr.serving.prediction.rows import MEASURED_COLUMNS, read_measurements, write_tables
 from cxr.serving.sites.apply import load_site, localise_card
 from cxr.serving.sites.records import Site
 from cxr.serving.structured_reports.report_folder import require_report_folder
@@ -98,6 +98,7 @@ def predict(
         card = read_card(folder)
         site = load_site(scope.site, card)
         limits = find_limits(folder, card, scope, site)
+        unused = _describe_unused(scope, limits)
         files = shown_as_trained(card, files)
         inputs = find_images(data, out, files, key_map)
         if inputs.wanted:
@@ -107,7 +108,7 @@ def predict(
             measured = read_measurements(job.measurements)
             job.measurements.unlink()
         else:
-            write_predictions([], inputs.rejects, localise_card(card, site), path)
+            write_tables([], inputs.rejects, localise_card(card, site), path)
         table = read_table(path)
     predictions = count_predictions(
         table,
@@ -115,6 +116,7 @@ def predict(
         out,
         site=site.name if site else "",
         coverage=scope.coverage,
+        unused=unused,
         verdict=judge_batch(
             measured, limits.scope.validation if limits else None, with_scores=site is None
         ),
@@ -130,7 +132,19 @@ def predict(
         raise DataError(_describe_nothing_scored(inputs, table, data, out))
     if predictions.is_unlike:
         logger.warning("%s", predictions.verdict_sentence)
+    if unused:
+        logger.warning("%s", unused)
     return predictions
+
+
+def _describe_unused(scope: ScopeSettings, limits: Limits | None) -> str:
+    """Return which setting of the scope was given and is not used, why, what to do; "" for none."""
+    if limits is not None or "scope_rate" not in scope.model_fields_set:
+        return ""
+    return (
+        f"--scope-rate {scope.scope_rate:g} is not used: the model was exported by a version of cxr "
+        "that kept no reference, so no image is called out of scope: export it again with this one"
+    )
 
 
 def shown_as_trained(

@@ -1,12 +1,12 @@
 """The rows of predictions.csv, and of the measurements behind them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cxr.core.files import read_table, write_table
+from cxr.core.files import PART_ROWS, read_parts, write_parts, write_table
 from cxr.results.cards.model_card import Card
 from cxr.serving.prediction.decoding import Reject
 
@@ -60,51 +60,76 @@ def rejected_row(name: str, reject: Reject, card: Card) -> Row:
     }
 
 
-def write_predictions(
-    rows: list[Row],
+def write_tables(
+    batches: Iterable[list[Row]],
     rejects: Iterable[tuple[str, str, str]],
     card: Card,
     path: Path,
+    measured_path: Path | None = None,
+    measurements: Sequence[str] = (),
 ) -> None:
-    """Write the table of predictions, sorted by image; with instances where there is DICOM.
+    """Write the table of predictions, sorted by image, and what was measured of the images.
+
+    Of an image that is asked for, only what stands in the table of predictions is kept in memory
+    until the last one is scored: what was measured are some thirty numbers more.
 
     Args:
-        rows: The rows of the images that a network was asked for.
+        batches: The rows of the images that a network is asked for, as they come.
         rejects: Name, reason and detail of each other file.
         card: The model's card, with the threshold that is used.
-        path: Where the table goes.
+        path: Where the table of predictions goes; it has instances where there is DICOM.
+        measured_path: Where the measurements of the images that have a score go, in their order;
+            None to write none.
+        measurements: The names of what is measured of them.
     """
+    shown: list[pd.DataFrame] = []
+    columns = [*MEASURED_COLUMNS, *measurements]
+
+    def measured_parts() -> Iterator[pd.DataFrame]:
+        yield pd.DataFrame(columns=columns)
+        for rows in _gather(batches):
+            shown.append(_shown_table(rows))
+            with_score = [row for row in rows if row["status"] != "rejected"]
+            yield pd.DataFrame(with_score, columns=columns)
+
+    if measured_path is None:
+        shown += [_shown_table(rows) for rows in _gather(batches)]
+    else:
+        write_parts(measured_parts(), measured_path)
     rejected = [
         rejected_row(name, Reject(reason, detail), card) for name, reason, detail in rejects
     ]
-    has_instances = any(INSTANCE in row for row in rows)
-    columns = [*COLUMNS, INSTANCE] if has_instances else COLUMNS
-    table = pd.DataFrame([*rows, *rejected], columns=columns)
+    table = pd.concat([*shown, _shown_table(rejected)], ignore_index=True)
+    if table[INSTANCE].isna().all():
+        table = table[COLUMNS]
     write_table(table.sort_values("image"), path)
 
 
-def write_measurements(
-    rows: list[Row],
-    measurements: list[str],
-    path: Path,
-) -> None:
-    """Write what was measured of the images that have a score, in their order.
+def _gather(batches: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    """Yield the rows of many batches at a time, at least PART_ROWS but for the last ones."""
+    rows: list[Row] = []
+    for batch in batches:
+        rows += batch
+        if len(rows) >= PART_ROWS:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
 
-    Args:
-        rows: The rows of the images that a network was asked for.
-        measurements: The names of what was measured of them.
-        path: Where the table goes.
-    """
-    with_score = [row for row in rows if row["status"] != "rejected"]
-    write_table(pd.DataFrame(with_score, columns=[*MEASURED_COLUMNS, *measurements]), path)
+
+def _shown_table(rows: list[Row]) -> pd.DataFrame:
+    """Return what stands in predictions.csv of some rows."""
+    return pd.DataFrame(rows, columns=[*COLUMNS, INSTANCE], dtype=object)
 
 
 def read_measurements(path: Path) -> pd.DataFrame:
-    """Return what `write_measurements` wrote: texts, and all else as float64.
+    """Return the measurements that `write_tables` wrote: texts, and all else as float64.
 
     `scope_p` is NaN where the model has no scope.
     """
-    table = read_table(path)
-    for name in table.columns.difference(_TEXTS):
-        table[name] = pd.to_numeric(table[name]).astype("float64")
-    return table
+    parts = []
+    for part in read_parts(path):
+        for name in part.columns.difference(_TEXTS):
+            part[name] = pd.to_numeric(part[name]).astype("float64")
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
