@@ -39,6 +39,8 @@ READY_SECONDS = 300  # for the server to answer, and for the worker to come onli
 GRACE_SECONDS = 15  # between SIGTERM and SIGKILL
 RECORD_SECONDS = 5  # for worker and server to record the end of runs
 AT_A_TIME = 2  # runs on one worker: a training, and something short beside it
+# A server that a whole machine's trainings crowd out answers late. It waits for its database as long as this, too.
+ANSWER_SECONDS = 60
 BUSY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds before a request is repeated
 LAST_LINES = 8  # of a log, in an error
 
@@ -260,7 +262,9 @@ class Stack:
         """Send a request to the API once."""
         password = self.environment().get("PREFECT_API_AUTH_STRING", "")
         try:
-            return prefect_api.request(f"{self.address}/api", path, password, body, method)
+            return prefect_api.request(
+                f"{self.address}/api", path, password, body, method, ANSWER_SECONDS
+            )
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in {http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN}:

@@ -35,6 +35,7 @@ def request(
     password: str = "",
     body: Any = None,
     method: str | None = None,
+    seconds: float = ANSWER_SECONDS,
 ) -> Any:
     """Send a request to the API and return its answer, None for an empty one.
 
@@ -44,16 +45,17 @@ def request(
         password: user:password, if the API asks for one.
         body: What to send, as JSON.
         method: The HTTP method; GET without a body, POST with one, if not given.
+        seconds: How long to wait for the answer.
 
     Raises:
-        OSError: The API does not answer, or refuses.
+        OSError: The API does not answer in time, or refuses.
     """
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     if password:
         headers["Authorization"] = "Basic " + base64.b64encode(password.encode()).decode()
     http_request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)
-    with urllib.request.urlopen(http_request, timeout=ANSWER_SECONDS) as answer:
+    with urllib.request.urlopen(http_request, timeout=seconds) as answer:
         return json.loads(answer.read() or "null")
 
 

@@ -34,6 +34,14 @@ class Operated(Stack):
         """Return the stack's environment variables, this checkout's path and those of the test."""
         return super().environment() | {"PYTHONPATH": str(ROOT)} | self.extra
 
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """Send a request to the API; where it does not answer in time, say what the server was doing."""
+        try:
+            return super().call(path, body, method)
+        except TimeoutError as error:
+            load = os.getloadavg()
+            raise TimeoutError(f"{path}: {error}; load {load}; logs:\n{self.logs()}") from error
+
     def prefect(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the prefect command against this server, as an operator would in a shell."""
         return subprocess.run(
