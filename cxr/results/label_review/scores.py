@@ -1,5 +1,6 @@
 """Scores of images by heads that have not seen the labels of their patients, and what they dispute."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def out_of_fold_scores(
     Raises:
         DataError: A class has fewer than two patients.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
     from threadpoolctl import threadpool_limits
@@ -60,7 +62,9 @@ def out_of_fold_scores(
             max_iter=_ITERATIONS,
         )
         # The products are small: with several threads, they would only wait for each other.
-        with threadpool_limits(1):
+        with warnings.catch_warnings(), threadpool_limits(1):
+            # The last digits of the weights change no rank.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             head.fit(features[learned], labels[learned])
             scores[scored] = head.predict_proba(features[scored])[:, 1]
     return scores
