@@ -20,6 +20,7 @@ from cxr.models.training.records import Training
 from cxr.results.cards.model_card import NAME as CARD_NAME
 from cxr.results.cards.model_card import Card, read_card
 from cxr.results.cards.rendering import card_text
+from cxr.results.cards.usefulness import measure_usefulness
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import read_abstention
 from cxr.results.evaluation.formats.records import read_formats
@@ -267,6 +268,7 @@ def write_card(
         abstention=read_abstention(run),
         scope=summarise_scope(run),
         formats=read_formats(run),
+        usefulness=measure_usefulness(run, settings, training),
         audit=Audit.read(run / "data" / "audit.json"),
         attention=Attention.read(run / "attention.json"),
     )

@@ -189,7 +189,7 @@ def bootstrap_intervals(
     values = weighted_metrics(labels, scores, np.ones((1, len(labels))), threshold)
     blocks = [
         weighted_metrics(labels, scores, weights, threshold)
-        for weights in _resampled_weights(patient_numbers, draws, seed)
+        for weights in resampled_weights(patient_numbers, draws, seed)
     ]
     denominators = _denominators(labels, scores >= threshold)
     intervals = {}
@@ -221,7 +221,7 @@ def number_patients(patients: Sequence[str] | Vector) -> Vector:
     return patient_numbers
 
 
-def _resampled_weights(
+def resampled_weights(
     patient_numbers: Vector,
     draws: int,
     seed: int,

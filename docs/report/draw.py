@@ -32,13 +32,14 @@ from cxr.results.plots import (
     calibration,
     confusion_matrix,
     histories,
-    precision_recall,
-    roc,
     score_histograms,
     style,
 )
+from cxr.results.plots.curves import precision_recall, roc
+from cxr.results.plots.curves.decision_curve import draw_decision_curve
 from cxr.results.plots.histories import History
 from cxr.results.plots.scored_set import ScoredSet
+from cxr.stats.calibration.decision_curve import measure_decision_curve
 from cxr.stats.intervals import Interval
 
 FOLDER = Path(__file__).resolve().parent
@@ -90,7 +91,7 @@ def scored(table: pd.DataFrame, threshold: float, name: str = NETWORK) -> Scored
 
 
 def draw_test(table: pd.DataFrame, threshold: float) -> dict[str, Figure]:
-    """Return the four pictures of the test set."""
+    """Return the pictures of the test set that need its scores alone."""
     evaluation = Evaluation(
         architecture=NETWORK,
         model_sha256=NO_DIGEST,
@@ -153,6 +154,14 @@ def draw_reliability(sharpness: float) -> Figure:
     axes.set(xlabel="Mean score of the bin", ylabel="Observed share of PNEUMONIA")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
     return figure
+
+
+def draw_usefulness(table: pd.DataFrame, column: str) -> Figure:
+    """Return the decision curve of the scores in a column."""
+    curve = measure_decision_curve(
+        table["label"].to_numpy(), table[column].to_numpy(), table["patient_id"].to_numpy()
+    )
+    return draw_decision_curve(curve, 0.5)
 
 
 def draw_worlds(losses: dict[str, tuple[float, float]]) -> Figure:
@@ -348,6 +357,8 @@ def main() -> None:
         ),
         "reliability_good": draw_reliability(1.1),
         "reliability_bad": draw_reliability(3.0),
+        "decision_curve_test_good": draw_usefulness(good, "score"),
+        "decision_curve_test_bad": draw_usefulness(make_scores(1.0, sharpness=5.0), "raw_score"),
         "stress_good": draw_worlds({"stretch": (0.01, 0.01), "detail": (0.02, 0.01)}),
         "stress_bad": draw_worlds(
             {"noisy": (-0.02, 0.42), "gray": (0.16, 0.02), "stretch": (0.05, 0.08)}

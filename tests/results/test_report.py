@@ -40,7 +40,7 @@ def test_page_needs_no_network_and_no_script(work: Path):
     pictures = draw_comparison(run, NAMES) + draw_evaluation(run)
     page = _page(work)
     sources = re.findall(r'\bsrc\s*=\s*"([^"]*)"', page)
-    assert _pixels(sources) == len(sources) == len(pictures) == 8
+    assert _pixels(sources) == len(sources) == len(pictures) == 9
     assert all(target.startswith("#") for target in re.findall(r'\bhref\s*=\s*"([^"]*)"', page))
     assert not re.search(r"https?://|<script|<link|<iframe|@import|url\(", page)
 
@@ -122,7 +122,7 @@ def test_missing_pictures_are_left_out(work: Path):
     assert "<img" not in _page(work)
     run = work / "runs" / "abc"
     (draw_evaluation(run)[0]).rename(run / "data" / "modes.png")
-    assert _page(work).count("<img") == 6
+    assert _page(work).count("<img") == 7
 
 
 def test_first_rejects_are_shown_and_all_are_counted(work: Path):
@@ -158,11 +158,11 @@ def test_comparison_is_drawn_for_one_or_more_architectures(work: Path, names: tu
 
 
 def test_evaluation_is_drawn_when_nothing_is_called_pneumonia(work: Path):
-    """A threshold above every score leaves PPV without a value: six pictures are drawn all the same."""
+    """A threshold above every score leaves PPV without a value: seven pictures are drawn all the same."""
     run = work / "runs" / "abc"
     evaluation = Evaluation.read(run / "evaluation.json")
     evaluation.model_copy(update={"threshold": 1.5}).write(run / "evaluation.json")
-    assert len(draw_evaluation(run)) == 6
+    assert len(draw_evaluation(run)) == 7
 
 
 def test_the_trust_section_holds_every_check(work: Path):

@@ -140,6 +140,14 @@ def test_counts_that_fit_have_no_misfit():
             "export/model_card.json",
             lambda card: card["operating_point"].update(words="chosen wisely"),
         ),
+        (
+            "export/model_card.json",
+            lambda card: card["usefulness"]["curve"]["points"][9].update(gain_low=0.5),
+        ),
+        (
+            "export/model_card.json",
+            lambda card: card["usefulness"]["policies"][1].update(sensitivity=0.999),
+        ),
         ("selection.json", lambda found: found["versus"][0].update(auroc_p=0.9)),
         ("selection.json", lambda found: found["stability"][0].update(mean=0.999)),
         (

@@ -46,7 +46,7 @@ def test_weighted_metrics_are_those_of_scikit_learn(ties):
 def test_resamples_draw_whole_patients():
     """The weights are those of a plain loop that draws patients with all their images."""
     of = np.array([0, 1, 1, 2, 2, 2])
-    weights = np.concatenate(list(intervals._resampled_weights(of, 500, seed=3)))
+    weights = np.concatenate(list(intervals.resampled_weights(of, 500, seed=3)))
     rng = np.random.default_rng(3)
     plain = [[(drawn == patient).sum() for patient in of] for drawn in rng.integers(0, 3, (500, 3))]
     assert (weights == np.array(plain)).all()

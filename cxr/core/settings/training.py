@@ -173,8 +173,8 @@ class TrainingSettings(Strict):
         None,
         gt=0,
         lt=1,
-        description="For operating point 'cost': the share of PNEUMONIA where the model will be "
-        "used. If not given, that of val.",
+        description="The share of PNEUMONIA where the model will be used: for the cost table of the "
+        "report, and for operating point 'cost', which takes that of val if none is given.",
     )
     concurrent: int = Field(
         0, ge=0, description="Trainings at the same time. 0: one per core, at most three."

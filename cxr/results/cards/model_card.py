@@ -20,6 +20,7 @@ from cxr.data.manifest.records import Ingest
 from cxr.exploration.audit import Audit
 from cxr.models.selection import Selection
 from cxr.models.training.records import Training
+from cxr.results.cards.usefulness import Usefulness
 from cxr.results.evaluation import Evaluation, StressTest
 from cxr.results.evaluation.abstention.measurement import Abstention
 from cxr.results.evaluation.formats.records import Format
@@ -67,8 +68,8 @@ _STORED_ELSEWHERE = {
 class Card(Versioned):
     """The content of model_card.json; see the top of this file for what stands where.
 
-    Cards of earlier versions say nothing of `robustness`, `abstention` and `scope`; `formats` are the
-    files for other runtimes that were asked for, published or not.
+    Cards of earlier versions say nothing of `robustness`, `abstention`, `scope` and `usefulness`;
+    `formats` are the files for other runtimes that were asked for, published or not.
     """
 
     architecture: str
@@ -91,6 +92,7 @@ class Card(Versioned):
     abstention: Abstention | None = None
     scope: ScopeSummary | None = None
     formats: tuple[Format, ...] = ()
+    usefulness: Usefulness | None = None
     audit: Audit
     attention: Attention
     intended_use: str = INTENDED_USE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cxr.core import plotting
 from cxr.core.files import read_table
 from cxr.models.training.records import Training
+from cxr.results.cards.usefulness import measure_test_curve
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import read_abstention
 from cxr.results.evaluation.abstention.risk_plot import draw_risk_coverage
@@ -15,11 +16,10 @@ from cxr.results.plots import (
     calibration,
     confusion_matrix,
     histories,
-    precision_recall,
-    roc,
     score_histograms,
     style,
 )
+from cxr.results.plots.curves import decision_curve, precision_recall, roc
 from cxr.results.plots.histories import History
 from cxr.results.plots.scored_set import ScoredSet
 
@@ -65,8 +65,8 @@ def draw_evaluation(run: Path) -> list[Path]:
             if it has one.
 
     Returns:
-        The paths of confusion_matrix.png, roc_test.png, precision_recall_test.png, scores_test.png
-        and reliability.png, of stress.png if the run was tested in the stress worlds, and of
+        The paths of confusion_matrix.png, roc_test.png, precision_recall_test.png,
+        decision_curve_test.png, scores_test.png and reliability.png, of stress.png if the run was tested in the stress worlds, and of
         risk_coverage.png if it was judged which test images are in scope.
 
     Raises:
@@ -78,6 +78,9 @@ def draw_evaluation(run: Path) -> list[Path]:
         "confusion_matrix": confusion_matrix.draw_confusion_matrix(evaluation),
         "roc_test": roc.draw_roc([scored], f"ROC on test, {_set_size(scored)}"),
         "precision_recall_test": precision_recall.draw_precision_recall(scored),
+        "decision_curve_test": decision_curve.draw_decision_curve(
+            measure_test_curve(run), evaluation.threshold
+        ),
         "scores_test": score_histograms.draw_score_histograms(scored),
         "reliability": calibration.draw_calibration(run),
     }

@@ -36,6 +36,14 @@ RUN_CAPTIONS = {
             "95 % interval (Wilson)."
         ),
     },
+    "usefulness": {
+        "decision_curve_test": (
+            "Decision curve: net benefit of acting on the score from each threshold probability on, "
+            "with its 95 % interval, beside calling every film positive and calling none. Good: the "
+            "blue line lies well above both over the probabilities that a reader would act from. Bad: "
+            "it touches or falls below one of them, so that policy does as well without a model."
+        ),
+    },
     "stress": {
         "stress": (
             "Sensitivity and specificity on test in every stress world, at the same operating "

@@ -24,6 +24,7 @@ from cxr.models.training.records import Failure, Training
 from cxr.results import evaluation, exporting
 from cxr.results.cards import model_card, rendering
 from cxr.results.cards.model_card import Card
+from cxr.results.cards.usefulness import measure_usefulness
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import JUDGEMENTS_NAME, read_abstention
 from cxr.results.evaluation.formats.records import SCORES_NAME as FORMAT_SCORES_NAME
@@ -43,6 +44,7 @@ from cxr.stats.calibration import Calibration
 _STRESS_CHECK = f"metrics in the stress worlds and behind masks from {SCORES_NAME}"
 _ABSTENTION_CHECK = f"metrics among the answered test images from {JUDGEMENTS_NAME}"
 _FORMATS_CHECK = f"files for other runtimes, and their proofs from {FORMAT_SCORES_NAME}"
+_USEFULNESS_CHECK = "decision curve and cost table from scores_test.csv"
 _PAGES_CHECK = "MODEL_CARD.md and report.html say what the records say"
 
 
@@ -106,6 +108,10 @@ def verify_run(run: Path, table: Path | None = None) -> list[Check]:
         checks.append(Check(_ABSTENTION_CHECK, "", note))
     else:
         checks.append(_check(_ABSTENTION_CHECK, _abstention_problems, run))
+    if other_version and _read_card(run).usefulness is None:
+        checks.append(Check(_USEFULNESS_CHECK, "", f"not measured by {other_version}"))
+    else:
+        checks.append(_check(_USEFULNESS_CHECK, _usefulness_problems, run))
     if read_format_test(run) is not None:
         checks.append(_check(_FORMATS_CHECK, _format_problems, run))
     if not other_version:
@@ -307,6 +313,13 @@ def _card_problems(run: Path) -> Iterator[str]:
         yield "its scope is not that of the run"
     if card.formats != read_formats(run):
         yield "its formats are not those of the run"
+
+
+def _usefulness_problems(run: Path) -> Iterator[str]:
+    """Compute the decision curve and the policies of the cost table again."""
+    card = _read_card(run)
+    recomputed = measure_usefulness(run, card.settings, card.training)
+    yield from record_differences(card.usefulness, recomputed, texts=not _other_version(run))
 
 
 def _page_problems(run: Path) -> Iterator[str]:

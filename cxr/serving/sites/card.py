@@ -10,7 +10,8 @@ from cxr.core import plotting
 from cxr.core.formatting import NOT_ESTIMABLE
 from cxr.results.cards import rendering
 from cxr.results.metric_table import metric_rows
-from cxr.results.plots import calibration, roc, style
+from cxr.results.plots import calibration, style
+from cxr.results.plots.curves import roc
 from cxr.results.plots.scored_set import ScoredSet
 from cxr.serving.sites.records import CARD, Site
 from cxr.serving.sites.scoring import read_tables
