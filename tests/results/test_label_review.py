@@ -179,6 +179,7 @@ def test_the_page_has_ten_films_on_a_sheet_in_their_own_shape_and_test_apart(tmp
         ("1", "10"), ("11", "20"), ("21", "23"), ("T1", "T2"),
     ]  # fmt: skip
     assert text.count("data:image/jpeg;base64,") == text.count("aspect-ratio: 120 / 80") == 25
+    assert text.count("☐ exclude") == 23, "there is nothing to tick for a test film"
     assert text.count("Text may be burned in") == 1 and "<b>.png" not in text
     assert text.index("Label as given") < text.index("The scores suggest")
     assert not re.search(r"(src|href)=.?https?:", text)
