@@ -14,6 +14,7 @@ import pytest
 from cxr.core.errors import CxrError, DataError, ModelError, RegistryError
 from cxr.core.files import file_sha256
 from cxr.core.records import SCHEMA, Versioned
+from cxr.data.labels.corrections.records import LabelCorrections
 from cxr.models.training.records import Training
 from cxr.results import exporting
 from cxr.results.cards import model_card as cards
@@ -147,6 +148,31 @@ def test_a_group_whose_name_has_a_bar_keeps_its_row_whole(run):
     assert len(re.split(r"(?<!\\)\|", row)) == len(
         ["", "subgroup", "metric", "correct", "95 %", ""]
     )
+
+
+def test_corrected_labels_are_told_with_reader_and_day(run):
+    """How many, by whom and when stands in the card, for programs and for people."""
+    card = read_card(run / "export")
+    assert "readers looked at again" not in card_text(card)
+    corrections = LabelCorrections(
+        tables=("review.csv",),
+        answers=4,
+        corrected={"train: NORMAL to PNEUMONIA": 2},
+        confirmed=1,
+        excluded={},
+        repeated=0,
+        not_applied={"test": 1},
+        readers={"Dr. A": 3},
+        first_day="2026-03-30",
+        last_day="2026-03-31",
+    )
+    data = card.data.model_copy(update={"corrections": corrections})
+    told = card.model_copy(update={"data": data})
+    assert (
+        "2 labels corrected (2 in train: NORMAL to PNEUMONIA), 1 confirmed, 0 images set aside; "
+        "read by Dr. A (3), 2026-03-30 to 2026-03-31; 1 answer not applied"
+    ) in card_text(told)
+    assert Card.parse(told.model_dump_json().encode(), "card").data.corrections == corrections
 
 
 def test_a_threshold_changed_in_its_one_place_is_the_threshold_of_all(run):
