@@ -162,6 +162,7 @@ def test_results_list_every_bench_and_make_bench_runs_them():
         "site",
         "scope",
         "monitor",
+        "label_review",
     ]
     assert sorted(listed) == sorted([*by_hand, *made])
 
