@@ -22,6 +22,7 @@ from cxr.results.cards.model_card import Card, read_card
 from cxr.results.cards.rendering import card_text
 from cxr.results.evaluation import Evaluation
 from cxr.results.exporting import Export
+from cxr.results.report.page import report_page
 from cxr.results.verify.checks import verify_run
 from cxr.serving import registry
 from cxr.serving.registry import Registry
@@ -151,7 +152,7 @@ def test_a_group_whose_name_has_a_bar_keeps_its_row_whole(run):
 
 
 def test_corrected_labels_are_told_with_reader_and_day(run):
-    """How many, by whom and when stands in the card, for programs and for people."""
+    """How many, by whom and when stands in the card, for programs and for people, and in the report."""
     card = read_card(run / "export")
     assert "readers looked at again" not in card_text(card)
     corrections = LabelCorrections(
@@ -172,7 +173,9 @@ def test_corrected_labels_are_told_with_reader_and_day(run):
         "2 labels corrected (2 in train: NORMAL to PNEUMONIA), 1 confirmed, 0 images set aside; "
         "read by Dr. A (3), 2026-03-30 to 2026-03-31; 1 answer not applied"
     ) in card_text(told)
-    assert Card.parse(told.model_dump_json().encode(), "card").data.corrections == corrections
+    told.write(run / "export" / cards.NAME)
+    assert read_card(run / "export").data.corrections == corrections
+    assert "<strong>Labels were corrected</strong> in train and validation" in report_page(run)
 
 
 def test_a_threshold_changed_in_its_one_place_is_the_threshold_of_all(run):
