@@ -50,7 +50,7 @@ release: .venv/.installed ## Check and build a release (VERSION=1.2.3), and try 
 	$(BIN)/python -m deployments.release $(VERSION)
 
 # The last two need what not every machine has: full-size images beside the checkout, a RADOS gateway.
-BENCHES := streams precision gpu near_duplicates intervals inference scale memory startup trigger runners preprocessing storage
+BENCHES := streams precision gpu near_duplicates intervals inference scale memory prediction_rows startup trigger runners preprocessing storage
 bench: .venv/.installed ## Measure, for hours: every bench but those of models and the notebook (docs/results.md lists them all)
 	@for each in $(BENCHES); do echo "bench.$$each"; $(BIN)/python -m bench.$$each || exit 1; done
 

@@ -129,7 +129,12 @@ def read_measurements(path: Path) -> pd.DataFrame:
     """
     parts = []
     for part in read_parts(path):
-        for name in part.columns.difference(_TEXTS):
-            part[name] = pd.to_numeric(part[name]).astype("float64")
-        parts.append(part)
+        columns = {name: _as_measured(str(name), part[name]) for name in part}
+        # Copied, or the texts of all numbers would be kept with those that stay texts.
+        parts.append(pd.DataFrame(columns, copy=True))
     return pd.concat(parts, ignore_index=True)
+
+
+def _as_measured(name: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return the cells of a column: texts as they are, and all else as float64."""
+    return cells if name in _TEXTS else pd.to_numeric(cells).astype("float64")
