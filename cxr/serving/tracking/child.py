@@ -20,11 +20,14 @@ def do(job: Job) -> Answer:
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
 
-    from cxr.serving.registry import Registry
-    from cxr.serving.tracking.server import connection, runs, versions
+    from cxr.serving.tracking.server import connection
 
     try:
         server = connection.connect()
+        # Not before: importing them takes longer than asking a server that is down.
+        from cxr.serving.registry import Registry
+        from cxr.serving.tracking.server import runs, versions
+
         if isinstance(job, RunJob):
             return Answer(done=runs.log_run(server, job.work, job.run))
         return Answer(done=versions.sync(server, Registry(job.registry)))

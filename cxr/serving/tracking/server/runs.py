@@ -187,7 +187,8 @@ def _log_test(stage: _Stage) -> list[str]:
     if stage.parent.data.tags.get(LOGGED) == digest:
         return []
     commit = read_card(export).commit
-    _tag(stage, {"cxr.commit": commit, "mlflow.source.git.commit": commit})
+    if commit != "unknown":
+        _tag(stage, {"cxr.commit": commit, "mlflow.source.git.commit": commit})
     run_id = stage.parent.info.run_id
     for path, folder in files.items():
         stage.server.client.log_artifact(run_id, str(path), folder)
