@@ -13,6 +13,7 @@ from cxr.models.compute.worker import Progress
 from cxr.models.runs import Run
 from cxr.models.training.records import Training
 from cxr.results import exporting
+from cxr.results.cards.rendering import without_front_matter
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.exporting import Export
 from cxr.stages import export_steps
@@ -81,7 +82,7 @@ def write_export(
     export, figures = export_steps.write_export(training, run, work, pickle)
     card = run.folder(work) / "export" / "MODEL_CARD.md"
     create_markdown_artifact(
-        card.read_text(),
+        without_front_matter(card.read_text(encoding="utf-8")),
         key="model-card",
         description=f"{training.architecture}, run {run.id}",
     )

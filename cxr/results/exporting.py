@@ -19,7 +19,7 @@ from cxr.models.selection import Selection
 from cxr.models.training.records import Training
 from cxr.results.cards.model_card import NAME as CARD_NAME
 from cxr.results.cards.model_card import Card, read_card
-from cxr.results.cards.rendering import card_text
+from cxr.results.cards.rendering import write_card_pages
 from cxr.results.cards.usefulness import measure_usefulness
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import read_abstention
@@ -236,7 +236,7 @@ def write_card(
     training: Training,
     selection: Selection,
 ) -> Card:
-    """Write model_card.json and MODEL_CARD.md into export/.
+    """Write model_card.json into export/, and the pages made of it.
 
     Args:
         run: The run's folder, with evaluation.json, attention.json, robustness.json,
@@ -273,8 +273,7 @@ def write_card(
         attention=Attention.read(run / "attention.json"),
     )
     card.write(run / "export" / CARD_NAME)
-    with atomic_write(run / "export" / "MODEL_CARD.md") as temporary:
-        temporary.write_text(card_text(card), encoding="utf-8")
+    write_card_pages(card, run / "export")
     return card
 
 

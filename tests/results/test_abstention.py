@@ -12,7 +12,7 @@ from PIL import Image
 
 from cxr.core import plotting
 from cxr.core.errors import DataError
-from cxr.core.files import atomic_write, read_table, write_table
+from cxr.core.files import read_table, write_table
 from cxr.models.training.records import Training
 from cxr.results import exporting
 from cxr.results.cards import rendering
@@ -56,8 +56,7 @@ def judged_run(finished_once: Path, tmp_path_factory: pytest.TempPathFactory) ->
     record = measurement.write_abstention(folder, training)
     card = old.model_copy(update={"abstention": record})
     card.write(folder / "export" / "model_card.json")
-    with atomic_write(folder / "export" / "MODEL_CARD.md") as temporary:
-        temporary.write_text(rendering.card_text(card), encoding="utf-8")
+    rendering.write_card_pages(card, folder / "export")
     assert record is not None
     plotting.save_png(draw_risk_coverage(folder, record), folder / "risk_coverage.png")
     page.write_report(folder)

@@ -45,7 +45,7 @@ _STRESS_CHECK = f"metrics in the stress worlds and behind masks from {SCORES_NAM
 _ABSTENTION_CHECK = f"metrics among the answered test images from {JUDGEMENTS_NAME}"
 _FORMATS_CHECK = f"files for other runtimes, and their proofs from {FORMAT_SCORES_NAME}"
 _USEFULNESS_CHECK = "decision curve and cost table from scores_test.csv"
-_PAGES_CHECK = "MODEL_CARD.md and report.html say what the records say"
+_PAGES_CHECK = "the pages of the card and report.html say what the records say"
 
 
 class Check(NamedTuple):
@@ -323,10 +323,10 @@ def _usefulness_problems(run: Path) -> Iterator[str]:
 
 
 def _page_problems(run: Path) -> Iterator[str]:
-    """Render the card for people and the report again."""
-    card_text = (run / "export" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    if card_text != rendering.card_text(_read_card(run)):
-        yield "MODEL_CARD.md is not what the card gives (edited, or written by another version)"
+    """Render the pages of the card and the report again."""
+    for name, text in rendering.card_pages(_read_card(run)).items():
+        if (run / "export" / name).read_text(encoding="utf-8") != text:
+            yield f"{name} is not what the card gives (edited, or written by another version)"
     report = (run / "report.html").read_text(encoding="utf-8")
     if report != page.report_page(run):
         yield "report.html is not what the records give (edited, or written by another version)"
