@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -55,13 +56,19 @@ class Operated(Stack):
         )
 
     def start_run(self, deployment: str, **parameters: Any) -> str:
-        """Start a run of a deployment (FLOW/NAME) over the API; return its id."""
+        """Start a run of a deployment (FLOW/NAME) over the API; return its id.
+
+        A server that does not answer is asked again. The key keeps that from starting two.
+        """
+        body = {"parameters": parameters, "idempotency_key": secrets.token_hex(8)}
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
+                return self._create_run(deployment, body)
+        return self._create_run(deployment, body)
+
+    def _create_run(self, deployment: str, body: dict[str, Any]) -> str:
         found = self.call(f"/deployments/name/{deployment}")
-        return str(
-            self.call(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})[
-                "id"
-            ]
-        )
+        return str(self.call(f"/deployments/{found['id']}/create_flow_run", body)["id"])
 
     def state(self, run: str) -> str:
         """Return a run's state."""
