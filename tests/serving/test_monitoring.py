@@ -457,6 +457,10 @@ def test_the_page_is_one_file_with_pictures(tmp_path, card, validation):
         some = images(seed, shift=2.0, device=f"<b>{seed % 2}", day=f"2026-03-{10 + seed}")
         monitored.append(str(tmp_path), card, some, validation)
     report = read_monitor(str(tmp_path), now=NOW)
+    raised = {alarm.device for alarm in report.streams[0].verdict.alarms if alarm.device}
+    lines = report.streams[0].verdict.of_devices
+    assert raised and {name.partition(", ")[2] for name in lines} == raised
+    assert all(max(days.values()) >= 0 for days in lines.values())
     page = write_page(report, tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64,") == 4 and "http" not in page
     assert "The images have drifted" in page and "&lt;b&gt;1" in page and "<b>1" not in page

@@ -1,5 +1,6 @@
 """The time lines of a stream: what was scored, the evidence for drift, and what drifted how."""
 
+import textwrap
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ CAPTIONS = {
     "evidence": (
         "The evidence for drift of each measurement: the logarithm of its weighted e-value, less "
         "its limit. Above 0 it is an alarm; below, nothing speaks for drift, and nothing proves "
-        "that there is none."
+        "that there is none. A device has lines of its own for what it raised an alarm by."
     ),
     "bins": (
         "The measurements with the strongest evidence: the share of each day's images in the bins "
@@ -135,20 +136,23 @@ def _draw_evidence(stream: StreamReport, folder: Path) -> Path:
     figure = style.new_figure(10.0, 4.4, "Evidence for drift")
     axes = figure.subplots()
     style.clean_frame(axes)
-    names = strongest(stream)
+    verdict = stream.verdict
+    lines = {describe_measurement(name): days for name, days in verdict.evidence.items()}
+    lines |= verdict.of_devices
+    names = sorted(lines, key=lambda name: max(lines[name].values()), reverse=True)
     for rank, name in enumerate(names):
-        of_days = stream.verdict.evidence[name]
-        days = list(of_days)
+        days = list(lines[name])
         is_named = rank < _NAMED
         axes.plot(
             _places(days),
-            list(of_days.values()),
+            list(lines[name].values()),
             color=_COLOURS[rank] if is_named else "#c9ced6",
             linewidth=1.6 if is_named else 0.8,
             marker="o",
             markersize=3 if is_named else 1.5,
             zorder=3 if is_named else 2,
-            label=describe_measurement(name) if is_named else None,
+            # A dollar sign in a device's name would begin a formula.
+            label=textwrap.fill(name, 28).replace("$", r"\$") if is_named else None,
         )
     axes.axhline(0, color=style.INK, linewidth=1, linestyle="--", label="alarm")
     axes.set_ylabel("log10 e-value, less its limit")

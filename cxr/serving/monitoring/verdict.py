@@ -71,11 +71,14 @@ class Verdict(Strict):
         alarms: What has drifted, the strongest evidence first.
         evidence: The weighted log10 e-value, less its limit, by measurement and day of all devices
             together: an alarm is above 0.
+        of_devices: The same of each measurement of one device that raised an alarm, by its name
+            and that of the device.
         expected: The performance without labels.
     """
 
     alarms: tuple[Alarm, ...]
     evidence: dict[str, dict[date, float]]
+    of_devices: dict[str, dict[date, float]]
     expected: Expected
 
 
@@ -106,6 +109,7 @@ def judge(reference: Reference, batches: list[Batch]) -> Verdict:
     limit = math.log(2 * tests / FALSE_ALARMS)
     alarms = []
     evidence = {}
+    of_devices = {}
     for bins in reference.bins:
         found = _test_measurement(pairs, bins)
         if found:
@@ -119,12 +123,16 @@ def judge(reference: Reference, batches: list[Batch]) -> Verdict:
         own = [pair for pair in pairs if pair[1].device == device]
         for bins in reference.bins:
             found = _test_measurement(own, bins)
-            if found:
-                alarms += found.alarms(bins.name, device, device_limit)
+            raised = found.alarms(bins.name, device, device_limit) if found else []
+            if found and raised:
+                alarms += raised
+                name = f"{describe_measurement(bins.name)}, {device or 'device not known'}"
+                of_devices[name] = found.by_day(device_limit)
     alarms.sort(key=lambda alarm: -alarm.log10_e)
     return Verdict(
         alarms=tuple(alarms),
         evidence=evidence,
+        of_devices=of_devices,
         expected=_expect(reference, pairs, bool(alarms)),
     )
 
