@@ -45,7 +45,7 @@ def test_the_verdict_stands_above_the_counts(capsys: pytest.CaptureFixture[str])
     stages.predict("export", ("images",), out="p.csv")
     verdict, counts = capsys.readouterr().out.splitlines()
     assert verdict == f"T{SENTENCE[1:]}."
-    assert counts == "20 scored (8 PNEUMONIA), 10 abstained (10 too blurred), 0 rejected: p.csv"
+    assert counts == "20 scored (8 PNEUMONIA), 10 abstained (too blurred: 10), 0 rejected: p.csv"
 
 
 @pytest.mark.usefixtures("unlike")

@@ -89,7 +89,7 @@ def test_the_record_counts_what_is_referred(judged_run: Path):
     assert scope.answered.wrong == int(wrong.drop(list(BLURRED)).sum())
     assert record.summary() == (
         "3 of 100 test images are referred to a person as unlike those of the training "
-        "(3 too blurred)"
+        "(too blurred: 3)"
     )
 
 

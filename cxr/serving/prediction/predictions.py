@@ -76,11 +76,11 @@ class Predictions(Record):
 
         >>> Predictions(out="p.csv", model="", model_sha256="", threshold=0.5, images=4, scored=3,
         ...             positive=1, rejected=1, reasons={"truncated": 1}).sentence()
-        '3 scored (1 PNEUMONIA), 1 rejected (1 truncated): p.csv'
+        '3 scored (1 PNEUMONIA), 1 rejected (truncated: 1): p.csv'
         >>> Predictions(out="p.csv", model="", model_sha256="", threshold=0.5, images=3, scored=1,
         ...             positive=1, rejected=0, reasons={}, abstained=2,
         ...             abstained_reasons={"ambiguous": 2}).sentence()
-        '1 scored (1 PNEUMONIA), 2 abstained (2 ambiguous), 0 rejected: p.csv'
+        '1 scored (1 PNEUMONIA), 2 abstained (ambiguous: 2), 0 rejected: p.csv'
         """
         counts = f"{self.scored} scored ({self.positive} {LABEL_NAMES[1]}), "
         if self.abstained:
@@ -97,7 +97,7 @@ def _in_brackets(reasons: Mapping[str, int]) -> str:
     """Return counts by reason in brackets after a space, or an empty text."""
     if not reasons:
         return ""
-    return f" ({', '.join(f'{count} {reason}' for reason, count in reasons.items())})"
+    return f" ({', '.join(f'{reason}: {count}' for reason, count in reasons.items())})"
 
 
 def count_predictions(

@@ -77,7 +77,7 @@ class Abstention(Record):
         """Return how many test images are referred by default, in one sentence without full stop."""
         scope = next(policy for policy in self.policies if policy.name == SCOPE)
         assert scope.answered is not None  # the scope is always possible
-        reasons = ", ".join(f"{count} {reason}" for reason, count in scope.reasons.items())
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in scope.reasons.items())
         return (
             f"{scope.answered.referred} of {scope.answered.images} test images are referred to a "
             f"person as unlike those of the training{f' ({reasons})' if reasons else ''}"
