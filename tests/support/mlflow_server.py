@@ -20,7 +20,7 @@ from filelock import FileLock
 from flows.server.process import free_port
 from tests.support.s3_servers import Bucket
 
-START_SECONDS = 180
+START_SECONDS = 400
 
 
 def installed() -> Path:
@@ -71,6 +71,7 @@ def running(folder: Path, bucket: Bucket) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # queues and their processes
     }
     with (folder / "server.log").open("w") as log:
         # A group of its own: it starts workers, which have to end with it.

@@ -182,7 +182,7 @@ def _log_test(stage: _Stage) -> list[str]:
     export = stage.folder / "export"
     points = run_figures.evaluation_points(evaluation, read_stress_test(stage.folder))
     log_points(stage.server, stage.parent, points, _time(stage.folder / "evaluation.json"))
-    files = dict(_artifacts(stage))
+    files = {path: place for path, place in _artifacts(stage) if path.is_file()}
     digest = _digest([*files, export / "SHA256SUMS"])
     if stage.parent.data.tags.get(LOGGED) == digest:
         return []
@@ -198,11 +198,11 @@ def _log_test(stage: _Stage) -> list[str]:
 
 
 def _artifacts(stage: _Stage) -> Iterable[tuple[Path, str | None]]:
-    """Yield report, card, tables of the comparison and pictures, each with its folder in MLflow."""
+    """Yield report, cards, comparison and pictures, each with its folder in MLflow."""
     yield stage.folder / "report.html", None
-    yield stage.folder / "export" / "MODEL_CARD.md", None
-    yield stage.folder / "export" / "model_card.json", None
     yield stage.folder / "comparison.csv", None
+    for name in ("MODEL_CARD.md", "model_card.json", "reporting_checklist.md", "chai_card.xml"):
+        yield stage.folder / "export" / name, None
     for path in sorted(stage.folder.glob("*.png")):
         yield path, "pictures"
     for path in sorted((stage.work / "eda").glob("*.png")):
