@@ -3,7 +3,6 @@
 A real server and worker; S3 is moto's, the webhook a server on loopback. The tests build on each other.
 """
 
-import io
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cxr.data.phantoms import dataset
 from cxr.results.cards.model_card import Card
@@ -20,6 +18,7 @@ from tests.conftest import ROOT
 from tests.support import monitored, webhook
 from tests.support.browser import CHROMIUM, browser
 from tests.support.operated import TINY, Operated, keep, operated, wait
+from tests.support.pictures import brighter
 from tests.support.s3_servers import Bucket, fresh_bucket
 
 WEIGHTS = ROOT.parent / "shared" / "weights"
@@ -231,14 +230,6 @@ def test_a_failed_gate_is_told(stack, films, hook, tmp_path):
     wait(lambda: hook.about("cxr.gate.failed"), 60, "a word of the gate", stack.logs)
     (told,) = hook.about("cxr.gate.failed")
     assert "pairs of near-duplicates" in told["text"] and told["about"] == str(folder)
-
-
-def brighter(data: bytes) -> bytes:
-    """Return nearly the same film, with other bytes and other pixels."""
-    film = Image.open(io.BytesIO(data)).convert("L").point(lambda gray: min(255, gray + 3))
-    written = io.BytesIO()
-    film.save(written, "JPEG", quality=90)
-    return written.getvalue()
 
 
 def test_a_crashed_run_is_told_once(stack, phantoms, hook, tmp_path):

@@ -28,6 +28,13 @@ def soft(side: int = 160, seed: int = 0) -> Image.Image:
     return Image.fromarray((smooth + rng.normal(0, 3, smooth.shape)).clip(0, 255).astype(np.uint8))
 
 
+def brighter(data: bytes) -> bytes:
+    """Return nearly the same film, with other bytes and other pixels."""
+    with Image.open(io.BytesIO(data)) as film:
+        changed = film.convert("L").point(lambda gray: min(255, gray + 3))
+    return encoded(changed, "JPEG", quality=90)
+
+
 def png16(channels: Pixels) -> bytes:
     """Return a PNG with 16 bits a channel (ISO/IEC 15948) of uint16 (h, w) or (h, w, 2 to 4)."""
     height, width = channels.shape[:2]
