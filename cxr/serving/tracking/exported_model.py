@@ -60,7 +60,8 @@ class ExportedModel:
         columns = [*COLUMNS, INSTANCE] if any(INSTANCE in row for row in rows) else COLUMNS
         table = pd.DataFrame(rows, columns=columns)
         for name in NUMBERS:
-            table[name] = pd.to_numeric(table[name]).astype("float64")
+            # A rejected image has the texts of predictions.csv for no number.
+            table[name] = pd.to_numeric(table[name], errors="coerce").astype("float64")
         return table.fillna({INSTANCE: ""})
 
     def _find(
