@@ -178,7 +178,7 @@ import sys, mlflow.pyfunc, pandas
 model = mlflow.pyfunc.load_model("models:/cxr-pneumonia@champion")
 paths = sys.argv[2:]
 table = model.predict(pandas.DataFrame({"image": paths}))
-table.to_csv(sys.argv[1], index=False)
+table.to_csv(sys.argv[1], index=False, na_rep="nan")
 as_bytes = model.predict([open(path, "rb").read() for path in paths[:2]])
 assert as_bytes["score"].tolist() == table["score"].tolist()[:2] or \\
     abs(as_bytes["score"] - table["score"][:2]).max() < 1e-6
