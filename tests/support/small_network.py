@@ -45,7 +45,6 @@ def write_network(path: Path) -> None:
         helper.make_node("ReduceMean", ["features"], ["mean"], axes=[1], keepdims=1),
         helper.make_node("Sub", ["mean", "middle"], ["centred"]),
         helper.make_node("Mul", ["centred", "slope"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["score"]),
     ]
     values = [
         constant("shape", [-1, SIDE * SIDE], TensorProto.INT64),
@@ -56,7 +55,7 @@ def write_network(path: Path) -> None:
     pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", SIDE, SIDE, 1])
     outputs = [
         helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", SIDE * SIDE]),
-        helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1]),
+        helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["n", 1]),
     ]
     graph = helper.make_graph(nodes, "small", [pixels], outputs, values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)

@@ -1,7 +1,8 @@
 """Convert an exported model to the formats of other runtimes, in a worker process that has Keras.
 
-A format has one graph with two outputs, raw score and features, so that a runtime scores a film and
-judges its scope in one pass. Gray pixels go in as they are: scaling is a part of the graph.
+A format has one graph with two outputs, logit and features, so that a runtime scores a film and judges
+its scope in one pass. Gray pixels go in as they are: scaling is a part of the graph. The logit's sigmoid is
+left to the reader: that of ONNX Runtime turns scores below 3e-8 into 0, where a threshold may lie.
 """
 
 from collections.abc import Callable, Iterator
@@ -113,9 +114,10 @@ class ConversionJob(Job):
 
         opened = open_model(keras.models.load_model(self.export / "model.keras"))
         fixed = with_fixed_pixels(opened.model, self.side)
-        features, score = fixed.outputs
+        fixed.get_layer("score").activation = keras.activations.linear
+        features, logit = fixed.outputs
         network = keras.Model(
-            fixed.inputs[0], {"features": features, "score": score}, name="network"
+            fixed.inputs[0], {"features": features, "logit": logit}, name="network"
         )
         network(np.zeros((1, self.side, self.side, 1), np.float32))  # an export wants a called one
         reasons = {}
@@ -160,7 +162,7 @@ def _to_litert(
     """Return a network as a LiteRT file that takes one image at a time.
 
     Args:
-        network: Pixels to features and score.
+        network: Pixels to features and logit.
         folder: Where its graph for one image is kept meanwhile.
         precision: Of the weights; float16 computes in float32, int8 in whole numbers.
         train_images: What the ranges of int8 are read from.

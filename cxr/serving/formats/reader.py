@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 Array = np.ndarray[Any, Any]
-Network = Callable[[Array], dict[str, Array]]  # pixels to "features" and "score"
+Network = Callable[[Array], dict[str, Array]]  # pixels to "features" and "logit"
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of Pillow: 8 bits a channel, gray or colour
 TINY = 1e-6
 
@@ -47,7 +47,7 @@ class Reader:
     def answer(self, pixels: Array) -> Answer:
         """Return what the network says of pixels, uint8 (side, side)."""
         outputs = self.network(pixels[np.newaxis, :, :, np.newaxis].astype(np.float32))
-        raw = float(outputs["score"][0, 0])
+        raw = sigmoid(outputs["logit"][0, 0], 88)  # in float32, as the network is trained
         score = calibrate(raw, self.pipeline["calibration"])
         if self.scope and is_out_of_scope(
             outputs["features"][0], self.scope, self.pipeline["scope"]
@@ -63,7 +63,7 @@ def load_network(file: Path) -> Network:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        names = ["features", "score"]
+        names = ["features", "logit"]
         return lambda pixels: dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))
     if file.suffix != ".tflite":
         raise ValueError(f"{file}: expected a file ending with .onnx or .tflite")
@@ -105,8 +105,12 @@ def calibrate(raw: float, contract: dict[str, Any]) -> float:
         return float(np.interp(raw, contract["x"], contract["y"]))
     clipped = np.clip(raw, contract["clip"], 1 - contract["clip"])
     logit = np.log(clipped) - np.log1p(-clipped)
-    exponent = -logit / contract["temperature"] - contract["intercept"]
-    return float(1 / (1 + np.exp(min(exponent, 700))))
+    return sigmoid(logit / contract["temperature"] + contract["intercept"])
+
+
+def sigmoid(logit: Any, largest: float = 700) -> float:
+    """Return 1 / (1 + exp(-logit)) in the precision of the logit, whose exponential ends at `largest`."""
+    return float(1 / (1 + np.exp(min(-logit, largest))))
 
 
 def is_out_of_scope(features: Array, scope: dict[str, Array], contract: dict[str, Any]) -> bool:

@@ -94,7 +94,8 @@ class Pipeline(Versioned):
         architecture: Of the network.
         model_sha256: Of model.keras, which all files of other formats were made from.
         input: The name of the network's input: gray pixels 0 to 255, float32 (n, side, side, 1).
-        outputs: The names of its outputs: features, float32 (n, d), and raw scores, float32 (n, 1).
+        outputs: The names of its outputs: features, float32 (n, d), and logits, float32 (n, 1); the
+            raw score is the sigmoid of the logit.
         pixels: What the network sees of a film.
         calibration: How a raw score becomes the score.
         threshold: From this score on a film is positive.
@@ -107,7 +108,7 @@ class Pipeline(Versioned):
     architecture: str
     model_sha256: str
     input: str = "pixels"
-    outputs: tuple[str, str] = ("features", "score")
+    outputs: tuple[str, str] = ("features", "logit")
     pixels: PixelContract
     calibration: CalibrationContract
     threshold: float
