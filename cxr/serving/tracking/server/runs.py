@@ -75,7 +75,7 @@ def log_run(
     trainings = sorted(folder.glob("*/training.json")) + sorted(folder.glob("*/failure.json"))
     for path in trainings:
         _log_training(stage, path, children.get(path.parent.name))
-    sentences = [f"MLflow has run {run_id} with {len(trainings)} trainings"]
+    sentences = [f"MLflow has run {run_id}, trainings: {len(trainings)}"]
     if (folder / "selection.json").is_file():
         _log_choice(stage)
     if (folder / "export.json").is_file():
