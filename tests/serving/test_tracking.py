@@ -5,13 +5,15 @@ import subprocess
 
 import pytest
 
-from cxr.core.errors import TrackingError, UsageError
+from cxr.core.errors import DataError, TrackingError, UsageError
 from cxr.core.files import read_table
 from cxr.data.manifest.records import Ingest
 from cxr.models.training.records import Training
+from cxr.results.cards.model_card import read_card
 from cxr.results.evaluation import Evaluation, read_stress_test
+from cxr.serving.prediction.rows import scored_row
 from cxr.serving.registry import Registry
-from cxr.serving.tracking import calls, run_figures
+from cxr.serving.tracking import calls, exported_model, run_figures
 from cxr.serving.tracking.jobs import SyncJob
 from cxr.serving.tracking.server import versions
 from tests.support.registered import exported, won
@@ -151,3 +153,40 @@ def test_aliases_follow_the_registry(finished_once, tmp_path):
     assert versions.wanted_aliases(registry) == {"champion": second, "challenger": None}
     registry.rollback("ann", "worse")
     assert versions.wanted_aliases(registry) == {"champion": first, "challenger": None}
+
+
+@pytest.fixture
+def model(finished_once, monkeypatch):
+    """An exported model whose network gives rows in the reverse order, scored by the files' sizes."""
+
+    def score(_network, images, _files):
+        yield [
+            scored_row(image.name, image.storage.find(image.key).size / 1e6, card)
+            for image in reversed(images)
+        ]
+
+    card = read_card(finished_once / "runs" / "abc" / "export")
+    monkeypatch.setattr(exported_model, "score_images", score)
+    monkeypatch.setattr(exported_model, "open_network", lambda *_arguments: None)
+    return exported_model.ExportedModel(finished_once / "runs" / "abc" / "export")
+
+
+def test_rows_for_mlflow_are_in_the_order_of_the_images(model, phantoms, tmp_path):
+    """Paths and bytes, a file that is no image and the same file twice: each row is that of its image."""
+    films = sorted((phantoms / "test" / "NORMAL").glob("*.jpeg"))[:3]
+    no_film = tmp_path / "notes.txt"
+    no_film.write_text("no film")
+    asked = [str(films[2]), str(no_film), films[0].read_bytes(), str(films[1]), str(films[2])]
+    table = model.predict(asked)
+    assert table["image"].tolist() == [asked[0], asked[1], "image-3", asked[3], asked[4]]
+    assert table["status"].tolist() == ["scored", "rejected", "scored", "scored", "scored"]
+    sizes = [films[place].stat().st_size / 1e6 for place in (2, 0, 1, 2)]
+    assert table["score"].drop(index=1).tolist() == sizes
+    assert table["score"].isna().tolist() == [False, True, False, False, False]
+    assert len(model.predict([])) == 0
+
+
+def test_a_folder_is_no_image_for_mlflow(model, phantoms):
+    """One row for one image: a folder has many."""
+    with pytest.raises(DataError, match="expected one image, found a folder"):
+        model.predict([str(phantoms)])

@@ -53,10 +53,18 @@ class ExportedModel:
             found = [
                 self._find(image, place, folder) for place, image in enumerate(images, start=1)
             ]
-            wanted = [image for image in found if isinstance(image, ImageToScore)]
+            # Called by their places while they are scored: rows come back in another order.
+            wanted = [
+                image._replace(name=str(place))
+                for place, image in enumerate(found)
+                if isinstance(image, ImageToScore)
+            ]
             batches = score_images(self.network, wanted, self.files) if wanted else ()
-            scored = iter([row for batch in batches for row in batch])
-        rows = [next(scored) if isinstance(each, ImageToScore) else each for each in found]
+            scored = {int(row["image"]): row for batch in batches for row in batch}
+        rows = [
+            scored[place] | {"image": each.name} if isinstance(each, ImageToScore) else each
+            for place, each in enumerate(found)
+        ]
         columns = [*COLUMNS, INSTANCE] if any(INSTANCE in row for row in rows) else COLUMNS
         table = pd.DataFrame(rows, columns=columns)
         for name in NUMBERS:
