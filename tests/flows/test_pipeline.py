@@ -282,6 +282,7 @@ def test_killed_in_the_middle_goes_on_to_the_undisturbed_result(
         assert (run / name).read_bytes() == (finished[1] / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_one_failing_architecture_does_not_take_the_others_along(finished, tmp_path, api):
     """A weight file that cannot be loaded: reported, compared without it; alone, the run fails with one line."""
     (tmp_path / "vgg16_broken_notop.h5").write_bytes(b"not weights")

@@ -10,6 +10,12 @@ from cxr.models.networks import architectures, pretrained_weights
 from cxr.results.plots import style
 from tests.support.keras_process import run_with_keras
 
+# DenseNet121 has more than four hundred layers and takes half a minute: it is among the slow tests.
+EACH = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "DenseNet121" else [])
+    for name in architectures.ARCHITECTURES
+]
+
 
 def test_all_that_names_architectures_follows_from_one_list():
     """Settings, the schema of the flows' forms and plots know every entry of ARCHITECTURES, and no other."""
@@ -24,7 +30,7 @@ def test_all_that_names_architectures_follows_from_one_list():
     assert len(styles) == len(names), "curves of two architectures look the same"
 
 
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+@pytest.mark.parametrize("name", EACH)
 def test_every_architecture_is_built_saved_and_scales_once(name, tmp_path):
     """Gray or RGB, any dtype; pixels scaled as Keras' own preprocess_input does; weight files load; fused, the same scores."""
     code = f"""

@@ -13,6 +13,12 @@ from cxr.models.features import features
 from cxr.models.networks import architectures
 from tests.conftest import ROOT
 
+# DenseNet121 has more than four hundred layers and takes half a minute: it is among the slow tests.
+EACH = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "DenseNet121" else [])
+    for name in architectures.ARCHITECTURES
+]
+
 START = """
 import dataclasses, sys
 import numpy as np, keras
@@ -43,7 +49,7 @@ def python(code, *arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+@pytest.mark.parametrize("name", EACH)
 def test_cached_and_uncached_features_are_the_same(name, tmp_path):
     """At the cut and pooled, of the image and of an augmentation: the network's own values, to float tolerance."""
     python(
