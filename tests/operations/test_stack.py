@@ -43,7 +43,7 @@ def test_a_fresh_server_has_pools_automation_and_every_deployment(stack):
     assert automations == {"crash-silent-runs", "retrain-on-change-or-drift"}
     there = {each["name"]: each for each in stack.call("/deployments/filter", {})}
     pipelines = {"pipeline", "pipeline-quick", "pipeline-thorough", "pipeline-demo", "pipeline-gpu"}
-    stages = {"preprocess", "explore", "train", "export", "predict", "site"}
+    stages = {"preprocess", "explore", "train", "export", "predict", "labels", "site"}
     scheduled = {"retrain", "watch", "monitor"}
     former = {"train-models", "export-model"}
     assert set(there) == pipelines | stages | scheduled | former
