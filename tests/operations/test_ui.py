@@ -204,6 +204,6 @@ def test_the_links_of_the_summary_lead_to_the_pages_of_this_run(run, page, pictu
 def test_the_deployments_page_lists_what_can_be_run(run, page, pictures):
     """Every deployment by name, with its tags; the page shows ten at a time."""
     stack, _ = run
-    page.open(f"{stack.address}/deployments", "pipeline-demo", "pipeline-thorough", "predict")
+    page.open(f"{stack.address}/deployments", "labels", "pipeline-demo", "pipeline-thorough")
     page.picture(pictures / "6_deployments.png")
-    page.open(f"{stack.address}/deployments?page=2", "retrain")
+    page.open(f"{stack.address}/deployments?page=2", "predict", "retrain")
