@@ -1,6 +1,8 @@
 """Features computed once: equal to the network's own, keyed by all that makes them."""
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from cxr.core.settings import Augmentation
 from cxr.data.images.changes import augmentation
 from cxr.models.features import features
 from cxr.models.networks import architectures
-from tests.support.keras_process import run_with_keras
+from tests.conftest import ROOT
 
 # DenseNet121 has more than four hundred layers and takes half a minute: it is among the slow tests.
 EACH = [
@@ -37,7 +39,14 @@ source = features.Source(root / "cache", name, settings, held.rows(keys), keys, 
 
 
 def python(code, *arguments):
-    run_with_keras(START + code, *arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", START + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("name", EACH)

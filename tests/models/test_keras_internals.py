@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from cxr.models.compute import keras_internals
-from tests.support.keras_process import run_afresh, run_with_keras
+from tests.support.keras_process import run_with_keras
 
 
 @pytest.mark.parametrize("package", keras_internals.CHECKED_VERSIONS)
@@ -89,4 +89,4 @@ keras_internals.import_keras()
 assert "keras" in sys.modules and "tensorflow" in sys.modules and "jax" not in sys.modules
 import jax
 """
-    run_afresh(code, KERAS_BACKEND="tensorflow")
+    run_with_keras(code, KERAS_BACKEND="tensorflow")

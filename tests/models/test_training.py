@@ -30,7 +30,7 @@ from cxr.models.training.trainer import TrainingJob
 from cxr.results import evaluation, exporting
 from cxr.storage.addresses import open_storage
 from tests.conftest import ROOT, preprocess
-from tests.support.keras_process import do_with_keras, run_with_keras
+from tests.support.keras_process import run_with_keras
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,6 @@ def job(work, phantoms, folder, settings: TrainingSettings, name="MobileNetV2", 
 
 
 def train(work, phantoms, folder, settings, **options) -> Training:
-    do_with_keras(job(work, phantoms, folder, settings, **options))
-    return Training.read(folder / "training.json")
-
-
-def train_in_worker(work, phantoms, folder, settings, **options) -> Training:
     worker.run_job(job(work, phantoms, folder, settings, **options), folder / "log", 1)
     return Training.read(folder / "training.json")
 
@@ -154,7 +149,7 @@ def test_the_whole_network_learns_and_a_killed_training_repeats_it(name, work, p
     record = train(work, phantoms, folder, settings, name=name)
     killed = job(work, phantoms, tmp_path / "killed", settings, name=name)
     run_and_kill(killed, 1)
-    do_with_keras(killed)
+    worker.run_job(killed, tmp_path / "log", 1)
     again = Training.read(tmp_path / "killed" / "training.json")
     assert same(again, record)
     history = read_table(folder / "history.csv")
@@ -251,7 +246,7 @@ def test_changed_test_labels_change_nothing_that_is_trained_or_chosen(
     write_table(table, tmp_path / "swapped.csv")
     the_job = job(work, phantoms, tmp_path / "MobileNetV2", two_epochs())
     swapped = the_job.model_copy(update={"manifest": tmp_path / "swapped.csv"})
-    do_with_keras(swapped)
+    worker.run_job(swapped, tmp_path / "log", 1)
     assert same(Training.read(tmp_path / "MobileNetV2" / "training.json"), whole[1])
 
 
@@ -298,7 +293,7 @@ def _alive(pid: int) -> bool:
 def test_a_worker_that_fails_says_why(work, phantoms, tmp_path):
     """The error carries the worker's own message, or the last lines of its log."""
     with pytest.raises(TrainingError, match=r"see .*log; its last lines"):
-        train_in_worker(work, phantoms, tmp_path, two_epochs(), name="AlexNet")
+        train(work, phantoms, tmp_path, two_epochs(), name="AlexNet")
 
 
 def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, tmp_path):
@@ -310,7 +305,7 @@ def test_export_is_the_trained_model_in_a_fresh_process(whole, work, phantoms, t
     test = evaluation.EvaluationJob(
         run=run, training=record, manifest=the_job.manifest, pixels=the_job.pixels
     )
-    do_with_keras(test)
+    worker.run_job(test, tmp_path / "log", 1)
     found = evaluation.Evaluation.read(run / "evaluation.json")
     assert found.is_of(record)
     assert not found.is_of(record.model_copy(update={"model_sha256": "another"}))
@@ -345,7 +340,7 @@ def test_features_of_shards_made_side_by_side_are_those_of_a_training(whole, pha
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(shard, (1, 2)))
-    do_with_keras(the_job)
+    worker.run_job(the_job, tmp_path / "log", 1)
     made = [
         images_computed(folder / name)
         for name in ("features.json", "features-1of2.json", "features-2of2.json")
@@ -368,7 +363,7 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     assert len(some) < len(every)
     the_job = job(work, phantoms, tmp_path / "second", two_epochs())
     init = {"init": str(tmp_path / "first" / "model.keras")}
-    do_with_keras(the_job.model_copy(update=init))
+    worker.run_job(the_job.model_copy(update=init), tmp_path / "log", 1)
     second = Training.read(tmp_path / "second" / "training.json")
     assert set(read_table(tmp_path / "second" / "history.csv")["phase"]) == {"fine_tune"}
     made = images_computed(tmp_path / "second" / "features.json")
@@ -378,7 +373,7 @@ def test_a_warm_start_costs_what_the_new_images_cost(work, phantoms, tmp_path):
     slowly = {"fine_tune_learning_rate": 1e-12, "epochs": 1, "dropout": 0.2}
     still = two_epochs().model_copy(update=slowly)
     the_job = job(work, phantoms, tmp_path / "still", still)
-    do_with_keras(the_job.model_copy(update=init))
+    worker.run_job(the_job.model_copy(update=init), tmp_path / "log", 1)
     scores = [
         read_table(tmp_path / name / "scores_val.csv")["raw_score"] for name in ("first", "still")
     ]
@@ -424,11 +419,10 @@ def test_jax_trains_without_tensorflow_and_tensorflow_scores_its_model_alike(
         jax.setenv("KERAS_BACKEND", "jax")
         jax.setenv("PYTHONPATH", f"{absent.parent}:{os.environ.get('PYTHONPATH', '')}")
         jax.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-        record = train_in_worker(work, phantoms, tmp_path / "first", two_epochs())
+        record = train(work, phantoms, tmp_path / "first", two_epochs())
         (tmp_path / "resumed").mkdir()
         run_and_kill(job(work, phantoms, tmp_path / "resumed", two_epochs()), 1)
-        again = train_in_worker(work, phantoms, tmp_path / "resumed", two_epochs())
-        assert same(again, record)
+        assert same(train(work, phantoms, tmp_path / "resumed", two_epochs()), record)
     assert (
         "jax" in record.versions
         and "tensorflow" not in record.versions

@@ -5,6 +5,9 @@ Everything that imports Keras runs in a process of its own.
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -23,7 +26,7 @@ from cxr.models.compute import backend
 from cxr.results.gradcam import border_share, confusion_groups, plot, summary
 from cxr.results.gradcam.summary import Attention
 from cxr.storage.arrays import Cache, Recipe
-from tests.support.keras_process import run_with_keras
+from tests.conftest import ROOT
 
 # What the snippets below share: a network small enough to train in seconds, with the head of ours.
 _SMALL = """
@@ -43,7 +46,11 @@ def headed(pixels, features):
 
 def python(code: str, *arguments: object) -> None:
     """Run `code` after the shared lines, where Keras may be imported; fail with its last words."""
-    run_with_keras(_SMALL + code, *arguments, **backend.child_environment(2))
+    done = subprocess.run(
+        [sys.executable, "-c", _SMALL + code, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=ROOT,
+        env=os.environ | backend.child_environment(2),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 EACH = [
