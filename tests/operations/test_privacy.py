@@ -1,5 +1,6 @@
 """Nothing that identifies a person leaves: forty names in DICOM, and a search of every byte that is written."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ from cxr.core.settings import PixelSettings, ReadingSettings, SplitSettings, Tra
 from cxr.data.images import pixel_cache
 from cxr.data.manifest import scanning
 from cxr.stages import data_steps
+from flows.server import process
 from tests.conftest import SMALLEST, Command
 from tests.support import planted
 
@@ -108,6 +110,23 @@ def said(call) -> str:
     return "\n".join(texts)
 
 
+@contextlib.contextmanager
+def serving(home: Path, temporary: Path):
+    """Give the API of a server for the commands after the first; what it knows is on disk after the block.
+
+    It is what each of them would start for itself, where the first one kept its database and logs.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("TMPDIR", str(temporary))
+        server = process.Server(home / "cache" / "prefect")
+    try:
+        server.wait()
+        yield {"PREFECT_API_URL": f"{server.address}/api"}
+    finally:
+        server.close()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_command_writes_a_name(films, tmp_path):
@@ -128,25 +147,28 @@ def test_no_command_writes_a_name(films, tmp_path):
         "PREFECT_HOME": str(home / "prefect"),
         "CXR_CACHE": str(home / "cache"),
     }
-    cxr = Command(environment | {"CXR_SALT": SALT})
-    without_salt = Command(environment)
     work = tmp_path / "work"
-    ran = cxr("run", data, "--out", work, *SMALLEST, "--epochs", "0")
+    ran = Command(environment | {"CXR_SALT": SALT})(
+        "run", data, "--out", work, *SMALLEST, "--epochs", "0"
+    )
     assert ran.returncode == 0, ran.stderr
     (export,) = work.glob("runs/*/export")
-    calls = [
-        ran,
-        cxr("explore", "--out", work, "--preset", "demo", "--image-size", "48"),
-        cxr("predict", export, data, "--out", tmp_path / "predictions.csv"),
-        cxr("predict", export, data / "test", next(data.glob("test/NORMAL/*/*")), "--out",
-            tmp_path / "several.csv"),
-        cxr("scan", data),
-        cxr("doctor", "--data", data, "--out", work),
-        cxr("verify", next(work.glob("runs/*"))),
-    ]  # fmt: skip
-    assert [call.returncode for call in calls[:4]] == [0, 0, 0, 0], calls
-    assert len(read_table(tmp_path / "predictions.csv")) == 36
-    failures = fail_on_purpose(cxr, without_salt, data, work, export)
+    with serving(home, temporary) as there:
+        cxr = Command(environment | there | {"CXR_SALT": SALT})
+        calls = [
+            ran,
+            cxr("explore", "--out", work, "--preset", "demo", "--image-size", "48"),
+            cxr("predict", export, data, "--out", tmp_path / "predictions.csv"),
+            cxr("predict", export, data / "test", next(data.glob("test/NORMAL/*/*")), "--out",
+                tmp_path / "several.csv"),
+            cxr("scan", data),
+            cxr("doctor", "--data", data, "--out", work),
+            cxr("verify", next(work.glob("runs/*"))),
+        ]  # fmt: skip
+        assert [call.returncode for call in calls[:4]] == [0, 0, 0, 0], calls
+        assert len(read_table(tmp_path / "predictions.csv")) == 36
+        without_salt = Command(environment | there)
+        failures = fail_on_purpose(cxr, without_salt, data, work, export)
     said_by_all = [text for call in calls + failures for text in (call.stdout, call.stderr)]
     assert all(call.returncode for call in failures), failures
     shutil.rmtree(data)
