@@ -1,8 +1,10 @@
 """How numbers, p-values, counts, durations and names are written for people."""
 
 import math
+from collections.abc import Sequence
 
 NOT_ESTIMABLE = "not estimable"
+NAMES_SHOWN = 6  # names in one sentence, values in one flag
 
 
 def format_metric(value: float | None, digits: int = 3) -> str:
@@ -86,6 +88,28 @@ def format_count(count: int, things: str) -> str:
         return f"{count:,} {things}"
     noun, of, kind = things.partition(" of ")
     return f"1 {noun.removesuffix('s')}{of}{kind}"
+
+
+def format_names(
+    names: Sequence[str],
+    unit: str = "",
+    most: int = NAMES_SHOWN,
+) -> str:
+    """Return names in one text: the first ones, and how many more there are.
+
+    Args:
+        names: What is listed.
+        unit: What the names are of, said of those that are not shown ("folders").
+        most: How many names are shown.
+
+    >>> format_names("abcde", most=3)
+    'a, b, c and 2 more'
+    """
+    shown = ", ".join(names[:most])
+    hidden_count = len(names) - most
+    if hidden_count <= 0:
+        return shown
+    return f"{shown} and {hidden_count:,} more {unit}".rstrip()
 
 
 def format_duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from cxr.core.errors import DataError
+from cxr.core.formatting import format_names
 from cxr.core.settings.labels import COLLECTIONS, LabelSettings
 from cxr.data.patients.image_tables import normalise_column
 
@@ -93,7 +94,7 @@ def column_of(table: pd.DataFrame, name: str) -> "pd.Series[str]":
         if normalise_column(str(column)) == wanted:
             return table[column]
     raise DataError(
-        f"expected a column {name}, found {_format_columns([str(name) for name in table.columns])}"
+        f"expected a column {name}, found {format_names([str(name) for name in table.columns], most=_SHOWN)}"
     )
 
 
@@ -283,7 +284,9 @@ def _require_columns(form: Form, table: pd.DataFrame, uri: str) -> None:
     missing = [name for name in form.named_columns() if normalise_column(name) not in known]
     if not missing:
         return
-    sentence = f"{uri}: expected the column {missing[0]}, found {_format_columns(columns)}"
+    sentence = (
+        f"{uri}: expected the column {missing[0]}, found {format_names(columns, most=_SHOWN)}"
+    )
     if form.collection == "csv":
         other = recognise(columns)
         sentence += ": name the columns with --image-column and --label-column"
@@ -303,15 +306,8 @@ def _describe_other_form(
     known_by = " or ".join(", ".join(form.known_by) for form in expected)
     sentence = (
         f"{uri}: expected the table of {expected[0].title} with the columns {known_by}, "
-        f"found {_format_columns(columns)}"
+        f"found {format_names(columns, most=_SHOWN)}"
     )
     if found:
         return f"{sentence}: it is the table of {found.title}: --labels {found.collection}:{uri}"
     return f"{sentence}: name its columns with --labels csv:{uri} --image-column --label-column"
-
-
-def _format_columns(columns: Sequence[str]) -> str:
-    """Return the names of columns, the first ones where there are many."""
-    shown = ", ".join(columns[:_SHOWN])
-    hidden = len(columns) - _SHOWN
-    return f"{shown} and {hidden} more" if hidden > 0 else shown

@@ -9,11 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cxr.core.formatting import format_count, printable
+from cxr.core.formatting import format_count, format_names, printable
 from cxr.core.settings import Strict
 from cxr.data.folders.names import normalise_name, parent_paths
 from cxr.data.survey.files import KINDS, TABLE_REASONS, File, count_alike
-from cxr.data.survey.questions.wording import format_names
 from cxr.data.survey.remedies import Remedy, find_remedy, flag_value_for, remedies_sentence
 
 # Share of a folder's images: where a flag could bring in more, or more look like negatives, the run

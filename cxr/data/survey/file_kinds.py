@@ -11,13 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from cxr.core.errors import ConflictError, DataError
-from cxr.core.formatting import printable
+from cxr.core.formatting import NAMES_SHOWN, printable
 from cxr.core.settings import FileSettings
 from cxr.data.folders.patterns import excluded_by
 from cxr.data.images.decoding import formats
 from cxr.data.patients.pseudonyms import find_salt, pseudonym
 from cxr.data.survey import remembered
-from cxr.data.survey.questions.wording import NAMES_SHOWN
 from cxr.storage.base import Entry, Storage
 from cxr.storage.local import ARCHIVE_SUFFIXES
 

@@ -129,16 +129,9 @@ def compute_features(whole: Any, session: Session) -> TrainingFeatures:
         whole: The whole model, as training begins.
         session: The training.
     """
-    count = _progress_counter(session.emit)
+    count = progress_counter(session.emit)
     started = time.perf_counter()
-    source = Source(
-        root=session.caches,
-        architecture=session.architecture,
-        settings=session.settings,
-        pixels=session.pixels,
-        keys=session.keys,
-        model=whole,
-    )
+    source = feature_source(whole, session)
     passes = _train_versions(session)
     top = _cut_features(source, passes, session, count)
     head: TrainingData[Rows] = top
@@ -147,6 +140,23 @@ def compute_features(whole: Any, session: Session) -> TrainingFeatures:
     seconds = time.perf_counter() - started
     timing.add(session.feature_time, "features", source.computed, seconds)
     return TrainingFeatures(head, top)
+
+
+def feature_source(whole: Any, session: Session) -> Source:
+    """Return where the features of a training come from: the cache, or the model where it has none.
+
+    Args:
+        whole: The whole model, as training begins.
+        session: The training.
+    """
+    return Source(
+        root=session.caches,
+        architecture=session.architecture,
+        settings=session.settings,
+        pixels=session.pixels,
+        keys=session.keys,
+        model=whole,
+    )
 
 
 def count_images(
@@ -177,7 +187,7 @@ def _head_passes(settings: TrainingSettings) -> int:
     return 1 if settings.tuning_epochs() else settings.turns()
 
 
-def _progress_counter(emit: Emit) -> Callable[[int], None]:
+def progress_counter(emit: Emit) -> Callable[[int], None]:
     """Return a function that is told of more images done, and tells the parent process of all."""
     done = 0
 

@@ -7,10 +7,13 @@ import numpy as np
 from cxr.core.files import write_table
 from cxr.data.patients import splits
 from cxr.models.compute import backend
-from cxr.models.compute.worker import Emit, Progress
+from cxr.models.compute.worker import Emit
 from cxr.models.features import features
-from cxr.models.features.features import Source
-from cxr.models.training.feature_extraction import starting_model
+from cxr.models.training.feature_extraction import (
+    feature_source,
+    progress_counter,
+    starting_model,
+)
 from cxr.models.training.session import Session, TrainingInputs
 from cxr.results.label_review.scores import disputed, out_of_fold_scores
 
@@ -58,21 +61,8 @@ def pooled_features(session: Session) -> dict[int, Array]:
     Returns:
         Pooled features float32 (width,) by position in the manifest.
     """
-    source = Source(
-        root=session.caches,
-        architecture=session.architecture,
-        settings=session.settings,
-        pixels=session.pixels,
-        keys=session.keys,
-        model=starting_model(session),
-    )
-    done = 0
-
-    def on_images(count: int) -> None:
-        nonlocal done
-        done += count
-        session.emit(Progress(step="features", done=done))
-
+    source = feature_source(starting_model(session), session)
+    on_images = progress_counter(session.emit)
     copies = session.settings.augmented_copies
     train = np.flatnonzero(session.table["split"] == "train")
     first_pass = [

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from cxr.core.formatting import format_count, printable
+from cxr.core.formatting import NAMES_SHOWN, format_count, format_names, printable
 from cxr.core.settings import LABEL_NAMES
 from cxr.data.folders.layout import Reading
 from cxr.data.folders.names import likely_split, normalise_name
@@ -18,7 +18,7 @@ from cxr.data.labels.image_labels import ImageLabel
 from cxr.data.survey import file_kinds
 from cxr.data.survey.account import Account
 from cxr.data.survey.files import File
-from cxr.data.survey.questions.wording import NAMES_SHOWN, format_flag, format_names
+from cxr.data.survey.questions.wording import format_flag
 from cxr.storage.base import Entry
 
 

@@ -1,28 +1,9 @@
-"""How lists of names and flags are written in the sentences of the survey."""
+"""How flags are written in the sentences of the survey."""
 
 import shlex
 from collections.abc import Sequence
 
-from cxr.core.formatting import printable
-
-NAMES_SHOWN = 6  # names in one sentence, values in one flag
-
-
-def format_names(
-    names: Sequence[str],
-    unit: str = "",
-) -> str:
-    """Return names in one text: the first NAMES_SHOWN, and how many more there are.
-
-    Args:
-        names: What is listed.
-        unit: What the names are of, said of those that are not shown ("folders").
-    """
-    shown = ", ".join(names[:NAMES_SHOWN])
-    hidden_count = len(names) - NAMES_SHOWN
-    if hidden_count <= 0:
-        return shown
-    return f"{shown} and {hidden_count:,} more {unit}".rstrip()
+from cxr.core.formatting import NAMES_SHOWN, printable
 
 
 def format_flag(
