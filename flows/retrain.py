@@ -85,7 +85,7 @@ def retrain(  # noqa: PLR0913, PLR0917 - each is a field of the form in the UI
         preprocess(data, out, reading, splits, runner, settings.pixels(), key_map)
         run, last = retrain_tasks.look_for_changes(work, settings, place)
         if last:
-            sentence = retrain_tasks.show_unchanged(last, place)
+            sentence = retrain_tasks.show_unchanged(last, place, formats)
             tracking.track_registry(place)
             return Completed(name="Unchanged", message=sentence)
         with train_tasks.prestarted_workers(work, settings, runner):

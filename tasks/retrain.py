@@ -49,8 +49,18 @@ def look_for_changes(
     task_run_name="show that nothing changed",
     cache_policy=NO_CACHE,
 )
-def show_unchanged(last: Retraining, registry: str) -> str:
-    """Say on the run's page that nothing changed, and return the sentence."""
+def show_unchanged(
+    last: Retraining,
+    registry: str,
+    formats: tuple[str, ...] = (),
+) -> str:
+    """Say on the run's page that nothing changed, and return the sentence.
+
+    Args:
+        last: The last retraining.
+        registry: The address of the registry.
+        formats: What was asked for beside model.keras, and is not written.
+    """
     champion = Registry(registry).champion()
     sentence = (
         f"Unchanged: data ({last.manifest_sha256[:12]}), settings, weights and version "
@@ -61,6 +71,9 @@ def show_unchanged(last: Retraining, registry: str) -> str:
     if last.outcome == "awaiting approval":
         challenger = last.challenge.challenger
         sentence += f" Approve it with `cxr registry promote {challenger} --why ...`."
+    if formats:
+        wanted = " ".join(formats)
+        sentence += f" Nothing was exported: `cxr export --format {wanted}` writes the last run so."
     create_markdown_artifact(
         f"# Unchanged\n\n{sentence}",
         key="retraining",

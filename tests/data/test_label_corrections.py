@@ -59,13 +59,14 @@ def answer(image: str, number: int, label: str, reader: str = "Dr. A", line: int
     return Answer("review.csv", line, image, digest(number), label, reader, date(2026, 3, 31))
 
 
-def test_rows_with_a_corrected_label_are_answers_whatever_the_spreadsheet_did(tmp_path):
-    """A byte order mark, semicolons, dotted dates and known class words are read; empty rows are none."""
+def test_rows_with_a_corrected_label_are_answers_whatever_the_spreadsheet_did(tmp_path, caplog):
+    """A byte order mark, semicolons, dotted dates and known class words are read; a row with a reader alone is said."""
     path = tmp_path / "review.csv"
     text = "\n".join([HEADER, row("a.png", "healthy", 1, day="31.3.2026"), row("b.png", "", 2)])
     path.write_bytes(b"\xef\xbb\xbf" + text.replace(",", ";").encode())
     (found,) = read_answers([str(path)])
     assert found == Answer(str(path), 2, "a.png", digest(1), "NORMAL", "Dr. A", date(2026, 3, 31))
+    assert "1 row with a reader or a date and no corrected_label" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -211,5 +212,9 @@ def test_corrected_labels_are_in_the_manifest_and_its_account(phantoms, tmp_path
     assert "not applied, because test labels are never changed" in after.notes[-1]
     outcomes = read_table(tmp_path / applying.CORRECTED_ROWS)
     assert list(outcomes["outcome"]) == ["corrected", "excluded", "test"]
-    publish_again(phantoms, tmp_path, SplitSettings())
+    with pytest.raises(DataError, match=r"2 corrected labels from .* were used here before"):
+        publish_again(phantoms, tmp_path, SplitSettings())
+    assert Ingest.read(tmp_path / "ingest.json") == after, "what was published stays"
+    (tmp_path / applying.CORRECTED_ROWS).unlink()
+    assert publish_again(phantoms, tmp_path, SplitSettings()).corrections is None
     assert not (tmp_path / applying.CORRECTED_ROWS).exists()

@@ -123,12 +123,15 @@ def publish_manifest(
         The record in ingest.json.
 
     Raises:
-        DataError: A split lacks a class, found != kept + rejected, or the tables of `comparison`
-            changed since they were written.
+        DataError: A split lacks a class, found != kept + rejected, the tables of `comparison`
+            changed since they were written, or corrected labels are not given any more.
         QuestionError: A folder would not be used.
         LeakageError: Two splits share a near-duplicate or a patient.
     """
     inspection = scanning.folder_of(scan, work)
+    answers = work / applying.CORRECTED_ROWS
+    if not settings.label_corrections:
+        applying.require_answers_again(answers)
     # What a failed gate leaves must not look finished.
     (work / "ingest.json").unlink(missing_ok=True)
     gate.clear_folder(work / "leakage")
@@ -181,7 +184,6 @@ def publish_manifest(
     label_rows.unlink(missing_ok=True)
     if scan.labels:
         write_table(read_table(inspection / scanning.LABEL_ROWS), label_rows)
-    answers = work / applying.CORRECTED_ROWS
     answers.unlink(missing_ok=True)
     if corrected:
         write_table(corrected.answers, answers)

@@ -1,22 +1,24 @@
 """Read tables of corrected labels, as `cxr labels` writes them and a reader fills them in."""
 
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from cxr.core.errors import DataError
-from cxr.core.formatting import printable
+from cxr.core.formatting import format_count, format_names, printable
 from cxr.data.folders.names import normalise_name, usual_class
 from cxr.data.patients import image_tables
 
+ROWS_SHOWN = 3  # in a message
 EXCLUDE = "exclude"  # what a reader writes of a film that is to be left out
 _COLUMNS = ("image", "pixel_sha256", "corrected_label", "reader", "date")
 _EXCLUDE_WORDS = {"exclude", "excluded"}
 _ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DOTTED_DAY = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")
 _FIRST_YEAR = 1990  # before, nobody labelled digital films
-_ROWS_SHOWN = 3  # in a message
+logger = logging.getLogger("cxr.preprocess")
 
 
 class Answer(NamedTuple):
@@ -76,10 +78,12 @@ def _read_table(uri: str) -> list[Answer]:
         )
     answers = []
     problems = []
+    unanswered = 0
     rows = zip(*(table[name] for name in _COLUMNS), strict=True)
     for number, cells in enumerate(rows, start=2):
         image, digest, word, reader, day = (cell.strip() for cell in cells)
         if not word:
+            unanswered += bool(reader or day)
             continue
         label = _label_of(word)
         read_on = parse_day(day)
@@ -96,6 +100,13 @@ def _read_table(uri: str) -> list[Answer]:
             continue
         problems.append(f"{problem} in row {number} ({printable(image)[:80]})")
     _require_none(uri, problems)
+    if unanswered:
+        logger.warning(
+            "%s: %s with a reader or a date and no corrected_label, which change nothing: where the "
+            "label is right, write it again",
+            uri,
+            format_count(unanswered, "rows"),
+        )
     if not answers:
         raise DataError(
             f"{uri}: expected a corrected_label in some row, found none in {len(table):,}: "
@@ -146,17 +157,5 @@ def _require_none(uri: str, problems: Sequence[str]) -> None:
     if problems:
         raise DataError(
             f"{uri}: expected a label, a reader and a date in each row with a corrected_label, "
-            f"found {name_some(problems)}: correct the rows"
+            f"found {format_names(problems, most=ROWS_SHOWN)}: correct the rows"
         )
-
-
-def name_some(things: Iterable[str]) -> str:
-    """Return the first of several things, and how many more there are.
-
-    >>> name_some("abcde")
-    'a, b, c and 2 more'
-    """
-    names = list(things)
-    shown = ", ".join(names[:_ROWS_SHOWN])
-    hidden = len(names) - _ROWS_SHOWN
-    return f"{shown} and {hidden:,} more" if hidden > 0 else shown

@@ -7,14 +7,16 @@ test or out of it, and two models before and after are compared on the same imag
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from cxr.core.errors import DataError
-from cxr.core.formatting import format_count, printable
+from cxr.core.files import read_table
+from cxr.core.formatting import format_count, format_names, printable
 from cxr.core.settings import EXCLUDED, LABEL_NAMES
-from cxr.data.labels.corrections.answers import EXCLUDE, Answer, name_some, read_answers
+from cxr.data.labels.corrections.answers import EXCLUDE, ROWS_SHOWN, Answer, read_answers
 from cxr.data.labels.corrections.records import COLUMNS, NOT_APPLIED, OUTCOMES, LabelCorrections
 from cxr.data.patients import image_names
 
@@ -105,6 +107,28 @@ def correct_labels(
     return corrected
 
 
+def require_answers_again(path: Path) -> None:
+    """Check that no labels that were corrected before would go back to what they were, unsaid.
+
+    Args:
+        path: label_corrections.csv of the work folder, from the last preprocessing.
+
+    Raises:
+        DataError: Corrected labels were used there, and are not handed in this time.
+    """
+    if not path.is_file():
+        return
+    answers = read_table(path)
+    changed = answers[answers["outcome"].isin(["corrected", "excluded"])]
+    if len(changed):
+        tables = format_names([printable(name) for name in answers["table"].unique()])
+        raise DataError(
+            f"{path}: {format_count(len(changed), 'corrected labels')} from {tables} were used here "
+            "before, and no --label-corrections is given now: give it again, or remove this file to "
+            "go back to the labels as the data set has them"
+        )
+
+
 def apply_answers(
     rows: pd.DataFrame,
     answers: Sequence[Answer],
@@ -170,9 +194,10 @@ def _require_some(
     if any(match.images):
         return
     names = [answer.image for answer in answers]
+    tables = list(dict.fromkeys(answer.table for answer in answers))
     mismatch = image_names.describe_mismatch(names, list(rows["image"]))
     raise DataError(
-        f"{name_some(dict.fromkeys(answer.table for answer in answers))}: expected images of this "
+        f"{format_names(tables, most=ROWS_SHOWN)}: expected images of this "
         f"data set, none of {len(answers):,} corrected rows names one: {mismatch}"
     )
 
@@ -263,7 +288,8 @@ def _describe_unused(table: pd.DataFrame) -> list[str]:
     for outcome in NOT_APPLIED:
         unused = table[table["outcome"] == outcome]
         if len(unused):
-            names = name_some(printable(image) for image in unused["image"])
+            images = [printable(image) for image in unused["image"]]
+            names = format_names(images, most=ROWS_SHOWN)
             notes.append(
                 f"label corrections: {format_count(len(unused), 'answers')} not applied, because "
                 f"{OUTCOMES[outcome]}: {names}"
