@@ -55,16 +55,6 @@ class Usefulness(Strict):
         return [CostRow(policy, policy.per_thousand(prevalence)) for policy in self.policies]
 
 
-def measure_test_curve(run: Path) -> DecisionCurve:
-    """Return the decision curve of the scores in a run's scores_test.csv."""
-    test = read_table(run / "scores_test.csv")
-    return measure_decision_curve(
-        test["label"].to_numpy(),
-        test["score"].to_numpy(),
-        test["patient_id"].to_numpy(),
-    )
-
-
 def measure_usefulness(
     run: Path,
     settings: TrainingSettings,
@@ -84,7 +74,7 @@ def measure_usefulness(
     labels = test["label"].to_numpy()
     scores = test["score"].to_numpy()
     patients = test["patient_id"].to_numpy()
-    curve = measure_test_curve(run)
+    curve = measure_decision_curve(labels, scores, patients)
     evaluation = Evaluation.read(run / "evaluation.json")
     operating_point = Policy(
         name="operating point",

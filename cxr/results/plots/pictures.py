@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cxr.core import plotting
 from cxr.core.files import read_table
 from cxr.models.training.records import Training
-from cxr.results.cards.usefulness import measure_test_curve
+from cxr.results.cards.model_card import read_card
 from cxr.results.evaluation import Evaluation, read_stress_test
 from cxr.results.evaluation.abstention.measurement import read_abstention
 from cxr.results.evaluation.abstention.risk_plot import draw_risk_coverage
@@ -61,13 +61,14 @@ def draw_evaluation(run: Path) -> list[Path]:
     """Draw how the selected model does on the test set.
 
     Args:
-        run: The run's folder, with evaluation.json, selection.json and the scores; robustness.json
-            if it has one.
+        run: The run's folder, with evaluation.json, selection.json, the scores and the card;
+            robustness.json if it has one.
 
     Returns:
-        The paths of confusion_matrix.png, roc_test.png, precision_recall_test.png,
-        decision_curve_test.png, scores_test.png and reliability.png, of stress.png if the run was tested in the stress worlds, and of
-        risk_coverage.png if it was judged which test images are in scope.
+        The paths of confusion_matrix.png, roc_test.png, precision_recall_test.png, scores_test.png
+        and reliability.png, of decision_curve_test.png if the card has a decision curve, of
+        stress.png if the run was tested in the stress worlds, and of risk_coverage.png if it was
+        judged which test images are in scope.
 
     Raises:
         FileNotFoundError: One of these files is missing.
@@ -78,12 +79,14 @@ def draw_evaluation(run: Path) -> list[Path]:
         "confusion_matrix": confusion_matrix.draw_confusion_matrix(evaluation),
         "roc_test": roc.draw_roc([scored], f"ROC on test, {_set_size(scored)}"),
         "precision_recall_test": precision_recall.draw_precision_recall(scored),
-        "decision_curve_test": decision_curve.draw_decision_curve(
-            measure_test_curve(run), evaluation.threshold
-        ),
         "scores_test": score_histograms.draw_score_histograms(scored),
         "reliability": calibration.draw_calibration(run),
     }
+    usefulness = read_card(run / "export").usefulness
+    if usefulness:
+        figures["decision_curve_test"] = decision_curve.draw_decision_curve(
+            usefulness.curve, evaluation.threshold
+        )
     stress_test = read_stress_test(run)
     if stress_test:
         figures["stress"] = draw_stress(stress_test.worlds)
